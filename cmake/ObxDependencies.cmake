@@ -1,0 +1,83 @@
+# The libraries of others, each under one obx:: name, found through pkg-config.
+#
+#   obx::mysql        MariaDB Connector/C or Oracle's libmysqlclient   (<mysql.h>)
+#   obx::rabbitmq     librabbitmq; OBX_RABBITMQ_C_HEADERS=1 when its headers are <rabbitmq-c/amqp.h>
+#                     and 0 when they are <amqp.h> (before 0.13)
+#   obx::event        libevent's loop, obx::event_http its HTTP server, obx::event_pthreads
+#   obx::inih         obx::jansson         obx::cmocka (tests only)
+#
+# Only what a part asks for with obx_need() is looked for, so a tree of few parts needs few packages.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+
+set(OBX_MYSQL_CLIENT "auto" CACHE STRING "MySQL client library: auto, libmariadb or mysqlclient")
+set_property(CACHE OBX_MYSQL_CLIENT PROPERTY STRINGS auto libmariadb mysqlclient)
+
+# Makes the target obx::<name> from the first pkg-config module that is there.
+function(_obx_pkg name debian)
+    foreach(module IN LISTS ARGN)
+        string(MAKE_C_IDENTIFIER "OBX_PKG_${module}" prefix)
+        pkg_check_modules(${prefix} QUIET IMPORTED_TARGET GLOBAL ${module})
+        if(${prefix}_FOUND)
+            add_library(obx::${name} ALIAS PkgConfig::${prefix})
+            message(STATUS "obx::${name}: ${module} ${${prefix}_VERSION}")
+            set(_obx_pkg_prefix ${prefix} PARENT_SCOPE)
+            return()
+        endif()
+    endforeach()
+    string(JOIN " or " wanted ${ARGN})
+    message(FATAL_ERROR "${wanted} is missing (pkg-config does not know it). "
+                        "On Debian: apt-get install ${debian}, or run tests/support/packages")
+endfunction()
+
+function(_obx_need_mysql)
+    if(OBX_MYSQL_CLIENT STREQUAL "auto")
+        set(modules libmariadb mysqlclient)
+    else()
+        set(modules ${OBX_MYSQL_CLIENT})
+    endif()
+    _obx_pkg(mysql libmariadb-dev ${modules})
+endfunction()
+
+function(_obx_need_rabbitmq)
+    _obx_pkg(rabbitmq librabbitmq-dev "librabbitmq>=0.11.0")
+    find_path(
+        OBX_RABBITMQ_C_DIR rabbitmq-c/amqp.h
+        HINTS ${${_obx_pkg_prefix}_INCLUDE_DIRS} "${${_obx_pkg_prefix}_INCLUDEDIR}")
+    mark_as_advanced(OBX_RABBITMQ_C_DIR)
+    if(OBX_RABBITMQ_C_DIR)
+        set(layout 1)
+    else()
+        set(layout 0)
+    endif()
+    target_compile_definitions(
+        PkgConfig::${_obx_pkg_prefix} INTERFACE OBX_RABBITMQ_C_HEADERS=${layout})
+endfunction()
+
+# obx_need(<name>...): makes obx::<name> for each of the names above, once.
+function(obx_need)
+    foreach(name IN LISTS ARGN)
+        if(TARGET obx::${name})
+            continue()
+        endif()
+        if(name STREQUAL "mysql")
+            _obx_need_mysql()
+        elseif(name STREQUAL "rabbitmq")
+            _obx_need_rabbitmq()
+        elseif(name STREQUAL "event")
+            _obx_pkg(event libevent-dev libevent_core)
+        elseif(name STREQUAL "event_http")
+            _obx_pkg(event_http libevent-dev libevent_extra)
+        elseif(name STREQUAL "event_pthreads")
+            _obx_pkg(event_pthreads libevent-dev libevent_pthreads)
+        elseif(name STREQUAL "inih")
+            _obx_pkg(inih libinih-dev inih)
+        elseif(name STREQUAL "jansson")
+            _obx_pkg(jansson libjansson-dev jansson)
+        elseif(name STREQUAL "cmocka")
+            _obx_pkg(cmocka libcmocka-dev cmocka)
+        else()
+            message(FATAL_ERROR "obx_need: no such dependency: ${name}")
+        endif()
+    endforeach()
+endfunction()
