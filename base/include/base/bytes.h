@@ -1,0 +1,44 @@
+/* Helpers on borrowed bytes and the one growable buffer. Not thread-safe: a buffer has one owner. */
+#ifndef BASE_BYTES_H
+#define BASE_BYTES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "obx/bytes.h"
+#include "obx/err.h"
+
+/** Bytes of a NUL-terminated string; absent for NULL. Borrowed. */
+struct obx_bytes bytes_of(const char *text);
+bool bytes_is_absent(struct obx_bytes b);
+bool bytes_equal(struct obx_bytes a, struct obx_bytes b);
+/** Whether a equals the string text. */
+bool bytes_is(struct obx_bytes a, const char *text);
+/** Heap copy with a NUL behind it, so that it can be used as a string too; NULL when out of memory. Free with obx_free. */
+char *bytes_dup(struct obx_bytes b);
+/** A 64-bit hash, the same within one process only (seeded at start). */
+uint64_t bytes_hash(struct obx_bytes b);
+/** Copy b into dst of dst_size as a NUL-terminated string, cut to fit. Returns whether all of it fitted. */
+bool bytes_to_text(struct obx_bytes b, char *dst, size_t dst_size);
+/** Whether every byte pair is the same; takes the same time wherever they differ (tokens, signatures). */
+bool bytes_equal_constant_time(struct obx_bytes a, struct obx_bytes b);
+
+/** A growable run of bytes. Zero-initialise; free with buf_fini. data always has a NUL behind len once allocated. */
+struct obx_buf {
+    char *data;
+    size_t len;
+    size_t cap;
+};
+
+void buf_fini(struct obx_buf *buf);
+/** Length to 0; keeps the memory. */
+void buf_reset(struct obx_buf *buf);
+/** Make room for extra more bytes. On OBX_E_NOMEM the buffer is unchanged. */
+OBX_NODISCARD enum obx_code buf_reserve(struct obx_buf *buf, size_t extra);
+/** All append or, on OBX_E_NOMEM, nothing is appended. */
+OBX_NODISCARD enum obx_code buf_add(struct obx_buf *buf, const void *p, size_t len);
+OBX_NODISCARD enum obx_code buf_add_text(struct obx_buf *buf, const char *text);
+OBX_NODISCARD enum obx_code buf_addf(struct obx_buf *buf, const char *fmt, ...) OBX_PRINTF(2, 3);
+struct obx_bytes buf_bytes(const struct obx_buf *buf);
+
+#endif

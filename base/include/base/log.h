@@ -1,0 +1,72 @@
+/*
+ * Logging: one line is one event: time, level, module, event, then typed key=value pairs. Bodies and secrets are never
+ * logged. The default sink is none, so the library is silent; the programs install one (base/log.c has the standard
+ * writers for key=value and for JSON). Thread-safe: a line is formatted on the caller's stack and handed to the sink whole.
+ */
+#ifndef BASE_LOG_H
+#define BASE_LOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "obx/bytes.h"
+#include "obx/err.h"
+
+enum log_level { LOG_LVL_DEBUG, LOG_LVL_INFO, LOG_LVL_WARN, LOG_LVL_ERROR, LOG_LVL_OFF };
+enum log_format { LOG_FMT_TEXT, LOG_FMT_JSON };
+
+enum log_kv_type { LOG_KV_STR, LOG_KV_BYTES, LOG_KV_U64, LOG_KV_I64, LOG_KV_BOOL };
+
+struct log_kv {
+    const char *key;
+    enum log_kv_type type;
+    union {
+        const char *str;
+        struct obx_bytes bytes;
+        uint64_t u64;
+        int64_t i64;
+        bool yes;
+    } v;
+};
+
+#define KV_STR(k, x)   ((struct log_kv){.key = (k), .type = LOG_KV_STR, .v.str = (x)})
+#define KV_BYTES(k, x) ((struct log_kv){.key = (k), .type = LOG_KV_BYTES, .v.bytes = (x)})
+#define KV_U64(k, x)   ((struct log_kv){.key = (k), .type = LOG_KV_U64, .v.u64 = (x)})
+#define KV_I64(k, x)   ((struct log_kv){.key = (k), .type = LOG_KV_I64, .v.i64 = (x)})
+#define KV_BOOL(k, x)  ((struct log_kv){.key = (k), .type = LOG_KV_BOOL, .v.yes = (x)})
+/* code name, foreign number and text of an error, as one pair: error="OBX_E_DB_GONE(2013): ..." */
+#define KV_ERR(e)      KV_STR("error", (e)->text), KV_STR("code", obx_code_name((e)->code))
+
+/** Gets one finished line without a newline. Runs on the thread that logs; must not log itself. */
+typedef void log_sink_fn(enum log_level level, const char *line, size_t len, void *ctx);
+
+/** Set once at start, before threads. sink NULL makes logging silent again. */
+void log_setup(enum log_level min_level, enum log_format format, log_sink_fn *sink, void *ctx);
+/** Change the threshold at any time, any thread (a reload). */
+void log_set_level(enum log_level min_level);
+bool log_enabled(enum log_level level);
+/** A sink that writes the line and a newline with one write(2) to the file descriptor in *(int *)ctx. */
+log_sink_fn log_write_fd;
+void log_event(enum log_level level, const char *module, const char *event,
+               const struct log_kv *kv, size_t kv_count);
+
+/** OBX_LOG(LOG_LVL_WARN, "lane", "publish.nacked", KV_U64("row", id), KV_U64("tries", n)); at least one pair. */
+#define OBX_LOG(level, module, event, ...)                                                         \
+    do {                                                                                           \
+        if (log_enabled(level)) {                                                                  \
+            const struct log_kv obx_log_kv_[] = {__VA_ARGS__};                                     \
+            log_event(level, module, event, obx_log_kv_,                                           \
+                      sizeof(obx_log_kv_) / sizeof(obx_log_kv_[0]));                               \
+        }                                                                                          \
+    } while (0)
+
+/** Lets one event through per interval and counts the others. Zero-initialise; one per place; not thread-safe. */
+struct log_limit {
+    uint64_t next_ms;
+    uint64_t dropped;
+};
+/** True when the event may be logged now; then *dropped is how many were held back since the last one. */
+bool log_limit_pass(struct log_limit *limit, uint32_t interval_ms, uint64_t *dropped);
+
+#endif

@@ -1,0 +1,55 @@
+/*
+ * Exchanges, queues and bindings: declared, or verified without changing anything, over a short connection of its own.
+ * Declaring what already exists alike is success; what exists differently is OBX_E_MQ_TOPOLOGY with both sides in the text.
+ */
+#ifndef BRIDGE_TOPOLOGY_H
+#define BRIDGE_TOPOLOGY_H
+
+#include "bridge/bridge.h"
+
+struct topology_exchange {
+    const char *name;
+    const char *type; /* direct, topic, fanout, headers */
+};
+/** An extra argument of a queue (x-delivery-limit, x-overflow, ...): text or integer. */
+struct topology_arg {
+    const char *name;
+    const char *text; /* NULL: use number */
+    int64_t number;
+};
+struct topology_queue {
+    const char *name;
+    const char *type; /* "quorum" (default when NULL), "classic" */
+    bool single_active_consumer;
+    const struct topology_arg *args;
+    size_t arg_count;
+};
+struct topology_binding {
+    const char *exchange;
+    const char *queue;
+    const char *routing_key;
+};
+struct topology {
+    const struct topology_exchange *exchanges;
+    size_t exchange_count;
+    const struct topology_queue *queues;
+    size_t queue_count;
+    const struct topology_binding *bindings;
+    size_t binding_count;
+};
+enum topology_mode {
+    TOPOLOGY_DECLARE,
+    TOPOLOGY_VERIFY /* passive: exchanges and queues must exist; AMQP has no passive bind, so bindings are not looked at */
+};
+
+/**
+ * @return OBX_OK; OBX_E_MQ_TOPOLOGY (missing or different; names it), OBX_E_MQ_DENIED, OBX_E_MQ_CONNECT, OBX_E_MQ_AUTH, OBX_E_TIMEOUT
+ */
+OBX_NODISCARD enum obx_code bridge_topology_apply(const struct bridge_opts *opts,
+                                                  const struct topology *topology,
+                                                  enum topology_mode mode, struct obx_err *err);
+
+/** Connect, log in, close: for --check. */
+OBX_NODISCARD enum obx_code bridge_check(const struct bridge_opts *opts, struct obx_err *err);
+
+#endif
