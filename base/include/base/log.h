@@ -13,6 +13,9 @@
 #include "obx/bytes.h"
 #include "obx/err.h"
 
+/** No line is longer, without its newline; a longer one is cut and ends in the mark cut=true. */
+#define LOG_LINE_MAX 4096
+
 enum log_level { LOG_LVL_DEBUG, LOG_LVL_INFO, LOG_LVL_WARN, LOG_LVL_ERROR, LOG_LVL_OFF };
 enum log_format { LOG_FMT_TEXT, LOG_FMT_JSON };
 

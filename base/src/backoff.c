@@ -1,0 +1,73 @@
+/*
+ * Waits between tries, and the random numbers they are drawn from. Jitter is over the whole range,
+ * so that clients which failed together do not come back together.
+ */
+#include "base/backoff.h"
+
+#include <stdatomic.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+
+/* One step of a counter through a mixer: equal steps of *state give well spread numbers. */
+static uint64_t next_random(uint64_t *state)
+{
+    uint64_t x = *state += UINT64_C(0xD1342543DE82EF95);
+
+    x ^= x >> 32;
+    x *= UINT64_C(0xDABA0B6EB09322E3);
+    x ^= x >> 32;
+    x *= UINT64_C(0xDABA0B6EB09322E3);
+    return x ^ (x >> 32);
+}
+
+uint64_t random_u64(void)
+{
+    static atomic_uint_fast64_t calls;
+    uint64_t value = 0;
+
+    if (getrandom(&value, sizeof(value), GRND_NONBLOCK) != (ssize_t)sizeof(value)) {
+        /* Only before the kernel's pool is filled, early in a boot. */
+        uint64_t state = clock_now_us() ^ clock_wall_us() ^ (uint64_t)(uintptr_t)&value;
+
+        state ^= atomic_fetch_add(&calls, 1) << 48;
+        value = next_random(&state);
+    }
+    return value;
+}
+
+static uint32_t upper_bound(uint32_t min_ms, uint32_t cap_ms, uint32_t tries)
+{
+    uint64_t upper = min_ms > 0 ? min_ms : 1;
+
+    for (uint32_t i = 0; i < tries && upper < cap_ms; i++)
+        upper *= 2;
+    return upper < cap_ms ? (uint32_t)upper : cap_ms;
+}
+
+uint32_t backoff_nth_ms(uint32_t min_ms, uint32_t cap_ms, uint32_t tries, uint64_t random)
+{
+    uint32_t upper = upper_bound(min_ms, cap_ms, tries);
+    uint32_t lower = min_ms < upper ? min_ms : upper;
+
+    return lower + (uint32_t)(random % ((uint64_t)upper - lower + 1));
+}
+
+void backoff_init(struct backoff *b, uint32_t min_ms, uint32_t cap_ms)
+{
+    *b = (struct backoff){.min_ms = min_ms, .cap_ms = cap_ms};
+}
+
+uint32_t backoff_next_ms(struct backoff *b)
+{
+    if (b->seed == 0)
+        b->seed = random_u64();
+    if (b->tries < UINT32_MAX)
+        b->tries++;
+    return backoff_nth_ms(b->min_ms, b->cap_ms, b->tries, next_random(&b->seed));
+}
+
+void backoff_reset(struct backoff *b)
+{
+    b->tries = 0;
+}
