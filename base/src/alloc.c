@@ -5,6 +5,7 @@
  */
 #include "base/alloc.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,7 +32,8 @@ void *obx_malloc(size_t size)
 
 void *obx_calloc(size_t count, size_t size)
 {
-    if (!is_allowed())
+    /* calloc(3) checks as well, but the sanitizers' one ends the process. */
+    if (!is_allowed() || (size > 0 && count > SIZE_MAX / size))
         return NULL;
     return count > 0 && size > 0 ? calloc(count, size) : calloc(1, 1);
 }

@@ -64,6 +64,7 @@ static void set_text(struct obx_err *err, const char *head, const char *tail)
 }
 
 /* Formats more than fits, so that the cut sees the whole of a character that crosses the limit. */
+OBX_PRINTF(2, 0)
 static void format(char *text, const char *fmt, va_list args)
 {
     char raw[OBX_ERR_TEXT_MAX + 4] = "";
@@ -72,6 +73,7 @@ static void format(char *text, const char *fmt, va_list args)
     bytes_to_text(bytes_of(raw), text, OBX_ERR_TEXT_MAX);
 }
 
+OBX_PRINTF(4, 0)
 static enum obx_code fail(struct obx_err *err, enum obx_code code, int sys, const char *fmt,
                           va_list args)
 {

@@ -48,11 +48,6 @@ static bool has_survived(int status)
     return WIFEXITED(status) && WEXITSTATUS(status) == 7;
 }
 
-static void pass_confirmed_once(void)
-{
-    OBX_CRASH_POINT("confirmed-not-marked");
-}
-
 static void pass_confirmed_twice(void)
 {
     OBX_CRASH_POINT("confirmed-not-marked");
@@ -68,6 +63,11 @@ static void a_point_is_passed_unharmed_when_nobody_asks(void **state)
 }
 
 #ifdef OBX_CRASH_POINTS
+static void pass_confirmed_once(void)
+{
+    OBX_CRASH_POINT("confirmed-not-marked");
+}
+
 static void the_named_point_kills(void **state)
 {
     (void)state;
