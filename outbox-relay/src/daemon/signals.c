@@ -1,0 +1,86 @@
+/*
+ * Signal events on libevent's evsignal. Called by daemon.c; signals_block by whoever starts a
+ * thread.
+ */
+#include "signals.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include <event2/event.h>
+
+#include "base/alloc.h"
+
+enum { SIGNAL_COUNT = 3 };
+
+static const int signal_numbers[SIGNAL_COUNT] = {SIGTERM, SIGINT, SIGHUP};
+
+struct signals {
+    struct signals_opts opts;
+    struct event *events[SIGNAL_COUNT];
+};
+
+static void on_signal(evutil_socket_t number, short what, void *ctx)
+{
+    struct signals *signals = ctx;
+
+    (void)what;
+    if (number == SIGHUP)
+        signals->opts.on_reload(signals->opts.ctx);
+    else
+        signals->opts.on_terminate((int)number, signals->opts.ctx);
+}
+
+static void ignore_sigpipe(void)
+{
+    struct sigaction ignore;
+
+    memset(&ignore, 0, sizeof(ignore));
+    ignore.sa_handler = SIG_IGN;
+    sigaction(SIGPIPE, &ignore, NULL);
+}
+
+enum obx_code signals_create(const struct signals_opts *opts, struct signals **out,
+                             struct obx_err *err)
+{
+    struct signals *signals = obx_calloc(1, sizeof(*signals));
+
+    *out = NULL;
+    if (signals == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "signals");
+    signals->opts = *opts;
+    ignore_sigpipe();
+    for (size_t i = 0; i < SIGNAL_COUNT; i++) {
+        signals->events[i] = evsignal_new(opts->base, signal_numbers[i], on_signal, signals);
+        if (signals->events[i] == NULL || event_add(signals->events[i], NULL) != 0) {
+            signals_destroy(signals);
+            return obx_fail(err, OBX_E_SYSTEM, "cannot handle signal %d", signal_numbers[i]);
+        }
+    }
+    *out = signals;
+    return OBX_OK;
+}
+
+void signals_destroy(struct signals *signals)
+{
+    if (signals == NULL)
+        return;
+    for (size_t i = 0; i < SIGNAL_COUNT; i++) {
+        if (signals->events[i] != NULL)
+            event_free(signals->events[i]);
+    }
+    obx_free(signals);
+}
+
+void signals_block(sigset_t *old)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, old);
+}
+
+void signals_restore(const sigset_t *old)
+{
+    pthread_sigmask(SIG_SETMASK, old, NULL);
+}

@@ -1,0 +1,356 @@
+/*
+ * Unit tests of outbox-relay/src/daemon/http: the server runs on a thread of its own, the test is a
+ * raw socket on the loopback, so that it can be as rude as it likes.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "base/clock.h"
+#include "daemon/http.h"
+#include "daemon/http_client.h"
+
+struct fixture {
+    struct event_base *base;
+    struct http_server *server;
+    pthread_t thread;
+    atomic_bool stop;
+    uint16_t port;
+    char *answer;
+    size_t answer_cap;
+};
+
+static enum obx_code say_hello(struct http_reply *reply, void *ctx)
+{
+    (void)ctx;
+    return buf_add_text(&reply->body, "hello\n");
+}
+
+static enum obx_code not_ready(struct http_reply *reply, void *ctx)
+{
+    (void)ctx;
+    reply->status = 503;
+    reply->content_type = "application/json";
+    return buf_add_text(&reply->body, "{\"ready\":false}\n");
+}
+
+static enum obx_code broken(struct http_reply *reply, void *ctx)
+{
+    (void)ctx;
+    (void)reply;
+    return OBX_E_NOMEM;
+}
+
+static const struct http_route routes[] = {
+    {"/hello", say_hello}, {"/not-ready", not_ready}, {"/broken", broken}};
+
+static void check_stop(evutil_socket_t fd, short what, void *ctx)
+{
+    struct fixture *fix = ctx;
+
+    (void)fd;
+    (void)what;
+    if (atomic_load(&fix->stop))
+        event_base_loopbreak(fix->base);
+}
+
+static void *run_loop(void *ctx)
+{
+    struct fixture *fix = ctx;
+    const struct timeval tick = {.tv_usec = 5000};
+    struct event *timer = event_new(fix->base, -1, EV_PERSIST, check_stop, fix);
+
+    event_add(timer, &tick);
+    event_base_dispatch(fix->base);
+    event_free(timer);
+    return NULL;
+}
+
+static uint16_t free_port(void)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(addr);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    assert_int_equal(bind(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&addr, &len), 0);
+    close(fd);
+    return ntohs(addr.sin_port);
+}
+
+static enum obx_code listen_on(struct fixture *fix, struct http_server **out, struct obx_err *err)
+{
+    const struct http_opts opts = {.base = fix->base,
+                                   .address = "127.0.0.1",
+                                   .port = fix->port,
+                                   .routes = routes,
+                                   .route_count = sizeof(routes) / sizeof(routes[0])};
+
+    return http_server_create(&opts, out, err);
+}
+
+static int start(void **state)
+{
+    struct fixture *fix = calloc(1, sizeof(*fix));
+
+    assert_non_null(fix);
+    fix->base = event_base_new();
+    fix->port = free_port();
+    fix->answer_cap = 65536;
+    fix->answer = malloc(fix->answer_cap);
+    assert_int_equal(listen_on(fix, &fix->server, NULL), OBX_OK);
+    assert_int_equal(pthread_create(&fix->thread, NULL, run_loop, fix), 0);
+    *state = fix;
+    return 0;
+}
+
+static int stop(void **state)
+{
+    struct fixture *fix = *state;
+
+    atomic_store(&fix->stop, true);
+    pthread_join(fix->thread, NULL);
+    http_server_destroy(fix->server);
+    event_base_free(fix->base);
+    free(fix->answer);
+    free(fix);
+    return 0;
+}
+
+static int dial(const struct fixture *fix)
+{
+    const struct timeval patience = {.tv_sec = 20};
+    struct sockaddr_in addr = {.sin_family = AF_INET,
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                               .sin_port = htons(fix->port)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    assert_true(fd >= 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    assert_int_equal(connect(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
+    return fd;
+}
+
+/* Reads until the server closes; the answer as a string. */
+static const char *read_all(struct fixture *fix, int fd)
+{
+    size_t len = 0;
+
+    for (;;) {
+        ssize_t n = recv(fd, fix->answer + len, fix->answer_cap - 1 - len, 0);
+
+        if (n <= 0)
+            break;
+        len += (size_t)n;
+    }
+    fix->answer[len] = '\0';
+    return fix->answer;
+}
+
+static const char *ask(struct fixture *fix, const char *request, size_t len)
+{
+    int fd = dial(fix);
+    const char *answer;
+
+    (void)send(fd, request, len, MSG_NOSIGNAL);
+    answer = read_all(fix, fd);
+    close(fd);
+    return answer;
+}
+
+static void expect_status(struct fixture *fix, const char *request, const char *status_line)
+{
+    const char *answer = ask(fix, request, strlen(request));
+
+    if (strncmp(answer, status_line, strlen(status_line)) != 0)
+        fail_msg("\"%s\" was answered \"%s\"", request, answer);
+}
+
+static void answers_what_the_route_says(void **state)
+{
+    struct fixture *fix = *state;
+
+    expect_status(fix, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 ");
+    assert_non_null(strstr(fix->answer, "\r\n\r\nhello\n"));
+    assert_non_null(strstr(fix->answer, "Connection: close"));
+    expect_status(fix, "GET /hello?x=1&y=%00 HTTP/1.0\r\n\r\n", "HTTP/1.0 200 ");
+    expect_status(fix, "GET /not-ready HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 503 ");
+    assert_non_null(strstr(fix->answer, "Content-Type: application/json"));
+    assert_non_null(strstr(fix->answer, "{\"ready\":false}"));
+    expect_status(fix, "GET /broken HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 500 ");
+    assert_non_null(strstr(fix->answer, "OBX_E_NOMEM"));
+}
+
+static void head_has_no_body(void **state)
+{
+    struct fixture *fix = *state;
+
+    expect_status(fix, "HEAD /hello HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 ");
+    assert_null(strstr(fix->answer, "hello\n"));
+}
+
+static void unknown_paths_are_404(void **state)
+{
+    struct fixture *fix = *state;
+    struct http_stats stats;
+
+    expect_status(fix, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 404 ");
+    expect_status(fix, "GET /hello/ HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 404 ");
+    expect_status(fix, "GET /../hello HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 404 ");
+    http_server_get_stats(fix->server, &stats);
+    assert_int_equal(stats.refused, 3);
+}
+
+static void other_methods_are_405(void **state)
+{
+    static const char *const methods[] = {"POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"};
+    struct fixture *fix = *state;
+    char request[128];
+
+    for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
+        snprintf(request, sizeof(request),
+                 "%s /hello HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", methods[i]);
+        expect_status(fix, request, "HTTP/1.1 405 ");
+        assert_non_null(strstr(fix->answer, "Allow: GET, HEAD"));
+    }
+}
+
+/* Whatever comes in, the server closes or answers with an error, and serves the next one. */
+static void survives_rubbish(void **state)
+{
+    struct fixture *fix = *state;
+    char *big = malloc(200000);
+    static const char *const rubbish[] = {
+        "\r\n\r\n",
+        "GET\r\n\r\n",
+        "GET /hello\r\n\r\n",
+        "\x16\x03\x01\x02\x00\x01\xfc\x03",
+        "BREW /pot HTTP/1.1\r\n\r\n",
+        "GET /hello HTTP/9.9\r\n\r\n",
+        "POST /hello HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        "POST /hello HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        "GET http://[::1:/hello HTTP/1.1\r\nHost: x\r\n\r\n"};
+
+    assert_non_null(big);
+    for (size_t i = 0; i < sizeof(rubbish) / sizeof(rubbish[0]); i++) {
+        int fd = dial(fix);
+
+        (void)send(fd, rubbish[i], strlen(rubbish[i]), MSG_NOSIGNAL);
+        shutdown(fd, SHUT_WR);
+        assert_null(strstr(read_all(fix, fd), "hello\n"));
+        close(fd);
+    }
+    memset(big, 'a', 200000);
+    memcpy(big, "GET /", 5);
+    assert_null(strstr(ask(fix, big, 200000), " 200 "));
+    memcpy(big, "GET /hello HTTP/1.1\r\nX: ", strlen("GET /hello HTTP/1.1\r\nX: "));
+    assert_null(strstr(ask(fix, big, 200000), " 200 "));
+    free(big);
+    expect_status(fix, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 ");
+}
+
+static void a_silent_peer_is_closed(void **state)
+{
+    struct fixture *fix = *state;
+    uint64_t start_ms = clock_now_ms();
+    int fd = dial(fix);
+
+    (void)send(fd, "GET /hel", 8, MSG_NOSIGNAL);
+    (void)read_all(fix, fd);
+    close(fd);
+    assert_true(clock_now_ms() - start_ms < 15000);
+    assert_true(clock_now_ms() - start_ms >= 4000);
+}
+
+static void an_address_in_use_is_an_error(void **state)
+{
+    struct fixture *fix = *state;
+    struct http_server *second = NULL;
+    struct obx_err err = {0};
+
+    assert_int_equal(listen_on(fix, &second, &err), OBX_E_SYSTEM);
+    assert_null(second);
+    assert_non_null(strstr(err.text, "127.0.0.1"));
+}
+
+static void the_client_gets_the_answer(void **state)
+{
+    struct fixture *fix = *state;
+    struct http_get_opts opts = {
+        .address = "127.0.0.1", .port = fix->port, .path = "/not-ready", .timeout_ms = 10000};
+    struct obx_buf body = {0};
+    int status = 0;
+
+    assert_int_equal(http_get(&opts, &status, &body, NULL), OBX_OK);
+    assert_int_equal(status, 503);
+    assert_string_equal(body.data, "{\"ready\":false}\n");
+    buf_fini(&body);
+}
+
+static void the_client_says_that_nobody_listens(void **state)
+{
+    struct obx_buf body = {0};
+    struct obx_err err = {0};
+    struct http_get_opts opts = {
+        .address = "127.0.0.1", .port = free_port(), .path = "/hello", .timeout_ms = 10000};
+    int status = 7;
+
+    (void)state;
+    assert_int_equal(http_get(&opts, &status, &body, &err), OBX_E_SYSTEM);
+    assert_int_equal(status, 0);
+    buf_fini(&body);
+}
+
+/* A listener that never accepts: the connection stands, an answer never comes. */
+static void the_client_gives_up_at_its_deadline(void **state)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct http_get_opts opts = {.address = "127.0.0.1", .path = "/hello", .timeout_ms = 200};
+    socklen_t len = sizeof(addr);
+    struct obx_buf body = {0};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    int status = 0;
+
+    (void)state;
+    assert_int_equal(bind(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&addr, &len), 0);
+    opts.port = ntohs(addr.sin_port);
+    assert_int_not_equal(http_get(&opts, &status, &body, NULL), OBX_OK);
+    assert_int_equal(status, 0);
+    close(fd);
+    buf_fini(&body);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(answers_what_the_route_says, start, stop),
+        cmocka_unit_test_setup_teardown(head_has_no_body, start, stop),
+        cmocka_unit_test_setup_teardown(unknown_paths_are_404, start, stop),
+        cmocka_unit_test_setup_teardown(other_methods_are_405, start, stop),
+        cmocka_unit_test_setup_teardown(survives_rubbish, start, stop),
+        cmocka_unit_test_setup_teardown(a_silent_peer_is_closed, start, stop),
+        cmocka_unit_test_setup_teardown(an_address_in_use_is_an_error, start, stop),
+        cmocka_unit_test_setup_teardown(the_client_gets_the_answer, start, stop),
+        cmocka_unit_test(the_client_says_that_nobody_listens),
+        cmocka_unit_test(the_client_gives_up_at_its_deadline),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
