@@ -58,6 +58,7 @@ struct lane_opts {
     uint32_t retry_cap_ms;       /* 0: 30000 */
     uint32_t confirm_timeout_ms; /* 0: 30000 */
     uint32_t drain_ms;           /* how long lane_drain waits for confirms; 0: 10000 */
+    bool gated; /* publish nothing before lane_open_gate: the topology is not there yet. All else goes on (connect, lease, counts) */
 };
 
 enum lane_state {
@@ -95,6 +96,8 @@ OBX_NODISCARD enum obx_code lane_create(const struct lane_opts *opts, struct lan
 OBX_NODISCARD enum obx_code lane_start(struct lane *lane, struct obx_err *err);
 /** Look at once: a doorbell rang for this outbox. Async-signal-safe, never blocks. */
 void lane_ring(struct lane *lane);
+/** Let a gated lane publish: exchanges and queues are there now. Once is enough, more do nothing. Never blocks. */
+void lane_open_gate(struct lane *lane);
 /** Stop reading, wait for confirms up to drain_ms, settle, give the lease back, end. Returns at once. */
 void lane_drain(struct lane *lane);
 /** End as soon as possible; what is unconfirmed is published again by the next owner. Returns at once. */
