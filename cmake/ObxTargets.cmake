@@ -63,8 +63,9 @@ function(obx_check_headers target)
     add_library(${target}_headers OBJECT ${sources})
     target_include_directories(
         ${target}_headers PRIVATE "$<TARGET_PROPERTY:${target},INCLUDE_DIRECTORIES>")
-    target_link_libraries(
-        ${target}_headers PRIVATE "$<TARGET_PROPERTY:${target},INTERFACE_LINK_LIBRARIES>")
+    # Not linked to the target: its INTERFACE_LINK_LIBRARIES hold its private libraries as $<LINK_ONLY:...>.
+    target_compile_definitions(
+        ${target}_headers PRIVATE "$<TARGET_PROPERTY:${target},COMPILE_DEFINITIONS>")
     set_property(GLOBAL APPEND PROPERTY OBX_HEADER_TARGETS ${target}_headers)
 endfunction()
 

@@ -1,0 +1,86 @@
+/*
+ * Statements without places, in the server's text protocol: session set-up, transaction control,
+ * DDL, built texts. A result is read row by row into a db_rows, so the library never holds a second
+ * copy of it. Called by db.c.
+ */
+#include "base/clock.h"
+#include "db_private.h"
+
+/* Read one result set to its end, into rows unless that is NULL. False: memory was short, and the
+ * rest is dropped. */
+static bool read_result(MYSQL_RES *result, struct db_rows *rows)
+{
+    bool fits = true;
+    MYSQL_ROW row = NULL;
+
+    while ((row = mysql_fetch_row(result)) != NULL) {
+        if (rows != NULL && fits)
+            fits = db_rows_add_text(rows, row, mysql_fetch_lengths(result));
+    }
+    return fits;
+}
+
+/* The result sets that a CALL sends behind the first; left unread they would answer the next
+ * statement. */
+static bool drop_further_results(MYSQL *mysql)
+{
+    int rc = 0;
+
+    while ((rc = mysql_next_result(mysql)) == 0) {
+        MYSQL_RES *result = mysql_use_result(mysql);
+
+        if (result != NULL) {
+            (void)read_result(result, NULL);
+            mysql_free_result(result);
+        }
+    }
+    return rc < 0;
+}
+
+/* The answer to a statement that was sent: *rows stays NULL when it has no result set. */
+static enum obx_code read_answer(struct db *db, struct db_rows **rows, uint64_t started_ms,
+                                 struct obx_err *err)
+{
+    MYSQL_RES *result = mysql_use_result(db->mysql);
+    bool fits = true;
+
+    if (result == NULL && mysql_field_count(db->mysql) != 0)
+        return db_failed_last(db, started_ms, err);
+    if (result != NULL) {
+        if (rows != NULL)
+            *rows = db_rows_create(mysql_num_fields(result));
+        fits = rows == NULL || *rows != NULL;
+        fits = read_result(result, rows == NULL ? NULL : *rows) && fits;
+        mysql_free_result(result);
+        if (mysql_errno(db->mysql) != 0)
+            return db_failed_last(db, started_ms, err);
+    }
+    if (!drop_further_results(db->mysql))
+        return db_failed_last(db, started_ms, err);
+    return fits ? OBX_OK : obx_fail(err, OBX_E_NOMEM, "result of a statement");
+}
+
+enum obx_code db_text_run(struct db *db, struct obx_bytes sql, struct db_rows **rows,
+                          struct obx_err *err)
+{
+    const uint64_t started_ms = clock_now_ms();
+    enum obx_code rc = db_ready(db, sql.len, err);
+    struct db_rows *got = NULL;
+
+    if (rc != OBX_OK)
+        return rc;
+    if (mysql_real_query(db->mysql, sql.p, (unsigned long)sql.len) != 0)
+        return db_failed_last(db, started_ms, err);
+    db->insert_id = mysql_insert_id(db->mysql);
+    db->affected = mysql_field_count(db->mysql) == 0 ? mysql_affected_rows(db->mysql) : 0;
+    rc = read_answer(db, rows == NULL ? NULL : &got, started_ms, err);
+    if (rc == OBX_OK && rows != NULL && got == NULL)
+        rc = obx_fail(err, OBX_E_INVALID, "the statement has no result set");
+    if (rc != OBX_OK) {
+        db_rows_free(got);
+        return rc;
+    }
+    if (rows != NULL)
+        *rows = got;
+    return OBX_OK;
+}
