@@ -3,6 +3,7 @@
 #   obx::mysql        MariaDB Connector/C or Oracle's libmysqlclient   (<mysql.h>)
 #   obx::rabbitmq     librabbitmq; OBX_RABBITMQ_C_HEADERS=1 when its headers are <rabbitmq-c/amqp.h>
 #                     and 0 when they are <amqp.h> (before 0.13)
+#   obx::openssl      OpenSSL, for what librabbitmq does not offer of TLS
 #   obx::event        libevent's loop, obx::event_http its HTTP server, obx::event_pthreads
 #   obx::inih         obx::jansson         obx::cmocka (tests only)
 #
@@ -64,6 +65,8 @@ function(obx_need)
             _obx_need_mysql()
         elseif(name STREQUAL "rabbitmq")
             _obx_need_rabbitmq()
+        elseif(name STREQUAL "openssl")
+            _obx_pkg(openssl libssl-dev openssl)
         elseif(name STREQUAL "event")
             _obx_pkg(event libevent-dev libevent_core)
         elseif(name STREQUAL "event_http")

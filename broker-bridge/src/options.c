@@ -1,0 +1,198 @@
+/*
+ * Owns the copies of what bridge_opts points to and the parsed list of addresses. Made once at
+ * creation, read-only afterwards. Called by link.c.
+ */
+#include "options.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+
+enum {
+    DEFAULT_CONNECT_MS = 5000,
+    DEFAULT_RPC_MS = 10000,
+    DEFAULT_HEARTBEAT_S = 20,
+    DEFAULT_RECONNECT_MIN_MS = 100,
+    DEFAULT_RECONNECT_CAP_MS = 10000,
+    PORT_AMQP = 5672,
+    PORT_AMQPS = 5671,
+    HOST_MAX = 255,
+    PORT_MAX = 65535,
+    DECIMAL = 10,
+};
+
+static uint32_t or_default(uint32_t value, uint32_t fallback)
+{
+    return value != 0 ? value : fallback;
+}
+
+/* NULL stays NULL. False only when memory ran out. */
+static bool copy(char **dst, const char *text)
+{
+    if (text == NULL)
+        return true;
+    *dst = obx_strdup(text);
+    return *dst != NULL;
+}
+
+static char *trim(char *text)
+{
+    size_t len;
+
+    text += strspn(text, " \t");
+    len = strlen(text);
+    while (len > 0 && (text[len - 1] == ' ' || text[len - 1] == '\t'))
+        text[--len] = '\0';
+    return text;
+}
+
+static enum obx_code parse_port(const char *text, uint16_t *port, struct obx_err *err)
+{
+    char *end = NULL;
+    const unsigned long value = strtoul(text, &end, DECIMAL);
+
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || value == 0 || value > PORT_MAX)
+        return obx_fail(err, OBX_E_CONFIG, "broker port '%s' is not a number from 1 to 65535",
+                        text);
+    *port = (uint16_t)value;
+    return OBX_OK;
+}
+
+/* Cuts "[host]:port", "host:port" or "host" in place. Port is left alone when there is none. */
+static enum obx_code parse_address(char *text, struct address *address, struct obx_err *err)
+{
+    char *rest;
+
+    if (text[0] == '[') {
+        address->host = text + 1;
+        rest = strchr(text, ']');
+        if (rest == NULL || (rest[1] != '\0' && rest[1] != ':'))
+            return obx_fail(err, OBX_E_CONFIG, "broker address '%s' lacks a closing ]", text);
+        *rest++ = '\0';
+    } else {
+        address->host = text;
+        rest = strchr(text, ':');
+        if (rest != NULL && strchr(rest + 1, ':') != NULL)
+            return obx_fail(err, OBX_E_CONFIG, "write the IPv6 broker address as [%s]:port", text);
+    }
+    if (rest != NULL && *rest == ':') {
+        *rest++ = '\0';
+        if (parse_port(rest, &address->port, err) != OBX_OK)
+            return OBX_E_CONFIG;
+    }
+    if (address->host[0] == '\0' || strlen(address->host) > HOST_MAX)
+        return obx_fail(err, OBX_E_CONFIG, "broker address with an empty or too long host name");
+    return OBX_OK;
+}
+
+static size_t count_commas(const char *text)
+{
+    size_t count = 0;
+
+    for (; *text != '\0'; text++)
+        count += *text == ',';
+    return count;
+}
+
+static enum obx_code parse_addresses(struct options *options, const char *text, struct obx_err *err)
+{
+    char *next;
+
+    if (text == NULL || text[strspn(text, " \t")] == '\0')
+        return obx_fail(err, OBX_E_CONFIG, "no broker address");
+    options->address_text = obx_strdup(text);
+    options->addresses = obx_calloc(count_commas(text) + 1, sizeof(*options->addresses));
+    if (options->address_text == NULL || options->addresses == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "broker addresses");
+    for (char *part = options->address_text; part != NULL; part = next) {
+        struct address *address = &options->addresses[options->address_count++];
+
+        next = strchr(part, ',');
+        if (next != NULL)
+            *next++ = '\0';
+        address->port = options->tls ? PORT_AMQPS : PORT_AMQP;
+        if (parse_address(trim(part), address, err) != OBX_OK)
+            return OBX_E_CONFIG;
+    }
+    return OBX_OK;
+}
+
+static void fill_numbers(struct options *options, const struct bridge_opts *opts)
+{
+    options->connect_timeout_ms = or_default(opts->connect_timeout_ms, DEFAULT_CONNECT_MS);
+    options->rpc_timeout_ms = or_default(opts->rpc_timeout_ms, DEFAULT_RPC_MS);
+    options->heartbeat_s = or_default(opts->heartbeat_s, DEFAULT_HEARTBEAT_S);
+    options->reconnect_min_ms = or_default(opts->reconnect_min_ms, DEFAULT_RECONNECT_MIN_MS);
+    options->reconnect_cap_ms = or_default(opts->reconnect_cap_ms, DEFAULT_RECONNECT_CAP_MS);
+    if (options->reconnect_cap_ms < options->reconnect_min_ms)
+        options->reconnect_cap_ms = options->reconnect_min_ms;
+    options->tls = opts->tls.enabled;
+    options->insecure = opts->tls.insecure;
+}
+
+static bool copy_texts(struct options *options, const struct bridge_opts *opts)
+{
+    return copy(&options->vhost, opts->vhost != NULL ? opts->vhost : "/") &&
+           copy(&options->user, opts->user) &&
+           copy(&options->password, opts->password != NULL ? opts->password : "") &&
+           copy(&options->connection_name, opts->connection_name) &&
+           copy(&options->ca_file, opts->tls.ca_file) &&
+           copy(&options->cert_file, opts->tls.cert_file) &&
+           copy(&options->key_file, opts->tls.key_file);
+}
+
+static enum obx_code check(const struct bridge_opts *opts, struct obx_err *err)
+{
+    if (opts->user == NULL)
+        return obx_fail(err, OBX_E_CONFIG, "no broker user");
+    if (opts->heartbeat_s > UINT16_MAX)
+        return obx_fail(err, OBX_E_CONFIG, "broker heartbeat of %u s", opts->heartbeat_s);
+    if ((opts->tls.cert_file == NULL) != (opts->tls.key_file == NULL))
+        return obx_fail(err, OBX_E_CONFIG,
+                        "broker TLS: a certificate needs a key and a key a certificate");
+    return OBX_OK;
+}
+
+enum obx_code options_init(struct options *options, const struct bridge_opts *opts,
+                           struct obx_err *err)
+{
+    enum obx_code rc = check(opts, err);
+
+    memset(options, 0, sizeof(*options));
+    if (rc != OBX_OK)
+        return rc;
+    fill_numbers(options, opts);
+    if (!copy_texts(options, opts))
+        rc = obx_fail(err, OBX_E_NOMEM, "broker options");
+    else
+        rc = parse_addresses(options, opts->addresses, err);
+    if (rc != OBX_OK)
+        options_fini(options);
+    return rc;
+}
+
+/* Through a volatile pointer, so that the compiler does not drop stores to memory that is freed
+ * next. */
+static void wipe(char *text)
+{
+    volatile char *p = text;
+
+    while (p != NULL && *p != '\0')
+        *p++ = '\0';
+}
+
+void options_fini(struct options *options)
+{
+    wipe(options->password);
+    obx_free(options->password);
+    obx_free(options->addresses);
+    obx_free(options->address_text);
+    obx_free(options->vhost);
+    obx_free(options->user);
+    obx_free(options->connection_name);
+    obx_free(options->ca_file);
+    obx_free(options->cert_file);
+    obx_free(options->key_file);
+    memset(options, 0, sizeof(*options));
+}

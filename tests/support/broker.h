@@ -1,0 +1,69 @@
+/*
+ * The broker of the system tests, seen past the bridge: coordinates from the environment, and a
+ * plain connection with which a test makes queues, counts and fetches messages. Every call fails
+ * the running cmocka test when it does not work.
+ */
+#ifndef OBX_TEST_BROKER_H
+#define OBX_TEST_BROKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct broker {
+    const char *host;
+    const char *user;
+    const char *password;
+    const char *vhost;
+    int port;
+    char address[300]; /* "host:port" */
+};
+
+/** From OBX_TEST_AMQP_...; false when they are not set (no servers run). */
+bool broker_from_env(struct broker *broker);
+
+/** A connection with one channel. */
+struct broker_admin;
+struct broker_admin *broker_admin_open(const struct broker *broker);
+void broker_admin_close(struct broker_admin *admin);
+
+/** Argument of a queue; text or number. */
+struct broker_arg {
+    const char *name;
+    const char *text; /* NULL: use number */
+    int64_t number;
+};
+
+/** A durable classic queue, unless the arguments say x-queue-type; deleted first if it is there. */
+void broker_queue(struct broker_admin *admin, const char *queue, const struct broker_arg *args,
+                  size_t arg_count);
+void broker_delete_queue(struct broker_admin *admin, const char *queue);
+/** A durable direct exchange; deleted first if it is there. */
+void broker_exchange(struct broker_admin *admin, const char *exchange);
+void broker_delete_exchange(struct broker_admin *admin, const char *exchange);
+void broker_bind(struct broker_admin *admin, const char *queue, const char *exchange,
+                 const char *key);
+uint32_t broker_count(struct broker_admin *admin, const char *queue);
+void broker_purge(struct broker_admin *admin, const char *queue);
+/** To the default exchange, unconfirmed; id may be NULL. */
+void broker_put(struct broker_admin *admin, const char *queue, const char *id, const char *body);
+
+/** What a test looks at in a fetched message. */
+struct broker_message {
+    char id[256];
+    char type[256];
+    char content_type[256];
+    uint8_t delivery_mode;
+    uint64_t timestamp_s;
+    int header_count;
+    size_t body_len;
+    char body[256]; /* the first bytes, as text */
+};
+/** Take one message off a queue, acknowledged; false when it is empty. */
+bool broker_get(struct broker_admin *admin, const char *queue, struct broker_message *out);
+
+/** Run tests/support/servers with the arguments (one string, split at blanks); fails the test when
+ * that fails. */
+void broker_servers(const char *arguments);
+
+#endif

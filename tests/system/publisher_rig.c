@@ -1,0 +1,182 @@
+/* See publisher_rig.h. */
+#include "publisher_rig.h"
+
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+enum { TURN_MS = 20 };
+
+static void on_result(uint64_t token, enum pub_outcome outcome, const char *why, void *ctx)
+{
+    struct rig *rig = ctx;
+
+    assert_true(token < rig->next_token);
+    rig->calls[token]++;
+    rig->outcomes[token] = (uint8_t)outcome;
+    rig->order[rig->settled++] = token;
+    rig->by_outcome[outcome]++;
+    if (why != NULL)
+        (void)snprintf(rig->why, sizeof(rig->why), "%s", why);
+}
+
+int rig_setup(void **state)
+{
+    static int log_fd = 2;
+    struct rig *rig = calloc(1, sizeof(*rig));
+
+    if (getenv("OBX_TEST_LOG") != NULL)
+        log_setup(LOG_LVL_DEBUG, LOG_FMT_TEXT, log_write_fd, &log_fd);
+    assert_non_null(rig);
+    if (!broker_from_env(&rig->broker)) {
+        free(rig);
+        print_message("no broker: eval \"$(tests/support/servers env)\"\n");
+        return -1;
+    }
+    rig->calls = calloc(RIG_TOKENS_MAX, sizeof(*rig->calls));
+    rig->outcomes = calloc(RIG_TOKENS_MAX, sizeof(*rig->outcomes));
+    rig->order = calloc(RIG_TOKENS_MAX, sizeof(*rig->order));
+    assert_true(rig->calls != NULL && rig->outcomes != NULL && rig->order != NULL);
+    rig->admin = broker_admin_open(&rig->broker);
+    rig->opts = (struct bridge_publisher_opts){
+        .bridge = {.addresses = rig->broker.address,
+                   .vhost = rig->broker.vhost,
+                   .user = rig->broker.user,
+                   .password = rig->broker.password,
+                   .connection_name = "publisher_test",
+                   .reconnect_min_ms = 20,
+                   .reconnect_cap_ms = 200},
+        .on_result = on_result,
+        .ctx = rig,
+    };
+    *state = rig;
+    return 0;
+}
+
+int rig_teardown(void **state)
+{
+    struct rig *rig = *state;
+
+    bridge_publisher_destroy(rig->pub);
+    broker_admin_close(rig->admin);
+    free(rig->calls);
+    free(rig->outcomes);
+    free(rig->order);
+    free(rig);
+    return 0;
+}
+
+void rig_start(struct rig *rig)
+{
+    struct obx_err err = {0};
+
+    if (bridge_publisher_create(&rig->opts, &rig->pub, &err) != OBX_OK)
+        fail_msg("create: %s", err.text);
+}
+
+void rig_stop(struct rig *rig)
+{
+    bridge_publisher_destroy(rig->pub);
+    rig->pub = NULL;
+}
+
+void rig_turn(struct rig *rig, int max_ms)
+{
+    struct pollfd pfd = {.events = POLLIN};
+    int wait_ms;
+
+    bridge_publisher_service(rig->pub);
+    rig->service_calls++;
+    pfd.fd = bridge_publisher_fd(rig->pub);
+    wait_ms = clock_left_ms(bridge_publisher_next_due_ms(rig->pub));
+    (void)poll(&pfd, 1, wait_ms < max_ms ? wait_ms : max_ms);
+}
+
+void rig_until(struct rig *rig, rig_fn *condition)
+{
+    const uint64_t due_ms = clock_now_ms() + RIG_WAIT_MS;
+
+    while (!condition(rig)) {
+        if (clock_now_ms() >= due_ms)
+            fail_msg("not in time; state %s, in flight %u, settled %llu, trouble: %s",
+                     bridge_state_name(bridge_publisher_state(rig->pub)),
+                     bridge_publisher_inflight(rig->pub), (unsigned long long)rig->settled,
+                     bridge_publisher_trouble(rig->pub)->text);
+        rig_turn(rig, TURN_MS);
+    }
+}
+
+bool rig_is_up(struct rig *rig)
+{
+    return bridge_publisher_state(rig->pub) == BRIDGE_UP;
+}
+
+bool rig_is_down(struct rig *rig)
+{
+    return bridge_publisher_state(rig->pub) == BRIDGE_DOWN;
+}
+
+bool rig_is_blocked(struct rig *rig)
+{
+    return bridge_publisher_state(rig->pub) == BRIDGE_BLOCKED;
+}
+
+bool rig_all_settled(struct rig *rig)
+{
+    return rig->settled == rig->next_token;
+}
+
+void rig_message(struct rig *rig, const char *queue, struct rig_message *out)
+{
+    memset(out, 0, sizeof(*out));
+    (void)snprintf(out->id, sizeof(out->id), "id-%llu", (unsigned long long)rig->next_token);
+    (void)snprintf(out->body, sizeof(out->body), "body-%llu", (unsigned long long)rig->next_token);
+    out->msg.exchange = bytes_of("");
+    out->msg.routing_key = bytes_of(queue);
+    out->msg.message_id = bytes_of(out->id);
+    out->msg.content_type = bytes_of("text/plain");
+    out->msg.body = bytes_of(out->body);
+}
+
+static bool has_room(struct rig *rig)
+{
+    return bridge_publisher_room(rig->pub) > 0;
+}
+
+void rig_send(struct rig *rig, const struct rig_message *message)
+{
+    struct obx_err err = {0};
+    const uint64_t token = rig->next_token;
+
+    assert_true(token < RIG_TOKENS_MAX);
+    rig_until(rig, has_room);
+    if (bridge_publisher_publish(rig->pub, &message->msg, token, &err) != OBX_OK)
+        fail_msg("publish: %s", err.text);
+    rig->next_token++;
+}
+
+void rig_send_many(struct rig *rig, const char *queue, size_t count)
+{
+    struct rig_message message;
+
+    for (size_t i = 0; i < count; i++) {
+        rig_message(rig, queue, &message);
+        rig_send(rig, &message);
+    }
+}
+
+void rig_expect_once_each(const struct rig *rig)
+{
+    assert_int_equal(rig->settled, rig->next_token);
+    for (uint64_t token = 0; token < rig->next_token; token++)
+        assert_int_equal(rig->calls[token], 1);
+}
