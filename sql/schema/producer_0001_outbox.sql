@@ -1,21 +1,32 @@
--- Producer side, version 1: outbox, parked, lease.
+-- Producer side, version 1: outbox, parked messages, leases.
 -- Safe to run by hand (mysql DATABASE < producer_0001_outbox.sql) and safe to run again.
 -- Needs MariaDB 10.6+ or MySQL 8.0.13+, and binlog_format ROW or MIXED if the binary log is on.
+
+-- Which migrations this database has. Producer and consumer side may live in one database and share this table.
+CREATE TABLE IF NOT EXISTS oncebox_schema (
+    side       VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    version    INT UNSIGNED NOT NULL,
+    name       VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    applied_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+    PRIMARY KEY (side, version)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
 -- Messages not yet confirmed by the broker. A row's presence means "to be delivered".
 -- An application names topic and payload; everything else has a default.
 CREATE TABLE IF NOT EXISTS outbox (
     id           BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
-    -- UUID version 7: milliseconds since 1970, microseconds within it, 60 bits from a hash of UUID() and RAND().
-    -- Time-ordered, so that the consumers' dedup inserts append; never given twice, not even after a restore or a truncate.
+    -- UUID version 7: milliseconds since 1970, four times the microseconds within, 32 bits of the server's UUID_SHORT()
+    -- counter, 28 random bits. The counter makes it unique within a server, and rows of one statement ordered; the time
+    -- makes it never come again after a restore or a truncate, and keeps the consumers' dedup inserts appending.
     message_id   VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT (
-        INSERT(INSERT(INSERT(INSERT(LOWER(CONCAT(
-            LPAD(HEX(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) DIV 1000), 12, '0'),
-            '7',
-            LPAD(HEX((MICROSECOND(UTC_TIMESTAMP(6)) MOD 1000) * 4), 3, '0'),
-            'a',
-            LEFT(SHA2(CONCAT(UUID(), RAND()), 256), 15))),
-            21, 0, '-'), 17, 0, '-'), 13, 0, '-'), 9, 0, '-')),
+        LOWER(INSERT(INSERT(CONCAT(
+            LPAD(HEX(UNIX_TIMESTAMP() * 1000 + MICROSECOND(UTC_TIMESTAMP(6)) DIV 1000), 12, '0'),
+            '-',
+            HEX(28672 + MICROSECOND(UTC_TIMESTAMP(6)) MOD 1000 * 4),
+            '-a',
+            RIGHT(HEX(UUID_SHORT()), 8),
+            RIGHT(HEX(268435456 + FLOOR(RAND() * 268435456)), 7)),
+            23, 0, '-'), 9, 0, '-'))),
     topic        VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     -- Messages of one key keep their order; NULL: no order asked for.
     ordering_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
@@ -25,4 +36,55 @@ CREATE TABLE IF NOT EXISTS outbox (
     payload      LONGBLOB NOT NULL,
     created_at   DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
     PRIMARY KEY (id)
-) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
+
+-- Messages given up for now, with the reason: rows of outbox tables that the relay moved here. Never deleted by itself.
+CREATE TABLE IF NOT EXISTS outbox_parked (
+    parked_id    BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
+    -- The outbox table the row came from, and its id there.
+    outbox       VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    id           BIGINT UNSIGNED NOT NULL,
+    message_id   VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    topic        VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    ordering_key VARBINARY(1020) NULL,
+    -- As text, because they may be malformed.
+    headers      LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+    content_type VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    payload      LONGBLOB NOT NULL,
+    created_at   DATETIME(6) NOT NULL,
+    parked_at    DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+    reason_code  VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    reason       VARCHAR(1024) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT '',
+    tries        INT UNSIGNED NOT NULL DEFAULT 0,
+    -- 1: the row's ordering key is frozen, and later rows of the key are parked behind this one.
+    holds_key    BOOLEAN NOT NULL DEFAULT 0,
+    -- The id of the parked row that this one waits behind; NULL: it was parked for its own sake.
+    behind_id    BIGINT UNSIGNED NULL,
+    -- What an operator wants done. Only the owner of the outbox's lease carries it out.
+    request      ENUM('resume', 'discard') CHARACTER SET ascii COLLATE ascii_bin NULL,
+    requested_at DATETIME(6) NULL,
+    requested_by VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+    request_note VARCHAR(1024) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+    PRIMARY KEY (parked_id),
+    UNIQUE KEY outbox_id (outbox, id),
+    KEY outbox_key (outbox, ordering_key),
+    KEY outbox_request (outbox, request)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
+
+-- Which relay drains an outbox table. Judged by the database's clock, UTC_TIMESTAMP(6), only.
+CREATE TABLE IF NOT EXISTS outbox_lease (
+    outbox      VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    owner       VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT '',
+    -- Grows by one with each new owner; every write of an owner is made under its epoch.
+    epoch       BIGINT UNSIGNED NOT NULL DEFAULT 0,
+    acquired_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+    expires_at  DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+    -- Where the owner hears doorbells, host:port; NULL: nowhere but on its own host.
+    address     VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+    PRIMARY KEY (outbox)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
+
+-- Last, so that a run that was cut off half-way is not taken for a whole one.
+INSERT INTO oncebox_schema (side, version, name)
+SELECT 'producer', 1, 'producer_0001_outbox' FROM DUAL
+WHERE NOT EXISTS (SELECT 1 FROM oncebox_schema WHERE side = 'producer' AND version = 1);

@@ -1,0 +1,263 @@
+/*
+ * The schema's versions: what the programs know (built in from sql/schema), what a database has
+ * (its table oncebox_schema), and the way from one to the other. Invariant: a version is recorded
+ * by the last statement of its own file, so a version that is there is whole, and a file that was
+ * cut off is run again. Called by outboxctl migrate and by all programs at start.
+ */
+#include "sql/schema.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "schema_files.h"
+#include "sql_split.h"
+
+enum {
+    LOCK_WAIT_MS = 30000, /* for another migration to end */
+    LOCK_PAUSE_MS = 100,
+    STATEMENT_NAME_MAX = 60, /* so much of a statement names it in an error */
+    NAME_MAX_LEN = 64,       /* of a table, by the server's limit */
+    NS_PER_MS = 1000000,
+};
+
+/* Named locks are the server's, not the database's: one per database, within 64 characters. */
+#define LOCK_NAME "CONCAT('oncebox_migrate_', SHA1(DATABASE()))"
+
+const char *schema_side_name(enum schema_side side)
+{
+    return side == SCHEMA_PRODUCER ? "producer" : "consumer";
+}
+
+const struct schema_step *schema_steps(enum schema_side side, size_t *count)
+{
+    *count = side == SCHEMA_PRODUCER ? schema_producer_count : schema_consumer_count;
+    return side == SCHEMA_PRODUCER ? schema_producer_steps : schema_consumer_steps;
+}
+
+uint32_t schema_latest(enum schema_side side)
+{
+    size_t count = 0;
+    const struct schema_step *steps = schema_steps(side, &count);
+
+    return steps[count - 1].version;
+}
+
+/* The number in the only column of the only row; NULL reads as 0. */
+static enum obx_code query_number(struct db *db, const char *sql, const struct db_value *args,
+                                  size_t arg_count, uint64_t *number, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = db_query(db, sql, args, arg_count, &rows, err);
+
+    *number = 0;
+    if (rc != OBX_OK)
+        return rc;
+    if (db_rows_next(rows))
+        *number = db_rows_u64(rows, 0);
+    db_rows_free(rows);
+    return OBX_OK;
+}
+
+enum obx_code schema_version(struct db *db, enum schema_side side, uint32_t *version,
+                             struct obx_err *err)
+{
+    uint64_t number = 0;
+    enum obx_code rc = query_number(db, "SELECT MAX(version) FROM oncebox_schema WHERE side = ?",
+                                    DB_ARGS(DB_TEXT(schema_side_name(side))), &number, err);
+
+    *version = (uint32_t)number;
+    if (rc != OBX_E_DB_NO_TABLE)
+        return rc;
+    obx_err_clear(err);
+    return OBX_OK;
+}
+
+static enum obx_code fail_newer(enum schema_side side, uint32_t version, struct obx_err *err)
+{
+    return obx_fail(err, OBX_E_DB_SCHEMA,
+                    "the %s schema has version %u, this program knows %u: upgrade the program",
+                    schema_side_name(side), version, schema_latest(side));
+}
+
+enum obx_code schema_check(struct db *db, enum schema_side side, struct obx_err *err)
+{
+    const uint32_t latest = schema_latest(side);
+    uint32_t version = 0;
+    enum obx_code rc = schema_version(db, side, &version, err);
+
+    if (rc != OBX_OK)
+        return rc;
+    if (version == 0)
+        return obx_fail(err, OBX_E_DB_NO_TABLE,
+                        "the database has no %s schema: run `outboxctl migrate`",
+                        schema_side_name(side));
+    if (version < latest)
+        return obx_fail(
+            err, OBX_E_DB_SCHEMA,
+            "the %s schema has version %u, this program needs %u: run `outboxctl migrate`",
+            schema_side_name(side), version, latest);
+    return version > latest ? fail_newer(side, version, err) : OBX_OK;
+}
+
+/* "producer_0001_outbox.sql, statement 2 (CREATE TABLE ...)": the first line of it, cut. */
+static void name_statement(struct obx_err *err, const struct schema_step *step, size_t number,
+                           struct obx_bytes statement)
+{
+    const char *text = statement.p;
+    int len = 0;
+
+    while ((size_t)len < statement.len && len < STATEMENT_NAME_MAX && text[len] != '\n')
+        len++;
+    obx_err_context(err, "%s.sql, statement %zu (%.*s)", step->name, number, len, text);
+}
+
+static enum obx_code apply(struct db *db, const struct schema_step *step, struct obx_err *err)
+{
+    struct obx_bytes rest = bytes_of(step->sql);
+    struct obx_bytes statement = {NULL, 0};
+    enum sql_split_result found = SQL_SPLIT_END;
+
+    for (size_t number = 1; (found = sql_split(&rest, &statement)) == SQL_SPLIT_STATEMENT;
+         number++) {
+        enum obx_code rc = db_exec_text(db, statement, NULL, err);
+
+        if (rc != OBX_OK) {
+            name_statement(err, step, number, statement);
+            return rc;
+        }
+    }
+    if (found == SQL_SPLIT_BROKEN)
+        return obx_fail(err, OBX_E_DB_SCHEMA, "%s.sql: a quote or a comment is not closed",
+                        step->name);
+    return OBX_OK;
+}
+
+static enum obx_code apply_missing(struct db *db, enum schema_side side,
+                                   schema_progress_fn *progress, void *ctx, struct obx_err *err)
+{
+    size_t count = 0;
+    const struct schema_step *steps = schema_steps(side, &count);
+    uint32_t version = 0;
+    enum obx_code rc = schema_version(db, side, &version, err);
+
+    if (rc == OBX_OK && version > schema_latest(side))
+        rc = fail_newer(side, version, err);
+    for (size_t i = 0; i < count && rc == OBX_OK; i++) {
+        if (steps[i].version <= version)
+            continue;
+        if (progress != NULL)
+            progress(&steps[i], ctx);
+        rc = apply(db, &steps[i], err);
+    }
+    return rc;
+}
+
+static void pause_a_moment(void)
+{
+    const struct timespec pause = {.tv_sec = 0, .tv_nsec = (long)LOCK_PAUSE_MS * NS_PER_MS};
+
+    nanosleep(&pause, NULL);
+}
+
+/* Asks again and again without waiting in the server, so that the wait does not depend on the
+ * connection's read deadline. */
+static enum obx_code lock(struct db *db, struct obx_err *err)
+{
+    const uint64_t due_ms = clock_now_ms() + LOCK_WAIT_MS;
+
+    for (;;) {
+        uint64_t got = 0;
+        enum obx_code rc =
+            query_number(db, "SELECT GET_LOCK(" LOCK_NAME ", 0)", DB_NO_ARGS, &got, err);
+
+        if (rc != OBX_OK || got == 1)
+            return rc;
+        if (clock_left_ms(due_ms) == 0)
+            return obx_fail(err, OBX_E_DB_LOCK_WAIT,
+                            "another migration of this database is still running");
+        pause_a_moment();
+    }
+}
+
+static enum obx_code unlock(struct db *db, struct obx_err *err)
+{
+    uint64_t released = 0;
+
+    return query_number(db, "SELECT RELEASE_LOCK(" LOCK_NAME ")", DB_NO_ARGS, &released, err);
+}
+
+static enum obx_code check_caller(struct db *db, struct obx_err *err)
+{
+    uint64_t has_database = 0;
+    enum obx_code rc = OBX_OK;
+
+    if (db_in_transaction(db))
+        return obx_fail(err, OBX_E_INVALID, "a migration would commit the open transaction");
+    rc = query_number(db, "SELECT DATABASE() IS NOT NULL", DB_NO_ARGS, &has_database, err);
+    if (rc == OBX_OK && has_database == 0)
+        rc = obx_fail(err, OBX_E_INVALID, "no database is selected");
+    return rc;
+}
+
+enum obx_code schema_migrate(struct db *db, enum schema_side side, schema_progress_fn *progress,
+                             void *ctx, struct obx_err *err)
+{
+    enum obx_code rc = check_caller(db, err);
+    enum obx_code end = OBX_OK;
+
+    if (rc == OBX_OK)
+        rc = lock(db, err);
+    if (rc != OBX_OK)
+        return rc;
+    rc = apply_missing(db, side, progress, ctx, err);
+    /* On a connection that was lost the server has released the lock itself. */
+    end = unlock(db, rc == OBX_OK ? err : NULL);
+    return rc == OBX_OK ? end : rc;
+}
+
+static bool is_table_name(const char *name)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
+    const size_t len = strlen(name);
+
+    return len >= 1 && len <= NAME_MAX_LEN && strspn(name, letters) == len;
+}
+
+/* Another table of that name would be found out by the relay only, row by row. */
+static enum obx_code check_columns(struct db *db, const char *name, struct obx_err *err)
+{
+    struct obx_buf sql = {NULL, 0, 0};
+    struct db_rows *rows = NULL;
+    enum obx_code rc =
+        buf_addf(&sql,
+                 "SELECT id, message_id, topic, ordering_key, headers, content_type, "
+                 "payload, created_at FROM `%s` LIMIT 0",
+                 name);
+
+    rc = rc == OBX_OK ? db_query_text(db, buf_bytes(&sql), &rows, err)
+                      : obx_fail(err, rc, "statement");
+    db_rows_free(rows);
+    buf_fini(&sql);
+    if (rc == OBX_E_DB_NO_TABLE)
+        obx_err_context(err, "`%s` is there but is not an outbox table", name);
+    return rc;
+}
+
+enum obx_code schema_add_outbox(struct db *db, const char *name, struct obx_err *err)
+{
+    struct obx_buf sql = {NULL, 0, 0};
+    enum obx_code rc = OBX_OK;
+
+    if (!is_table_name(name))
+        return obx_fail(err, OBX_E_INVALID,
+                        "an outbox table is named with 1 to %d of A-Z a-z 0-9 _", NAME_MAX_LEN);
+    if (db_in_transaction(db))
+        return obx_fail(err, OBX_E_INVALID, "making a table would commit the open transaction");
+    rc = buf_addf(&sql, "CREATE TABLE IF NOT EXISTS `%s` LIKE outbox", name);
+    rc = rc == OBX_OK ? db_exec_text(db, buf_bytes(&sql), NULL, err)
+                      : obx_fail(err, rc, "statement");
+    buf_fini(&sql);
+    return rc == OBX_OK ? check_columns(db, name, err) : rc;
+}
