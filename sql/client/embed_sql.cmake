@@ -12,14 +12,16 @@ function(read_as_constants path result)
     set(${result} "${constants}" PARENT_SCOPE)
 endfunction()
 
+set(sides producer consumer half barrier)
+list(JOIN sides "|" any_side)
 set(arrays "")
-set(producer_steps "")
-set(consumer_steps "")
-set(producer_count 0)
-set(consumer_count 0)
+foreach(side IN LISTS sides)
+    set(${side}_steps "")
+    set(${side}_count 0)
+endforeach()
 foreach(path IN LISTS FILES)
     get_filename_component(name "${path}" NAME_WE)
-    if(NOT name MATCHES "^(producer|consumer)_([0-9][0-9][0-9][0-9])_[a-z0-9_]+$")
+    if(NOT name MATCHES "^(${any_side})_([0-9][0-9][0-9][0-9])_[a-z0-9_]+$")
         message(FATAL_ERROR "embed_sql: ${path} is not named <side>_<version>_<word>.sql")
     endif()
     set(side ${CMAKE_MATCH_1})
@@ -35,10 +37,13 @@ foreach(path IN LISTS FILES)
            "    {SCHEMA_${side_name}, ${version}, \"${name}\", ${name}},\n")
 endforeach()
 
+set(tables "")
+set(index "")
+foreach(side IN LISTS sides)
+    string(TOUPPER ${side} side_name)
+    string(APPEND tables "static const struct schema_step ${side}_steps[] = {\n${${side}_steps}};\n\n")
+    string(APPEND index "    [SCHEMA_${side_name}] = {\"${side}\", ${side}_steps, ${${side}_count}},\n")
+endforeach()
 file(WRITE "${OUT}"
      "/* Made by embed_sql.cmake from the files of sql/schema. */\n#include \"schema_files.h\"\n\n"
-     "${arrays}"
-     "const struct schema_step schema_producer_steps[] = {\n${producer_steps}};\n"
-     "const size_t schema_producer_count = ${producer_count};\n\n"
-     "const struct schema_step schema_consumer_steps[] = {\n${consumer_steps}};\n"
-     "const size_t schema_consumer_count = ${consumer_count};\n")
+     "${arrays}${tables}const struct schema_side_files schema_files[] = {\n${index}};\n")

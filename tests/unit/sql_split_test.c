@@ -138,6 +138,8 @@ static void migrations_are_numbered_and_record_themselves(void **state)
     assert_string_equal(schema_side_name(SCHEMA_CONSUMER), "consumer");
     check_side(SCHEMA_PRODUCER);
     check_side(SCHEMA_CONSUMER);
+    check_side(SCHEMA_HALF);
+    check_side(SCHEMA_BARRIER);
 }
 
 int main(void)

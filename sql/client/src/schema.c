@@ -27,13 +27,13 @@ enum {
 
 const char *schema_side_name(enum schema_side side)
 {
-    return side == SCHEMA_PRODUCER ? "producer" : "consumer";
+    return schema_files[side].side;
 }
 
 const struct schema_step *schema_steps(enum schema_side side, size_t *count)
 {
-    *count = side == SCHEMA_PRODUCER ? schema_producer_count : schema_consumer_count;
-    return side == SCHEMA_PRODUCER ? schema_producer_steps : schema_consumer_steps;
+    *count = schema_files[side].count;
+    return schema_files[side].steps;
 }
 
 uint32_t schema_latest(enum schema_side side)

@@ -5,9 +5,13 @@
 
 #include "sql/schema.h"
 
-extern const struct schema_step schema_producer_steps[];
-extern const size_t schema_producer_count;
-extern const struct schema_step schema_consumer_steps[];
-extern const size_t schema_consumer_count;
+struct schema_side_files {
+    const char *side;
+    const struct schema_step *steps;
+    size_t count;
+};
+
+/* By enum schema_side. */
+extern const struct schema_side_files schema_files[];
 
 #endif

@@ -7,7 +7,13 @@
 
 #include "sql/db.h"
 
-enum schema_side { SCHEMA_PRODUCER, SCHEMA_CONSUMER };
+/** Each side is versioned by itself; several may live in one database. */
+enum schema_side {
+    SCHEMA_PRODUCER, /* outbox, parked, lease: a source */
+    SCHEMA_CONSUMER, /* dedup: where a consumer applies */
+    SCHEMA_HALF,     /* half-messages: beside the outbox of a source */
+    SCHEMA_BARRIER   /* the barrier: where a half-message's local transaction runs */
+};
 
 struct schema_step {
     enum schema_side side;
@@ -15,7 +21,7 @@ struct schema_step {
     const char *name;  /* file name without folder and extension */
     const char *sql;   /* the file, whole */
 };
-/** "producer" or "consumer". */
+/** "producer", "consumer", "half" or "barrier". */
 const char *schema_side_name(enum schema_side side);
 /** The migrations of one side in order; *count of them. Static. */
 const struct schema_step *schema_steps(enum schema_side side, size_t *count);

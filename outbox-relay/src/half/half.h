@@ -1,0 +1,146 @@
+/*
+ * Half-messages: what a request on one is, and the store that carries requests out.
+ *
+ * The store owns a bounded queue and a few worker threads, each with a database connection of its
+ * own. A worker takes all requests that wait, runs them in one transaction and answers each after
+ * the commit (group commit): a commit costs milliseconds, a row microseconds. See
+ * docs/adr/0004-half-messages.md for states and crash points.
+ */
+#ifndef RELAY_HALF_H
+#define RELAY_HALF_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sql/db.h"
+
+/** States as in the column half_message.state; the text is half_state_name(). */
+enum half_state { HALF_PREPARED, HALF_COMMITTED, HALF_ROLLED_BACK, HALF_PARKED };
+enum half_verdict { HALF_COMMIT, HALF_ROLLBACK };
+
+const char *half_state_name(enum half_state state);
+const char *half_verdict_name(enum half_verdict verdict);
+/** The state that a verdict leads to. */
+enum half_state half_state_after(enum half_verdict verdict);
+
+#define HALF_GID_MAX      128
+#define HALF_PRODUCER_MAX 64
+#define HALF_ACTOR_MAX    128
+#define HALF_NOTE_MAX     256
+#define HALF_DIGEST_LEN   32
+
+/** A message to send on one of the verdicts. Absent bytes leave the column's default. */
+struct half_part {
+    enum half_verdict on;
+    struct obx_bytes message_id;
+    struct obx_bytes topic;
+    struct obx_bytes ordering_key;
+    struct obx_bytes headers; /* text of a JSON object */
+    struct obx_bytes content_type;
+    struct obx_bytes payload;
+};
+
+/** A half-message as the database has it. Times in microseconds since 1970 UTC by the database's
+ * clock; 0: none. */
+struct half_record {
+    enum half_state state;
+    char producer[HALF_PRODUCER_MAX + 1];
+    char decided_by[HALF_ACTOR_MAX + 1];
+    char note[HALF_NOTE_MAX + 1];
+    uint64_t prepared_us, decided_us, next_check_us;
+    uint32_t checks_asked, checks_answered;
+};
+
+enum half_kind { HALF_REQ_PREPARE, HALF_REQ_VERDICT, HALF_REQ_LOOKUP };
+
+enum half_answer {
+    HALF_ANS_OK, /* done, or had been done before (is_repeat); rec is what the database has now */
+    HALF_ANS_NOT_FOUND, /* no such gid */
+    HALF_ANS_CONFLICT,  /* decided otherwise before: rec says what, when and by whom */
+    HALF_ANS_REUSED,    /* this gid was prepared with another content */
+    HALF_ANS_FAILED     /* err says why; OBX_E_DB_COMMIT_UNKNOWN: it may or may not have been done,
+                           repeat it */
+};
+
+struct half_request;
+/** Runs once for each accepted request, on a worker's thread, after the commit. May free the
+ * request. */
+typedef void half_done_fn(struct half_request *req, void *ctx);
+
+/** Borrowed by the store, whole, from a successful half_store_submit until its done call. */
+struct half_request {
+    enum half_kind kind;
+    struct obx_bytes gid; /* 1 to HALF_GID_MAX ASCII bytes */
+    /* HALF_REQ_PREPARE */
+    struct obx_bytes producer;
+    unsigned char digest[HALF_DIGEST_LEN];
+    uint32_t first_check_ms;
+    const struct half_part *parts;
+    size_t part_count;
+    /* HALF_REQ_VERDICT */
+    enum half_verdict verdict;
+    const char *actor; /* producer, check, barrier, operator:NAME */
+    const char *note;  /* NULL: none */
+    half_done_fn *done;
+    void *ctx;
+    /* the answer */
+    enum half_answer answer;
+    bool is_repeat;
+    struct half_record rec;
+    struct obx_err err;
+    /* the store's own */
+    struct half_request *next;
+    uint64_t gid_hash;
+    size_t cost;
+    bool is_answered;
+};
+
+struct half_store_opts {
+    struct db_opts db;        /* borrowed; the texts must outlive the store */
+    const char *outbox;       /* where the messages go; NULL: "outbox" */
+    uint32_t workers;         /* 0: 2 */
+    uint32_t queue_max;       /* requests that may wait; 0: 1024 */
+    uint32_t batch_max;       /* requests in one transaction; 0: 128 */
+    uint32_t batch_max_bytes; /* of their messages; 0: 1 MiB; a single larger one goes alone */
+    /** Runs on a worker's thread after a commit that put rows into the outbox. May be NULL. */
+    void (*on_outbox_rows)(void *ctx);
+    void *ctx;
+};
+
+struct half_store_stats {
+    bool is_up;                     /* at least one worker is connected and the schema fits */
+    char trouble[OBX_ERR_TEXT_MAX]; /* why not */
+    uint64_t prepared, committed, rolled_back, repeats, conflicts, reused, not_found, failed;
+    uint64_t verdicts_by_producer, verdicts_by_check, verdicts_by_barrier, verdicts_by_operator;
+    uint64_t batches, overloads, waiting;
+};
+
+struct half_store;
+
+/** Makes the store and starts its workers, which connect by themselves and keep trying.
+ * OBX_E_NOMEM, OBX_E_SYSTEM. */
+OBX_NODISCARD enum obx_code half_store_create(const struct half_store_opts *opts,
+                                              struct half_store **out, struct obx_err *err);
+/** Answers what waits (HALF_ANS_FAILED, OBX_E_CLOSED), lets running batches end, joins the workers.
+ * NULL is fine. */
+void half_store_destroy(struct half_store *store);
+/**
+ * Queue a request; done will be called. Any thread, never blocks on I/O.
+ * @return OBX_OK; OBX_E_FULL - overload, done will not be called; OBX_E_CLOSED
+ */
+OBX_NODISCARD enum obx_code half_store_submit(struct half_store *store, struct half_request *req,
+                                              struct obx_err *err);
+void half_store_get_stats(struct half_store *store, struct half_store_stats *out);
+
+/**
+ * Carry out requests (distinct gids) in one transaction on db and fill in their answers, without
+ * calling done. One bad request costs the others nothing. The unit under the workers; also for
+ * callers with a connection of their own (outboxctl).
+ * @return OBX_OK: all are answered; otherwise the connection is of no more use and every request is
+ * HALF_ANS_FAILED. *outbox_rows tells whether rows were put into the outbox.
+ */
+OBX_NODISCARD enum obx_code half_batch_run(struct db *db, const char *outbox,
+                                           struct half_request **reqs, size_t count,
+                                           bool *outbox_rows, struct obx_err *err);
+
+#endif

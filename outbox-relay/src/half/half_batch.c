@@ -1,0 +1,596 @@
+/*
+ * The statements of a batch of half-message requests: everything in one transaction.
+ *
+ * Invariants: a verdict changes a row only under its lock and only from prepared or parked; in the
+ * same transaction the chosen parts become outbox rows and all parts go. Requests of a batch have
+ * distinct gids, and rows are locked in the order of gid, so that two batches do not deadlock with
+ * each other. Called by the store's workers and by outboxctl.
+ */
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/crash.h"
+#include "half/half.h"
+
+#define BATCH_TRIES 6 /* of a transaction that met a deadlock or a lock wait */
+
+/* The columns of a half_record, in the order that read_record expects. */
+#define RECORD_COLUMNS                                                                             \
+    "gid, state, digest, producer, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', prepared_at), "        \
+    "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', decided_at), "                                       \
+    "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', next_check_at), decided_by, note, checks_asked, "    \
+    "checks_answered"
+
+struct batch {
+    struct db *db;
+    const char *outbox;
+    struct half_request **reqs;
+    size_t count;
+    struct obx_buf sql;
+    bool outbox_rows;
+};
+
+static const char *const state_names[] = {"prepared", "committed", "rolled_back", "parked"};
+static const char *const verdict_names[] = {"commit", "rollback"};
+
+const char *half_state_name(enum half_state state)
+{
+    return state_names[state];
+}
+
+const char *half_verdict_name(enum half_verdict verdict)
+{
+    return verdict_names[verdict];
+}
+
+enum half_state half_state_after(enum half_verdict verdict)
+{
+    return verdict == HALF_COMMIT ? HALF_COMMITTED : HALF_ROLLED_BACK;
+}
+
+/* Text building. A failed append leaves the buffer as it was; the first failure is kept in rc. */
+
+static void add(struct batch *b, enum obx_code *rc, const char *text)
+{
+    if (*rc == OBX_OK)
+        *rc = buf_add_text(&b->sql, text);
+}
+
+static void add_number(struct batch *b, enum obx_code *rc, uint64_t number)
+{
+    if (*rc == OBX_OK)
+        *rc = buf_addf(&b->sql, "%llu", (unsigned long long)number);
+}
+
+static void add_text(struct batch *b, enum obx_code *rc, struct obx_bytes text)
+{
+    if (*rc == OBX_OK)
+        *rc = db_add_literal(b->db, &b->sql, text);
+}
+
+/* Bytes that are not text: the introducer keeps the server from checking them against a character
+ * set. */
+static void add_binary(struct batch *b, enum obx_code *rc, struct obx_bytes bytes)
+{
+    add(b, rc, "_binary");
+    add_text(b, rc, bytes);
+}
+
+static void add_text_or(struct batch *b, enum obx_code *rc, struct obx_bytes text,
+                        const char *other)
+{
+    if (bytes_is_absent(text))
+        add(b, rc, other);
+    else
+        add_text(b, rc, text);
+}
+
+static enum obx_code exec_built(struct batch *b, enum obx_code built, struct obx_err *err)
+{
+    if (built != OBX_OK)
+        return obx_fail(err, built, "statement of a batch");
+    return db_exec_text(b->db, buf_bytes(&b->sql), NULL, err);
+}
+
+/* Which requests of the batch a statement is about. */
+typedef bool pick_fn(const struct half_request *req);
+
+static bool is_open_prepare(const struct half_request *req)
+{
+    return req->kind == HALF_REQ_PREPARE && !req->is_answered;
+}
+
+static bool is_verdict(const struct half_request *req)
+{
+    return req->kind == HALF_REQ_VERDICT;
+}
+
+static bool is_lookup(const struct half_request *req)
+{
+    return req->kind == HALF_REQ_LOOKUP;
+}
+
+/* A verdict that changes its row in this transaction: found, not decided before. */
+static bool is_deciding(const struct half_request *req)
+{
+    return is_verdict(req) && req->is_answered && req->answer == HALF_ANS_OK && !req->is_repeat;
+}
+
+static bool any(const struct batch *b, pick_fn *pick)
+{
+    for (size_t i = 0; i < b->count; i++)
+        if (pick(b->reqs[i]))
+            return true;
+    return false;
+}
+
+/* "(gid, gid, ...)" of those picked; nothing picked gives "()", which no caller asks for. */
+static void add_gids(struct batch *b, enum obx_code *rc, pick_fn *pick)
+{
+    const char *comma = "(";
+
+    for (size_t i = 0; i < b->count; i++) {
+        if (!pick(b->reqs[i]))
+            continue;
+        add(b, rc, comma);
+        add_text(b, rc, b->reqs[i]->gid);
+        comma = ", ";
+    }
+    add(b, rc, ")");
+}
+
+static enum half_state state_of(struct obx_bytes text)
+{
+    for (unsigned i = 0; i < sizeof(state_names) / sizeof(state_names[0]); i++)
+        if (bytes_is(text, state_names[i]))
+            return (enum half_state)i;
+    return HALF_PARKED;
+}
+
+static void read_record(const struct db_rows *rows, struct half_record *rec)
+{
+    rec->state = state_of(db_rows_bytes(rows, 1));
+    (void)bytes_to_text(db_rows_bytes(rows, 3), rec->producer, sizeof(rec->producer));
+    rec->prepared_us = db_rows_u64(rows, 4);
+    rec->decided_us = db_rows_u64(rows, 5);
+    rec->next_check_us = db_rows_u64(rows, 6);
+    (void)bytes_to_text(db_rows_bytes(rows, 7), rec->decided_by, sizeof(rec->decided_by));
+    (void)bytes_to_text(db_rows_bytes(rows, 8), rec->note, sizeof(rec->note));
+    rec->checks_asked = (uint32_t)db_rows_u64(rows, 9);
+    rec->checks_answered = (uint32_t)db_rows_u64(rows, 10);
+}
+
+static void answer(struct half_request *req, enum half_answer what, bool is_repeat)
+{
+    req->answer = what;
+    req->is_repeat = is_repeat;
+    req->is_answered = true;
+}
+
+static void answer_prepare(struct half_request *req, const struct db_rows *rows)
+{
+    struct obx_bytes digest = db_rows_bytes(rows, 2);
+    bool same =
+        digest.len == HALF_DIGEST_LEN && memcmp(digest.p, req->digest, HALF_DIGEST_LEN) == 0;
+
+    answer(req, same ? HALF_ANS_OK : HALF_ANS_REUSED, same);
+}
+
+static void answer_verdict(struct half_request *req)
+{
+    if (req->rec.state == HALF_PREPARED || req->rec.state == HALF_PARKED)
+        answer(req, HALF_ANS_OK, false);
+    else if (req->rec.state == half_state_after(req->verdict))
+        answer(req, HALF_ANS_OK, true);
+    else
+        answer(req, HALF_ANS_CONFLICT, false);
+}
+
+static void answer_found(struct half_request *req, const struct db_rows *rows)
+{
+    read_record(rows, &req->rec);
+    if (req->kind == HALF_REQ_PREPARE)
+        answer_prepare(req, rows);
+    else if (req->kind == HALF_REQ_VERDICT)
+        answer_verdict(req);
+    else
+        answer(req, HALF_ANS_OK, false);
+}
+
+/* Read the rows of those picked and answer each by what is there; those without a row stay
+ * unanswered. */
+static enum obx_code read_picked(struct batch *b, pick_fn *pick, const char *tail,
+                                 struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = OBX_OK;
+
+    buf_reset(&b->sql);
+    add(b, &rc, "SELECT " RECORD_COLUMNS " FROM half_message WHERE gid IN ");
+    add_gids(b, &rc, pick);
+    add(b, &rc, tail);
+    if (rc != OBX_OK)
+        return obx_fail(err, rc, "statement of a batch");
+    rc = db_query_text(b->db, buf_bytes(&b->sql), &rows, err);
+    while (rc == OBX_OK && db_rows_next(rows)) {
+        struct obx_bytes gid = db_rows_bytes(rows, 0);
+
+        for (size_t i = 0; i < b->count; i++)
+            if (pick(b->reqs[i]) && bytes_equal(b->reqs[i]->gid, gid)) {
+                answer_found(b->reqs[i], rows);
+                break;
+            }
+    }
+    db_rows_free(rows);
+    return rc;
+}
+
+/* Prepare */
+
+static enum obx_code insert_messages(struct batch *b, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+    const char *comma = "";
+
+    buf_reset(&b->sql);
+    add(b, &rc, "INSERT INTO half_message (gid, producer, digest, next_check_at) VALUES ");
+    for (size_t i = 0; i < b->count; i++) {
+        const struct half_request *req = b->reqs[i];
+
+        if (!is_open_prepare(req))
+            continue;
+        add(b, &rc, comma);
+        add(b, &rc, "(");
+        add_text(b, &rc, req->gid);
+        add(b, &rc, ", ");
+        add_text(b, &rc, req->producer);
+        add(b, &rc, ", ");
+        add_binary(b, &rc, (struct obx_bytes){req->digest, HALF_DIGEST_LEN});
+        add(b, &rc, ", UTC_TIMESTAMP(6) + INTERVAL ");
+        add_number(b, &rc, (uint64_t)req->first_check_ms * 1000);
+        add(b, &rc, " MICROSECOND)");
+        comma = ", ";
+    }
+    return exec_built(b, rc, err);
+}
+
+static void add_part(struct batch *b, enum obx_code *rc, struct obx_bytes gid, size_t seq,
+                     const struct half_part *part)
+{
+    add(b, rc, "(");
+    add_text(b, rc, gid);
+    add(b, rc, part->on == HALF_COMMIT ? ", 'commit', " : ", 'rollback', ");
+    add_number(b, rc, seq);
+    add(b, rc, ", ");
+    add_text_or(b, rc, part->message_id, "DEFAULT");
+    add(b, rc, ", ");
+    add_text(b, rc, part->topic);
+    add(b, rc, ", ");
+    add_text_or(b, rc, part->ordering_key, "NULL");
+    add(b, rc, ", ");
+    add_text_or(b, rc, part->headers, "NULL");
+    add(b, rc, ", ");
+    add_text_or(b, rc, part->content_type, "DEFAULT");
+    add(b, rc, ", ");
+    add_binary(b, rc, part->payload);
+    add(b, rc, ")");
+}
+
+static enum obx_code insert_parts(struct batch *b, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+    const char *comma = "";
+
+    buf_reset(&b->sql);
+    add(b, &rc,
+        "INSERT INTO half_part (gid, verdict, seq, message_id, topic, ordering_key, headers, "
+        "content_type, payload) VALUES ");
+    for (size_t i = 0; i < b->count; i++) {
+        const struct half_request *req = b->reqs[i];
+
+        for (size_t seq = 0; is_open_prepare(req) && seq < req->part_count; seq++) {
+            add(b, &rc, comma);
+            add_part(b, &rc, req->gid, seq, &req->parts[seq]);
+            comma = ", ";
+        }
+    }
+    return *comma == '\0' && rc == OBX_OK ? OBX_OK : exec_built(b, rc, err);
+}
+
+/*
+ * Insert all prepares at once. On a duplicate the server has undone the statement only: answer
+ * those that are there and insert the others. A row that appears in between makes another round;
+ * each round answers at least one.
+ */
+static enum obx_code run_prepares(struct batch *b, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    while (rc == OBX_OK && any(b, is_open_prepare)) {
+        rc = insert_messages(b, err);
+        if (rc == OBX_OK)
+            return insert_parts(b, err);
+        if (rc == OBX_E_DB_DUPLICATE)
+            rc = read_picked(b, is_open_prepare, "", err);
+    }
+    return rc;
+}
+
+/* Verdict */
+
+static enum obx_code update_decided(struct batch *b, struct half_request *req, struct obx_err *err)
+{
+    return db_exec(b->db,
+                   "UPDATE half_message SET state = ?, next_check_at = NULL, "
+                   "decided_at = UTC_TIMESTAMP(6), decided_by = ?, note = COALESCE(?, note) "
+                   "WHERE gid = ?",
+                   DB_ARGS(DB_TEXT(half_state_name(half_state_after(req->verdict))),
+                           DB_TEXT(req->actor), DB_TEXT(req->note), DB_BYTES(req->gid)),
+                   NULL, err);
+}
+
+static bool is_common(const struct half_request *req, enum half_verdict verdict)
+{
+    return is_deciding(req) && req->verdict == verdict && req->note == NULL &&
+           strcmp(req->actor, "producer") == 0;
+}
+
+static bool is_common_commit(const struct half_request *req)
+{
+    return is_common(req, HALF_COMMIT);
+}
+
+static bool is_common_rollback(const struct half_request *req)
+{
+    return is_common(req, HALF_ROLLBACK);
+}
+
+/* One statement for all verdicts of producers; the rarer ones go one by one. */
+static enum obx_code update_common(struct batch *b, pick_fn *pick, const char *state,
+                                   struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    if (!any(b, pick))
+        return OBX_OK;
+    buf_reset(&b->sql);
+    add(b, &rc,
+        "UPDATE half_message SET next_check_at = NULL, decided_at = UTC_TIMESTAMP(6), "
+        "decided_by = 'producer', state = ");
+    add_text(b, &rc, bytes_of(state));
+    add(b, &rc, " WHERE gid IN ");
+    add_gids(b, &rc, pick);
+    return exec_built(b, rc, err);
+}
+
+static enum obx_code update_messages(struct batch *b, struct obx_err *err)
+{
+    enum obx_code rc = update_common(b, is_common_commit, "committed", err);
+
+    if (rc == OBX_OK)
+        rc = update_common(b, is_common_rollback, "rolled_back", err);
+    for (size_t i = 0; rc == OBX_OK && i < b->count; i++)
+        if (is_deciding(b->reqs[i]) && !is_common_commit(b->reqs[i]) &&
+            !is_common_rollback(b->reqs[i]))
+            rc = update_decided(b, b->reqs[i], err);
+    return rc;
+}
+
+static bool is_deciding_commit(const struct half_request *req)
+{
+    return is_deciding(req) && req->verdict == HALF_COMMIT;
+}
+
+static bool is_deciding_rollback(const struct half_request *req)
+{
+    return is_deciding(req) && req->verdict == HALF_ROLLBACK;
+}
+
+/* The chosen parts become outbox rows, in the order in which they were prepared. */
+static enum obx_code move_parts(struct batch *b, pick_fn *pick, enum half_verdict verdict,
+                                struct obx_err *err)
+{
+    uint64_t moved = 0;
+    enum obx_code rc = OBX_OK;
+
+    if (!any(b, pick))
+        return OBX_OK;
+    buf_reset(&b->sql);
+    add(b, &rc, "INSERT INTO ");
+    if (rc == OBX_OK)
+        rc = db_add_identifier(&b->sql, b->outbox);
+    add(b, &rc,
+        " (message_id, topic, ordering_key, headers, content_type, payload) "
+        "SELECT message_id, topic, ordering_key, headers, content_type, payload "
+        "FROM half_part WHERE gid IN ");
+    add_gids(b, &rc, pick);
+    add(b, &rc, " AND verdict = ");
+    add_text(b, &rc, bytes_of(half_verdict_name(verdict)));
+    add(b, &rc, " ORDER BY gid, seq");
+    if (rc != OBX_OK)
+        return obx_fail(err, rc, "statement of a batch");
+    rc = db_exec_text(b->db, buf_bytes(&b->sql), &moved, err);
+    if (rc == OBX_OK && moved > 0)
+        b->outbox_rows = true;
+    return rc;
+}
+
+static enum obx_code delete_parts(struct batch *b, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    buf_reset(&b->sql);
+    add(b, &rc, "DELETE FROM half_part WHERE gid IN ");
+    add_gids(b, &rc, is_deciding);
+    return exec_built(b, rc, err);
+}
+
+/* What an operator will want to read later: conflicts, and every verdict that the producer did not
+ * simply give. */
+static enum obx_code write_history(struct batch *b, struct half_request *req, struct obx_err *err)
+{
+    bool conflict = req->is_answered && req->answer == HALF_ANS_CONFLICT;
+    bool plain = req->rec.state == HALF_PREPARED && strcmp(req->actor, "producer") == 0;
+
+    if (!is_verdict(req) || !(conflict || (is_deciding(req) && !plain)))
+        return OBX_OK;
+    return db_exec(
+        b->db, "INSERT INTO half_history (gid, event, actor, detail) VALUES (?, ?, ?, ?)",
+        DB_ARGS(DB_BYTES(req->gid), DB_TEXT(conflict ? "conflict" : "verdict"), DB_TEXT(req->actor),
+                DB_TEXT(req->note != NULL ? req->note : half_verdict_name(req->verdict))),
+        NULL, err);
+}
+
+static enum obx_code run_verdicts(struct batch *b, struct obx_err *err)
+{
+    enum obx_code rc;
+
+    if (!any(b, is_verdict))
+        return OBX_OK;
+    rc = read_picked(b, is_verdict, " ORDER BY gid FOR UPDATE", err);
+    if (rc == OBX_OK && any(b, is_deciding)) {
+        rc = update_messages(b, err);
+        if (rc == OBX_OK)
+            rc = move_parts(b, is_deciding_commit, HALF_COMMIT, err);
+        if (rc == OBX_OK)
+            rc = move_parts(b, is_deciding_rollback, HALF_ROLLBACK, err);
+        if (rc == OBX_OK)
+            rc = delete_parts(b, err);
+    }
+    for (size_t i = 0; rc == OBX_OK && i < b->count; i++)
+        rc = write_history(b, b->reqs[i], err);
+    return rc;
+}
+
+/* The transaction */
+
+static void forget_answers(struct batch *b)
+{
+    b->outbox_rows = false;
+    for (size_t i = 0; i < b->count; i++) {
+        b->reqs[i]->is_answered = false;
+        memset(&b->reqs[i]->rec, 0, sizeof(b->reqs[i]->rec));
+    }
+}
+
+static enum obx_code run_once(struct batch *b, struct obx_err *err)
+{
+    enum obx_code rc;
+
+    forget_answers(b);
+    rc = db_begin(b->db, err);
+    if (rc == OBX_OK)
+        rc = run_prepares(b, err);
+    if (rc == OBX_OK)
+        rc = run_verdicts(b, err);
+    if (rc == OBX_OK && any(b, is_lookup))
+        rc = read_picked(b, is_lookup, "", err);
+    if (rc != OBX_OK)
+        return rc;
+    OBX_CRASH_POINT("half-before-commit");
+    rc = db_commit(b->db, err);
+    if (rc == OBX_OK)
+        OBX_CRASH_POINT("half-committed");
+    return rc;
+}
+
+/* After the commit: who has no answer was not found; a verdict or a new prepare has the state it
+ * led to. */
+static void finish(struct batch *b)
+{
+    for (size_t i = 0; i < b->count; i++) {
+        struct half_request *req = b->reqs[i];
+
+        if (is_open_prepare(req)) {
+            answer(req, HALF_ANS_OK, false);
+            req->rec.state = HALF_PREPARED;
+            (void)bytes_to_text(req->producer, req->rec.producer, sizeof(req->rec.producer));
+        } else if (!req->is_answered) {
+            answer(req, HALF_ANS_NOT_FOUND, false);
+        } else if (is_deciding(req)) {
+            req->rec.state = half_state_after(req->verdict);
+            req->rec.next_check_us = 0;
+            (void)bytes_to_text(bytes_of(req->actor), req->rec.decided_by,
+                                sizeof(req->rec.decided_by));
+        }
+    }
+}
+
+static void fail_all(struct batch *b, const struct obx_err *why)
+{
+    for (size_t i = 0; i < b->count; i++) {
+        answer(b->reqs[i], HALF_ANS_FAILED, false);
+        b->reqs[i]->err = *why;
+    }
+}
+
+static bool connection_is_sound(enum obx_code rc)
+{
+    return rc != OBX_E_TIMEOUT && obx_code_action(rc) != OBX_DO_RECONNECT;
+}
+
+static enum obx_code run_with_retries(struct batch *b, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    for (int tries = 0; tries < BATCH_TRIES; tries++) {
+        obx_err_clear(err);
+        rc = run_once(b, err);
+        if (rc == OBX_OK || !connection_is_sound(rc))
+            return rc;
+        if (db_rollback(b->db, NULL) != OBX_OK)
+            return obx_fail(err, OBX_E_DB_GONE, "rollback of a batch failed");
+        if (rc != OBX_E_DB_DEADLOCK && rc != OBX_E_DB_LOCK_WAIT)
+            return rc;
+    }
+    return rc;
+}
+
+/* A statement that the server refuses (a value that does not fit, say) names no request: run them
+ * one by one. */
+static enum obx_code run_apart(struct batch *b, struct obx_err *err)
+{
+    bool outbox_rows = false;
+
+    for (size_t i = 0; i < b->count; i++) {
+        struct batch one = {
+            .db = b->db, .outbox = b->outbox, .reqs = &b->reqs[i], .count = 1, .sql = b->sql};
+        enum obx_code rc = run_with_retries(&one, err);
+
+        b->sql = one.sql;
+        if (rc == OBX_OK)
+            finish(&one);
+        else
+            fail_all(&one, err);
+        outbox_rows = outbox_rows || (rc == OBX_OK && one.outbox_rows);
+        if (rc != OBX_OK && !connection_is_sound(rc)) {
+            struct batch rest = {.reqs = &b->reqs[i], .count = b->count - i};
+
+            b->outbox_rows = outbox_rows;
+            fail_all(&rest, err);
+            return rc;
+        }
+    }
+    b->outbox_rows = outbox_rows;
+    return OBX_OK;
+}
+
+enum obx_code half_batch_run(struct db *db, const char *outbox, struct half_request **reqs,
+                             size_t count, bool *outbox_rows, struct obx_err *err)
+{
+    struct batch b = {.db = db, .outbox = outbox, .reqs = reqs, .count = count};
+    struct obx_err own = {0};
+    enum obx_code rc = run_with_retries(&b, &own);
+
+    if (rc == OBX_OK)
+        finish(&b);
+    else if (connection_is_sound(rc))
+        rc = run_apart(&b, &own);
+    else
+        fail_all(&b, &own);
+    *outbox_rows = b.outbox_rows;
+    buf_fini(&b.sql);
+    if (rc != OBX_OK && err != NULL)
+        *err = own;
+    return rc;
+}

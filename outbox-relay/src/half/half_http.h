@@ -1,0 +1,44 @@
+/*
+ * The HTTP front of half-messages: its own thread and event loop in front of a half_store. Bounded
+ * in every direction: sizes, times, connections' idle time, and the store's queue behind it. The
+ * contract is docs/openapi.yaml.
+ */
+#ifndef RELAY_HALF_HTTP_H
+#define RELAY_HALF_HTTP_H
+
+#include "half/half.h"
+
+struct half_http;
+
+struct half_http_opts {
+    const char *address; /* NULL: 127.0.0.1 */
+    uint16_t port;       /* 0: any free one, see half_http_port */
+    const char *const
+        *tokens; /* any of them may write; more than one for a rotation; borrowed for the call */
+    size_t token_count;       /* 0: refused, a writing API without a token is not started */
+    uint32_t max_body_bytes;  /* 0: 4 MiB */
+    uint32_t first_check_ms;  /* where a prepare does not say; 0: 60000 */
+    uint32_t timeout_ms;      /* of a silent connection; 0: 30000 */
+    struct half_store *store; /* borrowed: outlives the front's half_http_destroy, see there */
+};
+
+struct half_http_stats {
+    uint64_t requests, refused, unauthorized, overloaded;
+    uint64_t answered;       /* by the store, whatever the answer */
+    uint64_t latency_us_sum; /* from the whole request to the answer, of those */
+};
+
+/** Listens and starts the thread. OBX_E_CONFIG (no token), OBX_E_SYSTEM (address), OBX_E_NOMEM. */
+OBX_NODISCARD enum obx_code half_http_create(const struct half_http_opts *opts,
+                                             struct half_http **out, struct obx_err *err);
+/** The port it listens on. */
+uint16_t half_http_port(const struct half_http *front);
+/** Stop listening; requests from now on are answered 503. First step of a stop: destroy the store
+ * next, then the front. */
+void half_http_stop(struct half_http *front);
+/** After the store was destroyed, so that no request is under way. Answers are flushed for up to a
+ * second. NULL is fine. */
+void half_http_destroy(struct half_http *front);
+void half_http_get_stats(struct half_http *front, struct half_http_stats *out);
+
+#endif

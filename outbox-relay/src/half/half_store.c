@@ -1,0 +1,398 @@
+/*
+ * The queue of half-message requests and the workers that carry them out in batches.
+ *
+ * Invariant: an accepted request gets exactly one done call. The queue is bounded; a request
+ * belongs to the queue until a worker takes it, then to that worker's batch. A batch never holds
+ * one gid twice: the second stays in the queue, in order.
+ */
+#include <pthread.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/backoff.h"
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "half/half.h"
+#include "sql/schema.h"
+
+#define BATCH_LIMIT 256
+
+struct half_store {
+    struct half_store_opts opts;
+    struct db_opts db_opts;
+    pthread_mutex_t mutex; /* guards everything below */
+    pthread_cond_t work;   /* a request came, or is_closing */
+    struct half_request *head, **tail;
+    uint32_t waiting;
+    uint32_t workers_up;
+    bool is_closing;
+    struct half_store_stats stats;
+    pthread_t *threads;
+    uint32_t thread_count;
+};
+
+static uint32_t or_default(uint32_t value, uint32_t def)
+{
+    return value == 0 ? def : value;
+}
+
+static size_t cost_of(const struct half_request *req)
+{
+    size_t cost = req->gid.len;
+
+    for (size_t i = 0; i < req->part_count; i++)
+        cost += req->parts[i].payload.len + req->parts[i].headers.len + req->parts[i].topic.len;
+    return cost;
+}
+
+enum obx_code half_store_submit(struct half_store *store, struct half_request *req,
+                                struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    req->gid_hash = bytes_hash(req->gid);
+    req->cost = cost_of(req);
+    req->next = NULL;
+    req->is_answered = false;
+    pthread_mutex_lock(&store->mutex);
+    if (store->is_closing) {
+        rc = obx_fail(err, OBX_E_CLOSED, "half-message store");
+    } else if (store->waiting >= store->opts.queue_max) {
+        store->stats.overloads++;
+        rc = obx_fail(err, OBX_E_FULL, "%u half-message requests wait", store->waiting);
+    } else {
+        *store->tail = req;
+        store->tail = &req->next;
+        store->waiting++;
+        pthread_cond_signal(&store->work);
+    }
+    pthread_mutex_unlock(&store->mutex);
+    return rc;
+}
+
+static bool batch_has(struct half_request *const *batch, size_t count,
+                      const struct half_request *req)
+{
+    for (size_t i = 0; i < count; i++)
+        if (batch[i]->gid_hash == req->gid_hash && bytes_equal(batch[i]->gid, req->gid))
+            return true;
+    return false;
+}
+
+/* Take what fits into one transaction, oldest first. Called with the mutex held. */
+static size_t take_batch(struct half_store *store, struct half_request **batch)
+{
+    struct half_request **at = &store->head;
+    size_t count = 0, cost = 0;
+
+    while (*at != NULL && count < store->opts.batch_max) {
+        struct half_request *req = *at;
+
+        if (count > 0 && cost + req->cost > store->opts.batch_max_bytes)
+            break;
+        if (batch_has(batch, count, req)) {
+            at = &req->next;
+            continue;
+        }
+        *at = req->next;
+        cost += req->cost;
+        batch[count++] = req;
+    }
+    store->waiting -= (uint32_t)count;
+    store->tail = &store->head;
+    while (*store->tail != NULL)
+        store->tail = &(*store->tail)->next;
+    return count;
+}
+
+static void count_verdict(struct half_store_stats *stats, const struct half_request *req)
+{
+    if (req->verdict == HALF_COMMIT)
+        stats->committed++;
+    else
+        stats->rolled_back++;
+    if (strcmp(req->actor, "producer") == 0)
+        stats->verdicts_by_producer++;
+    else if (strcmp(req->actor, "check") == 0)
+        stats->verdicts_by_check++;
+    else if (strcmp(req->actor, "barrier") == 0)
+        stats->verdicts_by_barrier++;
+    else
+        stats->verdicts_by_operator++;
+}
+
+static void count_ok(struct half_store_stats *stats, const struct half_request *req)
+{
+    if (req->is_repeat)
+        stats->repeats++;
+    else if (req->kind == HALF_REQ_PREPARE)
+        stats->prepared++;
+    else if (req->kind == HALF_REQ_VERDICT)
+        count_verdict(stats, req);
+}
+
+static void count_answers(struct half_store *store, struct half_request *const *batch, size_t count)
+{
+    struct half_store_stats *stats = &store->stats;
+
+    stats->batches++;
+    for (size_t i = 0; i < count; i++) {
+        switch (batch[i]->answer) {
+        case HALF_ANS_OK:
+            count_ok(stats, batch[i]);
+            break;
+        case HALF_ANS_NOT_FOUND:
+            stats->not_found++;
+            break;
+        case HALF_ANS_CONFLICT:
+            stats->conflicts++;
+            break;
+        case HALF_ANS_REUSED:
+            stats->reused++;
+            break;
+        case HALF_ANS_FAILED:
+            stats->failed++;
+            break;
+        }
+    }
+}
+
+/* Answer all of a batch: numbers first, because done may free the requests. */
+static void answer_batch(struct half_store *store, struct half_request **batch, size_t count)
+{
+    pthread_mutex_lock(&store->mutex);
+    count_answers(store, batch, count);
+    pthread_mutex_unlock(&store->mutex);
+    for (size_t i = 0; i < count; i++)
+        batch[i]->done(batch[i], batch[i]->ctx);
+}
+
+static void fail_batch(struct half_store *store, struct half_request **batch, size_t count,
+                       const struct obx_err *why)
+{
+    for (size_t i = 0; i < count; i++) {
+        batch[i]->answer = HALF_ANS_FAILED;
+        batch[i]->err = *why;
+    }
+    answer_batch(store, batch, count);
+}
+
+static void set_up(struct half_store *store, bool is_up, const struct obx_err *why)
+{
+    pthread_mutex_lock(&store->mutex);
+    store->workers_up += is_up ? 1 : (uint32_t)-1;
+    store->stats.is_up = store->workers_up > 0;
+    if (is_up)
+        store->stats.trouble[0] = '\0';
+    else if (why != NULL)
+        memcpy(store->stats.trouble, why->text, sizeof(store->stats.trouble));
+    pthread_mutex_unlock(&store->mutex);
+}
+
+static void set_trouble(struct half_store *store, const struct obx_err *why)
+{
+    pthread_mutex_lock(&store->mutex);
+    memcpy(store->stats.trouble, why->text, sizeof(store->stats.trouble));
+    pthread_mutex_unlock(&store->mutex);
+}
+
+static struct db *try_connect(struct half_store *store, struct obx_err *err)
+{
+    struct db *db = NULL;
+    enum obx_code rc = db_open(&store->db_opts, &db, err);
+
+    if (rc == OBX_OK)
+        rc = schema_check(db, SCHEMA_HALF, err);
+    if (rc != OBX_OK) {
+        db_close(db);
+        return NULL;
+    }
+    return db;
+}
+
+/* The next batch; 0 when the store closes. */
+static size_t wait_for_batch(struct half_store *store, struct half_request **batch)
+{
+    size_t count;
+
+    pthread_mutex_lock(&store->mutex);
+    while (store->head == NULL && !store->is_closing)
+        pthread_cond_wait(&store->work, &store->mutex);
+    count = store->is_closing ? 0 : take_batch(store, batch);
+    pthread_mutex_unlock(&store->mutex);
+    return count;
+}
+
+/* Work on one connection until it fails or the store closes. */
+static void serve(struct half_store *store, struct db *db)
+{
+    struct half_request *batch[BATCH_LIMIT];
+    size_t count;
+
+    while ((count = wait_for_batch(store, batch)) > 0) {
+        struct obx_err err = {0};
+        bool outbox_rows = false;
+        enum obx_code rc = half_batch_run(db, store->opts.outbox, batch, count, &outbox_rows, &err);
+
+        if (outbox_rows && store->opts.on_outbox_rows != NULL)
+            store->opts.on_outbox_rows(store->opts.ctx);
+        answer_batch(store, batch, count);
+        if (rc != OBX_OK) {
+            OBX_LOG(LOG_LVL_WARN, "half", "connection.lost", KV_ERR(&err));
+            set_trouble(store, &err);
+            return;
+        }
+    }
+}
+
+/* Without a database requests do not wait: they are refused at once, so that the caller can go on.
+ */
+static void refuse_until(struct half_store *store, uint64_t due_ms, const struct obx_err *why)
+{
+    struct half_request *batch[BATCH_LIMIT];
+
+    pthread_mutex_lock(&store->mutex);
+    while (!store->is_closing && clock_left_ms(due_ms) > 0) {
+        struct timespec at;
+        size_t count = store->workers_up == 0 ? take_batch(store, batch) : 0;
+
+        if (count > 0) {
+            pthread_mutex_unlock(&store->mutex);
+            fail_batch(store, batch, count, why);
+            pthread_mutex_lock(&store->mutex);
+            continue;
+        }
+        clock_gettime(CLOCK_MONOTONIC, &at);
+        at.tv_nsec += 20 * 1000 * 1000;
+        at.tv_sec += at.tv_nsec / 1000000000;
+        at.tv_nsec %= 1000000000;
+        pthread_cond_timedwait(&store->work, &store->mutex, &at);
+    }
+    pthread_mutex_unlock(&store->mutex);
+}
+
+static bool is_closing(struct half_store *store)
+{
+    bool closing;
+
+    pthread_mutex_lock(&store->mutex);
+    closing = store->is_closing;
+    pthread_mutex_unlock(&store->mutex);
+    return closing;
+}
+
+static void *worker_main(void *arg)
+{
+    struct half_store *store = arg;
+    struct backoff backoff;
+
+    backoff_init(&backoff, 100, 5000);
+    while (!is_closing(store)) {
+        struct obx_err err = {0};
+        struct db *db = try_connect(store, &err);
+
+        if (db == NULL) {
+            OBX_LOG(LOG_LVL_WARN, "half", "connect.failed", KV_ERR(&err));
+            set_trouble(store, &err);
+            refuse_until(store, clock_now_ms() + backoff_next_ms(&backoff), &err);
+            continue;
+        }
+        backoff_reset(&backoff);
+        set_up(store, true, NULL);
+        serve(store, db);
+        set_up(store, false, NULL);
+        db_close(db);
+    }
+    db_thread_end();
+    return NULL;
+}
+
+static void init_sync(struct half_store *store)
+{
+    pthread_condattr_t attr;
+
+    pthread_mutex_init(&store->mutex, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&store->work, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+enum obx_code half_store_create(const struct half_store_opts *opts, struct half_store **out,
+                                struct obx_err *err)
+{
+    struct half_store *store = obx_calloc(1, sizeof(*store));
+
+    *out = NULL;
+    if (store == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "half-message store");
+    store->opts = *opts;
+    store->opts.outbox = opts->outbox != NULL ? opts->outbox : "outbox";
+    store->opts.workers = or_default(opts->workers, 2);
+    store->opts.queue_max = or_default(opts->queue_max, 1024);
+    store->opts.batch_max = or_default(opts->batch_max, 128);
+    if (store->opts.batch_max > BATCH_LIMIT)
+        store->opts.batch_max = BATCH_LIMIT;
+    store->opts.batch_max_bytes = or_default(opts->batch_max_bytes, 1024 * 1024);
+    store->db_opts = opts->db;
+    store->db_opts.lock_wait_s = or_default(opts->db.lock_wait_s, 2);
+    store->tail = &store->head;
+    init_sync(store);
+    store->threads = obx_calloc(store->opts.workers, sizeof(*store->threads));
+    if (store->threads == NULL) {
+        half_store_destroy(store);
+        return obx_fail(err, OBX_E_NOMEM, "%u workers", store->opts.workers);
+    }
+    for (; store->thread_count < store->opts.workers; store->thread_count++) {
+        int rc = pthread_create(&store->threads[store->thread_count], NULL, worker_main, store);
+
+        if (rc != 0) {
+            half_store_destroy(store);
+            return obx_fail_sys(err, OBX_E_SYSTEM, rc, "thread of the half-message store");
+        }
+    }
+    *out = store;
+    return OBX_OK;
+}
+
+static void refuse_rest(struct half_store *store)
+{
+    struct obx_err why = {0};
+
+    (void)obx_fail(&why, OBX_E_CLOSED, "half-message store");
+    while (store->head != NULL) {
+        struct half_request *batch[BATCH_LIMIT];
+        size_t count;
+
+        pthread_mutex_lock(&store->mutex);
+        count = take_batch(store, batch);
+        pthread_mutex_unlock(&store->mutex);
+        fail_batch(store, batch, count, &why);
+    }
+}
+
+void half_store_destroy(struct half_store *store)
+{
+    if (store == NULL)
+        return;
+    pthread_mutex_lock(&store->mutex);
+    store->is_closing = true;
+    pthread_cond_broadcast(&store->work);
+    pthread_mutex_unlock(&store->mutex);
+    for (uint32_t i = 0; i < store->thread_count; i++)
+        pthread_join(store->threads[i], NULL);
+    refuse_rest(store);
+    pthread_cond_destroy(&store->work);
+    pthread_mutex_destroy(&store->mutex);
+    obx_free(store->threads);
+    obx_free(store);
+}
+
+void half_store_get_stats(struct half_store *store, struct half_store_stats *out)
+{
+    pthread_mutex_lock(&store->mutex);
+    *out = store->stats;
+    out->waiting = store->waiting;
+    pthread_mutex_unlock(&store->mutex);
+}

@@ -1,0 +1,302 @@
+/*
+ * The half-message store against a real database: one verdict, idempotence, group commit, and races
+ * between verdicts (P2, P5).
+ */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/bytes.h"
+#include "half/half.h"
+#include "sql/schema.h"
+#include "test_db.h"
+
+struct rig {
+    struct test_db database;
+    struct db *db;
+    struct half_store *store;
+};
+
+/* A request with its own waiting, as a caller of the HTTP front would wait. */
+struct waiter {
+    pthread_mutex_t mutex;
+    pthread_cond_t cond;
+    unsigned left;
+};
+
+static void on_done(struct half_request *req, void *ctx)
+{
+    struct waiter *waiter = ctx;
+
+    (void)req;
+    pthread_mutex_lock(&waiter->mutex);
+    waiter->left--;
+    pthread_cond_signal(&waiter->cond);
+    pthread_mutex_unlock(&waiter->mutex);
+}
+
+static void wait_all(struct waiter *waiter)
+{
+    pthread_mutex_lock(&waiter->mutex);
+    while (waiter->left > 0)
+        pthread_cond_wait(&waiter->cond, &waiter->mutex);
+    pthread_mutex_unlock(&waiter->mutex);
+}
+
+static int setup(void **state)
+{
+    static struct rig rig;
+    struct half_store_opts opts = {0};
+    struct obx_err err = {0};
+
+    test_db_create(&rig.database, "half");
+    rig.db = test_db_open(&rig.database.opts);
+    assert_int_equal(schema_migrate(rig.db, SCHEMA_PRODUCER, NULL, NULL, &err), OBX_OK);
+    assert_int_equal(schema_migrate(rig.db, SCHEMA_HALF, NULL, NULL, &err), OBX_OK);
+    opts.db = rig.database.opts;
+    assert_int_equal(half_store_create(&opts, &rig.store, &err), OBX_OK);
+    *state = &rig;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct rig *rig = *state;
+
+    half_store_destroy(rig->store);
+    db_close(rig->db);
+    test_db_drop(&rig->database);
+    return 0;
+}
+
+static struct half_part part(enum half_verdict on, const char *topic, const char *payload)
+{
+    return (struct half_part){.on = on, .topic = bytes_of(topic), .payload = bytes_of(payload)};
+}
+
+static struct half_request prepare_of(const char *gid, const struct half_part *parts, size_t count)
+{
+    struct half_request req = {.kind = HALF_REQ_PREPARE,
+                               .gid = bytes_of(gid),
+                               .producer = bytes_of("orders"),
+                               .first_check_ms = 60000,
+                               .parts = parts,
+                               .part_count = count};
+
+    memset(req.digest, (int)count, sizeof(req.digest));
+    return req;
+}
+
+static struct half_request verdict_of(const char *gid, enum half_verdict verdict, const char *actor)
+{
+    return (struct half_request){
+        .kind = HALF_REQ_VERDICT, .gid = bytes_of(gid), .verdict = verdict, .actor = actor};
+}
+
+static void run_all(struct rig *rig, struct half_request *reqs, unsigned count)
+{
+    struct waiter waiter = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, count};
+    struct obx_err err = {0};
+
+    for (unsigned i = 0; i < count; i++) {
+        reqs[i].done = on_done;
+        reqs[i].ctx = &waiter;
+        assert_int_equal(half_store_submit(rig->store, &reqs[i], &err), OBX_OK);
+    }
+    wait_all(&waiter);
+}
+
+static enum half_answer run_one(struct rig *rig, struct half_request *req)
+{
+    run_all(rig, req, 1);
+    if (req->answer == HALF_ANS_FAILED)
+        print_message("failed: %s\n", req->err.text);
+    return req->answer;
+}
+
+static void a_commit_makes_its_messages_outbox_rows(void **state)
+{
+    struct rig *rig = *state;
+    struct half_part parts[3] = {part(HALF_COMMIT, "order.paid", "one"),
+                                 part(HALF_COMMIT, "order.audit", "two"),
+                                 part(HALF_ROLLBACK, "order.dropped", "three")};
+    struct half_request req = prepare_of("g-1", parts, 3);
+
+    parts[0].payload = (struct obx_bytes){"a'\\\0\xff"
+                                          "b",
+                                          6};
+    parts[0].headers = bytes_of("{\"tenant\":\"a'b\"}");
+    parts[0].ordering_key = bytes_of("key-1");
+    assert_int_equal(run_one(rig, &req), HALF_ANS_OK);
+    assert_false(req.is_repeat);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM outbox"), 0);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_part"), 3);
+
+    req = verdict_of("g-1", HALF_COMMIT, "producer");
+    assert_int_equal(run_one(rig, &req), HALF_ANS_OK);
+    assert_int_equal(req.rec.state, HALF_COMMITTED);
+    assert_int_equal(
+        test_db_number(rig->db,
+                       "SELECT COUNT(*) FROM outbox WHERE topic IN ('order.paid', 'order.audit')"),
+        2);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM outbox"), 2);
+    assert_int_equal(
+        test_db_number(rig->db, "SELECT payload = X'61275C00FF62' AND ordering_key = 'key-1' AND "
+                                "JSON_UNQUOTE(JSON_EXTRACT(headers, '$.tenant')) = 'a''b' "
+                                "FROM outbox WHERE topic = 'order.paid'"),
+        1);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_part"), 0);
+    assert_int_equal(test_db_number(rig->db, "SELECT next_check_at IS NULL FROM half_message"), 1);
+}
+
+static void a_rollback_sends_only_what_was_prepared_for_it(void **state)
+{
+    struct rig *rig = *state;
+    struct half_part parts[2] = {part(HALF_COMMIT, "confirm", "c"),
+                                 part(HALF_ROLLBACK, "cancel", "r")};
+    struct half_request req = prepare_of("g-2", parts, 2);
+
+    assert_int_equal(run_one(rig, &req), HALF_ANS_OK);
+    req = verdict_of("g-2", HALF_ROLLBACK, "producer");
+    assert_int_equal(run_one(rig, &req), HALF_ANS_OK);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM outbox WHERE topic = 'cancel'"),
+                     1);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM outbox"), 1);
+}
+
+static void the_same_again_is_the_same_answer_and_the_opposite_is_refused(void **state)
+{
+    struct rig *rig = *state;
+    struct half_part one = part(HALF_COMMIT, "t", "p");
+    struct half_request req = prepare_of("g-3", &one, 1);
+
+    assert_int_equal(run_one(rig, &req), HALF_ANS_OK);
+    req = prepare_of("g-3", &one, 1);
+    assert_int_equal(run_one(rig, &req), HALF_ANS_OK);
+    assert_true(req.is_repeat);
+    req = prepare_of("g-3", &one, 1);
+    req.digest[0] ^= 1;
+    assert_int_equal(run_one(rig, &req), HALF_ANS_REUSED);
+
+    req = verdict_of("g-3", HALF_COMMIT, "producer");
+    assert_int_equal(run_one(rig, &req), HALF_ANS_OK);
+    req = verdict_of("g-3", HALF_COMMIT, "producer");
+    assert_int_equal(run_one(rig, &req), HALF_ANS_OK);
+    assert_true(req.is_repeat);
+    req = verdict_of("g-3", HALF_ROLLBACK, "check");
+    assert_int_equal(run_one(rig, &req), HALF_ANS_CONFLICT);
+    assert_int_equal(req.rec.state, HALF_COMMITTED);
+    assert_string_equal(req.rec.decided_by, "producer");
+    assert_true(req.rec.decided_us > 0);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM outbox"), 1);
+    assert_int_equal(
+        test_db_number(
+            rig->db,
+            "SELECT COUNT(*) FROM half_history WHERE event = 'conflict' AND actor = 'check'"),
+        1);
+
+    req = verdict_of("no-such", HALF_COMMIT, "producer");
+    assert_int_equal(run_one(rig, &req), HALF_ANS_NOT_FOUND);
+}
+
+static void a_batch_of_many_has_each_its_own_answer(void **state)
+{
+    enum { COUNT = 200 };
+    struct rig *rig = *state;
+    struct half_part one = part(HALF_COMMIT, "t", "p");
+    static struct half_request reqs[COUNT];
+    static char gids[COUNT][32];
+
+    for (unsigned i = 0; i < COUNT; i++) {
+        snprintf(gids[i], sizeof(gids[i]), "many-%u", i / 2); /* every gid twice */
+        reqs[i] = prepare_of(gids[i], &one, 1);
+    }
+    run_all(rig, reqs, COUNT);
+    for (unsigned i = 0; i < COUNT; i++) {
+        assert_int_equal(reqs[i].answer, HALF_ANS_OK);
+        assert_int_equal(reqs[i].is_repeat, i % 2);
+    }
+    for (unsigned i = 0; i < COUNT; i++)
+        reqs[i] = verdict_of(gids[i], i % 4 < 2 ? HALF_COMMIT : HALF_ROLLBACK, "producer");
+    run_all(rig, reqs, COUNT);
+    for (unsigned i = 0; i < COUNT; i++)
+        assert_int_equal(reqs[i].answer, HALF_ANS_OK);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM outbox"), COUNT / 4);
+    assert_int_equal(
+        test_db_number(rig->db, "SELECT COUNT(*) FROM half_message WHERE state = 'rolled_back'"),
+        COUNT / 4);
+}
+
+static void one_bad_request_costs_the_others_nothing(void **state)
+{
+    enum { COUNT = 20 };
+    struct rig *rig = *state;
+    struct half_part good = part(HALF_COMMIT, "t", "p"), bad = part(HALF_COMMIT, "t", "p");
+    struct half_request reqs[COUNT];
+    char gids[COUNT][32];
+
+    bad.headers = bytes_of("{not json");
+    for (unsigned i = 0; i < COUNT; i++) {
+        snprintf(gids[i], sizeof(gids[i]), "mixed-%u", i);
+        reqs[i] = prepare_of(gids[i], i == 7 ? &bad : &good, 1);
+    }
+    run_all(rig, reqs, COUNT);
+    for (unsigned i = 0; i < COUNT; i++)
+        assert_int_equal(reqs[i].answer, i == 7 ? HALF_ANS_FAILED : HALF_ANS_OK);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_message"), COUNT - 1);
+}
+
+static void opposite_verdicts_at_once_have_one_outcome(void **state)
+{
+    enum { ROUNDS = 1500 };
+    struct rig *rig = *state;
+    struct half_part parts[2] = {part(HALF_COMMIT, "yes", "c"), part(HALF_ROLLBACK, "no", "r")};
+    unsigned committed = 0;
+
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        char gid[32];
+        struct half_request req, both[2];
+
+        snprintf(gid, sizeof(gid), "race-%u", i);
+        req = prepare_of(gid, parts, 2);
+        both[0] = verdict_of(gid, i % 2 != 0 ? HALF_COMMIT : HALF_ROLLBACK, "producer");
+        both[1] = verdict_of(gid, i % 2 != 0 ? HALF_ROLLBACK : HALF_COMMIT, "check");
+        assert_int_equal(run_one(rig, &req), HALF_ANS_OK);
+        run_all(rig, both, 2);
+        assert_int_equal((both[0].answer == HALF_ANS_OK) + (both[1].answer == HALF_ANS_OK), 1);
+        assert_int_equal(
+            (both[0].answer == HALF_ANS_CONFLICT) + (both[1].answer == HALF_ANS_CONFLICT), 1);
+        for (unsigned k = 0; k < 2; k++)
+            if (both[k].answer == HALF_ANS_OK && both[k].verdict == HALF_COMMIT)
+                committed++;
+    }
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM outbox"), ROUNDS);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM outbox WHERE topic = 'yes'"),
+                     committed);
+    assert_int_equal(
+        test_db_number(rig->db, "SELECT COUNT(*) FROM half_message WHERE state = 'committed'"),
+        committed);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_commit_makes_its_messages_outbox_rows, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_rollback_sends_only_what_was_prepared_for_it, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(
+            the_same_again_is_the_same_answer_and_the_opposite_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_batch_of_many_has_each_its_own_answer, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_bad_request_costs_the_others_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(opposite_verdicts_at_once_have_one_outcome, setup,
+                                        teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
