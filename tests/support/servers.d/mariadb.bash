@@ -20,9 +20,10 @@ mariadb_install() {
     [ ! -d "$data" ] || return 0
     say "making the data folder of mariadb"
     rm -rf "$data.new"
+    # --force: it need not be able to look up the name of this host.
     # shellcheck disable=SC2046
     if ! mariadb-install-db --no-defaults $(mariadb_user_args) --datadir="$data.new" \
-        --auth-root-authentication-method=normal --skip-test-db --skip-name-resolve \
+        --auth-root-authentication-method=normal --skip-test-db --skip-name-resolve --force \
         >"$log" 2>&1 </dev/null 9>&-; then
         tail -n 20 "$log" >&2
         fail "mariadb-install-db failed; its last lines are above, the whole log is $log"
