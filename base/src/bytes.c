@@ -4,7 +4,6 @@
  */
 #include "base/bytes.h"
 
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -165,25 +164,34 @@ enum obx_code buf_add_text(struct obx_buf *buf, const char *text)
     return buf_add(buf, text, strlen(text));
 }
 
-enum obx_code buf_addf(struct obx_buf *buf, const char *fmt, ...)
+enum obx_code buf_addvf(struct obx_buf *buf, const char *fmt, va_list args)
 {
     enum obx_code rc = OBX_E_INVALID;
-    va_list args;
+    va_list measured;
     int len = 0;
 
-    va_start(args, fmt);
-    len = vsnprintf(NULL, 0, fmt, args);
-    va_end(args);
+    va_copy(measured, args);
+    len = vsnprintf(NULL, 0, fmt, measured);
+    va_end(measured);
     if (len < 0)
         return rc;
     rc = buf_reserve(buf, (size_t)len);
     if (rc != OBX_OK)
         return rc;
-    va_start(args, fmt);
     vsnprintf(buf->data + buf->len, (size_t)len + 1, fmt, args);
-    va_end(args);
     buf->len += (size_t)len;
     return OBX_OK;
+}
+
+enum obx_code buf_addf(struct obx_buf *buf, const char *fmt, ...)
+{
+    enum obx_code rc = OBX_OK;
+    va_list args;
+
+    va_start(args, fmt);
+    rc = buf_addvf(buf, fmt, args);
+    va_end(args);
+    return rc;
 }
 
 struct obx_bytes buf_bytes(const struct obx_buf *buf)

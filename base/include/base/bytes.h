@@ -2,6 +2,7 @@
 #ifndef BASE_BYTES_H
 #define BASE_BYTES_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -40,6 +41,8 @@ OBX_NODISCARD enum obx_code buf_reserve(struct obx_buf *buf, size_t extra);
 OBX_NODISCARD enum obx_code buf_add(struct obx_buf *buf, const void *p, size_t len);
 OBX_NODISCARD enum obx_code buf_add_text(struct obx_buf *buf, const char *text);
 OBX_NODISCARD enum obx_code buf_addf(struct obx_buf *buf, const char *fmt, ...) OBX_PRINTF(2, 3);
+OBX_NODISCARD enum obx_code buf_addvf(struct obx_buf *buf, const char *fmt, va_list args)
+    OBX_PRINTF(2, 0);
 struct obx_bytes buf_bytes(const struct obx_buf *buf);
 
 #endif

@@ -1,17 +1,19 @@
 /*
  * Configuration from one table.
  *
- * A program describes its configuration as sections of keys; each row names a field of a struct. From the table come
- * the parser, the checks, the dump of what is in force, the reference text and the comparison of two configurations
- * for a reload. Precedence: default < file < environment.
+ * A program describes its configuration as sections of keys; each row names a field of a struct.
+ * From the table come the parser, the checks, the dump of what is in force, the reference text and
+ * the comparison of two configurations for a reload. Precedence: default < file < environment.
  *
- * The file is INI: `[section]`, `[kind name]`, `key = value`, comments with # or ; at the start of a line or with ;
- * after a blank. A list is separated by commas or by giving its key on several lines. Every key has an environment
- * variable, OBX_<SECTION>_<KEY> or OBX_<KIND>_<NAME>_<KEY>, upper case with _ for what is neither letter nor digit;
- * OBX_<KIND>S="a,b" makes named sections without a file. A secret may also be named by the file that holds it:
+ * The file is INI: `[section]`, `[kind name]`, `key = value`, comments with # or ; at the start of
+ * a line or with ; after a blank. A list is separated by commas or by giving its key on several
+ * lines. Every key has an environment variable, OBX_<SECTION>_<KEY> or OBX_<KIND>_<NAME>_<KEY>,
+ * upper case with _ for what is neither letter nor digit; OBX_<KIND>S="a,b" makes named sections
+ * without a file. A secret may also be named by the file that holds it:
  * `<key>_file`, OBX_..._<KEY>_FILE.
  *
- * A loaded configuration is immutable; any thread may read it. Proved by tests/unit/config_*_test.c, tests/fuzz/config_fuzz.c.
+ * A loaded configuration is immutable; any thread may read it. Proved by
+ * tests/unit/config_*_test.c, tests/fuzz/config_fuzz.c.
  */
 #ifndef BASE_CONFIG_H
 #define BASE_CONFIG_H
@@ -23,7 +25,8 @@
 #include "base/bytes.h"
 #include "obx/err.h"
 
-/** The type of a key, and in brackets that of its field. min and max of the row bound what is in braces. */
+/** The type of a key, and in brackets that of its field. min and max of the row bound what is in
+ * braces. */
 enum cfg_type {
     CFG_STRING,   /**< text (const char *) {bytes} */
     CFG_SECRET,   /**< text that is never shown, or <key>_file (const char *) {bytes} */
@@ -44,7 +47,7 @@ struct cfg_list {
 struct cfg_key {
     const char *name; /**< lower case, digits and _ */
     enum cfg_type type;
-    size_t offset;              /**< CFG_FIELD fills offset and size */
+    size_t offset; /**< CFG_FIELD fills offset and size */
     size_t size;
     const char *def;            /**< as it would stand in the file; NULL: the key must be given */
     uint64_t min, max;          /**< inclusive; max 0: no limit but that of the field */
@@ -56,7 +59,8 @@ struct cfg_key {
 /** One section, or one kind of named section. */
 struct cfg_section {
     const char *name; /**< lower case, digits and _ */
-    bool is_named;    /**< `[name something]`, any number of times; else `[name]`, once at most, and always present */
+    bool is_named;    /**< `[name something]`, any number of times; else `[name]`, once at most, and
+                         always present */
     bool is_reloadable; /**< named only: sections may come and go without a restart */
     size_t item_size;   /**< CFG_PLAIN and CFG_NAMED fill this and the next three */
     size_t offset;
@@ -67,12 +71,14 @@ struct cfg_section {
     const char *help;
 };
 
-#define CFG_FIELD(type, member) .offset = offsetof(type, member), .size = sizeof(((type *)0)->member)
-#define CFG_KEYS(array)         .keys = (array), .key_count = sizeof(array) / sizeof((array)[0])
+#define CFG_FIELD(type, member)                                                                    \
+    .offset = offsetof(type, member), .size = sizeof(((type *)0)->member)
+#define CFG_KEYS(array) .keys = (array), .key_count = sizeof(array) / sizeof((array)[0])
 /** The section fills the struct `member` of the root. */
 #define CFG_PLAIN(root, member)                                                                    \
     .offset = offsetof(root, member), .item_size = sizeof(((root *)0)->member)
-/** Each section fills one item of the array `member` (a pointer to item) of the root, its name goes to item.name. */
+/** Each section fills one item of the array `member` (a pointer to item) of the root, its name goes
+ * to item.name. */
 #define CFG_NAMED(root, member, count_member, item)                                                \
     .is_named = true, .offset = offsetof(root, member),                                            \
     .count_offset = offsetof(root, count_member), .item_size = sizeof(item),                       \
@@ -86,60 +92,68 @@ struct cfg_schema {
     size_t section_count;
     size_t root_size;
     /**
-     * What one row cannot say (may be NULL): called once, when every value is right by itself, to complain about values
-     * that do not go together.
+     * What one row cannot say (may be NULL): called once, when every value is right by itself, to
+     * complain about values that do not go together.
      */
     void (*check)(const void *root, struct cfg_report *report);
 };
 
 /** Where a configuration comes from. Everything is borrowed for the call. */
 struct cfg_input {
-    const char *path;      /**< the file; NULL: none */
-    struct obx_bytes text; /**< not absent: the file's content, path is then only its name in messages */
-    char *const *env;      /**< environ; NULL: none */
+    const char *path; /**< the file; NULL: none */
+    struct obx_bytes
+        text;         /**< not absent: the file's content, path is then only its name in messages */
+    char *const *env; /**< environ; NULL: none */
 };
 
 /**
  * Load, check and convert a configuration.
  *
- * Nothing in the process is changed, so a program in service calls this for a reload and keeps what it has on failure.
- * @param problems  gets all problems (20 at most), one line each: `file:line: section.key: what is wrong, what is
- *                  allowed`; may be NULL. Secrets never appear in it.
- * @return OBX_OK and *out for cfg_destroy; OBX_E_CONFIG with the first problem in err (file unreadable, unknown or bad
- *         section, key or OBX_ variable, value missing or out of range, refused by schema->check); OBX_E_NOMEM
+ * Nothing in the process is changed, so a program in service calls this for a reload and keeps what
+ * it has on failure.
+ * @param problems  gets all problems (20 at most), one line each: `file:line: section.key: what is
+ * wrong, what is allowed`; may be NULL. Secrets never appear in it.
+ * @return OBX_OK and *out for cfg_destroy; OBX_E_CONFIG with the first problem in err (file
+ * unreadable, unknown or bad section, key or OBX_ variable, value missing or out of range, refused
+ * by schema->check); OBX_E_NOMEM
  */
 OBX_NODISCARD enum obx_code cfg_load(const struct cfg_schema *schema, const struct cfg_input *input,
-                                     struct cfg **out, struct obx_buf *problems, struct obx_err *err);
+                                     struct cfg **out, struct obx_buf *problems,
+                                     struct obx_err *err);
 /** NULL is fine. */
 void cfg_destroy(struct cfg *cfg);
 /** The filled struct of schema->root_size bytes; lives as long as cfg. */
 const void *cfg_root(const struct cfg *cfg);
 
-/** For schema->check: key of section (name NULL if not a named one) is wrong because of fmt, said where it was given. */
+/** For schema->check: key of section (name NULL if not a named one) is wrong because of fmt, said
+ * where it was given. */
 void cfg_complain(struct cfg_report *report, const char *section, const char *name, const char *key,
                   const char *fmt, ...) OBX_PRINTF(5, 6);
 
-/** Append the configuration in force as INI, each value with its origin (`; default`, `; file:line`, `; OBX_X`), secrets as ***. */
+/** Append the configuration in force as INI, each value with its origin (`; default`, `;
+ * file:line`, `; OBX_X`), secrets as ***. */
 OBX_NODISCARD enum obx_code cfg_dump(const struct cfg *cfg, struct obx_buf *out);
 
 /** What a reload would do. Zero-initialise; lines belongs to the caller (buf_fini). */
 struct cfg_changes {
-    unsigned count;       /**< keys and named sections that differ in effect (5s and 5000ms do not) */
+    unsigned count; /**< keys and named sections that differ in effect (5s and 5000ms do not) */
     unsigned fixed_count; /**< of these, how many need a restart */
-    struct obx_buf lines; /**< one line each: `lane.shop.batch: 100 -> 200 (needs a restart)`, secrets as *** */
+    struct obx_buf lines; /**< one line each: `lane.shop.batch: 100 -> 200 (needs a restart)`,
+                             secrets as *** */
 };
 /** Compare two configurations of the same schema. */
 OBX_NODISCARD enum obx_code cfg_compare(const struct cfg *before, const struct cfg *after,
                                         struct cfg_changes *changes);
 
 /** Append the reference as plain text (--help-config) or as Markdown with one table per section. */
-OBX_NODISCARD enum obx_code cfg_reference_text(const struct cfg_schema *schema, struct obx_buf *out);
+OBX_NODISCARD enum obx_code cfg_reference_text(const struct cfg_schema *schema,
+                                               struct obx_buf *out);
 OBX_NODISCARD enum obx_code cfg_reference_markdown(const struct cfg_schema *schema,
                                                    struct obx_buf *out);
 
 /**
- * Check the table itself, for a unit test of each program: names, help texts, field sizes, defaults within their
- * limits, no two keys with one environment variable. Problems as with cfg_load.
+ * Check the table itself, for a unit test of each program: names, help texts, field sizes, defaults
+ * within their limits, no two keys with one environment variable. Problems as with cfg_load.
  */
 OBX_NODISCARD enum obx_code cfg_verify(const struct cfg_schema *schema, struct obx_buf *problems,
                                        struct obx_err *err);

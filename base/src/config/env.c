@@ -1,0 +1,216 @@
+/*
+ * The environment. Every variable that begins with OBX_ has to be understood: a misspelt one that
+ * is passed over leaves a default in force that nobody wanted. Variables are matched by making the
+ * name of each key there is, so no rule has to guess where in OBX_LANE_SHOP_OUTBOX_BATCH the name
+ * ends.
+ */
+#include <string.h>
+
+#include "internal.h"
+
+static const char prefix[] = "OBX_";
+
+/* What begins with OBX_ and is no configuration: the path of the file, crash points and the tests'
+ * servers. */
+static bool is_foreign(struct obx_bytes variable)
+{
+    static const char tests[] = "OBX_TEST_";
+
+    return bytes_is(variable, "OBX_CRASH") || bytes_is(variable, "OBX_CONFIG") ||
+           (variable.len >= sizeof(tests) - 1 && memcmp(variable.p, tests, sizeof(tests) - 1) == 0);
+}
+
+static char upper(char c)
+{
+    if (c >= 'a' && c <= 'z')
+        return (char)(c - 'a' + 'A');
+    /* The angle brackets are those of the placeholder <NAME> in the reference; no name has them. */
+    if ((c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '<' || c == '>')
+        return c;
+    return '_';
+}
+
+static void out_upper(struct cfg_out *out, const char *text)
+{
+    const size_t len = strlen(text);
+    char *to = NULL;
+
+    if (out->rc == OBX_OK)
+        out->rc = buf_add(out->buf, text, len);
+    if (out->rc != OBX_OK)
+        return;
+    to = out->buf->data + out->buf->len - len;
+    for (size_t i = 0; i < len; i++)
+        to[i] = upper(to[i]);
+}
+
+void cfg_out_variable(struct cfg_out *out, const struct cfg_section *section, const char *name,
+                      const struct cfg_key *key)
+{
+    cfg_outf(out, "%s", prefix);
+    out_upper(out, section->name);
+    if (name != NULL) {
+        cfg_outf(out, "_");
+        out_upper(out, name);
+    }
+    cfg_outf(out, "_");
+    out_upper(out, key->name);
+}
+
+void cfg_out_names_variable(struct cfg_out *out, const struct cfg_section *section)
+{
+    cfg_outf(out, "%s", prefix);
+    out_upper(out, section->name);
+    cfg_outf(out, "S");
+}
+
+/* One variable on its way to the key it belongs to. */
+struct search {
+    struct cfg *cfg;
+    struct cfg_report *report;
+    struct obx_buf *candidate; /* reused for every name that is tried */
+    struct obx_bytes variable;
+    struct cfg_instance *instance; /* found */
+    const struct cfg_key *key;
+    bool is_path;
+    unsigned matches;
+};
+
+static bool is_wanted(struct search *search, enum obx_code made)
+{
+    if (made != OBX_OK)
+        search->report->rc = made;
+    return made == OBX_OK && bytes_equal(buf_bytes(search->candidate), search->variable);
+}
+
+static void try_key(struct search *search, struct cfg_instance *instance, const struct cfg_key *key)
+{
+    struct cfg_out out = {.buf = search->candidate, .rc = search->report->rc};
+    bool is_key = false;
+    bool is_path = false;
+
+    buf_reset(search->candidate);
+    cfg_out_variable(&out, instance->section, instance->name, key);
+    is_key = is_wanted(search, out.rc);
+    if (key->type == CFG_SECRET) {
+        cfg_outf(&out, "_FILE");
+        is_path = is_wanted(search, out.rc);
+    }
+    if (!is_key && !is_path)
+        return;
+    search->matches++;
+    search->instance = instance;
+    search->key = key;
+    search->is_path = is_path;
+}
+
+static void try_all(struct search *search)
+{
+    for (struct cfg_instance *at = search->cfg->instances; at != NULL; at = at->next) {
+        for (size_t i = 0; i < at->section->key_count; i++)
+            try_key(search, at, &at->section->keys[i]);
+    }
+}
+
+static bool lists_names(struct search *search)
+{
+    for (size_t i = 0; i < search->cfg->schema->section_count; i++) {
+        struct cfg_out out = {.buf = search->candidate, .rc = search->report->rc};
+
+        if (!search->cfg->schema->sections[i].is_named)
+            continue;
+        buf_reset(search->candidate);
+        cfg_out_names_variable(&out, &search->cfg->schema->sections[i]);
+        if (is_wanted(search, out.rc))
+            return true;
+    }
+    return false;
+}
+
+static void take_variable(struct search *search, const char *value)
+{
+    struct cfg_shown shown;
+    struct cfg_origin origin = {.kind = CFG_FROM_ENV};
+
+    if (is_foreign(search->variable) || lists_names(search))
+        return;
+    try_all(search);
+    origin.variable =
+        cfg_copy(search->cfg, search->report, bytes_of(cfg_show(&shown, search->variable)));
+    if (search->report->rc != OBX_OK)
+        return;
+    if (search->matches == 0)
+        cfg_problem(search->report, &origin, NULL, NULL,
+                    "unknown variable: no key of any section that is there has this name; "
+                    "--help-config lists them");
+    else if (search->matches > 1)
+        cfg_problem(search->report, &origin, NULL, NULL,
+                    "the variable fits %u keys; rename a section or use the file", search->matches);
+    else
+        cfg_assign(search->cfg, search->report, search->instance, search->key, search->is_path,
+                   value, &origin);
+}
+
+/* The value of "variable=value" when the entry is that variable, otherwise NULL. */
+static const char *value_of(const char *entry, struct obx_bytes variable)
+{
+    if (strncmp(entry, variable.p, variable.len) != 0 || entry[variable.len] != '=')
+        return NULL;
+    return entry + variable.len + 1;
+}
+
+static void add_names(struct cfg *cfg, struct cfg_report *report, const struct cfg_section *section,
+                      const char *list, const struct cfg_origin *origin)
+{
+    while (*list != '\0' && report->rc == OBX_OK) {
+        struct obx_bytes name = {NULL, 0};
+
+        list += strspn(list, " \t,");
+        name = (struct obx_bytes){list, strcspn(list, " \t,")};
+        list += name.len;
+        if (name.len > 0 && cfg_find_instance(cfg, section, name) == NULL)
+            cfg_add_instance(cfg, report, section, name, origin);
+    }
+}
+
+/* Sections that exist by the environment alone come before the variables of their keys are looked
+ * up. */
+static void create_sections(struct cfg *cfg, struct cfg_report *report,
+                            const struct cfg_section *section, char *const *env)
+{
+    struct obx_buf variable = {0};
+    struct cfg_out out = {.buf = &variable, .rc = report->rc};
+    struct cfg_origin origin = {.kind = CFG_FROM_ENV};
+
+    cfg_out_names_variable(&out, section);
+    report->rc = out.rc;
+    origin.variable = cfg_copy(cfg, report, buf_bytes(&variable));
+    for (; *env != NULL && report->rc == OBX_OK; env++) {
+        const char *value = value_of(*env, buf_bytes(&variable));
+
+        if (value != NULL)
+            add_names(cfg, report, section, value, &origin);
+    }
+    buf_fini(&variable);
+}
+
+void cfg_read_env(struct cfg *cfg, struct cfg_report *report, char *const *env)
+{
+    struct obx_buf candidate = {0};
+
+    if (env == NULL)
+        return;
+    for (size_t i = 0; i < cfg->schema->section_count; i++) {
+        if (cfg->schema->sections[i].is_named)
+            create_sections(cfg, report, &cfg->schema->sections[i], env);
+    }
+    for (; *env != NULL && report->rc == OBX_OK; env++) {
+        const size_t len = strcspn(*env, "=");
+        struct search search = {
+            .cfg = cfg, .report = report, .candidate = &candidate, .variable = {*env, len}};
+
+        if (strncmp(*env, prefix, sizeof(prefix) - 1) == 0 && (*env)[len] == '=')
+            take_variable(&search, *env + len + 1);
+    }
+    buf_fini(&candidate);
+}

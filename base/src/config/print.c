@@ -1,0 +1,53 @@
+/*
+ * The dump of what is in force. It is INI again: a program that is given the dump (with its secrets
+ * filled in) has the same configuration.
+ */
+#include "internal.h"
+
+static void out_line(struct cfg_out *out, const struct cfg *cfg, const struct cfg_key *key,
+                     const struct cfg_value *value, const char *text)
+{
+    cfg_outf(out, "%s = %s%s; ", key->name, text, text[0] != '\0' ? " " : "");
+    cfg_out_origin(out, cfg, &value->origin);
+    if (value->path != NULL)
+        cfg_outf(out, ", content of %s", value->path);
+    cfg_outf(out, "\n");
+}
+
+/* One line for each item: a line of the file has a limit, a list has none. */
+static void out_list(struct cfg_out *out, const struct cfg *cfg, const struct cfg_key *key,
+                     const struct cfg_value *value, const struct cfg_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        out_line(out, cfg, key, value, list->items[i]);
+    if (list->count == 0)
+        out_line(out, cfg, key, value, "");
+}
+
+static void out_value(struct cfg_out *out, const struct cfg *cfg,
+                      const struct cfg_instance *instance, size_t index)
+{
+    const struct cfg_key *key = &instance->section->keys[index];
+    const struct cfg_value *value = &instance->values[index];
+
+    if (key->type == CFG_LIST)
+        out_list(out, cfg, key, value,
+                 (const struct cfg_list *)(const void *)(instance->item + key->offset));
+    else
+        out_line(out, cfg, key, value, cfg_shown_text(key, value));
+}
+
+enum obx_code cfg_dump(const struct cfg *cfg, struct obx_buf *buf)
+{
+    struct cfg_out out = {.buf = buf, .rc = OBX_OK};
+
+    for (const struct cfg_instance *at = cfg->instances; at != NULL; at = at->next) {
+        cfg_outf(&out, "%s[%s%s%s] ; ", at == cfg->instances ? "" : "\n", at->section->name,
+                 at->name != NULL ? " " : "", at->name != NULL ? at->name : "");
+        cfg_out_origin(&out, cfg, &at->origin);
+        cfg_outf(&out, "\n");
+        for (size_t i = 0; i < at->section->key_count; i++)
+            out_value(&out, cfg, at, i);
+    }
+    return out.rc;
+}

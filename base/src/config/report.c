@@ -1,0 +1,169 @@
+/*
+ * Problems: every line that tells a person where a value came from and what is wrong with it is
+ * made here. Text that came from outside is cleaned before it is shown, so that it cannot forge a
+ * line.
+ */
+#include <string.h>
+
+#include "base/crash.h"
+#include "base/utf8.h"
+#include "internal.h"
+
+void cfg_outf(struct cfg_out *out, const char *fmt, ...)
+{
+    va_list args;
+
+    if (out->rc != OBX_OK)
+        return;
+    va_start(args, fmt);
+    out->rc = buf_addvf(out->buf, fmt, args);
+    va_end(args);
+}
+
+const char *cfg_show(struct cfg_shown *shown, struct obx_bytes text)
+{
+    static const char more[] = "...";
+    const size_t room = sizeof(shown->text) - sizeof(more);
+    const size_t len = utf8_cut(text, room);
+    const char *p = text.p;
+    uint32_t cp = 0;
+
+    if (len > 0)
+        memcpy(shown->text, p, len);
+    memcpy(shown->text + len, more, sizeof(more));
+    if (len == text.len)
+        shown->text[len] = '\0';
+    for (size_t at = 0; at < len;) {
+        const size_t char_len = utf8_next((struct obx_bytes){p + at, len - at}, &cp);
+        const size_t step = char_len > 0 ? char_len : 1;
+
+        if (char_len == 0 || cp < 0x20 || (cp >= 0x7F && cp <= 0x9F))
+            memset(shown->text + at, '?', step);
+        at += step;
+    }
+    return shown->text;
+}
+
+void cfg_out_origin(struct cfg_out *out, const struct cfg *cfg, const struct cfg_origin *origin)
+{
+    switch (origin->kind) {
+    case CFG_FROM_DEFAULT:
+        cfg_outf(out, "default");
+        return;
+    case CFG_FROM_FILE:
+        cfg_outf(out, "%s:%u", cfg->path, origin->line);
+        return;
+    case CFG_FROM_ENV:
+        cfg_outf(out, "%s", origin->variable);
+        return;
+    }
+}
+
+const char *cfg_shown_text(const struct cfg_key *key, const struct cfg_value *value)
+{
+    return key->type == CFG_SECRET && value->text[0] != '\0' ? "***" : value->text;
+}
+
+void cfg_out_section(struct cfg_out *out, const struct cfg_instance *instance)
+{
+    cfg_outf(out, "%s", instance->section->name);
+    if (instance->name != NULL)
+        cfg_outf(out, ".%s", instance->name);
+}
+
+static void out_head(struct cfg_out *out, const struct cfg *cfg, const struct cfg_origin *origin,
+                     const struct cfg_instance *instance, const struct cfg_key *key)
+{
+    /* What is missing has no line: it is a problem of the file as a whole. */
+    if (origin->kind == CFG_FROM_DEFAULT)
+        cfg_outf(out, "%s", cfg->path);
+    else
+        cfg_out_origin(out, cfg, origin);
+    cfg_outf(out, ": ");
+    if (instance == NULL)
+        return;
+    cfg_out_section(out, instance);
+    if (key != NULL)
+        cfg_outf(out, ".%s", key->name);
+    cfg_outf(out, ": ");
+}
+
+static void keep(struct cfg_report *report, const struct obx_buf *line)
+{
+    report->count++;
+    if (report->count == 1)
+        bytes_to_text(buf_bytes(line), report->first, sizeof(report->first));
+    if (report->lines != NULL && report->count <= CFG_PROBLEMS_MAX)
+        report->rc = buf_addf(report->lines, "%s\n", line->data);
+}
+
+OBX_PRINTF(5, 0)
+static void vproblem(struct cfg_report *report, const struct cfg_origin *origin,
+                     const struct cfg_instance *instance, const struct cfg_key *key,
+                     const char *fmt, va_list args)
+{
+    struct obx_buf line = {0};
+    struct cfg_out out = {.buf = &line, .rc = report->rc};
+
+    out_head(&out, report->cfg, origin, instance, key);
+    if (out.rc == OBX_OK)
+        out.rc = buf_addvf(&line, fmt, args);
+    report->rc = out.rc;
+    if (out.rc == OBX_OK)
+        keep(report, &line);
+    buf_fini(&line);
+}
+
+void cfg_problem(struct cfg_report *report, const struct cfg_origin *origin,
+                 const struct cfg_instance *instance, const struct cfg_key *key, const char *fmt,
+                 ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    vproblem(report, origin, instance, key, fmt, args);
+    va_end(args);
+}
+
+static const struct cfg_key *find_key(const struct cfg_section *section, const char *name,
+                                      size_t *index)
+{
+    for (*index = 0; *index < section->key_count; (*index)++) {
+        if (strcmp(section->keys[*index].name, name) == 0)
+            return &section->keys[*index];
+    }
+    return NULL;
+}
+
+void cfg_complain(struct cfg_report *report, const char *section, const char *name, const char *key,
+                  const char *fmt, ...)
+{
+    const struct cfg_section *found = cfg_find_section(report->cfg->schema, bytes_of(section));
+    const struct cfg_instance *instance = cfg_find_instance(report->cfg, found, bytes_of(name));
+    size_t index = 0;
+    const struct cfg_key *row = NULL;
+    va_list args;
+
+    OBX_ASSERT(found != NULL && instance != NULL);
+    row = find_key(found, key, &index);
+    OBX_ASSERT(row != NULL);
+    va_start(args, fmt);
+    vproblem(report, &instance->values[index].origin, instance, row, fmt, args);
+    va_end(args);
+}
+
+enum obx_code cfg_judge(struct cfg_report *report, struct obx_err *err)
+{
+    const unsigned unseen = report->count > CFG_PROBLEMS_MAX ? report->count - CFG_PROBLEMS_MAX : 0;
+
+    if (report->rc == OBX_OK && report->lines != NULL && unseen > 0)
+        report->rc = buf_addf(report->lines, "and %u more\n", unseen);
+    if (report->rc != OBX_OK)
+        return obx_fail(err, report->rc, "loading the configuration");
+    if (report->count == 1)
+        return obx_fail(err, OBX_E_CONFIG, "%s", report->first);
+    if (report->count > 1)
+        return obx_fail(err, OBX_E_CONFIG, "%u problems, the first: %s", report->count,
+                        report->first);
+    return OBX_OK;
+}

@@ -1,0 +1,313 @@
+/*
+ * Types: what a text may be, how it becomes the field of a struct, and how that is said to a
+ * person. Parsing is strict: no signs, no blanks, no fractions, no unit left out; whatever is not
+ * exactly a value is refused.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/crash.h"
+#include "base/utf8.h"
+#include "internal.h"
+
+struct unit {
+    const char *name;
+    uint64_t factor;
+};
+
+static const struct unit durations[] = {{"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
+static const struct unit sizes[] = {
+    {"GiB", UINT64_C(1) << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"", 1}};
+enum { UNITS = 4 };
+
+size_t cfg_field_size(enum cfg_type type)
+{
+    switch (type) {
+    case CFG_STRING:
+    case CFG_SECRET:
+        return sizeof(const char *);
+    case CFG_BOOL:
+        return sizeof(bool);
+    case CFG_COUNT:
+    case CFG_DURATION:
+        return sizeof(uint32_t);
+    case CFG_SIZE:
+        return sizeof(uint64_t);
+    case CFG_ENUM:
+        return sizeof(unsigned);
+    case CFG_LIST:
+        return sizeof(struct cfg_list);
+    }
+    return 0;
+}
+
+/* max 0 in a row means: as far as the field goes. */
+static uint64_t upper_limit(const struct cfg_key *key)
+{
+    const bool is_u32 = key->type == CFG_COUNT || key->type == CFG_DURATION;
+
+    if (key->max != 0)
+        return key->max;
+    return is_u32 ? UINT32_MAX : UINT64_MAX;
+}
+
+static bool is_within(const struct cfg_key *key, uint64_t number)
+{
+    return number >= key->min && number <= upper_limit(key);
+}
+
+/* Digits from the start of text; *end gets what follows them. */
+static bool parse_digits(const char *text, uint64_t *number, const char **end)
+{
+    *number = 0;
+    for (*end = text; **end >= '0' && **end <= '9'; (*end)++) {
+        const uint64_t digit = (uint64_t)(**end - '0');
+
+        if (*number > (UINT64_MAX - digit) / 10)
+            return false;
+        *number = *number * 10 + digit;
+    }
+    return *end != text;
+}
+
+/* Digits and one of the units; 0 needs no unit. */
+static bool parse_quantity(const char *text, const struct unit *units, uint64_t *number)
+{
+    const char *end = NULL;
+
+    if (!parse_digits(text, number, &end))
+        return false;
+    if (*number == 0 && *end == '\0')
+        return true;
+    for (size_t i = 0; i < UNITS; i++) {
+        if (strcmp(end, units[i].name) != 0)
+            continue;
+        if (*number > UINT64_MAX / units[i].factor)
+            return false;
+        *number *= units[i].factor;
+        return true;
+    }
+    return false;
+}
+
+static bool parse_number(const struct cfg_key *key, const char *text, uint64_t *number)
+{
+    const char *end = NULL;
+
+    if (key->type == CFG_DURATION)
+        return parse_quantity(text, durations, number);
+    if (key->type == CFG_SIZE)
+        return parse_quantity(text, sizes, number);
+    return parse_digits(text, number, &end) && *end == '\0';
+}
+
+static bool convert_number(const struct cfg_key *key, const char *text, void *field)
+{
+    uint64_t number = 0;
+
+    if (!parse_number(key, text, &number) || !is_within(key, number))
+        return false;
+    if (key->type == CFG_SIZE)
+        *(uint64_t *)field = number;
+    else
+        *(uint32_t *)field = (uint32_t)number;
+    return true;
+}
+
+/* The index of text in choices, which end with NULL; their number when it is none of them. */
+static unsigned choice_index(const char *const *choices, const char *text)
+{
+    unsigned i = 0;
+
+    while (choices[i] != NULL && strcmp(choices[i], text) != 0)
+        i++;
+    return i;
+}
+
+static bool convert_bool(const char *text, void *field)
+{
+    static const char *const words[] = {"false", "true", "no", "yes", "off", "on", "0", "1", NULL};
+    unsigned index = choice_index(words, text);
+
+    *(bool *)field = index % 2 == 1;
+    return words[index] != NULL;
+}
+
+static bool convert_enum(const struct cfg_key *key, const char *text, void *field)
+{
+    unsigned index = choice_index(key->choices, text);
+
+    memcpy(field, &index, sizeof(index));
+    return key->choices[index] != NULL;
+}
+
+/* Text that can be put on a terminal and into a log. A secret may hold anything but NUL. */
+static bool is_clean(const char *text)
+{
+    for (const char *p = text; *p != '\0'; p++) {
+        if (((unsigned char)*p < 0x20 && *p != '\t') || *p == 0x7F)
+            return false;
+    }
+    return utf8_is_valid(bytes_of(text));
+}
+
+static size_t count_items(const char *text)
+{
+    size_t count = *text != '\0' ? 1 : 0;
+
+    for (; *text != '\0'; text++)
+        count += *text == ',';
+    return count;
+}
+
+static bool convert_list(struct cfg *cfg, struct cfg_report *report, const struct cfg_key *key,
+                         const char *text, struct cfg_list *list)
+{
+    const size_t count = count_items(text);
+    const char **items = NULL;
+
+    if (!is_within(key, count))
+        return false;
+    items = cfg_alloc(cfg, report, count * sizeof(*items));
+    for (size_t i = 0; i < count && items != NULL; i++) {
+        size_t len = strcspn(text, ",");
+        const char *next = text + len + 1;
+
+        while (len > 0 && strchr(" \t", text[0]) != NULL) {
+            text++;
+            len--;
+        }
+        while (len > 0 && strchr(" \t", text[len - 1]) != NULL)
+            len--;
+        if (len == 0)
+            return false;
+        items[i] = cfg_copy(cfg, report, (struct obx_bytes){text, len});
+        text = next;
+    }
+    *list = (struct cfg_list){.items = items, .count = count};
+    return report->rc == OBX_OK;
+}
+
+bool cfg_convert(struct cfg *cfg, struct cfg_report *report, const struct cfg_key *key,
+                 const char *text, void *field)
+{
+    if (key->type != CFG_SECRET && !is_clean(text))
+        return false;
+    switch (key->type) {
+    case CFG_STRING:
+    case CFG_SECRET:
+        *(const char **)field = text;
+        return is_within(key, strlen(text));
+    case CFG_BOOL:
+        return convert_bool(text, field);
+    case CFG_COUNT:
+    case CFG_DURATION:
+    case CFG_SIZE:
+        return convert_number(key, text, field);
+    case CFG_ENUM:
+        return convert_enum(key, text, field);
+    case CFG_LIST:
+        return convert_list(cfg, report, key, text, field);
+    }
+    return false;
+}
+
+static bool is_same_list(const struct cfg_list *a, const struct cfg_list *b)
+{
+    if (a->count != b->count)
+        return false;
+    for (size_t i = 0; i < a->count; i++) {
+        if (strcmp(a->items[i], b->items[i]) != 0)
+            return false;
+    }
+    return true;
+}
+
+bool cfg_same_value(const struct cfg_key *key, const void *a, const void *b)
+{
+    if (key->type == CFG_STRING || key->type == CFG_SECRET)
+        return strcmp(*(const char *const *)a, *(const char *const *)b) == 0;
+    if (key->type == CFG_LIST)
+        return is_same_list(a, b);
+    return memcmp(a, b, key->size) == 0;
+}
+
+static void out_quantity(struct cfg_out *out, const struct unit *units, uint64_t number)
+{
+    size_t i = 0;
+
+    while (i + 1 < UNITS && (number == 0 || number % units[i].factor != 0))
+        i++;
+    cfg_outf(out, "%" PRIu64 "%s", number / units[i].factor, units[i].name);
+}
+
+static void out_number(struct cfg_out *out, const struct cfg_key *key, uint64_t number)
+{
+    if (key->type == CFG_DURATION)
+        out_quantity(out, durations, number);
+    else if (key->type == CFG_SIZE)
+        out_quantity(out, sizes, number);
+    else
+        cfg_outf(out, "%" PRIu64, number);
+}
+
+/* " from 1 to 9", " of at least 1" or nothing. */
+static void out_range(struct cfg_out *out, const struct cfg_key *key)
+{
+    if (key->max != 0) {
+        cfg_outf(out, " from ");
+        out_number(out, key, key->min);
+        cfg_outf(out, " to ");
+        out_number(out, key, key->max);
+    } else if (key->min != 0) {
+        cfg_outf(out, " of at least ");
+        out_number(out, key, key->min);
+    }
+}
+
+/* The same for what is counted: " of 1 to 64 bytes". */
+static void out_amount(struct cfg_out *out, const struct cfg_key *key, const char *noun)
+{
+    if (key->max != 0)
+        cfg_outf(out, " of %" PRIu64 " to %" PRIu64 " %ss", key->min, key->max, noun);
+    else if (key->min != 0)
+        cfg_outf(out, " of at least %" PRIu64 " %s%s", key->min, noun, key->min > 1 ? "s" : "");
+}
+
+void cfg_out_allowed(struct cfg_out *out, const struct cfg_key *key)
+{
+    switch (key->type) {
+    case CFG_STRING:
+    case CFG_SECRET:
+        cfg_outf(out, "a text");
+        out_amount(out, key, "byte");
+        return;
+    case CFG_BOOL:
+        cfg_outf(out, "true or false (also yes/no, on/off, 1/0)");
+        return;
+    case CFG_COUNT:
+        cfg_outf(out, "a number");
+        out_range(out, key);
+        return;
+    case CFG_DURATION:
+        cfg_outf(out, "a duration");
+        out_range(out, key);
+        cfg_outf(out, ", as 250ms, 5s, 2m or 1h");
+        return;
+    case CFG_SIZE:
+        cfg_outf(out, "a size");
+        out_range(out, key);
+        cfg_outf(out, ", as 4096, 64KiB, 16MiB or 1GiB");
+        return;
+    case CFG_ENUM:
+        cfg_outf(out, "one of");
+        for (size_t i = 0; key->choices[i] != NULL; i++)
+            cfg_outf(out, "%s %s", i > 0 ? "," : "", key->choices[i]);
+        return;
+    case CFG_LIST:
+        cfg_outf(out, "a list");
+        out_amount(out, key, "item");
+        cfg_outf(out, ", separated by commas");
+        return;
+    }
+}
