@@ -1,0 +1,118 @@
+/*
+ * relay_drain, relay_memory, backlog_growth: how long a relay takes for the first rows of an
+ * outbox, from the start of the process until the last of them is deleted, connecting and taking
+ * the lease included. Prints
+ *
+ *     rows seconds rows_per_second peak_rss_kib
+ *
+ * usage: bench_drain [--rows N] [--table NAME] [--timeout SECONDS] [--log FILE] -- RELAY
+ * ARGUMENT...
+ */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "bench/numbers.h"
+#include "process.h"
+#include "wait.h"
+
+enum { RELAY_END_MS = 30000, MS_PER_S = 1000, US_PER_S = 1000000 };
+
+struct slice {
+    struct db *db;
+    const char *table;
+    uint64_t last_id;
+};
+
+static uint64_t query_number(struct db *db, const char *sql)
+{
+    struct db_rows *rows = NULL;
+    struct obx_err err = {0};
+    uint64_t value = 0;
+
+    if (db_query_text(db, bytes_of(sql), &rows, &err) != OBX_OK)
+        bench_die(sql, &err);
+    if (db_rows_next(rows))
+        value = db_rows_u64(rows, 0);
+    db_rows_free(rows);
+    return value;
+}
+
+/* The id of the last of the first `rows` rows. */
+static uint64_t last_of_slice(struct db *db, const char *table, uint64_t rows)
+{
+    char sql[256];
+
+    snprintf(sql, sizeof(sql), "SELECT id FROM `%s` ORDER BY id LIMIT %" PRIu64 ", 1", table,
+             rows - 1);
+    return query_number(db, sql);
+}
+
+/* The last row of the slice is looked at first, which costs next to nothing; the range only when
+ * that one is gone. */
+static bool is_drained(void *ctx)
+{
+    const struct slice *slice = ctx;
+    char sql[256];
+
+    snprintf(sql, sizeof(sql), "SELECT COUNT(*) FROM `%s` WHERE id = %" PRIu64, slice->table,
+             slice->last_id);
+    if (query_number(slice->db, sql) != 0)
+        return false;
+    snprintf(sql, sizeof(sql),
+             "SELECT COUNT(*) FROM (SELECT id FROM `%s` WHERE id <= %" PRIu64 " LIMIT 1) left_over",
+             slice->table, slice->last_id);
+    return query_number(slice->db, sql) == 0;
+}
+
+static uint64_t peak_rss_kib(pid_t pid)
+{
+    char line[256];
+    uint64_t kib = 0;
+    FILE *status = NULL;
+
+    snprintf(line, sizeof(line), "/proc/%d/status", (int)pid);
+    status = fopen(line, "r");
+    if (status == NULL)
+        bench_die("the relay is gone", NULL);
+    while (fgets(line, sizeof(line), status) != NULL)
+        if (sscanf(line, "VmHWM: %" SCNu64, &kib) == 1)
+            break;
+    fclose(status);
+    return kib;
+}
+
+int main(int argc, char **argv)
+{
+    const uint64_t rows = number_option(argc, argv, "--rows", 100000);
+    const int64_t timeout_s = (int64_t)number_option(argc, argv, "--timeout", 900);
+    const struct proc_opts relay_opts = {.argv = command_after_dashes(argc, argv),
+                                         .log_path = text_option(argc, argv, "--log", NULL)};
+    struct slice slice = {.table = text_option(argc, argv, "--table", "outbox")};
+    struct proc *relay = NULL;
+    uint64_t start_us = 0;
+    double seconds = 0;
+
+    if (relay_opts.argv == NULL || rows == 0)
+        bench_die("usage: see the head of drain.c", NULL);
+    slice.db = bench_open_db("obx_bench");
+    slice.last_id = last_of_slice(slice.db, slice.table, rows);
+    if (slice.last_id == 0)
+        bench_die("the outbox has fewer rows than --rows", NULL);
+    start_us = clock_now_us();
+    relay = proc_start(&relay_opts);
+    if (relay == NULL || !wait_until(timeout_s * MS_PER_S, is_drained, &slice))
+        bench_die("the relay did not drain the outbox in time", NULL);
+    seconds = (double)(clock_now_us() - start_us) / US_PER_S;
+    printf("%" PRIu64 " %.3f %.1f %" PRIu64 "\n", rows, seconds, (double)rows / seconds,
+           peak_rss_kib(proc_pid(relay)));
+    proc_signal(relay, SIGTERM);
+    if (!proc_wait(relay, RELAY_END_MS, NULL))
+        fprintf(stderr, "bench: the relay did not end in time\n");
+    proc_destroy(relay);
+    db_close(slice.db);
+    return 0;
+}
