@@ -12,13 +12,15 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/fail.h"
+
 enum { OUTBOX_MAX = 150 };
 
 static enum obx_code send_failed(struct obx_err *err, const char *path, int sys)
 {
     if (sys == EAGAIN || sys == EWOULDBLOCK || sys == ENOBUFS)
         return obx_fail_sys(err, OBX_E_FULL, sys, "doorbell %s has its queue full", path);
-    return obx_fail_sys(err, OBX_E_SYSTEM, sys, "doorbell %s: %s", path, strerror(sys));
+    return obx_fail_errno(err, OBX_E_SYSTEM, sys, "doorbell %s", path);
 }
 
 enum obx_code obx_doorbell_ring(const char *path, const char *outbox, struct obx_err *err)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/fail.h"
 
 struct code_row {
     enum obx_code code;
@@ -106,6 +107,20 @@ enum obx_code obx_fail_sys(struct obx_err *err, enum obx_code code, int sys, con
     fail(err, code, sys, fmt, args);
     va_end(args);
     return code;
+}
+
+enum obx_code obx_fail_errno(struct obx_err *err, enum obx_code code, int sys, const char *fmt, ...)
+{
+    char context[OBX_ERR_TEXT_MAX];
+    char reason[64] = "";
+    va_list args;
+
+    va_start(args, fmt);
+    format(context, fmt, args);
+    va_end(args);
+    if (strerror_r(sys, reason, sizeof(reason)) != 0)
+        snprintf(reason, sizeof(reason), "error %d", sys);
+    return obx_fail_sys(err, code, sys, "%s: %s", context, reason);
 }
 
 void obx_err_context(struct obx_err *err, const char *fmt, ...)

@@ -6,9 +6,11 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/fail.h"
 #include "base/utf8.h"
 #include "obx/err.h"
 
@@ -68,6 +70,20 @@ static void fail_fills_code_number_and_text(void **state)
     assert_string_equal(err.text, "database connection lost: ping");
     obx_fail(&err, OBX_E_CLOSED, "%s", "");
     assert_string_equal(err.text, "already closed or closing");
+}
+
+static void fail_errno_adds_the_system_s_text(void **state)
+{
+    struct obx_err err = {0};
+
+    (void)state;
+    assert_int_equal(obx_fail_errno(&err, OBX_E_SYSTEM, ENOENT, "open %s", "x"), OBX_E_SYSTEM);
+    assert_int_equal(err.sys, ENOENT);
+    assert_string_equal(err.text,
+                        "operating system call failed: open x: No such file or directory");
+    assert_int_equal(obx_fail_errno(NULL, OBX_E_SYSTEM, -1, "x"), OBX_E_SYSTEM);
+    obx_fail_errno(&err, OBX_E_SYSTEM, 9999, "x");
+    assert_non_null(strstr(err.text, "9999"));
 }
 
 static void null_err_is_fine(void **state)
@@ -137,6 +153,7 @@ int main(void)
         cmocka_unit_test(actions_say_what_to_do),
         cmocka_unit_test(a_value_outside_the_list_is_no_surprise),
         cmocka_unit_test(fail_fills_code_number_and_text),
+        cmocka_unit_test(fail_errno_adds_the_system_s_text),
         cmocka_unit_test(null_err_is_fine),
         cmocka_unit_test(context_goes_before_the_text),
         cmocka_unit_test(the_old_text_may_be_among_the_arguments),

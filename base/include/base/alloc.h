@@ -16,7 +16,8 @@ void *obx_realloc(void *p, size_t size);
 void obx_free(void *p);
 char *obx_strdup(const char *text);
 
-/** Called before each allocation; false makes it fail. NULL takes the hook away. Tests only; set before threads start. */
+/** Called before each allocation; false makes it fail. NULL takes the hook away. Tests only; set
+ * before threads start. */
 void obx_alloc_set_hook(bool (*allow)(void *ctx), void *ctx);
 
 #endif

@@ -1,4 +1,5 @@
-/* Capped exponential backoff with full jitter: the nth wait is a random value in [min, min(cap, min * 2^n)]. */
+/* Capped exponential backoff with full jitter: the nth wait is a random value in [min, min(cap, min
+ * * 2^n)]. */
 #ifndef BASE_BACKOFF_H
 #define BASE_BACKOFF_H
 
@@ -16,7 +17,8 @@ void backoff_init(struct backoff *b, uint32_t min_ms, uint32_t cap_ms);
 uint32_t backoff_next_ms(struct backoff *b);
 /** After a success: the next wait starts from min_ms again. */
 void backoff_reset(struct backoff *b);
-/** The wait for the nth try (1-based) without keeping state; for work items that carry their own count. */
+/** The wait for the nth try (1-based) without keeping state; for work items that carry their own
+ * count. */
 uint32_t backoff_nth_ms(uint32_t min_ms, uint32_t cap_ms, uint32_t tries, uint64_t random);
 /** A 64-bit random number, good for jitter and for names, not for secrets. Any thread. */
 uint64_t random_u64(void);

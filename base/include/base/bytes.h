@@ -1,4 +1,5 @@
-/* Helpers on borrowed bytes and the one growable buffer. Not thread-safe: a buffer has one owner. */
+/* Helpers on borrowed bytes and the one growable buffer. Not thread-safe: a buffer has one owner.
+ */
 #ifndef BASE_BYTES_H
 #define BASE_BYTES_H
 
@@ -16,16 +17,20 @@ bool bytes_is_absent(struct obx_bytes b);
 bool bytes_equal(struct obx_bytes a, struct obx_bytes b);
 /** Whether a equals the string text. */
 bool bytes_is(struct obx_bytes a, const char *text);
-/** Heap copy with a NUL behind it, so that it can be used as a string too (absent gives ""); NULL when out of memory. Free with obx_free. */
+/** Heap copy with a NUL behind it, so that it can be used as a string too (absent gives ""); NULL
+ * when out of memory. Free with obx_free. */
 char *bytes_dup(struct obx_bytes b);
 /** A 64-bit hash, the same within one process only (seeded at start). */
 uint64_t bytes_hash(struct obx_bytes b);
-/** Copy b into dst of dst_size as a NUL-terminated string, cut to fit at a whole UTF-8 character. Returns whether all of it fitted. */
+/** Copy b into dst of dst_size as a NUL-terminated string, cut to fit at a whole UTF-8 character.
+ * Returns whether all of it fitted. */
 bool bytes_to_text(struct obx_bytes b, char *dst, size_t dst_size);
-/** Whether both are there and every byte pair is the same; takes the same time wherever they differ (tokens, signatures). */
+/** Whether both are there and every byte pair is the same; takes the same time wherever they differ
+ * (tokens, signatures). */
 bool bytes_equal_constant_time(struct obx_bytes a, struct obx_bytes b);
 
-/** A growable run of bytes. Zero-initialise; free with buf_fini. data always has a NUL behind len once allocated. */
+/** A growable run of bytes. Zero-initialise; free with buf_fini. data always has a NUL behind len
+ * once allocated. */
 struct obx_buf {
     char *data;
     size_t len;

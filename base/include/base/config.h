@@ -47,12 +47,12 @@ struct cfg_list {
 struct cfg_key {
     const char *name; /**< lower case, digits and _ */
     enum cfg_type type;
-    size_t offset; /**< CFG_FIELD fills offset and size */
+    bool is_reloadable; /**< a change takes effect without a restart */
+    size_t offset;      /**< CFG_FIELD fills offset and size */
     size_t size;
     const char *def;            /**< as it would stand in the file; NULL: the key must be given */
     uint64_t min, max;          /**< inclusive; max 0: no limit but that of the field */
     const char *const *choices; /**< CFG_ENUM only, ends with NULL */
-    bool is_reloadable;         /**< a change takes effect without a restart */
     const char *help;           /**< one or two sentences for the reference */
 };
 

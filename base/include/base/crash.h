@@ -1,7 +1,8 @@
 /*
- * Named crash points: the places where a kill hurts most. With OBX_CRASH_POINTS the environment variable
- * OBX_CRASH="name" or "name:N" kills the process (SIGKILL, nothing flushed) when the point is passed the first or the
- * Nth time; without, the macro is empty. List in tests/crash/points.txt, which a test compares with the code.
+ * Named crash points: the places where a kill hurts most. With OBX_CRASH_POINTS the environment
+ * variable OBX_CRASH="name" or "name:N" kills the process (SIGKILL, nothing flushed) when the point
+ * is passed the first or the Nth time; without, the macro is empty. List in tests/crash/points.txt,
+ * which a test compares with the code.
  */
 #ifndef BASE_CRASH_H
 #define BASE_CRASH_H
@@ -13,7 +14,8 @@ void crash_point(const char *name);
 #define OBX_CRASH_POINT(name) ((void)0)
 #endif
 
-/* For states that cannot be: logs the expression and place, then aborts; on in release builds too; never for input. */
+/* For states that cannot be: logs the expression and place, then aborts; on in release builds too;
+ * never for input. */
 #define OBX_ASSERT(cond) ((cond) ? (void)0 : obx_assert_failed(#cond, __FILE__, __LINE__))
 _Noreturn void obx_assert_failed(const char *expression, const char *file, int line);
 

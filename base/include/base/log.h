@@ -1,7 +1,8 @@
 /*
- * Logging: one line is one event: time, level, module, event, then typed key=value pairs. Bodies and secrets are never
- * logged. The default sink is none, so the library is silent; the programs install one (base/log.c has the standard
- * writers for key=value and for JSON). Thread-safe: a line is formatted on the caller's stack and handed to the sink whole.
+ * Logging: one line is one event: time, level, module, event, then typed key=value pairs. Bodies
+ * and secrets are never logged. The default sink is none, so the library is silent; the programs
+ * install one (base/log.c has the standard writers for key=value and for JSON). Thread-safe: a line
+ * is formatted on the caller's stack and handed to the sink whole.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
@@ -39,7 +40,7 @@ struct log_kv {
 #define KV_I64(k, x)   ((struct log_kv){.key = (k), .type = LOG_KV_I64, .v.i64 = (x)})
 #define KV_BOOL(k, x)  ((struct log_kv){.key = (k), .type = LOG_KV_BOOL, .v.yes = (x)})
 /* code name, foreign number and text of an error, as one pair: error="OBX_E_DB_GONE(2013): ..." */
-#define KV_ERR(e)      KV_STR("error", (e)->text), KV_STR("code", obx_code_name((e)->code))
+#define KV_ERR(e) KV_STR("error", (e)->text), KV_STR("code", obx_code_name((e)->code))
 
 /** Gets one finished line without a newline. Runs on the thread that logs; must not log itself. */
 typedef void log_sink_fn(enum log_level level, const char *line, size_t len, void *ctx);
@@ -49,12 +50,14 @@ void log_setup(enum log_level min_level, enum log_format format, log_sink_fn *si
 /** Change the threshold at any time, any thread (a reload). */
 void log_set_level(enum log_level min_level);
 bool log_enabled(enum log_level level);
-/** A sink that writes the line and a newline with one write(2) to the file descriptor in *(int *)ctx. */
+/** A sink that writes the line and a newline with one write(2) to the file descriptor in *(int
+ * *)ctx. */
 log_sink_fn log_write_fd;
-void log_event(enum log_level level, const char *module, const char *event,
-               const struct log_kv *kv, size_t kv_count);
+void log_event(enum log_level level, const char *module, const char *event, const struct log_kv *kv,
+               size_t kv_count);
 
-/** OBX_LOG(LOG_LVL_WARN, "lane", "publish.nacked", KV_U64("row", id), KV_U64("tries", n)); at least one pair. */
+/** OBX_LOG(LOG_LVL_WARN, "lane", "publish.nacked", KV_U64("row", id), KV_U64("tries", n)); at least
+ * one pair. */
 #define OBX_LOG(level, module, event, ...)                                                         \
     do {                                                                                           \
         if (log_enabled(level)) {                                                                  \
@@ -64,12 +67,14 @@ void log_event(enum log_level level, const char *module, const char *event,
         }                                                                                          \
     } while (0)
 
-/** Lets one event through per interval and counts the others. Zero-initialise; one per place; not thread-safe. */
+/** Lets one event through per interval and counts the others. Zero-initialise; one per place; not
+ * thread-safe. */
 struct log_limit {
     uint64_t next_ms;
     uint64_t dropped;
 };
-/** True when the event may be logged now; then *dropped is how many were held back since the last one. */
+/** True when the event may be logged now; then *dropped is how many were held back since the last
+ * one. */
 bool log_limit_pass(struct log_limit *limit, uint32_t interval_ms, uint64_t *dropped);
 
 #endif

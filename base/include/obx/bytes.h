@@ -1,4 +1,5 @@
-/* A borrowed run of bytes, passed by value. Text and bodies alike: neither is assumed to end in NUL. */
+/* A borrowed run of bytes, passed by value. Text and bodies alike: neither is assumed to end in
+ * NUL. */
 #ifndef OBX_BYTES_H
 #define OBX_BYTES_H
 
@@ -9,7 +10,8 @@ extern "C" {
 #endif
 
 struct obx_bytes {
-    const void *p; /**< NULL means absent (SQL NULL, header not there); an empty value has len 0 and p not NULL */
+    const void *p; /**< NULL means absent (SQL NULL, header not there); an empty value has len 0 and
+                      p not NULL */
     size_t len;
 };
 

@@ -1,9 +1,10 @@
 /*
  * The one error type of Oncebox.
  *
- * Every call that can fail returns an enum obx_code and takes a struct obx_err * as its last argument, owned by the
- * caller, which may be NULL. Codes, texts and what to do about each come from one list, OBX_CODES; callers branch on
- * the action, not on forty codes. No heap, no thread-local state. Proved by tests/unit/err_test.c.
+ * Every call that can fail returns an enum obx_code and takes a struct obx_err * as its last
+ * argument, owned by the caller, which may be NULL. Codes, texts and what to do about each come
+ * from one list, OBX_CODES; callers branch on the action, not on forty codes. No heap, no
+ * thread-local state. Proved by tests/unit/err_test.c.
  */
 #ifndef OBX_ERR_H
 #define OBX_ERR_H
@@ -20,9 +21,12 @@ extern "C" {
 enum obx_action {
     OBX_DO_NOTHING,   /**< success, or an answer rather than a failure */
     OBX_DO_RETRY,     /**< the same unit of work again, after a backoff; the connection is sound */
-    OBX_DO_RECONNECT, /**< close the connection, open another one, then the same unit of work again */
-    OBX_DO_PARK,      /**< this message will not succeed by being tried again: park it with the text as reason */
-    OBX_DO_STOP       /**< a person has to mend something: configuration, grants, schema, a programming error */
+    OBX_DO_RECONNECT, /**< close the connection, open another one, then the same unit of work again
+                       */
+    OBX_DO_PARK, /**< this message will not succeed by being tried again: park it with the text as
+                    reason */
+    OBX_DO_STOP  /**< a person has to mend something: configuration, grants, schema, a programming
+                    error */
 };
 
 /* code, value, action, text. Values are stable: they appear in logs and in the parked table. */
@@ -73,7 +77,7 @@ enum obx_action {
     X(OBX_E_REJECTED, 403, OBX_DO_PARK, "handler rejected the message")
 
 enum obx_code {
-#define OBX_X(name, value, action, text) name = value,
+#define OBX_X(name, value, action, text) name = (value),
     OBX_CODES(OBX_X)
 #undef OBX_X
 };
@@ -87,7 +91,8 @@ struct obx_err {
     char text[OBX_ERR_TEXT_MAX];
 };
 
-/** The list's text for a code; "unknown error" for a value outside the list. Any thread. Never NULL. */
+/** The list's text for a code; "unknown error" for a value outside the list. Any thread. Never
+ * NULL. */
 OBX_API const char *obx_code_text(enum obx_code code);
 
 /** The code's own name, "OBX_E_DB_GONE", for logs and the parked table. Any thread. Never NULL. */
@@ -97,17 +102,20 @@ OBX_API const char *obx_code_name(enum obx_code code);
 OBX_API enum obx_action obx_code_action(enum obx_code code);
 
 /**
- * Fill err (which may be NULL) with code and "<the code's text>: <formatted context>", and return code, so that
- * a failing function can end with `return obx_fail(err, OBX_E_NOMEM, "batch of %zu rows", n);`. Any thread.
+ * Fill err (which may be NULL) with code and "<the code's text>: <formatted context>", and return
+ * code, so that a failing function can end with `return obx_fail(err, OBX_E_NOMEM, "batch of %zu
+ * rows", n);`. Any thread.
  */
 OBX_API enum obx_code obx_fail(struct obx_err *err, enum obx_code code, const char *fmt, ...)
     OBX_PRINTF(3, 4);
 
-/** As obx_fail, and records the foreign error number (errno, MySQL, AMQP) in err->sys. Any thread. */
+/** As obx_fail, and records the foreign error number (errno, MySQL, AMQP) in err->sys. Any thread.
+ */
 OBX_API enum obx_code obx_fail_sys(struct obx_err *err, enum obx_code code, int sys,
                                    const char *fmt, ...) OBX_PRINTF(4, 5);
 
-/** Put "<formatted context>: " before the text that err already has; for a caller that knows more. err may be NULL. */
+/** Put "<formatted context>: " before the text that err already has; for a caller that knows more.
+ * err may be NULL. */
 OBX_API void obx_err_context(struct obx_err *err, const char *fmt, ...) OBX_PRINTF(2, 3);
 
 /** Back to OBX_OK with an empty text. err may be NULL. */

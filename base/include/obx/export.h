@@ -1,4 +1,5 @@
-/* Marks for the public interface: what is exported, what may not be ignored, what is checked like printf. */
+/* Marks for the public interface: what is exported, what may not be ignored, what is checked like
+ * printf. */
 #ifndef OBX_EXPORT_H
 #define OBX_EXPORT_H
 

@@ -4,9 +4,9 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <unistd.h>
 
+#include "base/fail.h"
 #include "internal.h"
 
 static enum obx_code read_all(int fd, size_t max, struct obx_buf *out, struct obx_err *err)
@@ -20,7 +20,7 @@ static enum obx_code read_all(int fd, size_t max, struct obx_buf *out, struct ob
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
-            return obx_fail_sys(err, OBX_E_SYSTEM, errno, "read: %s", strerror(errno));
+            return obx_fail_errno(err, OBX_E_SYSTEM, errno, "read");
         if (got == 0)
             return OBX_OK;
         total += (size_t)got;
@@ -37,7 +37,7 @@ enum obx_code cfg_slurp(const char *path, size_t max, struct obx_buf *out, struc
     int fd = open(path, O_RDONLY | O_CLOEXEC);
 
     if (fd < 0)
-        return obx_fail_sys(err, OBX_E_SYSTEM, errno, "open: %s", strerror(errno));
+        return obx_fail_errno(err, OBX_E_SYSTEM, errno, "open");
     rc = read_all(fd, max, out, err);
     close(fd);
     return rc;
