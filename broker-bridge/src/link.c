@@ -117,6 +117,12 @@ void link_give_up(struct link *link, const struct obx_err *why)
     link->ops->lost(link->ctx, &copy);
 }
 
+void link_close(struct link *link)
+{
+    if (link->state == LINK_WAITING)
+        set_state(link, LINK_CLOSED, LOG_LVL_INFO);
+}
+
 static enum obx_code register_socket(struct link *link, struct obx_err *err)
 {
     struct epoll_event event = {.events = EPOLLIN};

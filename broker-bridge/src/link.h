@@ -74,6 +74,9 @@ void link_service(struct link *link);
  * the owner's service. */
 void link_give_up(struct link *link, const struct obx_err *why);
 
+/** Do not connect again; for an owner that is done while there is no connection. */
+void link_close(struct link *link);
+
 /** Whether frames may be appended to out. */
 bool link_is_connected(const struct link *link);
 /** Encode a method into out; written by link_flush or the next link_service. OBX_E_MQ_GONE,

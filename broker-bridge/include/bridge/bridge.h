@@ -1,6 +1,7 @@
 /*
  * What all of the bridge's users share: how to reach the broker, and the shape of a message.
- * The bridge is the only part that knows amqp.h. One object (publisher, consumer) = one connection = one thread at a time.
+ * The bridge is the only part that knows amqp.h. One object (publisher, consumer) = one connection
+ * = one thread at a time.
  */
 #ifndef BRIDGE_BRIDGE_H
 #define BRIDGE_BRIDGE_H
@@ -19,18 +20,20 @@ struct bridge_tls {
     bool insecure; /* true: verify neither the chain nor the host name; never a default */
 };
 
-/** How to reach the broker. Borrowed for the create call; the object copies what it keeps. Zero means the default. */
+/** How to reach the broker. Borrowed for the create call; the object copies what it keeps. Zero
+ * means the default. */
 struct bridge_opts {
-    const char *addresses; /* "host[:port][,host[:port]...]"; "[::1]:5672" for IPv6; tried in turn, from a random one */
+    const char *addresses; /* "host[:port][,host[:port]...]"; "[::1]:5672" for IPv6; tried in turn,
+                              from a random one */
     const char *vhost;     /* NULL: "/" */
     const char *user;
     const char *password;
-    const char *connection_name;   /* shown in RabbitMQ's management and logs */
-    uint32_t connect_timeout_ms;   /* TCP, TLS and login together; 0: 5000 */
-    uint32_t rpc_timeout_ms;       /* any other answer that is waited for; 0: 10000 */
-    uint32_t heartbeat_s;          /* 0: 20 */
-    uint32_t reconnect_min_ms;     /* first wait after a failure; 0: 100 */
-    uint32_t reconnect_cap_ms;     /* longest wait; 0: 10000 */
+    const char *connection_name; /* shown in RabbitMQ's management and logs */
+    uint32_t connect_timeout_ms; /* TCP, TLS and login together; 0: 5000 */
+    uint32_t rpc_timeout_ms;     /* any other answer that is waited for; 0: 10000 */
+    uint32_t heartbeat_s;        /* 0: 20 */
+    uint32_t reconnect_min_ms;   /* first wait after a failure; 0: 100 */
+    uint32_t reconnect_cap_ms;   /* longest wait; 0: 10000 */
     struct bridge_tls tls;
 };
 
@@ -47,9 +50,10 @@ struct bridge_header {
     } v;
 };
 
-/** A message as it goes out or comes in. Everything is borrowed. Absent (p == NULL) properties are not sent. */
+/** A message as it goes out or comes in. Everything is borrowed. Absent (p == NULL) properties are
+ * not sent. */
 struct bridge_message {
-    struct obx_bytes exchange;    /* at most 255 bytes, as all names below */
+    struct obx_bytes exchange; /* at most 255 bytes, as all names below */
     struct obx_bytes routing_key;
     struct obx_bytes message_id;
     struct obx_bytes type;
@@ -65,7 +69,8 @@ struct bridge_message {
 };
 
 /** Find a header by its name; NULL when absent. */
-const struct bridge_header *bridge_message_header(const struct bridge_message *msg, const char *name);
+const struct bridge_header *bridge_message_header(const struct bridge_message *msg,
+                                                  const char *name);
 
 /** Visible states of a connection; see broker-bridge/src/link.c for the edges. */
 enum bridge_state {

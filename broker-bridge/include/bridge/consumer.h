@@ -1,6 +1,7 @@
 /*
- * A consumer on its own connection and channel, for use by one thread with its own poll loop (as the publisher).
- * Deliveries are handed over whole and may be worked on by other threads; only their answers (ack, reject) come back to this thread.
+ * A consumer on its own connection and channel, for use by one thread with its own poll loop (as
+ * the publisher). Deliveries are handed over whole and may be worked on by other threads; only
+ * their answers (ack, reject) come back to this thread.
  */
 #ifndef BRIDGE_CONSUMER_H
 #define BRIDGE_CONSUMER_H
@@ -11,7 +12,8 @@ struct bridge_consumer;
 
 /**
  * One delivery, on the heap, independent of the connection: msg's bytes live inside it.
- * (epoch, tag) name it to _ack and _reject; after a reconnect an old epoch is ignored, since the broker delivers it again.
+ * (epoch, tag) name it to _ack and _reject; after a reconnect an old epoch is ignored, since the
+ * broker delivers it again.
  */
 struct bridge_delivery {
     uint32_t epoch;
@@ -24,7 +26,12 @@ void bridge_delivery_free(struct bridge_delivery *delivery);
 
 /** The receiver owns the delivery. Runs inside bridge_consumer_service. */
 typedef void bridge_delivery_fn(struct bridge_delivery *delivery, void *ctx);
-/** Up, down (all unacked deliveries of earlier epochs will come again), cancelled. Runs inside _service. why may be NULL. */
+/**
+ * BRIDGE_UP: subscribed, deliveries of this epoch follow. BRIDGE_DOWN: connection, channel or
+ * subscription lost or refused, for why; epoch is the one to come, and whatever is unacked of
+ * earlier ones comes again. BRIDGE_CLOSED: after _cancel no more deliveries come; answers still go
+ * out. Runs inside _service only. why is borrowed and NULL unless down.
+ */
 typedef void bridge_consumer_state_fn(enum bridge_state state, uint32_t epoch,
                                       const struct obx_err *why, void *ctx);
 
@@ -44,7 +51,8 @@ OBX_NODISCARD enum obx_code bridge_consumer_create(const struct bridge_consumer_
                                                    struct obx_err *err);
 /** Close at once; the broker puts what is unacked back. NULL is fine. */
 void bridge_consumer_destroy(struct bridge_consumer *consumer);
-/** As bridge_publisher_service. A cancelled consumer or a missing queue is retried under the same backoff as a lost connection. */
+/** As bridge_publisher_service. A cancelled consumer or a missing queue is retried under the same
+ * backoff as a lost connection. */
 void bridge_consumer_service(struct bridge_consumer *consumer);
 int bridge_consumer_fd(const struct bridge_consumer *consumer);
 uint64_t bridge_consumer_next_due_ms(const struct bridge_consumer *consumer);
@@ -52,10 +60,12 @@ enum bridge_state bridge_consumer_state(const struct bridge_consumer *consumer);
 const struct obx_err *bridge_consumer_trouble(const struct bridge_consumer *consumer);
 /** Stop new deliveries (basic.cancel); answers still go out. For draining. */
 void bridge_consumer_cancel(struct bridge_consumer *consumer);
-/** Acknowledge one, or with multiple all up to tag. An old epoch is ignored (OBX_OK). OBX_E_MQ_GONE: will come again. */
+/** Acknowledge one, or with multiple all up to tag. An old epoch is ignored (OBX_OK).
+ * OBX_E_MQ_GONE: will come again. */
 OBX_NODISCARD enum obx_code bridge_consumer_ack(struct bridge_consumer *consumer, uint32_t epoch,
                                                 uint64_t tag, bool multiple, struct obx_err *err);
-/** Refuse one; requeue puts it back, otherwise the queue's dead-letter exchange gets it, if it has one. */
+/** Refuse one; requeue puts it back, otherwise the queue's dead-letter exchange gets it, if it has
+ * one. */
 OBX_NODISCARD enum obx_code bridge_consumer_reject(struct bridge_consumer *consumer, uint32_t epoch,
                                                    uint64_t tag, bool requeue, struct obx_err *err);
 

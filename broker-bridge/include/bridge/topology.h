@@ -1,6 +1,7 @@
 /*
- * Exchanges, queues and bindings: declared, or verified without changing anything, over a short connection of its own.
- * Declaring what already exists alike is success; what exists differently is OBX_E_MQ_TOPOLOGY with both sides in the text.
+ * Exchanges, queues and bindings: declared, or verified without changing anything, over a short
+ * connection of its own. Declaring what already exists alike is success; what exists differently is
+ * OBX_E_MQ_TOPOLOGY with both sides in the text.
  */
 #ifndef BRIDGE_TOPOLOGY_H
 #define BRIDGE_TOPOLOGY_H
@@ -39,11 +40,13 @@ struct topology {
 };
 enum topology_mode {
     TOPOLOGY_DECLARE,
-    TOPOLOGY_VERIFY /* passive: exchanges and queues must exist; AMQP has no passive bind, so bindings are not looked at */
+    TOPOLOGY_VERIFY /* passive: exchanges and queues must exist; AMQP has no passive bind, so
+                       bindings are not looked at */
 };
 
 /**
- * @return OBX_OK; OBX_E_MQ_TOPOLOGY (missing or different; names it), OBX_E_MQ_DENIED, OBX_E_MQ_CONNECT, OBX_E_MQ_AUTH, OBX_E_TIMEOUT
+ * @return OBX_OK; OBX_E_MQ_TOPOLOGY (missing or different; names it), OBX_E_MQ_DENIED,
+ * OBX_E_MQ_CONNECT, OBX_E_MQ_AUTH, OBX_E_TIMEOUT
  */
 OBX_NODISCARD enum obx_code bridge_topology_apply(const struct bridge_opts *opts,
                                                   const struct topology *topology,
