@@ -312,6 +312,37 @@ static void the_schema_may_refuse_a_combination(void **state)
                      "relay.conf:3: lane.shop.outbox.poll: unlucky\n");
 }
 
+static void the_schema_may_refuse_a_section(void **state)
+{
+    (void)state;
+    sample_must_fail("[broker]\nwindow = 78\n\n[lane nameless]\ntable = t\n", NULL,
+                     "relay.conf:4: lane.nameless: needs a better name\n"
+                     "relay.conf: there is none\n");
+}
+
+static void a_key_that_is_nearly_right_is_named(void **state)
+{
+    static const struct {
+        const char *given;
+        const char *meant;
+    } cases[] = {{"windwo", "window"}, {"usr", "user"}, {"pasword", "password"}, {"tIs", "tls"}};
+    char text[64], wanted[128];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct obx_buf problems = {0};
+        struct cfg *cfg = NULL;
+
+        snprintf(text, sizeof(text), "[broker]\n%s = x\n", cases[i].given);
+        snprintf(wanted, sizeof(wanted), "unknown key %s (did you mean %s?); keys are ",
+                 cases[i].given, cases[i].meant);
+        assert_int_equal(sample_load(text, NULL, &cfg, &problems, NULL), OBX_E_CONFIG);
+        if (strstr(problems.data, wanted) == NULL)
+            fail_msg("no \"%s\" in \"%s\"", wanted, problems.data);
+        buf_fini(&problems);
+    }
+}
+
 static void problems_are_counted_beyond_twenty(void **state)
 {
     struct obx_buf text = {0}, problems = {0};
@@ -424,6 +455,8 @@ int main(void)
         cmocka_unit_test(lines_that_are_nothing_are_reported),
         cmocka_unit_test(nothing_may_be_given_twice),
         cmocka_unit_test(the_schema_may_refuse_a_combination),
+        cmocka_unit_test(the_schema_may_refuse_a_section),
+        cmocka_unit_test(a_key_that_is_nearly_right_is_named),
         cmocka_unit_test(problems_are_counted_beyond_twenty),
         cmocka_unit_test(files_are_read_by_path),
         cmocka_unit_test(secrets_come_from_files),

@@ -118,7 +118,11 @@ static void check(const void *root, struct cfg_report *report)
     for (size_t i = 0; i < sample->lane_count; i++) {
         if (sample->lanes[i].poll_ms == 13)
             cfg_complain(report, "lane", sample->lanes[i].name, "poll", "unlucky");
+        if (strcmp(sample->lanes[i].name, "nameless") == 0)
+            cfg_complain(report, "lane", "nameless", NULL, "needs a better name");
     }
+    if (sample->broker.window == 78 && sample->source_count == 0)
+        cfg_complain(report, "source", NULL, NULL, "there is none");
 }
 
 const struct cfg_schema sample_schema = {.sections = sections,

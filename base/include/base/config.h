@@ -126,7 +126,8 @@ void cfg_destroy(struct cfg *cfg);
 const void *cfg_root(const struct cfg *cfg);
 
 /** For schema->check: key of section (name NULL if not a named one) is wrong because of fmt, said
- * where it was given. */
+ * where it was given. key NULL: the section itself is wrong; name NULL too: a kind of which there
+ * is none. */
 void cfg_complain(struct cfg_report *report, const char *section, const char *name, const char *key,
                   const char *fmt, ...) OBX_PRINTF(5, 6);
 

@@ -14,10 +14,16 @@ static const char prefix[] = "OBX_";
  * servers. */
 static bool is_foreign(struct obx_bytes variable)
 {
-    static const char tests[] = "OBX_TEST_";
+    static const char *const prefixes[] = {"OBX_TEST_", "OBX_SERVERS_"};
 
+    for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
+        size_t len = strlen(prefixes[i]);
+
+        if (variable.len >= len && memcmp(variable.p, prefixes[i], len) == 0)
+            return true;
+    }
     return bytes_is(variable, "OBX_CRASH") || bytes_is(variable, "OBX_CONFIG") ||
-           (variable.len >= sizeof(tests) - 1 && memcmp(variable.p, tests, sizeof(tests) - 1) == 0);
+           bytes_is(variable, "OBX_CACHE_DIR");
 }
 
 static char upper(char c)

@@ -198,6 +198,7 @@ static void complain_about_key(struct parser *parser, const char *name)
     const struct cfg_section *section = parser->current->section;
     struct obx_buf list = {0};
     struct cfg_out out = {.buf = &list, .rc = parser->report->rc};
+    const char *meant = cfg_closest_key(section, name);
     struct cfg_shown shown;
 
     for (size_t i = 0; i < section->key_count; i++)
@@ -205,7 +206,9 @@ static void complain_about_key(struct parser *parser, const char *name)
     parser->report->rc = out.rc;
     if (out.rc == OBX_OK)
         cfg_problem(parser->report, &parser->here, parser->current, NULL,
-                    "unknown key %s; keys are %s", cfg_show(&shown, bytes_of(name)), list.data);
+                    "unknown key %s%s%s%s; keys are %s", cfg_show(&shown, bytes_of(name)),
+                    meant == NULL ? "" : " (did you mean ", meant == NULL ? "" : meant,
+                    meant == NULL ? "" : "?)", list.data);
     buf_fini(&list);
 }
 

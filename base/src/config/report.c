@@ -138,17 +138,22 @@ static const struct cfg_key *find_key(const struct cfg_section *section, const c
 void cfg_complain(struct cfg_report *report, const char *section, const char *name, const char *key,
                   const char *fmt, ...)
 {
+    static const struct cfg_origin nowhere = {.kind = CFG_FROM_DEFAULT};
     const struct cfg_section *found = cfg_find_section(report->cfg->schema, bytes_of(section));
     const struct cfg_instance *instance = cfg_find_instance(report->cfg, found, bytes_of(name));
-    size_t index = 0;
+    const struct cfg_origin *origin = instance == NULL ? &nowhere : &instance->origin;
     const struct cfg_key *row = NULL;
+    size_t index = 0;
     va_list args;
 
-    OBX_ASSERT(found != NULL && instance != NULL);
-    row = find_key(found, key, &index);
-    OBX_ASSERT(row != NULL);
+    OBX_ASSERT(found != NULL && (instance != NULL || (name == NULL && key == NULL)));
+    if (key != NULL) {
+        row = find_key(found, key, &index);
+        OBX_ASSERT(row != NULL);
+        origin = &instance->values[index].origin;
+    }
     va_start(args, fmt);
-    vproblem(report, &instance->values[index].origin, instance, row, fmt, args);
+    vproblem(report, origin, instance, row, fmt, args);
     va_end(args);
 }
 
