@@ -26,6 +26,7 @@ add_compile_options(
     "$<$<COMPILE_LANGUAGE:C>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Wstrict-prototypes>"
     "$<$<COMPILE_LANGUAGE:C>:-Wmissing-prototypes;-Wformat=2;-Wundef;-Wvla;-Wswitch-enum>"
     "$<$<COMPILE_LANGUAGE:C>:-Wcast-qual;-Wwrite-strings>")
+add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-std=c++11>")
 if(OBX_WERROR)
     add_compile_options(-Werror)
 endif()

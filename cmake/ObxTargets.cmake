@@ -49,23 +49,31 @@ function(obx_add_part target)
 endfunction()
 
 # obx_check_headers(<target> <header>...): compiles each header alone, twice (it must stand a second
-# inclusion), with the include path of the target. Part of the default build.
+# inclusion), with the include path of the target; a public one (include/obx/) as C++ too. Part of the
+# default build.
 function(obx_check_headers target)
     set(sources "")
     foreach(header IN LISTS ARGN)
         get_filename_component(path "${header}" ABSOLUTE)
         string(MAKE_C_IDENTIFIER "${header}" stem)
-        set(source "${CMAKE_CURRENT_BINARY_DIR}/headers/${target}/${stem}.c")
-        set(content "#include \"${path}\"\n#include \"${path}\"\nextern int obx_header_${stem};\n")
-        file(CONFIGURE OUTPUT "${source}" CONTENT "${content}" @ONLY)
-        list(APPEND sources "${source}")
+        set(languages c)
+        if(path MATCHES "/include/obx/" AND CMAKE_CXX_COMPILER)
+            list(APPEND languages cpp)
+        endif()
+        foreach(language IN LISTS languages)
+            set(source "${CMAKE_CURRENT_BINARY_DIR}/headers/${target}/${stem}.${language}")
+            set(content "#include \"${path}\"\n#include \"${path}\"\nextern int obx_header_${stem};\n")
+            file(CONFIGURE OUTPUT "${source}" CONTENT "${content}" @ONLY)
+            list(APPEND sources "${source}")
+        endforeach()
     endforeach()
     add_library(${target}_headers OBJECT ${sources})
     target_include_directories(
         ${target}_headers PRIVATE "$<TARGET_PROPERTY:${target},INCLUDE_DIRECTORIES>")
-    # Not linked to the target: its INTERFACE_LINK_LIBRARIES hold its private libraries as $<LINK_ONLY:...>.
-    target_compile_definitions(
-        ${target}_headers PRIVATE "$<TARGET_PROPERTY:${target},COMPILE_DEFINITIONS>")
+    get_target_property(type ${target} TYPE)
+    if(NOT type STREQUAL "EXECUTABLE")
+        target_link_libraries(${target}_headers PRIVATE ${target})
+    endif()
     set_property(GLOBAL APPEND PROPERTY OBX_HEADER_TARGETS ${target}_headers)
 endfunction()
 
@@ -111,4 +119,38 @@ function(obx_add_test)
     if(TEST_SERIAL OR TEST_LABEL STREQUAL "crash")
         set_tests_properties(${TEST_NAME} PROPERTIES RUN_SERIAL TRUE)
     endif()
+endfunction()
+
+# obx_add_script_test(NAME <name> LABEL unit|system|crash SCRIPT <file.bash> [ARGS <arg>...]
+#                     [TIMEOUT <seconds>] [SERIAL])
+#
+# A test written in bash; counted as one case.
+function(obx_add_script_test)
+    cmake_parse_arguments(TEST "SERIAL" "NAME;LABEL;SCRIPT;TIMEOUT" "ARGS" ${ARGN})
+    if(NOT TEST_TIMEOUT)
+        set(TEST_TIMEOUT 60)
+    endif()
+    add_test(NAME ${TEST_NAME} COMMAND bash "${CMAKE_CURRENT_SOURCE_DIR}/${TEST_SCRIPT}" ${TEST_ARGS})
+    set_tests_properties(
+        ${TEST_NAME} PROPERTIES LABELS ${TEST_LABEL} TIMEOUT ${TEST_TIMEOUT} RUN_SERIAL
+                                                                         "${TEST_SERIAL}")
+endfunction()
+
+# obx_add_fuzz(NAME <name> SOURCES <file>... SEEDS <folder> [LIBS <target>...])
+#
+# A program with LLVMFuzzerTestOneInput(). In the preset fuzz it is a fuzzer:
+#     build/fuzz/tests/fuzz/<name> -max_total_time=60 <new folder> tests/fuzz/<seeds>
+# In every other build it runs its seeds, the finds of the past among them, as a unit test.
+function(obx_add_fuzz)
+    cmake_parse_arguments(FUZZ "" "NAME;SEEDS" "SOURCES;LIBS" ${ARGN})
+    _obx_need_from_libs(${FUZZ_LIBS})
+    add_executable(${FUZZ_NAME} ${FUZZ_SOURCES})
+    target_link_libraries(${FUZZ_NAME} PRIVATE ${FUZZ_LIBS})
+    if(OBX_FUZZ)
+        target_link_options(${FUZZ_NAME} PRIVATE -fsanitize=fuzzer)
+        return()
+    endif()
+    target_sources(${FUZZ_NAME} PRIVATE "${PROJECT_SOURCE_DIR}/tests/support/fuzz_replay.c")
+    add_test(NAME ${FUZZ_NAME} COMMAND ${FUZZ_NAME} "${CMAKE_CURRENT_SOURCE_DIR}/${FUZZ_SEEDS}")
+    set_tests_properties(${FUZZ_NAME} PROPERTIES LABELS unit TIMEOUT 60)
 endfunction()

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154  # the variables are set by tests/support/servers
 # What both servers need: messages, the lock, the state file, ports, processes.
 # Sourced by tests/support/servers, which sets dir, self and deadline_s.
 
@@ -81,7 +82,7 @@ free_port() {
     local port tries=0
     while [ $tries -lt 100 ]; do
         port=$((20000 + (RANDOM * 32768 + RANDOM) % 12000))
-        if ! port_is_used $port; then
+        if ! port_is_used $port && ! grep -qs "port=$port\$" "$dir"/*/state; then
             echo $port
             return 0
         fi

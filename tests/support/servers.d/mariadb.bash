@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154  # the variables are set by tests/support/servers
 # The private MariaDB server. Sourced by tests/support/servers.
 
 mariadb_socket() {
@@ -66,6 +67,14 @@ mariadb_client() {
         --host=127.0.0.1 --port="$(state_get mariadb port)" --user=root "$@"
 }
 
+mariadb_tls_args() {
+    if tls_is_on; then
+        printf -- '--ssl-%s=%s\n' ca "$dir/tls/ca.pem" cert "$dir/tls/server.pem" key "$dir/tls/server-key.pem"
+    else
+        echo --skip-ssl
+    fi
+}
+
 mariadb_launch() {
     # shellcheck disable=SC2046,SC2086
     launch mariadb "$dir/mariadb/log" mariadbd --no-defaults $(mariadb_user_args) \
@@ -82,6 +91,7 @@ mariadb_launch() {
         --innodb-buffer-pool-size=256M \
         --innodb-flush-log-at-trx-commit=1 \
         --skip-log-bin \
+        $(mariadb_tls_args) \
         ${OBX_MARIADB_ARGS-}
 }
 

@@ -1,11 +1,18 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154  # the variables are set by tests/support/servers
 # The private RabbitMQ server. Sourced by tests/support/servers.
 #
 # Debian's rabbitmq-server would start a service when installed, so its package is only unpacked, and
 # run on the erlang packages that are installed.
 
 rabbitmq_cache() {
-    echo "${OBX_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/oncebox}"
+    if [ -n "${OBX_CACHE_DIR-}" ]; then
+        echo "$OBX_CACHE_DIR"
+    elif [ -n "${XDG_CACHE_HOME:-${HOME-}}" ]; then
+        echo "${XDG_CACHE_HOME:-$HOME/.cache}/oncebox"
+    else
+        echo "$dir/cache"
+    fi
 }
 
 rabbitmq_cached_deb() {
@@ -91,6 +98,14 @@ rabbitmq_write_config() {
             echo "management.tcp.port = $(state_get rabbitmq management_port)"
             ;;
         esac
+        if tls_is_on; then
+            echo "listeners.ssl.1 = 127.0.0.1:$(state_get rabbitmq tls_port)"
+            echo "ssl_options.cacertfile = $dir/tls/ca.pem"
+            echo "ssl_options.certfile = $dir/tls/server.pem"
+            echo "ssl_options.keyfile = $dir/tls/server-key.pem"
+            echo "ssl_options.verify = verify_peer"
+            echo "ssl_options.fail_if_no_peer_cert = false"
+        fi
         [ -z "${OBX_RABBITMQ_CONF-}" ] || cat "$OBX_RABBITMQ_CONF"
     ) >"$base/rabbitmq.conf"
 }
@@ -165,7 +180,7 @@ rabbitmq_start() {
     fi
     [ -n "${OBX_RABBITMQ_HOME-}" ] || rabbitmq_unpack || return 1
     settle_port rabbitmq port && settle_port rabbitmq dist_port &&
-        settle_port rabbitmq management_port || return 1
+        settle_port rabbitmq tls_port && settle_port rabbitmq management_port || return 1
     state_default rabbitmq password random_word || return 1
     rabbitmq_write_config && rabbitmq_start_epmd || return 1
     : >"$log"
@@ -186,5 +201,6 @@ rabbitmq_env() {
     print_export OBX_TEST_AMQP_USER obx
     print_export OBX_TEST_AMQP_PASSWORD "$(state_get rabbitmq password)"
     print_export OBX_TEST_AMQP_VHOST /
+    ! tls_is_on || print_export OBX_TEST_AMQP_TLS_PORT "$(state_get rabbitmq tls_port)"
     print_export OBX_TEST_AMQP_MANAGEMENT_PORT "$(state_get rabbitmq management_port)"
 }
