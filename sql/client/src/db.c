@@ -16,7 +16,9 @@
 
 enum {
     PACKET_MARGIN = 64, /* head of a request: command, statement number, flags, bitmap */
+    CR_UNKNOWN_NUMBER = 2000,
     CR_SERVER_LOST_NUMBER = 2013,
+    ER_LOCK_DEADLOCK = 1213,
 };
 
 static struct obx_bytes text_of(const char *sql)
@@ -57,15 +59,25 @@ enum obx_code db_failed(struct db *db, unsigned number, const char *text, uint64
 
     if (db_error_is_fatal(number))
         db->dead = true;
+    /* An error carries no status flags, and this one ends the transaction. */
+    if (number == ER_LOCK_DEADLOCK)
+        db->mysql->server_status &= ~(unsigned)SERVER_STATUS_IN_TRANS;
     if (number == CR_SERVER_LOST_NUMBER && waited_ms >= db->read_timeout_ms)
         return obx_fail_sys(err, OBX_E_TIMEOUT, (int)number,
                             "the database did not answer within %u ms", db->read_timeout_ms);
     return obx_fail_sys(err, db_code_of(number, text), (int)number, "%s (%u)", text, number);
 }
 
+/* A call that failed without a number must not pass for success: it is taken for a lost connection.
+ */
 enum obx_code db_failed_last(struct db *db, uint64_t started_ms, struct obx_err *err)
 {
-    return db_failed(db, mysql_errno(db->mysql), mysql_error(db->mysql), started_ms, err);
+    const unsigned number = mysql_errno(db->mysql);
+
+    if (number == 0)
+        return db_failed(db, CR_UNKNOWN_NUMBER, "the client library gave no reason", started_ms,
+                         err);
+    return db_failed(db, number, mysql_error(db->mysql), started_ms, err);
 }
 
 /* Statements without values go as text: what cannot be prepared (transaction control, DDL) never

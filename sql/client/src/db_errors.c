@@ -175,12 +175,12 @@ static const struct db_error error_table[] = {
     {2058, OBX_E_INVALID},
     {2059, OBX_E_DB_AUTH}, /* authentication plugin cannot be loaded */
     {2061, OBX_E_DB_AUTH},
-    {3024, OBX_E_TIMEOUT},     /* MySQL: max_execution_time */
-    {3058, OBX_E_DB_DEADLOCK}, /* MySQL: deadlock of user-level locks */
-    {3100, OBX_E_DB_DEADLOCK}, /* MySQL: a plugin's hook refused the transaction */
-    {3101, OBX_E_DB_DEADLOCK}, /* MySQL: group replication undid the transaction at COMMIT */
-    {3118, OBX_E_DB_AUTH},     /* account locked */
-    {3140, OBX_E_DB_DATA},     /* malformed JSON */
+    {3024, OBX_E_TIMEOUT},      /* MySQL: max_execution_time */
+    {3058, OBX_E_DB_LOCK_WAIT}, /* MySQL: deadlock of user-level locks */
+    {3100, OBX_E_DB_DEADLOCK},  /* MySQL: a plugin's hook refused the transaction */
+    {3101, OBX_E_DB_DEADLOCK},  /* MySQL: group replication undid the transaction at COMMIT */
+    {3118, OBX_E_DB_AUTH},      /* account locked */
+    {3140, OBX_E_DB_DATA},      /* malformed JSON */
     {3141, OBX_E_DB_DATA},
     {3144, OBX_E_DB_DATA},
     {3146, OBX_E_DB_DATA},

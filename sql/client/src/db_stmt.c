@@ -113,11 +113,16 @@ static void cache_add(struct db *db, struct db_stmt *stmt)
     db->stmts[db->stmt_count++] = stmt;
 }
 
+/* MariaDB's library tells of a connection lost between two rows on the connection only, not on the
+ * statement. */
 static enum obx_code stmt_failed(struct db *db, const struct db_stmt *stmt, uint64_t started_ms,
                                  struct obx_err *err)
 {
-    return db_failed(db, mysql_stmt_errno(stmt->handle), mysql_stmt_error(stmt->handle), started_ms,
-                     err);
+    const unsigned number = mysql_stmt_errno(stmt->handle);
+
+    if (number == 0)
+        return db_failed_last(db, started_ms, err);
+    return db_failed(db, number, mysql_stmt_error(stmt->handle), started_ms, err);
 }
 
 /* The memory of a statement, and its handle; nothing sent yet. */
@@ -177,6 +182,13 @@ out:
     return rc;
 }
 
+/* Somebody who was lent the handle has reset the session: the library has cut its statements off
+ * the connection. */
+static bool is_detached(const struct db_stmt *stmt)
+{
+    return stmt->handle->mysql == NULL;
+}
+
 static enum obx_code stmt_get(struct db *db, const char *sql, struct db_stmt **out,
                               struct obx_err *err)
 {
@@ -184,6 +196,10 @@ static enum obx_code stmt_get(struct db *db, const char *sql, struct db_stmt **o
     const uint64_t hash = bytes_hash(text);
 
     *out = cache_find(db, text, hash);
+    if (*out != NULL && is_detached(*out)) {
+        cache_drop_stmt(db, *out);
+        *out = NULL;
+    }
     return *out != NULL ? OBX_OK : stmt_prepare(db, text, hash, out, err);
 }
 
