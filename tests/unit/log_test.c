@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -267,6 +269,58 @@ static void fd_sink_writes_whole_lines(void **state)
     log_write_fd(LOG_LVL_INFO, "lost", 4, &ends[1]);
 }
 
+enum { THREADS = 4, LINES = 500 };
+
+static void *log_lines(void *ctx)
+{
+    const uint64_t thread = *(const uint64_t *)ctx;
+
+    for (uint64_t i = 0; i < LINES; i++) {
+        OBX_LOG(LOG_LVL_ERROR, "m", "e", KV_U64("thread", thread), KV_U64("line", i));
+        log_set_level(i % 2 == 0 ? LOG_LVL_DEBUG : LOG_LVL_ERROR);
+    }
+    return NULL;
+}
+
+/* Every line of every thread arrives whole, in the order of its thread. */
+static void check_lines(FILE *file)
+{
+    uint64_t next[THREADS] = {0};
+    char line[256];
+    unsigned long long thread, number;
+    int count = 0;
+
+    for (; fgets(line, sizeof(line), file) != NULL; count++) {
+        assert_int_equal(sscanf(line + 28, "error m e thread=%llu line=%llu\n", &thread, &number),
+                         2);
+        assert_in_range(thread, 0, THREADS - 1);
+        assert_int_equal(number, next[thread]);
+        next[thread]++;
+    }
+    assert_int_equal(count, THREADS * LINES);
+}
+
+static void threads_do_not_mix_their_lines(void **state)
+{
+    pthread_t threads[THREADS];
+    uint64_t numbers[THREADS];
+    FILE *file = tmpfile();
+    int fd = fileno(file);
+
+    (void)state;
+    assert_int_equal(fcntl(fd, F_SETFL, O_APPEND), 0);
+    log_setup(LOG_LVL_DEBUG, LOG_FMT_TEXT, log_write_fd, &fd);
+    for (uint64_t i = 0; i < THREADS; i++) {
+        numbers[i] = i;
+        assert_int_equal(pthread_create(&threads[i], NULL, log_lines, &numbers[i]), 0);
+    }
+    for (uint64_t i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    rewind(file);
+    check_lines(file);
+    fclose(file);
+}
+
 static void a_limit_counts_what_it_holds_back(void **state)
 {
     struct log_limit limit = {0};
@@ -294,7 +348,8 @@ int main(void)
         JSON(json_line_is_json_for_any_value),    JSON(long_lines_are_cut_and_say_so),
         TEXT(long_text_lines_are_cut_and_say_so), JSON(many_pairs_are_cut_at_a_whole_pair),
         TEXT(levels_hold_back_what_is_below),     TEXT(without_a_sink_nothing_is_enabled),
-        TEXT(fd_sink_writes_whole_lines),         TEXT(a_limit_counts_what_it_holds_back),
+        TEXT(fd_sink_writes_whole_lines),         TEXT(threads_do_not_mix_their_lines),
+        TEXT(a_limit_counts_what_it_holds_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
