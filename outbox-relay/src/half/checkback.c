@@ -1,0 +1,386 @@
+/*
+ * The check-back thread: takes what is due, asks, hands verdicts to the store, writes down what decided nothing.
+ *
+ * Threads: everything belongs to the check-back thread but the mailbox of barrier answers (barrier threads put in), the numbers
+ * (copied under the mutex) and is_closing. An ask under way is a `slot`; it is one producer's and counts against its concurrency.
+ * Fairness: each producer has its own due scan, slots and breaker, so none waits for another.
+ */
+#include "half/checkback.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/crash.h"
+#include "base/log.h"
+#include "half/ask_barrier.h"
+#include "half/ask_http.h"
+#include "half/check_sql.h"
+#include "lane/lease.h"
+#include "sql/schema.h"
+
+#define LEASE_NAME      "half:check"
+#define TAKE_MAX        256  /* due ones taken from one producer at once */
+#define OUTCOMES_MAX    256
+#define OUTCOME_AGE_MS  200  /* an outcome waits at most this long to be written with others */
+#define CHORES_MS       5000 /* counts, producers that cannot be asked, retention */
+#define CLEAN_PAGE      500
+#define PARK_PAGE       1000
+#define STANDBY_MS      1000 /* between two looks at a lease that is another's */
+#define DUE_PRODUCERS_MAX 64
+
+struct producer {
+    const struct check_producer *conf;
+    struct ask_target target;
+    struct ask_barrier *barrier;
+    struct breaker breaker;
+    struct checkback_producer_stats stats;
+    uint32_t concurrency;
+    bool may_have_more; /* the last look filled all it could take */
+};
+
+struct slot {
+    struct checkback *cb;
+    struct producer *producer;
+    char gid[HALF_GID_MAX + 1];
+    /* an answer on its way through the mailbox */
+    enum check_answer answer;
+    char why[HALF_NOTE_MAX + 1];
+    struct slot *next;
+};
+
+struct checkback {
+    struct checkback_opts opts;
+    struct producer *producers;
+    struct ask_http *http;
+    struct db *db;
+    struct lease *lease;
+    struct backoff backoff;
+    struct outcome outcomes[OUTCOMES_MAX];
+    uint32_t outcome_count;
+    uint64_t outcomes_since_ms, look_ms, chores_ms, connect_ms;
+    char clean_after[HALF_GID_MAX + 1];
+    uint64_t clean_history_after;
+    struct due due[TAKE_MAX];
+    pthread_t thread;
+    bool has_thread;
+    atomic_bool is_closing;
+    pthread_mutex_t mutex; /* guards the mailbox, stats and each producer's published stats */
+    struct slot *answered;
+    struct checkback_stats stats;
+};
+
+/* A verdict on its way to the store; frees itself. */
+struct check_verdict {
+    struct half_request req;
+    char gid[HALF_GID_MAX + 1];
+};
+
+static uint32_t or_default(uint32_t value, uint32_t def)
+{
+    return value == 0 ? def : value;
+}
+
+static void on_verdict_done(struct half_request *req, void *ctx)
+{
+    struct check_verdict *verdict = ctx;
+
+    if (req->answer == HALF_ANS_CONFLICT)
+        OBX_LOG(LOG_LVL_ERROR, "checkback", "verdict.conflict", KV_STR("gid", verdict->gid),
+                KV_STR("asked", half_verdict_name(req->verdict)), KV_STR("decided_by", req->rec.decided_by));
+    obx_free(verdict);
+}
+
+/* Without room in the store or memory nothing is lost: the half-message is due again later. */
+static void give_verdict(struct checkback *cb, const char *gid, enum half_verdict decided, const char *actor)
+{
+    struct check_verdict *verdict = obx_calloc(1, sizeof(*verdict));
+
+    if (verdict == NULL)
+        return;
+    (void)bytes_to_text(bytes_of(gid), verdict->gid, sizeof(verdict->gid));
+    verdict->req = (struct half_request){.kind = HALF_REQ_VERDICT,
+                                         .gid = bytes_of(verdict->gid),
+                                         .verdict = decided,
+                                         .actor = actor,
+                                         .done = on_verdict_done,
+                                         .ctx = verdict};
+    OBX_CRASH_POINT("check-answered");
+    if (half_store_submit(cb->opts.store, &verdict->req, NULL) != OBX_OK)
+        obx_free(verdict);
+}
+
+static void keep_outcome(struct checkback *cb, const struct slot *slot, enum check_answer answer, const char *why)
+{
+    struct outcome *out;
+
+    if (cb->outcome_count == OUTCOMES_MAX)
+        return; /* the database is away: the history misses a line, the half-message does not */
+    if (cb->outcome_count == 0)
+        cb->outcomes_since_ms = clock_now_ms();
+    out = &cb->outcomes[cb->outcome_count++];
+    out->answer = answer;
+    (void)bytes_to_text(bytes_of(slot->gid), out->gid, sizeof(out->gid));
+    (void)bytes_to_text(bytes_of(why), out->why, sizeof(out->why));
+}
+
+static void count_answer(struct checkback *cb, struct producer *producer, enum check_answer answer)
+{
+    bool received = answer != CHECK_NO_ANSWER;
+
+    producer->stats.under_way--;
+    producer->stats.answered += received ? 1 : 0;
+    producer->stats.failed += received ? 0 : 1;
+    cb->stats.answered += received ? 1 : 0;
+    cb->stats.failed += received ? 0 : 1;
+    if (received)
+        breaker_success(&producer->breaker);
+    else
+        breaker_failure(&producer->breaker, clock_now_ms());
+    producer->stats.breaker = producer->breaker.state;
+}
+
+/* What came of one ask; frees the slot. */
+static void take_answer(struct slot *slot, enum check_answer answer, const char *why)
+{
+    struct checkback *cb = slot->cb;
+    const char *actor = slot->producer->conf->kind == CHECK_BY_BARRIER ? "barrier" : "check";
+
+    pthread_mutex_lock(&cb->mutex);
+    count_answer(cb, slot->producer, answer);
+    pthread_mutex_unlock(&cb->mutex);
+    OBX_LOG(answer == CHECK_NO_ANSWER ? LOG_LVL_WARN : LOG_LVL_DEBUG, "checkback", "answer",
+            KV_STR("producer", slot->producer->conf->name), KV_STR("gid", slot->gid),
+            KV_STR("answer", check_answer_name(answer)), KV_STR("why", why));
+    if (answer == CHECK_COMMITTED || answer == CHECK_ROLLED_BACK)
+        give_verdict(cb, slot->gid, answer == CHECK_COMMITTED ? HALF_COMMIT : HALF_ROLLBACK, actor);
+    else
+        keep_outcome(cb, slot, answer, why);
+    obx_free(slot);
+}
+
+static void on_http_answer(void *ctx, enum check_answer answer, const char *why)
+{
+    take_answer(ctx, answer, why);
+}
+
+/* On a barrier thread: hand over. */
+static void on_barrier_answer(void *ctx, enum check_answer answer, const char *why)
+{
+    struct slot *slot = ctx;
+    struct checkback *cb = slot->cb;
+
+    slot->answer = answer;
+    (void)bytes_to_text(bytes_of(why), slot->why, sizeof(slot->why));
+    pthread_mutex_lock(&cb->mutex);
+    slot->next = cb->answered;
+    cb->answered = slot;
+    pthread_mutex_unlock(&cb->mutex);
+    ask_http_wake(cb->http);
+}
+
+static void take_barrier_answers(struct checkback *cb)
+{
+    struct slot *list, *next;
+
+    pthread_mutex_lock(&cb->mutex);
+    list = cb->answered;
+    cb->answered = NULL;
+    pthread_mutex_unlock(&cb->mutex);
+    for (; list != NULL; list = next) {
+        next = list->next;
+        take_answer(list, list->answer, list->why);
+    }
+}
+
+/* Asking */
+
+static enum obx_code start_ask(struct checkback *cb, struct producer *producer, const char *gid, struct obx_err *err)
+{
+    struct slot *slot = obx_calloc(1, sizeof(*slot));
+    enum obx_code rc;
+
+    if (slot == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "check-back");
+    slot->cb = cb;
+    slot->producer = producer;
+    (void)bytes_to_text(bytes_of(gid), slot->gid, sizeof(slot->gid));
+    pthread_mutex_lock(&cb->mutex);
+    producer->stats.under_way++;
+    producer->stats.asked++;
+    cb->stats.asked++;
+    pthread_mutex_unlock(&cb->mutex);
+    if (producer->barrier != NULL)
+        rc = ask_barrier_start(producer->barrier, slot->gid, slot, err);
+    else
+        rc = ask_http_start(cb->http, &producer->target, slot->gid, on_http_answer, slot, err);
+    if (rc != OBX_OK)
+        take_answer(slot, CHECK_NO_ANSWER, err->text);
+    return rc;
+}
+
+/* Take and ask what is due of one producer, as far as its slots and its breaker allow. */
+static enum obx_code look_at(struct checkback *cb, struct producer *producer, struct obx_err *err)
+{
+    uint32_t room = producer->concurrency - producer->stats.under_way;
+    uint32_t wanted, count = 0;
+    enum obx_code rc;
+
+    producer->may_have_more = false;
+    wanted = breaker_admit(&producer->breaker, room < TAKE_MAX ? room : TAKE_MAX, clock_now_ms());
+    if (wanted == 0)
+        return OBX_OK;
+    rc = check_take_due(cb->db, producer->conf->name, cb->opts.backoff_min_ms, cb->opts.backoff_cap_ms, wanted, cb->due,
+                        &count, err);
+    if (rc != OBX_OK || count == 0) {
+        breaker_release(&producer->breaker);
+        return rc;
+    }
+    producer->may_have_more = count == wanted;
+    for (uint32_t i = 0; i < count; i++) {
+        struct obx_err own = {0};
+
+        if (start_ask(cb, producer, cb->due[i].gid, &own) != OBX_OK)
+            OBX_LOG(LOG_LVL_WARN, "checkback", "ask.failed", KV_STR("producer", producer->conf->name), KV_ERR(&own));
+    }
+    return OBX_OK;
+}
+
+static bool has_room(const struct producer *producer)
+{
+    return producer->may_have_more && producer->stats.under_way <= producer->concurrency / 2;
+}
+
+static enum obx_code look_at_all(struct checkback *cb, struct obx_err *err)
+{
+    uint64_t now_ms = clock_now_ms();
+    bool is_time = now_ms >= cb->look_ms;
+    enum obx_code rc = OBX_OK;
+
+    if (is_time)
+        cb->look_ms = now_ms + cb->opts.poll_ms;
+    for (size_t i = 0; rc == OBX_OK && i < cb->opts.producer_count; i++) {
+        struct producer *producer = &cb->producers[i];
+
+        if (producer->conf->kind != CHECK_NEVER && (is_time || has_room(producer)))
+            rc = look_at(cb, producer, err);
+    }
+    return rc;
+}
+
+/* Chores */
+
+static enum obx_code write_outcomes(struct checkback *cb, struct obx_err *err)
+{
+    uint64_t parked = 0;
+    enum obx_code rc;
+
+    if (cb->outcome_count == 0 || (cb->outcome_count < OUTCOMES_MAX / 2 &&
+                                   clock_now_ms() < cb->outcomes_since_ms + OUTCOME_AGE_MS))
+        return OBX_OK;
+    rc = check_write_outcomes(cb->db, cb->outcomes, cb->outcome_count, cb->opts.max_answers, cb->opts.max_in_progress,
+                              &parked, err);
+    if (rc != OBX_OK)
+        return rc;
+    cb->outcome_count = 0;
+    pthread_mutex_lock(&cb->mutex);
+    cb->stats.parked += parked;
+    pthread_mutex_unlock(&cb->mutex);
+    if (parked > 0)
+        OBX_LOG(LOG_LVL_WARN, "checkback", "parked", KV_U64("count", parked));
+    return OBX_OK;
+}
+
+static const struct check_producer *find_producer(const struct checkback *cb, const char *name)
+{
+    for (size_t i = 0; i < cb->opts.producer_count; i++)
+        if (strcmp(cb->opts.producers[i].name, name) == 0)
+            return &cb->opts.producers[i];
+    return NULL;
+}
+
+/* What is due and cannot be asked becomes visible instead of waiting for ever. */
+static enum obx_code park_unaskable(struct checkback *cb, uint64_t *parked, struct obx_err *err)
+{
+    char names[DUE_PRODUCERS_MAX][HALF_PRODUCER_MAX + 1];
+    uint32_t count = 0;
+    enum obx_code rc = check_due_producers(cb->db, names, DUE_PRODUCERS_MAX, &count, err);
+
+    for (uint32_t i = 0; rc == OBX_OK && i < count; i++) {
+        const struct check_producer *conf = find_producer(cb, names[i]);
+
+        if (conf == NULL)
+            rc = check_park_due(cb->db, names[i], "its producer is not in the relay's configuration", PARK_PAGE,
+                                parked, err);
+        else if (conf->kind == CHECK_NEVER)
+            rc = check_park_due(cb->db, names[i], "its producer cannot be asked: check = none", PARK_PAGE, parked,
+                                err);
+    }
+    return rc;
+}
+
+static enum obx_code do_chores(struct checkback *cb, struct obx_err *err)
+{
+    struct check_counts counts = {0};
+    uint64_t parked = 0, cleaned = 0;
+    enum obx_code rc;
+
+    if (clock_now_ms() < cb->chores_ms)
+        return OBX_OK;
+    cb->chores_ms = clock_now_ms() + CHORES_MS;
+    rc = park_unaskable(cb, &parked, err);
+    if (rc == OBX_OK)
+        rc = check_count(cb->db, CHECK_COUNT_CAP, &counts, err);
+    if (rc == OBX_OK)
+        rc = check_clean(cb->db, cb->clean_after, CLEAN_PAGE, cb->opts.retention_s, &cleaned, err);
+    if (rc == OBX_OK)
+        rc = check_clean_history(cb->db, &cb->clean_history_after, CLEAN_PAGE, cb->opts.retention_s, err);
+    pthread_mutex_lock(&cb->mutex);
+    cb->stats.parked += parked;
+    cb->stats.cleaned += cleaned;
+    cb->stats.prepared_now = counts.prepared;
+    cb->stats.parked_now = counts.parked;
+    cb->stats.oldest_prepared_us = counts.oldest_prepared_us;
+    pthread_mutex_unlock(&cb->mutex);
+    if (cleaned == CLEAN_PAGE)
+        cb->chores_ms = clock_now_ms() + cb->opts.poll_ms; /* more where that came from */
+    return rc;
+}
+
+/* Connection and lease */
+
+static void set_trouble(struct checkback *cb, bool is_owner, const char *text)
+{
+    pthread_mutex_lock(&cb->mutex);
+    cb->stats.is_owner = is_owner;
+    (void)bytes_to_text(bytes_of(text), cb->stats.trouble, sizeof(cb->stats.trouble));
+    pthread_mutex_unlock(&cb->mutex);
+}
+
+static void drop_connection(struct checkback *cb, const struct obx_err *why)
+{
+    OBX_LOG(LOG_LVL_WARN, "checkback", "database.lost", KV_ERR(why));
+    db_close(cb->db);
+    cb->db = NULL;
+    cb->connect_ms = clock_now_ms() + backoff_next_ms(&cb->backoff);
+    set_trouble(cb, false, why->text);
+}
+
+static void try_connect(struct checkback *cb)
+{
+    struct obx_err err = {0};
+    enum obx_code rc;
+
+    if (clock_now_ms() < cb->connect_ms)
+        return;
+    rc = db_open(&cb->opts.db, &cb->db, &err);
+    if (rc == OBX_OK)
+        rc = schema_check(cb->db, SCHEMA_HALF, &err);
+    if (rc != OBX_OK)
+        drop_connection(cb, &err);
+    else
+        backoff_reset(&cb->backoff);
+}

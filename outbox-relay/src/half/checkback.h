@@ -1,0 +1,76 @@
+/*
+ * Check-back: asks silent producers for the verdict of their half-messages, by HTTP or through the barrier. One thread; works
+ * only while it holds the lease `half:check`, so that of many relays one asks. See docs/adr/0004-half-messages.md.
+ */
+#ifndef RELAY_HALF_CHECKBACK_H
+#define RELAY_HALF_CHECKBACK_H
+
+#include "half/breaker.h"
+#include "half/half.h"
+
+/** Counts go no further than this: a count for a page must not read a whole table. */
+#define CHECK_COUNT_CAP 10000
+
+enum check_kind {
+    CHECK_BY_HTTP,
+    CHECK_BY_BARRIER,
+    CHECK_NEVER /* cannot be asked: due half-messages are parked for an operator */
+};
+
+/** A producer as configuration names it. Only these are ever asked. Borrowed: outlives the check-back. */
+struct check_producer {
+    const char *name;
+    enum check_kind kind;
+    const char *url;      /* CHECK_BY_HTTP, see ask_http.h */
+    const char *token;    /* NULL: none */
+    const char *ca_file;  /* NULL: the system's */
+    struct db_opts db;    /* CHECK_BY_BARRIER */
+    uint32_t concurrency; /* asks under way at most; 0: 16 over HTTP, 4 through the barrier */
+    uint32_t timeout_ms;  /* of one ask; 0: 5000 */
+};
+
+/** Zero means the default. Texts and producers are borrowed and outlive the check-back. */
+struct checkback_opts {
+    struct db_opts db;         /* where the half-messages are */
+    const char *owner;         /* of the lease: this relay's unique name */
+    struct half_store *store;  /* carries the verdicts out */
+    const struct check_producer *producers;
+    size_t producer_count;
+    uint32_t lease_ms;         /* 0: 10000 */
+    uint32_t poll_ms;          /* pause between looks for due ones; 0: 200 */
+    uint32_t backoff_min_ms;   /* between two asks about one half-message; 0: 10000 */
+    uint32_t backoff_cap_ms;   /* 0: 600000 */
+    uint32_t max_answers;      /* answers that decide nothing before it is parked; 0: 15 */
+    uint32_t max_in_progress;  /* the same while the producer says in_progress; 0: 200 */
+    uint32_t breaker_failures; /* in a row; 0: 5 */
+    uint32_t breaker_min_ms;   /* 0: 1000 */
+    uint32_t breaker_cap_ms;   /* 0: 60000 */
+    uint32_t retention_s;      /* decided ones are kept this long; 0: 7 days */
+};
+
+struct checkback_stats {
+    bool is_owner;
+    char trouble[OBX_ERR_TEXT_MAX]; /* why it is not asking; "" when all is well */
+    uint64_t asked, answered, failed, parked, cleaned;
+    uint64_t prepared_now, parked_now; /* counted up to CHECK_COUNT_CAP, every few seconds */
+    uint64_t oldest_prepared_us;       /* age of the oldest of those; 0 none */
+};
+/** Of one producer. */
+struct checkback_producer_stats {
+    enum breaker_state breaker;
+    uint32_t under_way;
+    uint64_t asked, answered, failed;
+};
+
+struct checkback;
+
+/** Makes it and starts its thread. OBX_E_NOMEM, OBX_E_SYSTEM. */
+OBX_NODISCARD enum obx_code checkback_create(const struct checkback_opts *opts, struct checkback **out,
+                                             struct obx_err *err);
+/** Stops asking, gives the lease back, joins the thread. Before the store is destroyed. NULL is fine. */
+void checkback_destroy(struct checkback *cb);
+void checkback_get_stats(struct checkback *cb, struct checkback_stats *out);
+/** index: as in opts.producers. */
+void checkback_get_producer_stats(struct checkback *cb, size_t index, struct checkback_producer_stats *out);
+
+#endif

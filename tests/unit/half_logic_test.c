@@ -1,0 +1,241 @@
+/* The half-message role's logic without I/O: breaker, answers of a check, the API's JSON. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/alloc.h"
+#include "base/bytes.h"
+#include "half/breaker.h"
+#include "half/check_answer.h"
+#include "half/half_json.h"
+
+static void a_breaker_opens_probes_and_closes(void **state)
+{
+    struct breaker b;
+
+    (void)state;
+    breaker_init(&b, 3, 100, 1000);
+    assert_int_equal(breaker_admit(&b, 7, 0), 7);
+    breaker_failure(&b, 0);
+    breaker_failure(&b, 0);
+    breaker_success(&b);
+    breaker_failure(&b, 0);
+    breaker_failure(&b, 0);
+    assert_int_equal(b.state, BREAKER_CLOSED);
+    breaker_failure(&b, 0);
+    assert_int_equal(b.state, BREAKER_OPEN);
+    assert_int_equal(breaker_admit(&b, 7, b.due_ms - 1), 0);
+    assert_int_equal(breaker_admit(&b, 7, b.due_ms), 1);
+    assert_int_equal(breaker_admit(&b, 7, b.due_ms), 0);
+    breaker_release(&b);
+    assert_int_equal(breaker_admit(&b, 7, b.due_ms), 1);
+    breaker_failure(&b, 5000);
+    assert_int_equal(b.state, BREAKER_OPEN);
+    assert_true(b.due_ms >= 5100 && b.due_ms <= 6000);
+    assert_int_equal(breaker_admit(&b, 7, b.due_ms), 1);
+    breaker_success(&b);
+    assert_int_equal(breaker_admit(&b, 7, b.due_ms), 7);
+}
+
+static enum check_answer parse(long status, const char *body)
+{
+    return check_answer_parse(status, bytes_of(body));
+}
+
+static void only_a_well_formed_200_is_an_answer(void **state)
+{
+    static char large[CHECK_ANSWER_MAX + 2];
+
+    (void)state;
+    assert_int_equal(parse(200, "{\"state\":\"committed\"}"), CHECK_COMMITTED);
+    assert_int_equal(parse(200, "{\"state\":\"rolled_back\",\"at\":1}"), CHECK_ROLLED_BACK);
+    assert_int_equal(parse(200, "{\"state\":\"in_progress\"}"), CHECK_IN_PROGRESS);
+    assert_int_equal(parse(200, "{\"state\":\"unknown\"}"), CHECK_UNKNOWN);
+    assert_int_equal(parse(200, "{\"state\":\"no_answer\"}"), CHECK_UNKNOWN);
+    assert_int_equal(parse(200, "{\"state\":\"COMMITTED\"}"), CHECK_UNKNOWN);
+    assert_int_equal(parse(404, "anything"), CHECK_UNKNOWN);
+    assert_int_equal(parse(200, "{\"state\":\"committed\",\"state\":\"rolled_back\"}"), CHECK_NO_ANSWER);
+    assert_int_equal(parse(200, "{\"state\":true}"), CHECK_NO_ANSWER);
+    assert_int_equal(parse(200, "committed"), CHECK_NO_ANSWER);
+    assert_int_equal(parse(200, ""), CHECK_NO_ANSWER);
+    assert_int_equal(parse(200, "{\"state\":\"committed\"} x"), CHECK_NO_ANSWER);
+    assert_int_equal(parse(201, "{\"state\":\"committed\"}"), CHECK_NO_ANSWER);
+    assert_int_equal(parse(302, "{\"state\":\"committed\"}"), CHECK_NO_ANSWER);
+    assert_int_equal(parse(500, "{\"state\":\"rolled_back\"}"), CHECK_NO_ANSWER);
+    memset(large, ' ', sizeof(large) - 1);
+    memcpy(large, "{\"state\":\"committed\"}", 21);
+    assert_int_equal(parse(200, large), CHECK_NO_ANSWER);
+    large[CHECK_ANSWER_MAX] = '\0';
+    assert_int_equal(parse(200, large), CHECK_COMMITTED);
+}
+
+#define GOOD "{\"gid\":\"g-1\",\"producer\":\"orders\",\"commit\":[{\"topic\":\"t\",\"payload\":\"p\"}]}"
+
+static struct half_prepare *must_parse(const char *body)
+{
+    struct half_prepare *prepare = NULL;
+    struct half_refusal refusal = {0};
+
+    if (half_json_parse_prepare(bytes_of(body), 1000, &prepare, &refusal) != OBX_OK)
+        fail_msg("%s: %s", refusal.reason, refusal.text);
+    return prepare;
+}
+
+static void must_refuse(const char *body, int status, const char *reason)
+{
+    struct half_prepare *prepare = NULL;
+    struct half_refusal refusal = {0};
+
+    assert_int_not_equal(half_json_parse_prepare(bytes_of(body), 1000, &prepare, &refusal), OBX_OK);
+    assert_null(prepare);
+    assert_int_equal(refusal.status, status);
+    assert_string_equal(refusal.reason, reason);
+}
+
+static void a_prepare_is_read_whole(void **state)
+{
+    struct half_prepare *prepare =
+        must_parse("{\"gid\":\"a.b:c~1\",\"producer\":\"orders\",\"first_check_ms\":5,"
+                   "\"commit\":[{\"topic\":\"t1\",\"ordering_key\":\"k\",\"message_id\":\"m-1\",\"content_type\":\"x/y\","
+                   "\"headers\":{\"a\":1},\"payload\":{\"n\":[1,2]}},{\"topic\":\"t2\",\"payload_base64\":\"AP8=\"}],"
+                   "\"rollback\":[{\"topic\":\"t3\",\"payload\":\"\"}]}");
+    struct half_request *req = half_prepare_request(prepare);
+
+    (void)state;
+    assert_int_equal(req->kind, HALF_REQ_PREPARE);
+    assert_int_equal(req->part_count, 3);
+    assert_int_equal(req->first_check_ms, 5);
+    assert_true(bytes_is(req->gid, "a.b:c~1"));
+    assert_true(bytes_is(req->parts[0].payload, "{\"n\":[1,2]}"));
+    assert_true(bytes_is(req->parts[0].headers, "{\"a\":1}"));
+    assert_int_equal(req->parts[1].payload.len, 2);
+    assert_memory_equal(req->parts[1].payload.p, "\0\xff", 2);
+    assert_int_equal(req->parts[2].on, HALF_ROLLBACK);
+    assert_int_equal(req->parts[2].payload.len, 0);
+    assert_false(bytes_is_absent(req->parts[2].payload));
+    half_prepare_free(prepare);
+}
+
+static void what_is_wrong_is_named(void **state)
+{
+    (void)state;
+    must_refuse("", 400, "bad_json");
+    must_refuse("[]", 400, "bad_json");
+    must_refuse("{", 400, "bad_json");
+    must_refuse(GOOD "x", 400, "bad_json");
+    must_refuse("{\"gid\":\"g\",\"gid\":\"h\"}", 400, "bad_json");
+    must_refuse("{\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload\":1}]}", 400, "missing_field");
+    must_refuse("{\"gid\":\"g\",\"commit\":[{\"topic\":\"t\",\"payload\":1}]}", 400, "missing_field");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\"}", 400, "missing_field");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[]}", 400, "missing_field");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"payload\":1}]}", 400, "missing_field");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\"}]}", 400, "missing_field");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"comit\":[]}", 400, "unknown_field");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload\":1,\"ordering_kye\":\"k\"}]}",
+                400, "unknown_field");
+    must_refuse("{\"gid\":\"a b\",\"producer\":\"p\",\"commit\":[]}", 400, "invalid_value");
+    must_refuse("{\"gid\":\"\",\"producer\":\"p\",\"commit\":[]}", 400, "invalid_value");
+    must_refuse("{\"gid\":7,\"producer\":\"p\",\"commit\":[]}", 400, "invalid_value");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":7}", 400, "invalid_value");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[7]}", 400, "invalid_value");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"first_check_ms\":-1,\"commit\":[]}", 400, "invalid_value");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"a\\u0000b\",\"payload\":1}]}", 400,
+                "invalid_value");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload_base64\":\"A===\"}]}", 400,
+                "invalid_value");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload_base64\":\"A\"}]}", 400,
+                "invalid_value");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload\":1,\"headers\":[]}]}", 400,
+                "invalid_value");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload\":1,\"payload_base64\":\"\"}]}",
+                400, "invalid_value");
+}
+
+static void the_digest_tells_contents_apart(void **state)
+{
+    static const char *const bodies[] = {
+        GOOD,
+        "{\"gid\":\"g-1\",\"producer\":\"orders2\",\"commit\":[{\"topic\":\"t\",\"payload\":\"p\"}]}",
+        "{\"gid\":\"g-1\",\"producer\":\"orders\",\"rollback\":[{\"topic\":\"t\",\"payload\":\"p\"}]}",
+        "{\"gid\":\"g-1\",\"producer\":\"orders\",\"commit\":[{\"topic\":\"tp\",\"payload\":\"\"}]}",
+        "{\"gid\":\"g-1\",\"producer\":\"orders\",\"commit\":[{\"topic\":\"t\",\"ordering_key\":\"p\",\"payload\":\"p\"}]}",
+    };
+    unsigned char digests[5][HALF_DIGEST_LEN];
+
+    (void)state;
+    for (unsigned i = 0; i < 5; i++) {
+        struct half_prepare *prepare = must_parse(bodies[i]);
+
+        memcpy(digests[i], half_prepare_request(prepare)->digest, HALF_DIGEST_LEN);
+        half_prepare_free(prepare);
+        for (unsigned k = 0; k < i; k++)
+            assert_memory_not_equal(digests[i], digests[k], HALF_DIGEST_LEN);
+    }
+}
+
+static void the_time_of_the_check_and_blanks_do_not_change_the_digest(void **state)
+{
+    struct half_prepare *a = must_parse(GOOD);
+    struct half_prepare *b = must_parse("{ \"producer\":\"orders\", \"first_check_ms\": 9, \"gid\":\"g-1\",\n"
+                                        "\"commit\":[{\"payload\":\"p\",\"topic\":\"t\"}]}");
+
+    (void)state;
+    assert_memory_equal(half_prepare_request(a)->digest, half_prepare_request(b)->digest, HALF_DIGEST_LEN);
+    half_prepare_free(a);
+    half_prepare_free(b);
+}
+
+struct budget {
+    unsigned left;
+};
+
+static bool allow(void *ctx)
+{
+    struct budget *budget = ctx;
+
+    if (budget->left == 0)
+        return false;
+    budget->left--;
+    return true;
+}
+
+static void without_memory_it_is_503_and_nothing_leaks(void **state)
+{
+    struct half_refusal refusal = {0};
+    struct half_prepare *prepare = NULL;
+    enum obx_code rc = OBX_E_NOMEM;
+
+    (void)state;
+    for (unsigned n = 0; rc != OBX_OK; n++) {
+        struct budget budget = {n};
+
+        assert_true(n < 50);
+        obx_alloc_set_hook(allow, &budget);
+        rc = half_json_parse_prepare(bytes_of("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\","
+                                              "\"payload\":{\"a\":1},\"headers\":{}}]}"),
+                                     1000, &prepare, &refusal);
+        obx_alloc_set_hook(NULL, NULL);
+        if (rc != OBX_OK)
+            assert_int_equal(refusal.status, 503);
+    }
+    half_prepare_free(prepare);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_breaker_opens_probes_and_closes),
+        cmocka_unit_test(only_a_well_formed_200_is_an_answer),
+        cmocka_unit_test(a_prepare_is_read_whole),
+        cmocka_unit_test(what_is_wrong_is_named),
+        cmocka_unit_test(the_digest_tells_contents_apart),
+        cmocka_unit_test(the_time_of_the_check_and_blanks_do_not_change_the_digest),
+        cmocka_unit_test(without_memory_it_is_503_and_nothing_leaks),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
