@@ -5,6 +5,7 @@
 #                     and 0 when they are <amqp.h> (before 0.13)
 #   obx::openssl      OpenSSL, for what librabbitmq does not offer of TLS
 #   obx::event        libevent's loop, obx::event_http its HTTP server, obx::event_pthreads
+#   obx::curl         libcurl, for calls to other programs over HTTP
 #   obx::inih         obx::jansson         obx::cmocka (tests only)
 #
 # Only what a part asks for with obx_need() is looked for, so a tree of few parts needs few packages.
@@ -67,6 +68,8 @@ function(obx_need)
             _obx_need_rabbitmq()
         elseif(name STREQUAL "openssl")
             _obx_pkg(openssl libssl-dev openssl)
+        elseif(name STREQUAL "curl")
+            _obx_pkg(curl libcurl4-openssl-dev libcurl)
         elseif(name STREQUAL "event")
             _obx_pkg(event libevent-dev libevent_core)
         elseif(name STREQUAL "event_http")

@@ -49,7 +49,8 @@ struct slot {
     /* an answer on its way through the mailbox */
     enum check_answer answer;
     char why[HALF_NOTE_MAX + 1];
-    struct slot *next;
+    struct slot *next;               /* in the mailbox */
+    struct slot *prev_all, *next_all; /* in the list of all */
 };
 
 struct checkback {
@@ -57,11 +58,12 @@ struct checkback {
     struct producer *producers;
     struct ask_http *http;
     struct db *db;
-    struct lease *lease;
+    struct lease lease;
     struct backoff backoff;
     struct outcome outcomes[OUTCOMES_MAX];
     uint32_t outcome_count;
-    uint64_t outcomes_since_ms, look_ms, chores_ms, connect_ms;
+    uint64_t outcomes_since_ms, look_ms, chores_ms, connect_ms, lease_look_ms;
+    struct slot *slots; /* all there are, for the end */
     char clean_after[HALF_GID_MAX + 1];
     uint64_t clean_history_after;
     struct due due[TAKE_MAX];
@@ -143,6 +145,35 @@ static void count_answer(struct checkback *cb, struct producer *producer, enum c
     producer->stats.breaker = producer->breaker.state;
 }
 
+static void free_slot(struct slot *slot)
+{
+    struct checkback *cb = slot->cb;
+
+    if (slot->prev_all != NULL)
+        slot->prev_all->next_all = slot->next_all;
+    else
+        cb->slots = slot->next_all;
+    if (slot->next_all != NULL)
+        slot->next_all->prev_all = slot->prev_all;
+    obx_free(slot);
+}
+
+static struct slot *new_slot(struct checkback *cb, struct producer *producer, const char *gid)
+{
+    struct slot *slot = obx_calloc(1, sizeof(*slot));
+
+    if (slot == NULL)
+        return NULL;
+    slot->cb = cb;
+    slot->producer = producer;
+    (void)bytes_to_text(bytes_of(gid), slot->gid, sizeof(slot->gid));
+    slot->next_all = cb->slots;
+    if (cb->slots != NULL)
+        cb->slots->prev_all = slot;
+    cb->slots = slot;
+    return slot;
+}
+
 /* What came of one ask; frees the slot. */
 static void take_answer(struct slot *slot, enum check_answer answer, const char *why)
 {
@@ -159,7 +190,7 @@ static void take_answer(struct slot *slot, enum check_answer answer, const char 
         give_verdict(cb, slot->gid, answer == CHECK_COMMITTED ? HALF_COMMIT : HALF_ROLLBACK, actor);
     else
         keep_outcome(cb, slot, answer, why);
-    obx_free(slot);
+    free_slot(slot);
 }
 
 static void on_http_answer(void *ctx, enum check_answer answer, const char *why)
@@ -200,14 +231,11 @@ static void take_barrier_answers(struct checkback *cb)
 
 static enum obx_code start_ask(struct checkback *cb, struct producer *producer, const char *gid, struct obx_err *err)
 {
-    struct slot *slot = obx_calloc(1, sizeof(*slot));
+    struct slot *slot = new_slot(cb, producer, gid);
     enum obx_code rc;
 
     if (slot == NULL)
         return obx_fail(err, OBX_E_NOMEM, "check-back");
-    slot->cb = cb;
-    slot->producer = producer;
-    (void)bytes_to_text(bytes_of(gid), slot->gid, sizeof(slot->gid));
     pthread_mutex_lock(&cb->mutex);
     producer->stats.under_way++;
     producer->stats.asked++;
@@ -383,4 +411,196 @@ static void try_connect(struct checkback *cb)
         drop_connection(cb, &err);
     else
         backoff_reset(&cb->backoff);
+}
+
+/* Whether this relay asks: keeps the lease while it holds it, and looks for it from time to time while it does not. */
+static bool hold_lease(struct checkback *cb, struct obx_err *err, enum obx_code *rc)
+{
+    bool acquired = false;
+
+    *rc = OBX_OK;
+    if (lease_holds(&cb->lease, clock_now_ms())) {
+        if (clock_now_ms() >= cb->lease.renew_due_ms)
+            *rc = lease_renew(&cb->lease, cb->db, err);
+        if (*rc == OBX_OK)
+            return true;
+    } else if (clock_now_ms() >= cb->lease_look_ms) {
+        cb->lease_look_ms = clock_now_ms() + STANDBY_MS;
+        *rc = lease_try(&cb->lease, cb->db, &acquired, err);
+    }
+    if (*rc == OBX_E_LEASE_LOST) {
+        lease_drop(&cb->lease);
+        *rc = OBX_OK;
+    }
+    if (acquired)
+        OBX_LOG(LOG_LVL_INFO, "checkback", "lease.acquired", KV_U64("epoch", cb->lease.epoch));
+    set_trouble(cb, acquired, acquired ? "" : "another relay asks");
+    return acquired;
+}
+
+static enum obx_code work_once(struct checkback *cb, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    if (!hold_lease(cb, err, &rc))
+        return rc;
+    rc = look_at_all(cb, err);
+    if (rc == OBX_OK)
+        rc = write_outcomes(cb, err);
+    if (rc == OBX_OK)
+        rc = do_chores(cb, err);
+    return rc;
+}
+
+static bool is_transient(enum obx_code rc)
+{
+    return rc == OBX_E_DB_DEADLOCK || rc == OBX_E_DB_LOCK_WAIT;
+}
+
+static int wait_ms(const struct checkback *cb)
+{
+    uint64_t due_ms = cb->db == NULL ? cb->connect_ms : cb->look_ms;
+    int left_ms = clock_left_ms(due_ms);
+
+    return left_ms < (int)cb->opts.poll_ms ? left_ms + 1 : (int)cb->opts.poll_ms;
+}
+
+static void *checkback_main(void *arg)
+{
+    struct checkback *cb = arg;
+
+    while (!atomic_load(&cb->is_closing)) {
+        struct obx_err err = {0};
+        enum obx_code rc = OBX_OK;
+
+        if (cb->db == NULL)
+            try_connect(cb);
+        if (cb->db != NULL)
+            rc = work_once(cb, &err);
+        if (rc != OBX_OK && !is_transient(rc))
+            drop_connection(cb, &err);
+        ask_http_service(cb->http, wait_ms(cb));
+        take_barrier_answers(cb);
+    }
+    if (cb->db != NULL && lease_release(&cb->lease, cb->db, NULL) != OBX_OK)
+        OBX_LOG(LOG_LVL_WARN, "checkback", "lease.not_released", KV_STR("outbox", LEASE_NAME));
+    db_close(cb->db);
+    db_thread_end();
+    return NULL;
+}
+
+/* Life */
+
+static enum obx_code init_producer(struct producer *producer, const struct check_producer *conf,
+                                   const struct checkback_opts *opts, struct obx_err *err)
+{
+    struct ask_barrier_opts barrier = {.db = conf->db, .done = on_barrier_answer};
+
+    producer->conf = conf;
+    producer->concurrency = or_default(conf->concurrency, conf->kind == CHECK_BY_BARRIER ? 4 : 16);
+    producer->target = (struct ask_target){.url = conf->url,
+                                           .token = conf->token,
+                                           .ca_file = conf->ca_file,
+                                           .timeout_ms = or_default(conf->timeout_ms, 5000)};
+    breaker_init(&producer->breaker, opts->breaker_failures, opts->breaker_min_ms, opts->breaker_cap_ms);
+    if (conf->kind != CHECK_BY_BARRIER)
+        return OBX_OK;
+    barrier.threads = producer->concurrency;
+    return ask_barrier_create(&barrier, &producer->barrier, err);
+}
+
+static void fill_defaults(struct checkback_opts *opts)
+{
+    opts->lease_ms = or_default(opts->lease_ms, 10000);
+    opts->poll_ms = or_default(opts->poll_ms, 200);
+    opts->backoff_min_ms = or_default(opts->backoff_min_ms, 10000);
+    opts->backoff_cap_ms = or_default(opts->backoff_cap_ms, 600000);
+    opts->max_answers = or_default(opts->max_answers, 15);
+    opts->max_in_progress = or_default(opts->max_in_progress, 200);
+    opts->breaker_failures = or_default(opts->breaker_failures, 5);
+    opts->breaker_min_ms = or_default(opts->breaker_min_ms, 1000);
+    opts->breaker_cap_ms = or_default(opts->breaker_cap_ms, 60000);
+    opts->retention_s = or_default(opts->retention_s, 7 * 24 * 3600);
+}
+
+static enum obx_code set_up(struct checkback *cb, struct obx_err *err)
+{
+    uint32_t asks = 0;
+    enum obx_code rc = OBX_OK;
+
+    cb->producers = obx_calloc(cb->opts.producer_count + 1, sizeof(*cb->producers));
+    if (cb->producers == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "%zu producers", cb->opts.producer_count);
+    for (size_t i = 0; rc == OBX_OK && i < cb->opts.producer_count; i++) {
+        rc = init_producer(&cb->producers[i], &cb->opts.producers[i], &cb->opts, err);
+        asks += cb->producers[i].concurrency;
+    }
+    if (rc == OBX_OK)
+        rc = ask_http_create(asks + 1, &cb->http, err);
+    if (rc == OBX_OK && pthread_create(&cb->thread, NULL, checkback_main, cb) != 0)
+        rc = obx_fail(err, OBX_E_SYSTEM, "thread of check-back");
+    cb->has_thread = rc == OBX_OK;
+    return rc;
+}
+
+enum obx_code checkback_create(const struct checkback_opts *opts, struct checkback **out, struct obx_err *err)
+{
+    struct checkback *cb = obx_calloc(1, sizeof(*cb));
+    struct lease_opts lease = {.outbox = LEASE_NAME, .owner = opts->owner};
+    enum obx_code rc;
+
+    *out = NULL;
+    if (cb == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "check-back");
+    cb->opts = *opts;
+    fill_defaults(&cb->opts);
+    lease.lease_ms = cb->opts.lease_ms;
+    lease_init(&cb->lease, &lease);
+    backoff_init(&cb->backoff, 100, 5000);
+    pthread_mutex_init(&cb->mutex, NULL);
+    rc = set_up(cb, err);
+    if (rc != OBX_OK) {
+        checkback_destroy(cb);
+        return rc;
+    }
+    *out = cb;
+    return OBX_OK;
+}
+
+/* Slots of asks under way belong to the askers, which drop them: they are found through the list of all. */
+void checkback_destroy(struct checkback *cb)
+{
+    if (cb == NULL)
+        return;
+    atomic_store(&cb->is_closing, true);
+    if (cb->has_thread) {
+        ask_http_wake(cb->http);
+        pthread_join(cb->thread, NULL);
+    }
+    for (size_t i = 0; cb->producers != NULL && i < cb->opts.producer_count; i++)
+        ask_barrier_destroy(cb->producers[i].barrier);
+    ask_http_destroy(cb->http);
+    while (cb->slots != NULL) {
+        struct slot *slot = cb->slots;
+
+        cb->slots = slot->next_all;
+        obx_free(slot);
+    }
+    pthread_mutex_destroy(&cb->mutex);
+    obx_free(cb->producers);
+    obx_free(cb);
+}
+
+void checkback_get_stats(struct checkback *cb, struct checkback_stats *out)
+{
+    pthread_mutex_lock(&cb->mutex);
+    *out = cb->stats;
+    pthread_mutex_unlock(&cb->mutex);
+}
+
+void checkback_get_producer_stats(struct checkback *cb, size_t index, struct checkback_producer_stats *out)
+{
+    pthread_mutex_lock(&cb->mutex);
+    *out = cb->producers[index].stats;
+    pthread_mutex_unlock(&cb->mutex);
 }

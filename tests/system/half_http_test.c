@@ -1,0 +1,289 @@
+/*
+ * The half-message API over HTTP on a real database (P2, P5, P6): answers, refusals, overload, and the database going away
+ * between request and answer.
+ */
+#include <pthread.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/bytes.h"
+#include "cut_proxy.h"
+#include "half/half_http.h"
+#include "http_call.h"
+#include "sql/schema.h"
+#include "test_db.h"
+#include "wait.h"
+
+#define TOKEN "a-token-of-the-tests"
+#define ROOT  "/v1/half-messages"
+
+struct rig {
+    struct test_db database;
+    struct db *db;
+    struct half_store *store;
+    struct half_http *front;
+    uint16_t port;
+};
+
+static void start(struct rig *rig, const struct half_store_opts *store_opts, uint32_t max_body)
+{
+    static const char *const tokens[] = {"an-older-token-of-the-tests", TOKEN};
+    struct half_http_opts opts = {.tokens = tokens, .token_count = 2, .max_body_bytes = max_body};
+    struct obx_err err = {0};
+
+    assert_int_equal(half_store_create(store_opts, &rig->store, &err), OBX_OK);
+    opts.store = rig->store;
+    assert_int_equal(half_http_create(&opts, &rig->front, &err), OBX_OK);
+    rig->port = half_http_port(rig->front);
+}
+
+static void stop(struct rig *rig)
+{
+    half_http_stop(rig->front);
+    half_store_destroy(rig->store);
+    half_http_destroy(rig->front);
+    rig->store = NULL;
+    rig->front = NULL;
+}
+
+static int setup_database(void **state)
+{
+    static struct rig rig;
+    struct obx_err err = {0};
+
+    memset(&rig, 0, sizeof(rig));
+    test_db_create(&rig.database, "halfhttp");
+    rig.db = test_db_open(&rig.database.opts);
+    assert_int_equal(schema_migrate(rig.db, SCHEMA_PRODUCER, NULL, NULL, &err), OBX_OK);
+    assert_int_equal(schema_migrate(rig.db, SCHEMA_HALF, NULL, NULL, &err), OBX_OK);
+    *state = &rig;
+    return 0;
+}
+
+static int setup(void **state)
+{
+    struct half_store_opts opts = {0};
+
+    setup_database(state);
+    opts.db = ((struct rig *)*state)->database.opts;
+    start(*state, &opts, 64 * 1024);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct rig *rig = *state;
+
+    if (rig->front != NULL)
+        stop(rig);
+    db_close(rig->db);
+    test_db_drop(&rig->database);
+    return 0;
+}
+
+static long post(struct rig *rig, const char *path, const char *body, struct http_answer *answer)
+{
+    struct http_call call = {.method = "POST", .port = rig->port, .path = path, .token = TOKEN, .body = body};
+
+    http_call(&call, answer);
+    return answer->status;
+}
+
+static long get(struct rig *rig, const char *path, struct http_answer *answer)
+{
+    struct http_call call = {.port = rig->port, .path = path};
+
+    http_call(&call, answer);
+    return answer->status;
+}
+
+#define PREPARE(gid)                                                                               \
+    "{\"gid\":\"" gid "\",\"producer\":\"orders\",\"commit\":[{\"topic\":\"t\",\"payload\":{\"n\":1}}]}"
+
+static void the_whole_way_by_http(void **state)
+{
+    struct rig *rig = *state;
+    struct http_answer answer;
+
+    assert_int_equal(post(rig, ROOT, PREPARE("h-1"), &answer), 201);
+    assert_non_null(strstr(answer.body, "\"state\":\"prepared\""));
+    assert_int_equal(post(rig, ROOT, PREPARE("h-1"), &answer), 200);
+    assert_non_null(strstr(answer.body, "\"repeated\":true"));
+    assert_int_equal(get(rig, ROOT "/h-1", &answer), 200);
+    assert_non_null(strstr(answer.body, "\"prepared_at\":\"20"));
+    assert_int_equal(post(rig, ROOT "/h-1/commit", "", &answer), 200);
+    assert_non_null(strstr(answer.body, "\"state\":\"committed\""));
+    assert_int_equal(post(rig, ROOT "/h-1/commit", "", &answer), 200);
+    assert_non_null(strstr(answer.body, "\"repeated\":true"));
+    assert_int_equal(post(rig, ROOT "/h-1/rollback", "", &answer), 409);
+    assert_non_null(strstr(answer.body, "\"reason\":\"already_committed\""));
+    assert_non_null(strstr(answer.body, "\"decided_by\":\"producer\""));
+    assert_non_null(strstr(answer.body, "\"decided_at\":\"20"));
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM outbox"), 1);
+    assert_int_equal(post(rig, ROOT "/never-heard-of/commit", "", &answer), 404);
+    assert_non_null(strstr(answer.body, "\"reason\":\"unknown_gid\""));
+}
+
+static void what_may_not_be_is_refused(void **state)
+{
+    struct rig *rig = *state;
+    struct http_answer answer;
+    struct http_call call = {.method = "POST", .port = rig->port, .path = ROOT, .body = PREPARE("x")};
+    static char large[100 * 1024];
+
+    http_call(&call, &answer);
+    assert_int_equal(answer.status, 401);
+    call.token = "a-token-of-the-testz";
+    http_call(&call, &answer);
+    assert_int_equal(answer.status, 401);
+    call.path = ROOT "/x/commit";
+    http_call(&call, &answer);
+    assert_int_equal(answer.status, 401);
+    call = (struct http_call){.method = "POST", .port = rig->port, .path = ROOT, .token = TOKEN,
+                              .body = PREPARE("x"), .content_type = "text/plain"};
+    http_call(&call, &answer);
+    assert_int_equal(answer.status, 415);
+    call = (struct http_call){.method = "DELETE", .port = rig->port, .path = ROOT "/x", .token = TOKEN};
+    http_call(&call, &answer);
+    assert_int_equal(answer.status, 405);
+    assert_int_equal(get(rig, "/", &answer), 404);
+    assert_int_equal(get(rig, ROOT "extra", &answer), 404);
+    assert_int_equal(get(rig, ROOT "/a%20b", &answer), 404);
+    assert_int_equal(post(rig, ROOT, "{", &answer), 400);
+    assert_non_null(strstr(answer.body, "\"reason\":\"bad_json\""));
+    assert_int_equal(post(rig, ROOT, PREPARE("x") "}", &answer), 400);
+    memset(large, ' ', sizeof(large) - 1);
+    assert_int_equal(post(rig, ROOT, large, &answer), 413);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_message"), 0);
+}
+
+struct caller {
+    struct rig *rig;
+    unsigned index, accepted, refused;
+};
+
+static void *call_many(void *arg)
+{
+    struct caller *caller = arg;
+    struct http_answer answer;
+    char body[256];
+
+    for (unsigned i = 0; i < 5; i++) {
+        struct http_call call = {.method = "POST", .port = caller->rig->port, .path = ROOT, .token = TOKEN, .body = body};
+
+        snprintf(body, sizeof(body),
+                 "{\"gid\":\"o-%u-%u\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload\":1}]}", caller->index,
+                 i);
+        http_call(&call, &answer);
+        if (answer.status == 201)
+            caller->accepted++;
+        else if (answer.status == 503 && strstr(answer.body, "\"reason\":\"overloaded\"") != NULL)
+            caller->refused++;
+    }
+    return NULL;
+}
+
+static bool was_overloaded(void *ctx)
+{
+    struct rig *rig = ctx;
+    struct half_store_stats stats;
+
+    half_store_get_stats(rig->store, &stats);
+    return stats.overloads >= 10;
+}
+
+/* With the table locked nothing can be carried out: the queue fills, the rest is refused at once, and no answer is lost. */
+static void overload_is_refused_and_what_was_accepted_is_there(void **state)
+{
+    enum { CALLERS = 24 };
+    struct rig *rig = *state;
+    struct half_store_opts opts = {.workers = 1, .queue_max = 4, .batch_max = 4};
+    struct caller callers[CALLERS];
+    pthread_t threads[CALLERS];
+    unsigned accepted = 0, refused = 0;
+
+    opts.db = rig->database.opts;
+    start(rig, &opts, 0);
+    test_db_run(rig->db, "LOCK TABLES half_message WRITE, half_part WRITE");
+    for (unsigned i = 0; i < CALLERS; i++) {
+        callers[i] = (struct caller){.rig = rig, .index = i};
+        assert_int_equal(pthread_create(&threads[i], NULL, call_many, &callers[i]), 0);
+    }
+    assert_true(wait_until(10000, was_overloaded, rig));
+    test_db_run(rig->db, "UNLOCK TABLES");
+    for (unsigned i = 0; i < CALLERS; i++) {
+        pthread_join(threads[i], NULL);
+        accepted += callers[i].accepted;
+        refused += callers[i].refused;
+    }
+    assert_int_equal(accepted + refused, CALLERS * 5);
+    assert_true(refused >= 10);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_message"), accepted);
+}
+
+static bool is_up(void *ctx)
+{
+    struct rig *rig = ctx;
+    struct half_store_stats stats;
+
+    half_store_get_stats(rig->store, &stats);
+    return stats.is_up;
+}
+
+static uint64_t sent_by_server(struct cut_proxy *proxy)
+{
+    struct cut_stats stats;
+
+    cut_proxy_get_stats(proxy, &stats);
+    return stats.passed[CUT_TO_CLIENT];
+}
+
+/* The answer to COMMIT is swallowed: the caller is told that the outcome is unknown, repeats, and it is there once. */
+static void an_unknown_commit_is_said_and_a_repeat_settles_it(void **state)
+{
+    struct rig *rig = *state;
+    struct half_store_opts opts = {.workers = 1};
+    struct http_answer answer;
+    struct cut_proxy *proxy = cut_proxy_create("127.0.0.1", rig->database.opts.port);
+    uint64_t before;
+
+    assert_non_null(proxy);
+    opts.db = rig->database.opts;
+    opts.db.host = "127.0.0.1";
+    opts.db.port = cut_proxy_port(proxy);
+    opts.db.tls = DB_TLS_DISABLED;
+    start(rig, &opts, 0);
+    assert_true(wait_until(10000, is_up, rig));
+    /* Learn how many bytes the server sends for one whole prepare, then cut one byte short of it. */
+    before = sent_by_server(proxy);
+    assert_int_equal(post(rig, ROOT, PREPARE("u-1"), &answer), 201);
+    before = sent_by_server(proxy) - before;
+    cut_proxy_cut_after(proxy, CUT_TO_CLIENT, before - 1);
+    assert_int_equal(post(rig, ROOT, PREPARE("u-2"), &answer), 503);
+    assert_non_null(strstr(answer.body, "\"reason\":\"outcome_unknown\""));
+    assert_true(wait_until(10000, is_up, rig));
+    assert_int_equal(post(rig, ROOT, PREPARE("u-2"), &answer), 200);
+    assert_non_null(strstr(answer.body, "\"repeated\":true"));
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_message"), 2);
+    stop(rig);
+    cut_proxy_destroy(proxy);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(the_whole_way_by_http, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_may_not_be_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(overload_is_refused_and_what_was_accepted_is_there, setup_database, teardown),
+        cmocka_unit_test_setup_teardown(an_unknown_commit_is_said_and_a_repeat_settles_it, setup_database, teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
