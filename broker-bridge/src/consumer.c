@@ -482,6 +482,11 @@ const struct obx_err *bridge_consumer_trouble(const struct bridge_consumer *cons
     return consumer->link.trouble.code != OBX_OK ? &consumer->link.trouble : &consumer->trouble;
 }
 
+void bridge_consumer_pause(struct bridge_consumer *consumer, bool paused)
+{
+    link_pause(&consumer->link, paused);
+}
+
 void bridge_consumer_cancel(struct bridge_consumer *consumer)
 {
     struct obx_err err = {0};

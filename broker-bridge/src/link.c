@@ -123,9 +123,14 @@ void link_close(struct link *link)
         set_state(link, LINK_CLOSED, LOG_LVL_INFO);
 }
 
+static uint32_t interest(bool reads, bool writes)
+{
+    return (reads ? (uint32_t)EPOLLIN : 0) | (writes ? (uint32_t)EPOLLOUT : 0);
+}
+
 static enum obx_code register_socket(struct link *link, struct obx_err *err)
 {
-    struct epoll_event event = {.events = EPOLLIN};
+    struct epoll_event event = {.events = interest(!link->is_paused, false)};
 
     if (epoll_ctl(link->epoll_fd, EPOLL_CTL_ADD, amqp_get_sockfd(link->conn), &event) != 0)
         return obx_fail_sys(err, OBX_E_SYSTEM, errno, "epoll_ctl: %s", strerror(errno));
@@ -181,18 +186,33 @@ static ssize_t write_some(struct link *link, const void *p, size_t len)
     return sent;
 }
 
+static bool set_interest(struct link *link, bool reads, bool writes)
+{
+    struct epoll_event event = {.events = interest(reads, writes)};
+
+    if (epoll_ctl(link->epoll_fd, EPOLL_CTL_MOD, amqp_get_sockfd(link->conn), &event) == 0)
+        return true;
+    (void)obx_fail_sys(&link->broken, OBX_E_SYSTEM, errno, "epoll_ctl: %s", strerror(errno));
+    return false;
+}
+
 void link_want_write(struct link *link)
 {
     const bool wants = outbuf_pending(&link->out) > 0;
-    struct epoll_event event = {.events = wants ? EPOLLIN | EPOLLOUT : EPOLLIN};
 
-    if (wants == link->wants_write || !link_is_connected(link))
+    if (wants != link->wants_write && link_is_connected(link) &&
+        set_interest(link, !link->is_paused, wants))
+        link->wants_write = wants;
+}
+
+void link_pause(struct link *link, bool paused)
+{
+    if (paused == link->is_paused)
         return;
-    if (epoll_ctl(link->epoll_fd, EPOLL_CTL_MOD, amqp_get_sockfd(link->conn), &event) != 0) {
-        (void)obx_fail_sys(&link->broken, OBX_E_SYSTEM, errno, "epoll_ctl: %s", strerror(errno));
-        return;
-    }
-    link->wants_write = wants;
+    link->is_paused = paused;
+    link->last_read_ms = clock_now_ms(); /* not to have listened is not silence of the broker */
+    if (link_is_connected(link))
+        (void)set_interest(link, !paused, link->wants_write);
 }
 
 void link_flush(struct link *link)
@@ -308,7 +328,7 @@ static enum obx_code read_frames(struct link *link, struct obx_err *err)
     const struct timeval now = {0};
     amqp_frame_t frame;
 
-    for (int budget = READ_BUDGET; budget > 0 && has_input(link); budget--) {
+    for (int budget = READ_BUDGET; budget > 0 && !link->is_paused && has_input(link); budget--) {
         const int status = amqp_simple_wait_frame_noblock(link->conn, &frame, &now);
         enum obx_code rc;
 
@@ -332,7 +352,7 @@ static enum obx_code keep_heartbeats(struct link *link, struct obx_err *err)
 
     if (link->heartbeat_ms == 0)
         return OBX_OK;
-    if (now - link->last_read_ms >= BEATS_MISSED * link->heartbeat_ms)
+    if (!link->is_paused && now - link->last_read_ms >= BEATS_MISSED * link->heartbeat_ms)
         return obx_fail(err, OBX_E_MQ_GONE, "nothing heard from the broker for %llu ms",
                         (unsigned long long)(now - link->last_read_ms));
     if (now - link->last_write_ms < link->heartbeat_ms / 2 || outbuf_pending(&link->out) > 0)
@@ -343,12 +363,24 @@ static enum obx_code keep_heartbeats(struct link *link, struct obx_err *err)
     return OBX_OK;
 }
 
+/* A reset connection makes poll return at once for ever, and a paused link would not read of it. */
+static enum obx_code check_paused(struct link *link, struct obx_err *err)
+{
+    struct pollfd socket = {.fd = amqp_get_sockfd(link->conn)};
+
+    if (link->is_paused && poll(&socket, 1, 0) > 0 && (socket.revents & (POLLERR | POLLHUP)) != 0)
+        return obx_fail(err, OBX_E_MQ_GONE, "connection lost while reading was paused");
+    return OBX_OK;
+}
+
 static enum obx_code work(struct link *link, struct obx_err *err)
 {
     enum obx_code rc;
 
     link_flush(link);
-    rc = read_frames(link, err);
+    rc = check_paused(link, err);
+    if (rc == OBX_OK)
+        rc = read_frames(link, err);
     if (rc == OBX_OK)
         rc = keep_heartbeats(link, err);
     if (rc != OBX_OK)
@@ -376,6 +408,13 @@ int link_fd(const struct link *link)
     return link_is_connected(link) ? link->epoll_fd : -1;
 }
 
+/* Read from the socket already, so that no event of it will tell. */
+static bool has_buffered(const struct link *link)
+{
+    return !link->is_paused &&
+           (amqp_data_in_buffer(link->conn) || amqp_frames_enqueued(link->conn));
+}
+
 uint64_t link_next_due_ms(const struct link *link)
 {
     uint64_t due;
@@ -384,10 +423,9 @@ uint64_t link_next_due_ms(const struct link *link)
         return link->due_ms;
     if (link->state == LINK_CLOSED || link->heartbeat_ms == 0)
         return link->broken.code != OBX_OK ? 0 : UINT64_MAX;
-    if (link->broken.code != OBX_OK || amqp_data_in_buffer(link->conn) ||
-        amqp_frames_enqueued(link->conn))
+    if (link->broken.code != OBX_OK || has_buffered(link))
         return 0;
-    due = link->last_read_ms + BEATS_MISSED * link->heartbeat_ms;
+    due = link->is_paused ? UINT64_MAX : link->last_read_ms + BEATS_MISSED * link->heartbeat_ms;
     if (outbuf_pending(&link->out) == 0 && link->last_write_ms + link->heartbeat_ms / 2 < due)
         due = link->last_write_ms + link->heartbeat_ms / 2;
     return due;

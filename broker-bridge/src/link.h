@@ -50,6 +50,7 @@ struct link {
     struct outbuf out;
     int epoll_fd;     /* always there; the socket is in it while connected */
     bool wants_write; /* what the socket is registered for in epoll_fd */
+    bool is_paused;   /* the owner takes nothing more for now */
     uint32_t frame_max;
     uint64_t heartbeat_ms; /* as negotiated; 0: none */
     uint64_t last_read_ms;
@@ -91,6 +92,13 @@ void link_flush(struct link *link);
 /** Something was appended to out: wake the owner's poll, so that the next link_service writes it.
  */
 void link_want_write(struct link *link);
+
+/**
+ * Stop reading, or go on: the broker is held back by TCP, heartbeats of our own go on, the broker's
+ * are not missed. From inside the frame callback it takes effect with the next frame. Holds across
+ * connections.
+ */
+void link_pause(struct link *link, bool paused);
 
 /** For poll: readable when link_service has something to do; -1 when not connected. */
 int link_fd(const struct link *link);
