@@ -1,0 +1,61 @@
+/*
+ * Applying a batch of messages in one transaction: the heart of the exactly-once promise. No thread
+ * and no socket in here: the database is behind struct store, the handler behind a function
+ * pointer.
+ */
+#ifndef CONSUMER_APPLY_H
+#define CONSUMER_APPLY_H
+
+#include "obx/consumer.h"
+
+#include "counters.h"
+#include "item.h"
+#include "store.h"
+
+/** Call the handler for one message. The seam lets the worker make the obx_tx, and a test script
+ * the handler. */
+struct apply_handler {
+    enum obx_verdict (*call)(void *ctx, struct item *item, struct obx_err *failed, char *reason,
+                             size_t reason_size);
+    void *ctx;
+};
+
+struct apply {
+    struct store store;
+    struct apply_handler handler;
+    struct counters *counters;
+    uint32_t chunk; /* messages between two savepoints: what a failing message can make run again */
+    uint32_t max_ms;    /* commit what there is after this long; 0: no limit */
+    uint64_t refuse_us; /* event times before this wall clock time are refused; 0: none */
+    const char *group;  /* for the log */
+};
+
+enum apply_end {
+    APPLY_COMMITTED, /* outcomes are final; items not reached are PENDING */
+    APPLY_AGAIN, /* all undone, all PENDING; the connection is sound: run again after a short wait
+                  */
+    APPLY_RECONNECT, /* all PENDING, undone or of unknown fate: run again over a new connection,
+                        which will tell */
+    APPLY_RENEW      /* as COMMITTED, but the session is not to be trusted any more: open a new
+                        connection       */
+};
+
+struct apply_report {
+    enum apply_end end;
+    struct obx_err err; /* why not COMMITTED */
+    struct item
+        *suspect; /* the last one whose handler ran before it went wrong; NULL if none did */
+};
+
+/**
+ * Run a batch: begin, for each message the dedup insert and the handler, commit.
+ *
+ * On COMMITTED and RENEW each item has an outcome other than PENDING, or was not reached for lack
+ * of time. A failing message costs the others of its chunk a second run and nothing else. A message
+ * whose key has failed in the batch is BEHIND. Nothing is acknowledged, freed or counted as attempt
+ * here. Items stay the caller's.
+ */
+void apply_batch(const struct apply *apply, struct item **items, size_t count,
+                 struct apply_report *report);
+
+#endif

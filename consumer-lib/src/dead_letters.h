@@ -1,0 +1,46 @@
+/*
+ * Messages on their way into the dead-letter queue: published with confirms over a connection of
+ * their own, again and again until the broker has one safely. Until then the original stays
+ * unacknowledged. Owned by the I/O thread.
+ */
+#ifndef CONSUMER_DEAD_LETTERS_H
+#define CONSUMER_DEAD_LETTERS_H
+
+#include "bridge/publisher.h"
+#include "item.h"
+#include "settings.h"
+
+/** A dead letter is confirmed (item->outcome SETTLED) or given up because its delivery will come
+ * again (DROPPED). */
+typedef void dead_letter_done_fn(struct item *item, void *ctx);
+
+struct dead_letters {
+    const struct settings *settings; /* borrowed */
+    struct counters *counters;       /* borrowed */
+    struct bridge_publisher *publisher;
+    struct item_list pending; /* to be published when due */
+    uint64_t next_due_ms;     /* of pending; UINT64_MAX when there are none */
+    uint32_t epoch;           /* of the consuming connection */
+    bool is_ending;           /* what fails now is given up */
+    dead_letter_done_fn *on_done;
+    void *ctx;
+};
+
+OBX_NODISCARD enum obx_code dead_letters_init(struct dead_letters *dead,
+                                              const struct settings *settings,
+                                              struct counters *counters,
+                                              dead_letter_done_fn *on_done, void *ctx,
+                                              struct obx_err *err);
+/** Give all up: on_done is called for each, DROPPED. */
+void dead_letters_fini(struct dead_letters *dead);
+/** Take an item with outcome DEAD; on_done gives it back later, never inside this call. */
+void dead_letters_add(struct dead_letters *dead, struct item *item);
+/** Deliveries of earlier epochs will come again: give up those of them that are not on their way.
+ * May call on_done. */
+void dead_letters_set_epoch(struct dead_letters *dead, uint32_t epoch);
+/** Do what is due; connects only once there has been something to publish. May call on_done. */
+void dead_letters_service(struct dead_letters *dead);
+int dead_letters_fd(const struct dead_letters *dead);
+uint64_t dead_letters_next_due_ms(const struct dead_letters *dead);
+
+#endif

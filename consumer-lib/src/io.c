@@ -1,0 +1,539 @@
+/*
+ * The I/O thread's loop. A turn takes what the workers have sent back, acknowledges, services the
+ * two connections, hands out what came, and sleeps in poll(2) until something happens or is due.
+ * Nothing in it waits for a worker or the database; it blocks only in a connect, which has a
+ * deadline.
+ *
+ * Phases, in one direction only (set_phase):
+ *     RUNNING  -> DRAINING on the first stop or a drain: basic.cancel, the workers finish what they
+ * have DRAINING -> STOPPING when only messages that wait are left, at the deadline, or on a second
+ * stop STOPPING -> STOPPED  when all workers have ended and what they finished is acknowledged
+ */
+#include "io.h"
+
+#include <limits.h>
+#include <poll.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/crash.h"
+#include "base/log.h"
+#include "topology.h"
+
+enum {
+    PREPARE_MIN_MS = 100,
+    PREPARE_CAP_MS = 5000,
+    ACK_WAIT_MS = 10, /* how long the acknowledgement of a delivery waits for those before it */
+    ACK_SHARE = 8,    /* and no longer when they are this part of the prefetch window */
+    UNMADE_WAIT_MS = 50
+};
+
+/* ------------------------------------------------------------------ items that come back */
+
+static void free_item(struct io *io, struct item *item)
+{
+    acks_forget(&io->acks, item);
+    dispatch_returned(&io->dispatch, item);
+    item_free(item, &io->shared->counters);
+}
+
+/* Linked means: its delivery is of the present epoch and can be answered. */
+static void finish(struct io *io, struct item *item)
+{
+    if (item->ack.linked)
+        acks_done(&io->acks, item);
+    else
+        free_item(io, item);
+}
+
+static void take_back(struct io *io, struct item *item)
+{
+    switch (item->outcome) {
+    case ITEM_APPLIED:
+    case ITEM_DUPLICATE:
+        finish(io, item);
+        break;
+    case ITEM_DEAD:
+        dead_letters_add(&io->dead, item);
+        break;
+    case ITEM_SETTLED:
+        /* Its key is free now; see dead_letter_done. */
+        finish(io, item);
+        break;
+    case ITEM_PENDING:
+    case ITEM_FAILED:
+    case ITEM_REJECTED:
+    case ITEM_BEHIND:
+    case ITEM_DROPPED:
+        free_item(io, item);
+        break;
+    }
+}
+
+static void take_all_back(struct io *io)
+{
+    struct item_list back = {0};
+    struct item *item = NULL;
+
+    mailbox_take(&io->shared->to_io, &back);
+    while ((item = item_list_pop(&back)) != NULL)
+        take_back(io, item);
+}
+
+/* Runs inside dead_letters_service. A key waits for its dead letter, so the item goes through the
+ * worker that holds it. */
+static void dead_letter_done(struct item *item, void *ctx)
+{
+    struct io *io = ctx;
+
+    if (item->outcome == ITEM_SETTLED && item->attempts > 0)
+        retry_forget(io->shared->retry, item->msg.message_id);
+    OBX_CRASH_POINT("consumer-dead-letter-confirmed");
+    if (item_has_key(item))
+        mailbox_post_one(&io->workers[item->worker].box, item);
+    else
+        take_back(io, item);
+}
+
+/* ------------------------------------------------------------------ acknowledging */
+
+static void acknowledge(struct io *io, uint64_t tag, bool multiple, uint32_t epoch,
+                        struct item_list *finished)
+{
+    struct item *item = NULL;
+    enum obx_code rc = bridge_consumer_ack(io->consumer, epoch, tag, multiple, NULL);
+
+    /* When it could not be sent they come again, and the dedup rows are there. */
+    counters_add(&io->shared->counters, rc == OBX_OK ? CNT_ACKED : CNT_DROPPED, finished->count);
+    while ((item = item_list_pop(finished)) != NULL)
+        free_item(io, item);
+}
+
+static void ack_run(struct io *io)
+{
+    struct item_list finished = {0};
+    uint64_t tag = acks_take_run(&io->acks, &finished);
+
+    if (tag != 0)
+        acknowledge(io, tag, true, atomic_load(&io->shared->epoch), &finished);
+}
+
+static void ack_each(struct io *io)
+{
+    struct item *item = NULL;
+
+    while ((item = acks_take_one(&io->acks)) != NULL) {
+        struct item_list one = {0};
+
+        item_list_push(&one, item);
+        acknowledge(io, item->delivery->tag, false, item->delivery->epoch, &one);
+    }
+}
+
+/*
+ * One frame for the finished run at the head. What is finished behind an unfinished delivery waits
+ * a little, since the run usually gets there at once, but not so long that the prefetch window
+ * would fill with it.
+ */
+static void acknowledge_finished(struct io *io)
+{
+    size_t most = io->shared->settings.prefetch / ACK_SHARE;
+
+    OBX_CRASH_POINT("consumer-before-ack");
+    ack_run(io);
+    if (io->acks.done_count == 0) {
+        io->acks_due_ms = UINT64_MAX;
+    } else if (io->acks.done_count > most || clock_now_ms() >= io->acks_due_ms) {
+        ack_each(io);
+        io->acks_due_ms = UINT64_MAX;
+    } else if (io->acks_due_ms == UINT64_MAX) {
+        io->acks_due_ms = clock_now_ms() + ACK_WAIT_MS;
+    }
+}
+
+/* ------------------------------------------------------------------ deliveries */
+
+static bool make_item(struct io *io, struct bridge_delivery *delivery)
+{
+    struct item *item = NULL;
+
+    if (item_create(delivery, &io->shared->counters, &item) != OBX_OK)
+        return false;
+    acks_add(&io->acks, item);
+    dispatch_give(&io->dispatch, item);
+    return true;
+}
+
+static size_t unmade_index(const struct io *io, size_t i)
+{
+    return (io->unmade_head + i) % io->shared->settings.prefetch;
+}
+
+/* The window has room for as many deliveries as can be unanswered, and those unmade are. */
+static void keep_unmade(struct io *io, struct bridge_delivery *delivery)
+{
+    OBX_ASSERT(io->unmade_count < io->shared->settings.prefetch);
+    io->unmade[unmade_index(io, io->unmade_count++)] = delivery;
+}
+
+static void make_unmade(struct io *io)
+{
+    while (io->unmade_count > 0 && make_item(io, io->unmade[io->unmade_head])) {
+        io->unmade_head = unmade_index(io, 1);
+        io->unmade_count--;
+    }
+}
+
+static void forget_unmade(struct io *io)
+{
+    for (; io->unmade_count > 0; io->unmade_count--) {
+        bridge_delivery_free(io->unmade[io->unmade_head]);
+        io->unmade_head = unmade_index(io, 1);
+        counters_add(&io->shared->counters, CNT_DROPPED, 1);
+    }
+}
+
+/* The broker's window counts messages; this counts their bytes. */
+static void pause_reading(struct io *io, bool pause)
+{
+    if (pause == io->is_paused)
+        return;
+    io->is_paused = pause;
+    bridge_consumer_pause(io->consumer, pause);
+    OBX_LOG(LOG_LVL_DEBUG, "consumer", pause ? "reading.paused" : "reading.resumed",
+            KV_STR("group", io->shared->settings.group),
+            KV_U64("bytes", counters_get(&io->shared->counters, CNT_IN_FLIGHT_BYTES)));
+}
+
+static void limit_memory(struct io *io)
+{
+    uint64_t bytes = counters_get(&io->shared->counters, CNT_IN_FLIGHT_BYTES);
+    uint64_t most = io->shared->settings.max_memory_bytes;
+
+    /* A drain has to hear that the broker stops, and then nothing more comes anyway. */
+    if (shared_phase(io->shared) != OBX_CONSUMER_RUNNING)
+        return;
+    pause_reading(io, io->is_paused ? bytes > most / 2 : bytes >= most);
+}
+
+static void on_delivery(struct bridge_delivery *delivery, void *ctx)
+{
+    struct io *io = ctx;
+
+    counters_add(&io->shared->counters, CNT_DELIVERED, 1);
+    if (io->unmade_count > 0 || !make_item(io, delivery))
+        keep_unmade(io, delivery);
+    limit_memory(io);
+}
+
+/* ------------------------------------------------------------------ the broker connection */
+
+static void wake_workers(struct io *io)
+{
+    for (unsigned i = 0; i < io->shared->settings.workers; i++)
+        bell_ring(&io->workers[i].box.bell);
+}
+
+/* Everything unanswered will be delivered again. What a worker has begun it finishes; the rest it
+ * drops. */
+static void begin_epoch(struct io *io, uint32_t epoch)
+{
+    struct item_list finished = {0};
+    struct item *item = NULL;
+
+    if (epoch == atomic_load(&io->shared->epoch))
+        return;
+    atomic_store(&io->shared->epoch, epoch);
+    acks_reset(&io->acks, &finished);
+    while ((item = item_list_pop(&finished)) != NULL) {
+        counters_add(&io->shared->counters, CNT_DROPPED, 1);
+        free_item(io, item);
+    }
+    forget_unmade(io);
+    dead_letters_set_epoch(&io->dead, epoch);
+    wake_workers(io);
+}
+
+/* The queue may be gone: declaring it again is ours to do, if anybody's. */
+static void plan_prepare(struct io *io, enum obx_code code)
+{
+    bool is_topology = code == OBX_E_MQ_CANCELLED || code == OBX_E_MQ_TOPOLOGY;
+
+    if (is_topology && io->shared->settings.declare_topology && io->prepare_due_ms == UINT64_MAX)
+        io->prepare_due_ms = clock_now_ms();
+}
+
+static void on_state(enum bridge_state state, uint32_t epoch, const struct obx_err *why, void *ctx)
+{
+    struct io *io = ctx;
+    struct shared *shared = io->shared;
+
+    /* What the broker answers has to be heard; the next delivery counts again. */
+    pause_reading(io, false);
+    begin_epoch(io, epoch);
+    atomic_store(&shared->broker_up, state == BRIDGE_UP);
+    if (state == BRIDGE_UP) {
+        counters_add(&shared->counters, CNT_BROKER_CONNECTS, 1);
+        trouble_set(&shared->broker, NULL);
+        OBX_LOG(LOG_LVL_INFO, "consumer", "broker.up", KV_STR("group", shared->settings.group),
+                KV_STR("queue", shared->settings.queue), KV_U64("epoch", epoch));
+    } else if (state == BRIDGE_DOWN && why != NULL) {
+        trouble_set(&shared->broker, why);
+        plan_prepare(io, why->code);
+        OBX_LOG(LOG_LVL_WARN, "consumer", "broker.down", KV_STR("group", shared->settings.group),
+                KV_STR("queue", shared->settings.queue), KV_ERR(why));
+    }
+}
+
+/* Declare or verify when due. Only when declaring it must have worked before anything is consumed.
+ */
+static void prepare(struct io *io)
+{
+    const struct settings *settings = &io->shared->settings;
+    struct obx_err err = {0};
+    uint32_t wait_ms = 0;
+
+    if (clock_now_ms() < io->prepare_due_ms)
+        return;
+    if (topology_prepare(settings, &err) == OBX_OK) {
+        io->prepare_due_ms = UINT64_MAX;
+        io->was_prepared = true;
+        backoff_reset(&io->prepare_wait);
+        return;
+    }
+    wait_ms = backoff_next_ms(&io->prepare_wait);
+    io->prepare_due_ms = clock_now_ms() + wait_ms;
+    trouble_set(&io->shared->broker, &err);
+    OBX_LOG(LOG_LVL_WARN, "consumer", "topology.failed", KV_STR("group", settings->group),
+            KV_STR("queue", settings->queue), KV_U64("retry_ms", wait_ms), KV_ERR(&err));
+}
+
+static void service_consumer(struct io *io)
+{
+    if (shared_phase(io->shared) == OBX_CONSUMER_RUNNING)
+        prepare(io);
+    if (io->was_prepared)
+        bridge_consumer_service(io->consumer);
+    make_unmade(io);
+    dispatch_post(&io->dispatch);
+    limit_memory(io);
+}
+
+/* ------------------------------------------------------------------ phases */
+
+static void set_phase(struct io *io, enum obx_consumer_state phase)
+{
+    enum obx_consumer_state from = shared_phase(io->shared);
+
+    OBX_ASSERT(phase > from);
+    OBX_LOG(LOG_LVL_INFO, "consumer", "state", KV_STR("group", io->shared->settings.group),
+            KV_STR("from", obx_consumer_state_name(from)),
+            KV_STR("to", obx_consumer_state_name(phase)));
+    atomic_store(&io->shared->phase, (int)phase);
+    wake_workers(io);
+}
+
+/* Only messages that wait for another attempt are left, and they are for the next process. */
+static bool is_drained(const struct io *io)
+{
+    const struct counters *counters = &io->shared->counters;
+
+    return io->unmade_count == 0 && bridge_consumer_state(io->consumer) != BRIDGE_UP &&
+           counters_get(counters, CNT_IN_FLIGHT) == counters_get(counters, CNT_WAITING);
+}
+
+static void drain_timed_out(struct io *io)
+{
+    OBX_LOG(LOG_LVL_WARN, "consumer", "drain.timeout", KV_STR("group", io->shared->settings.group),
+            KV_U64("in_flight", counters_get(&io->shared->counters, CNT_IN_FLIGHT)));
+    pthread_mutex_lock(&io->shared->end_lock);
+    io->shared->timed_out = true;
+    pthread_mutex_unlock(&io->shared->end_lock);
+    set_phase(io, OBX_CONSUMER_STOPPING);
+}
+
+static void begin_drain(struct io *io)
+{
+    io->drain_due_ms = clock_now_ms() + atomic_load(&io->shared->drain_ms);
+    set_phase(io, OBX_CONSUMER_DRAINING);
+    pause_reading(io, false);
+    bridge_consumer_cancel(io->consumer);
+}
+
+static void follow_requests(struct io *io)
+{
+    unsigned long long rings = 0;
+
+    bell_clear(&io->shared->stop, &rings);
+    io->stops += rings;
+    if (shared_phase(io->shared) == OBX_CONSUMER_RUNNING &&
+        (io->stops > 0 || atomic_load(&io->shared->drain_wanted)))
+        begin_drain(io);
+    if (shared_phase(io->shared) != OBX_CONSUMER_DRAINING)
+        return;
+    if (io->stops > 1 || is_drained(io))
+        set_phase(io, OBX_CONSUMER_STOPPING);
+    else if (clock_now_ms() >= io->drain_due_ms)
+        drain_timed_out(io);
+}
+
+/* All workers have ended: what they finished is acknowledged, everything else goes back to the
+ * broker. */
+static void end(struct io *io)
+{
+    struct item_list left = {0};
+    struct item *item = NULL;
+
+    dead_letters_fini(&io->dead);
+    for (unsigned i = 0; i < io->shared->settings.workers; i++)
+        mailbox_take(&io->workers[i].box, &left);
+    while ((item = item_list_pop(&left)) != NULL)
+        take_back(io, item);
+    ack_run(io);
+    ack_each(io);
+    forget_unmade(io);
+    if (io->was_prepared)
+        bridge_consumer_service(io->consumer); /* writes the acknowledgements */
+    bridge_consumer_destroy(io->consumer);
+    io->consumer = NULL;
+    atomic_store(&io->shared->broker_up, false);
+}
+
+/* ------------------------------------------------------------------ the loop */
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t next_due_ms(const struct io *io)
+{
+    enum obx_consumer_state phase = shared_phase(io->shared);
+    uint64_t due = earlier(dead_letters_next_due_ms(&io->dead), io->acks_due_ms);
+
+    if (io->was_prepared)
+        due = earlier(due, bridge_consumer_next_due_ms(io->consumer));
+    if (phase == OBX_CONSUMER_RUNNING)
+        due = earlier(due, io->prepare_due_ms);
+    if (phase == OBX_CONSUMER_DRAINING)
+        due = earlier(due, io->drain_due_ms);
+    if (io->unmade_count > 0)
+        due = earlier(due, clock_now_ms() + UNMADE_WAIT_MS);
+    return due;
+}
+
+static void sleep_until_needed(struct io *io)
+{
+    uint64_t due = next_due_ms(io);
+    struct pollfd fds[] = {
+        {.fd = io->shared->to_io.bell.fd, .events = POLLIN},
+        {.fd = io->shared->stop.fd, .events = POLLIN},
+        {.fd = bridge_consumer_fd(io->consumer), .events = POLLIN},
+        {.fd = dead_letters_fd(&io->dead), .events = POLLIN},
+    };
+
+    /* An interrupted poll is a turn for nothing. */
+    (void)poll(fds, sizeof(fds) / sizeof(fds[0]), due == UINT64_MAX ? -1 : clock_left_ms(due));
+}
+
+static bool take_turn(struct io *io)
+{
+    /* Read before the mailbox: then everything that the workers posted is in it. */
+    bool have_ended = atomic_load(&io->shared->workers_ended) == io->shared->settings.workers;
+
+    take_all_back(io);
+    dead_letters_service(&io->dead);
+    acknowledge_finished(io);
+    service_consumer(io);
+    follow_requests(io);
+    if (have_ended)
+        return false;
+    sleep_until_needed(io);
+    return true;
+}
+
+static void *io_main(void *arg)
+{
+    struct io *io = arg;
+
+    while (take_turn(io))
+        ;
+    end(io);
+    pthread_mutex_lock(&io->shared->end_lock);
+    set_phase(io, OBX_CONSUMER_STOPPED);
+    pthread_cond_broadcast(&io->shared->end_signal);
+    pthread_mutex_unlock(&io->shared->end_lock);
+    return NULL;
+}
+
+static enum obx_code make_consumer(struct io *io, struct obx_err *err)
+{
+    const struct settings *settings = &io->shared->settings;
+    const struct bridge_consumer_opts opts = {
+        .bridge = settings->bridge,
+        .queue = settings->queue,
+        .prefetch = settings->prefetch,
+        .on_delivery = on_delivery,
+        .on_state = on_state,
+        .ctx = io,
+    };
+
+    return bridge_consumer_create(&opts, &io->consumer, err);
+}
+
+enum obx_code io_init(struct io *io, struct shared *shared, struct worker *workers,
+                      struct obx_err *err)
+{
+    const struct settings *settings = &shared->settings;
+    enum obx_code rc = OBX_OK;
+
+    *io = (struct io){.shared = shared,
+                      .workers = workers,
+                      .acks_due_ms = UINT64_MAX,
+                      .prepare_due_ms = settings->declare_topology ? 0 : UINT64_MAX,
+                      .was_prepared = !settings->declare_topology};
+    backoff_init(&io->prepare_wait, PREPARE_MIN_MS, PREPARE_CAP_MS);
+    io->unmade = obx_calloc(settings->prefetch, sizeof(struct bridge_delivery *));
+    if (io->unmade == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "prefetch of %u", settings->prefetch);
+    rc = dispatch_init(&io->dispatch, settings->workers, err);
+    if (rc == OBX_OK)
+        rc = dead_letters_init(&io->dead, settings, &shared->counters, dead_letter_done, io, err);
+    if (rc == OBX_OK)
+        rc = make_consumer(io, err);
+    if (rc != OBX_OK) {
+        io_fini(io);
+        return rc;
+    }
+    for (unsigned i = 0; i < settings->workers; i++)
+        io->dispatch.lanes[i].box = &workers[i].box;
+    return OBX_OK;
+}
+
+void io_fini(struct io *io)
+{
+    bridge_consumer_destroy(io->consumer);
+    if (io->dead.settings != NULL)
+        dead_letters_fini(&io->dead);
+    dispatch_fini(&io->dispatch);
+    obx_free(io->unmade);
+    io->consumer = NULL;
+    io->unmade = NULL;
+}
+
+enum obx_code io_start(struct io *io, struct obx_err *err)
+{
+    int failed = pthread_create(&io->thread, NULL, io_main, io);
+
+    if (failed != 0)
+        return obx_fail_sys(err, OBX_E_SYSTEM, failed, "I/O thread");
+    io->is_started = true;
+    return OBX_OK;
+}
+
+void io_join(struct io *io)
+{
+    if (io->is_started)
+        pthread_join(io->thread, NULL);
+    io->is_started = false;
+}

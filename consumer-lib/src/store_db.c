@@ -1,0 +1,210 @@
+/*
+ * The store over sql/client.
+ *
+ * Two settings make a transaction's end by a handler safe and visible. Autocommit is off: after a
+ * COMMIT that was not ours the next dedup insert opens another transaction instead of being
+ * committed by itself, without its handler's effect. And the savepoints carry a name that is made
+ * up per connection, so that no handler releases, renews or rolls back to one by accident: when
+ * ours is gone (error 1305), its transaction has ended.
+ */
+#include "store_db.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/alloc.h"
+#include "base/backoff.h"
+#include "base/bytes.h"
+#include "sql/schema.h"
+
+#define MARKS 2
+
+struct mark_sql {
+    char set[64];
+    char undo[64];
+    char release[64];
+};
+
+struct store_db {
+    const struct settings *settings;
+    struct db *db;
+    struct db *other; /* a second session, opened only to see what is committed */
+    struct mark_sql marks[MARKS];
+};
+
+static void make_marks(struct store_db *db)
+{
+    static const char *const names[MARKS] = {[STORE_MARK_TX] = "tx", [STORE_MARK_CHUNK] = "chunk"};
+    uint64_t random = random_u64();
+
+    for (int i = 0; i < MARKS; i++) {
+        struct mark_sql *mark = &db->marks[i];
+        char name[40];
+
+        snprintf(name, sizeof(name), "obx_%s_%016" PRIx64, names[i], random);
+        snprintf(mark->set, sizeof(mark->set), "SAVEPOINT %s", name);
+        snprintf(mark->undo, sizeof(mark->undo), "ROLLBACK TO %s", name);
+        snprintf(mark->release, sizeof(mark->release), "RELEASE SAVEPOINT %s", name);
+    }
+}
+
+static enum obx_code run_text(struct store_db *db, const char *sql, struct obx_err *err)
+{
+    return db_exec_text(db->db, bytes_of(sql), NULL, err);
+}
+
+enum obx_code store_db_open(const struct settings *settings, struct store_db **out,
+                            struct obx_err *err)
+{
+    struct store_db *db = obx_calloc(1, sizeof(*db));
+    enum obx_code rc = OBX_OK;
+
+    *out = NULL;
+    if (db == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "database connection");
+    db->settings = settings;
+    make_marks(db);
+    rc = db_open(&settings->db, &db->db, err);
+    if (rc == OBX_OK)
+        rc = schema_check(db->db, SCHEMA_CONSUMER, err);
+    if (rc == OBX_OK)
+        rc = run_text(db, "SET autocommit = 0", err);
+    if (rc != OBX_OK) {
+        store_db_close(db);
+        return rc;
+    }
+    *out = db;
+    return OBX_OK;
+}
+
+void store_db_close(struct store_db *db)
+{
+    if (db == NULL)
+        return;
+    db_close(db->other);
+    db_close(db->db);
+    obx_free(db);
+}
+
+struct db *store_db_handle(struct store_db *db)
+{
+    return db->db;
+}
+
+static enum obx_code op_begin(void *ctx, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return db_begin(db->db, err);
+}
+
+static enum obx_code op_set_mark(void *ctx, enum store_mark mark, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return run_text(db, db->marks[mark].set, err);
+}
+
+static enum obx_code op_undo_to(void *ctx, enum store_mark mark, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return run_text(db, db->marks[mark].undo, err);
+}
+
+static enum obx_code op_release(void *ctx, enum store_mark mark, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return run_text(db, db->marks[mark].release, err);
+}
+
+static enum obx_code op_insert(void *ctx, struct obx_bytes message_id, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return db_exec(db->db, "INSERT INTO obx_dedup (consumer_group, message_id) VALUES (?, ?)",
+                   DB_ARGS(DB_TEXT(db->settings->group), DB_BYTES(message_id)), NULL, err);
+}
+
+static enum obx_code op_remove(void *ctx, struct obx_bytes message_id, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return db_exec(db->db, "DELETE FROM obx_dedup WHERE consumer_group = ? AND message_id = ?",
+                   DB_ARGS(DB_TEXT(db->settings->group), DB_BYTES(message_id)), NULL, err);
+}
+
+static enum obx_code look(struct store_db *db, struct db *session, struct obx_bytes message_id,
+                          bool *has, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc =
+        db_query(session, "SELECT 1 FROM obx_dedup WHERE consumer_group = ? AND message_id = ?",
+                 DB_ARGS(DB_TEXT(db->settings->group), DB_BYTES(message_id)), &rows, err);
+
+    *has = rc == OBX_OK && db_rows_count(rows) > 0;
+    db_rows_free(rows);
+    return rc;
+}
+
+static enum obx_code op_has(void *ctx, struct obx_bytes message_id, bool *has, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return look(db, db->db, message_id, has, err);
+}
+
+static enum obx_code op_has_committed(void *ctx, struct obx_bytes message_id, bool *has,
+                                      struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    if (db->other == NULL) {
+        enum obx_code rc = db_open(&db->settings->db, &db->other, err);
+
+        if (rc != OBX_OK)
+            return rc;
+    }
+    return look(db, db->other, message_id, has, err);
+}
+
+static enum obx_code op_commit(void *ctx, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return db_commit(db->db, err);
+}
+
+static enum obx_code op_rollback(void *ctx, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return db_rollback(db->db, err);
+}
+
+static bool op_in_transaction(void *ctx)
+{
+    struct store_db *db = ctx;
+
+    return db_in_transaction(db->db);
+}
+
+struct store store_db_store(struct store_db *db)
+{
+    static const struct store_ops ops = {
+        .begin = op_begin,
+        .set_mark = op_set_mark,
+        .undo_to = op_undo_to,
+        .release = op_release,
+        .insert = op_insert,
+        .remove = op_remove,
+        .has = op_has,
+        .has_committed = op_has_committed,
+        .commit = op_commit,
+        .rollback = op_rollback,
+        .in_transaction = op_in_transaction,
+    };
+
+    return (struct store){.ops = &ops, .ctx = db};
+}

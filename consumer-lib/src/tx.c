@@ -1,0 +1,195 @@
+/* Statements of a handler, inside the transaction that the worker has begun. */
+#include "tx.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/bytes.h"
+
+#define ARGS_ON_STACK 32
+
+/* A result that a handler holds, linked so that one it forgets is freed when it returns. */
+struct obx_rows {
+    struct db_rows *rows;
+    struct obx_tx *tx;
+    struct obx_rows *next;
+};
+
+void tx_init(struct obx_tx *tx, struct db *db)
+{
+    memset(tx, 0, sizeof(*tx));
+    tx->db = db;
+}
+
+void tx_fini(struct obx_tx *tx)
+{
+    while (tx->rows != NULL)
+        obx_rows_free(tx->rows);
+}
+
+static struct db_value to_db_value(const struct obx_value *value)
+{
+    switch (value->type) {
+    case OBX_V_U64:
+        return DB_U64(value->v.u64);
+    case OBX_V_I64:
+        return DB_I64(value->v.i64);
+    case OBX_V_F64:
+        return DB_F64(value->v.f64);
+    case OBX_V_BYTES:
+        return DB_BYTES(value->v.bytes);
+    case OBX_V_NULL:
+        break;
+    }
+    return DB_NULL();
+}
+
+/* The values in the database client's own form: on the caller's stack when they fit, otherwise on
+ * the heap. */
+static struct db_value *to_db_values(const struct obx_value *args, size_t count,
+                                     struct db_value *stack)
+{
+    struct db_value *values = stack;
+
+    if (count > ARGS_ON_STACK)
+        values = obx_calloc(count, sizeof(*values));
+    for (size_t i = 0; values != NULL && i < count; i++)
+        values[i] = to_db_value(&args[i]);
+    return values;
+}
+
+/* Whether after this error the unit of work has to be run again from its beginning. */
+static bool undoes_the_unit(enum obx_code code)
+{
+    enum obx_action action = obx_code_action(code);
+
+    return action == OBX_DO_RETRY || action == OBX_DO_RECONNECT;
+}
+
+static enum obx_code note(struct obx_tx *tx, enum obx_code rc, const struct obx_err *why)
+{
+    if (rc != OBX_OK && undoes_the_unit(rc))
+        tx->failed = *why;
+    return rc;
+}
+
+static enum obx_code copy_out(struct obx_err *to, const struct obx_err *from)
+{
+    if (to != NULL)
+        *to = *from;
+    return from->code;
+}
+
+/* Runs sql with or without a result set: rows NULL tells which. */
+static enum obx_code run(struct obx_tx *tx, const char *sql, const struct obx_value *args,
+                         size_t arg_count, uint64_t *affected, struct db_rows **rows,
+                         struct obx_err *err)
+{
+    struct db_value stack[ARGS_ON_STACK];
+    struct db_value *values = NULL;
+    struct obx_err why = {0};
+    enum obx_code rc = OBX_OK;
+
+    if (tx->failed.code != OBX_OK)
+        return copy_out(err, &tx->failed);
+    values = to_db_values(args, arg_count, stack);
+    if (values == NULL)
+        rc = obx_fail(&why, OBX_E_NOMEM, "%zu values", arg_count);
+    else if (rows != NULL)
+        rc = db_query(tx->db, sql, values, arg_count, rows, &why);
+    else
+        rc = db_exec(tx->db, sql, values, arg_count, affected, &why);
+    if (values != stack)
+        obx_free(values);
+    if (rc == OBX_OK)
+        return OBX_OK;
+    why.code = rc;
+    note(tx, rc, &why);
+    return copy_out(err, &why);
+}
+
+enum obx_code obx_tx_exec(struct obx_tx *tx, const char *sql, const struct obx_value *args,
+                          size_t arg_count, uint64_t *affected, struct obx_err *err)
+{
+    return run(tx, sql, args, arg_count, affected, NULL, err);
+}
+
+enum obx_code obx_tx_query(struct obx_tx *tx, const char *sql, const struct obx_value *args,
+                           size_t arg_count, struct obx_rows **rows, struct obx_err *err)
+{
+    struct db_rows *result = NULL;
+    enum obx_code rc = OBX_OK;
+
+    *rows = NULL;
+    rc = run(tx, sql, args, arg_count, NULL, &result, err);
+    if (rc != OBX_OK)
+        return rc;
+    *rows = obx_malloc(sizeof(**rows));
+    if (*rows == NULL) {
+        db_rows_free(result);
+        return note(tx, obx_fail(err, OBX_E_NOMEM, "result"),
+                    &(struct obx_err){.code = OBX_E_NOMEM, .text = "out of memory: result"});
+    }
+    **rows = (struct obx_rows){.rows = result, .tx = tx, .next = tx->rows};
+    tx->rows = *rows;
+    return OBX_OK;
+}
+
+bool obx_rows_next(struct obx_rows *rows)
+{
+    return db_rows_next(rows->rows);
+}
+
+size_t obx_rows_count(const struct obx_rows *rows)
+{
+    return db_rows_count(rows->rows);
+}
+
+struct obx_bytes obx_rows_bytes(const struct obx_rows *rows, unsigned column)
+{
+    return db_rows_bytes(rows->rows, column);
+}
+
+uint64_t obx_rows_u64(const struct obx_rows *rows, unsigned column)
+{
+    return db_rows_u64(rows->rows, column);
+}
+
+int64_t obx_rows_i64(const struct obx_rows *rows, unsigned column)
+{
+    return db_rows_i64(rows->rows, column);
+}
+
+bool obx_rows_is_null(const struct obx_rows *rows, unsigned column)
+{
+    return db_rows_is_null(rows->rows, column);
+}
+
+void obx_rows_free(struct obx_rows *rows)
+{
+    struct obx_rows **at = NULL;
+
+    if (rows == NULL)
+        return;
+    for (at = &rows->tx->rows; *at != rows; at = &(*at)->next)
+        ;
+    *at = rows->next;
+    db_rows_free(rows->rows);
+    obx_free(rows);
+}
+
+void obx_tx_reason(struct obx_tx *tx, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(tx->reason, sizeof(tx->reason), fmt, args);
+    va_end(args);
+}
+
+void *obx_tx_native(struct obx_tx *tx)
+{
+    return db_native(tx->db);
+}

@@ -1,0 +1,24 @@
+/*
+ * The handler's side of a transaction: struct obx_tx. Made by the worker for one call of the
+ * handler; knows whether a statement has failed in a way that undoes the unit of work, whatever the
+ * handler makes of it.
+ */
+#ifndef CONSUMER_TX_H
+#define CONSUMER_TX_H
+
+#include "obx/consumer.h"
+
+#include "sql/db.h"
+
+struct obx_tx {
+    struct db *db;         /* borrowed from the worker's store; NULL in unit tests */
+    struct obx_err failed; /* not OBX_OK: the transaction has to be undone */
+    struct obx_rows *rows; /* results the handler has not freed */
+    char reason[OBX_ERR_TEXT_MAX];
+};
+
+void tx_init(struct obx_tx *tx, struct db *db);
+/** Frees what the handler left. */
+void tx_fini(struct obx_tx *tx);
+
+#endif

@@ -1,0 +1,66 @@
+/*
+ * One worker: a thread with a database connection that applies the deliveries posted to it and
+ * posts them back decided. Between start and join only its mailbox and its trouble are touched by
+ * others.
+ */
+#ifndef CONSUMER_WORKER_H
+#define CONSUMER_WORKER_H
+
+#include <pthread.h>
+
+#include "apply.h"
+#include "base/backoff.h"
+#include "keys.h"
+#include "mailbox.h"
+#include "shared.h"
+#include "store_db.h"
+#include "tx.h"
+
+struct worker {
+    struct shared *shared; /* borrowed: outlives the worker */
+    unsigned index;
+    struct mailbox box;
+    struct trouble trouble; /* of its database */
+    pthread_t thread;
+    bool is_started;
+
+    /* The worker thread's own from here on. */
+    struct store_db *db;         /* NULL: not connected */
+    struct backoff connect_wait; /* between failed connects */
+    struct backoff undone_wait;  /* after batches that were undone; reset by a commit */
+    uint64_t not_before_ms;      /* neither connect nor apply before this */
+    uint64_t used_ms;            /* when the connection was used last */
+    bool is_troubled;            /* what its trouble says */
+    uint32_t batch_limit;        /* halved by each undone batch, doubled by each commit */
+    uint32_t epoch;              /* of the items it holds */
+    struct item_list ready;      /* to be applied, in order */
+    struct item_list waiting;    /* for their next attempt, soonest first */
+    struct keys keys;
+    struct item **batch;
+    struct item_list back; /* decided in this turn, to be posted to the I/O thread */
+};
+
+/** Make the parts of a worker that can fail; no thread, no connection yet. */
+OBX_NODISCARD enum obx_code worker_init(struct worker *worker, struct shared *shared,
+                                        unsigned index, struct obx_err *err);
+/** The thread has ended or was never started. */
+void worker_fini(struct worker *worker);
+OBX_NODISCARD enum obx_code worker_start(struct worker *worker, struct obx_err *err);
+/** Wait for the thread's end. Nothing when it was not started. */
+void worker_join(struct worker *worker);
+
+/* ---- worker_settle.c: what becomes of the items of a batch */
+
+/** File the items of a finished batch: back to the I/O thread, waiting, behind their key, or ready
+ * again. */
+void worker_settle(struct worker *worker, size_t count, const struct apply_report *report);
+/** Take in what the I/O thread has posted, and drop what belongs to a lost broker connection. */
+void worker_take_in(struct worker *worker);
+/** Give everything back undecided: the end. */
+void worker_give_back(struct worker *worker);
+/** Move items whose wait is over to the head of the ready ones. */
+void worker_wake_due(struct worker *worker);
+/** Post what is decided. */
+void worker_post_back(struct worker *worker);
+
+#endif
