@@ -4,12 +4,13 @@
  */
 #include "base/backoff.h"
 
-#include <stdatomic.h>
+#include <errno.h>
 #include <sys/random.h>
 
-#include "base/clock.h"
+#include "base/crash.h"
 
-/* One step of a counter through a mixer: equal steps of *state give well spread numbers. */
+/* A counter in equal steps, put through the published mixer lea64: well spread numbers from one
+ * word of state. */
 static uint64_t next_random(uint64_t *state)
 {
     uint64_t x = *state += UINT64_C(0xD1342543DE82EF95);
@@ -23,16 +24,14 @@ static uint64_t next_random(uint64_t *state)
 
 uint64_t random_u64(void)
 {
-    static atomic_uint_fast64_t calls;
     uint64_t value = 0;
+    ssize_t got = 0;
 
-    if (getrandom(&value, sizeof(value), GRND_NONBLOCK) != (ssize_t)sizeof(value)) {
-        /* Only before the kernel's pool is filled, early in a boot. */
-        uint64_t state = clock_now_us() ^ clock_wall_us() ^ (uint64_t)(uintptr_t)&value;
-
-        state ^= atomic_fetch_add(&calls, 1) << 48;
-        value = next_random(&state);
-    }
+    /* Blocks only until the kernel has its first entropy, early in a boot. */
+    do {
+        got = getrandom(&value, sizeof(value), 0);
+    } while (got < 0 && errno == EINTR);
+    OBX_ASSERT(got == (ssize_t)sizeof(value));
     return value;
 }
 

@@ -18,6 +18,8 @@
 /* Room for a closing quote and the mark, in the longer of the two formats. */
 #define TAIL_MAX sizeof("\",\"cut\":true}")
 #define BODY_MAX (LOG_LINE_MAX - TAIL_MAX)
+/* A longer value is quoted even if it need not be: only what is quoted can be shortened. */
+#define BARE_MAX 255
 
 struct line {
     char *p;
@@ -124,14 +126,14 @@ static bool is_bare(struct obx_bytes b)
         if (p[i] == '\0' || strchr(safe, p[i]) == NULL)
             return false;
     }
-    return b.len > 0;
+    return b.len > 0 && b.len <= BARE_MAX;
 }
 
 static bool put_string(struct line *line, struct obx_bytes b)
 {
     if (bytes_is_absent(b))
         return put_text(line, "null");
-    if (!line->is_json && is_bare(b) && b.len < 256)
+    if (!line->is_json && is_bare(b))
         return put(line, b.p, b.len);
     return put_quoted(line, b);
 }

@@ -250,6 +250,11 @@ static void mistakes_name_file_line_key_and_what_is_allowed(void **state)
                      "(also yes/no, on/off, 1/0)\n"
                      "relay.conf:4: broker.addresses: \"a,,b\" does not fit; expected a list of 1 "
                      "to 3 items, separated by commas\n");
+    sample_must_fail("[source x]\ntries = 0\ntables = a,,b", NULL,
+                     "relay.conf:2: source.x.tries: \"0\" does not fit; expected a number of at "
+                     "least 1\n"
+                     "relay.conf:3: source.x.tables: \"a,,b\" does not fit; expected a list, "
+                     "separated by commas\n");
     sample_must_fail("\n[lane x]\n", NULL,
                      "relay.conf:2: lane.x.table: missing; expected a text of at least 1 byte\n");
     sample_must_fail("[broker]\ncolour = red\n", NULL,

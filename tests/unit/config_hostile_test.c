@@ -4,7 +4,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -217,12 +220,27 @@ static enum obx_code load_bad(void)
     return rc;
 }
 
+static char own_path[] = "/tmp/obx-hostile-XXXXXX";
+
+/* The file is its own secret, so that one file has both kinds of reading. */
+static void write_own_file(void)
+{
+    int fd = mkstemp(own_path);
+
+    assert_true(fd >= 0);
+    assert_true(dprintf(fd, "[source a]\npassword_file = %s\n", own_path) > 0);
+    close(fd);
+}
+
 static enum obx_code load_by_path(void)
 {
-    const struct cfg_input input = {.path = "/dev/null"};
+    const struct cfg_input input = {.path = own_path};
     struct cfg *cfg = NULL;
     enum obx_code rc = cfg_load(&sample_schema, &input, &cfg, NULL, NULL);
 
+    if (rc == OBX_OK)
+        assert_memory_equal(((const struct sample *)cfg_root(cfg))->sources[0].password,
+                            "[source a]\npassword_file = ", 27);
     cfg_destroy(cfg);
     return rc;
 }
@@ -256,7 +274,9 @@ static void memory_may_end_at_any_allocation(void **state)
     (void)state;
     fail_each_allocation(load_good, OBX_OK);
     fail_each_allocation(load_bad, OBX_E_CONFIG);
+    write_own_file();
     fail_each_allocation(load_by_path, OBX_OK);
+    unlink(own_path);
     fail_each_allocation(verify_sample, OBX_OK);
     one = sample_must_load(full_text, full_env);
     other = sample_must_load("", NULL);

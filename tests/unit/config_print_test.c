@@ -27,7 +27,9 @@ static const char dumped[] = "[broker] ; relay.conf:1\n"
                              "poll = 250ms ; default\n"
                              "\n"
                              "[source s] ; OBX_SOURCES\n"
-                             "password = ; OBX_SOURCE_S_PASSWORD_FILE, content of /dev/null\n";
+                             "password = ; OBX_SOURCE_S_PASSWORD_FILE, content of /dev/null\n"
+                             "tries = 3 ; default\n"
+                             "tables = ; default\n";
 
 static void dump_shows_values_and_their_origin(void **state)
 {

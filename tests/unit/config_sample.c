@@ -90,6 +90,17 @@ static const struct cfg_key source_keys[] = {
      CFG_FIELD(struct sample_source, password),
      .def = "",
      .help = "The password."},
+    {.name = "tries",
+     .type = CFG_COUNT,
+     CFG_FIELD(struct sample_source, tries),
+     .def = "3",
+     .min = 1,
+     .help = "How often to try."},
+    {.name = "tables",
+     .type = CFG_LIST,
+     CFG_FIELD(struct sample_source, tables),
+     .def = "",
+     .help = "Tables to look at."},
 };
 
 static const struct cfg_section sections[] = {

@@ -29,6 +29,8 @@ struct sample_lane {
 struct sample_source {
     const char *name;
     const char *password;
+    uint32_t tries;
+    struct cfg_list tables;
 };
 
 struct sample {

@@ -39,7 +39,7 @@ struct log_kv {
 #define KV_U64(k, x)   ((struct log_kv){.key = (k), .type = LOG_KV_U64, .v.u64 = (x)})
 #define KV_I64(k, x)   ((struct log_kv){.key = (k), .type = LOG_KV_I64, .v.i64 = (x)})
 #define KV_BOOL(k, x)  ((struct log_kv){.key = (k), .type = LOG_KV_BOOL, .v.yes = (x)})
-/* code name, foreign number and text of an error, as one pair: error="OBX_E_DB_GONE(2013): ..." */
+/* Text and code of an error, as two pairs: error="deadline passed: ..." code=OBX_E_TIMEOUT. */
 #define KV_ERR(e) KV_STR("error", (e)->text), KV_STR("code", obx_code_name((e)->code))
 
 /** Gets one finished line without a newline. Runs on the thread that logs; must not log itself. */

@@ -6,7 +6,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "base/crash.h"
 #include "base/utf8.h"
 #include "internal.h"
 
