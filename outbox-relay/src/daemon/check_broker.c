@@ -1,0 +1,74 @@
+/*
+ * The checks of the broker: reachable, and each exchange and queue there and alike. A check changes
+ * nothing: it asks passively first, and declares only what it has found, which the broker answers
+ * with yes or with what differs.
+ */
+#include "check.h"
+
+#include <stdio.h>
+
+enum { SUBJECT_MAX = 300, AMQP_NOT_FOUND = 404 };
+
+/* A topology of one thing. */
+static void check_one(const struct relay_config *config, const struct topology *one,
+                      const char *subject, struct check_out *out)
+{
+    const bool may_declare = config->topology_policy == TOPOLOGY_POLICY_DECLARE;
+    struct obx_err err = {0};
+    enum obx_code rc = bridge_topology_apply(&config->broker, one, TOPOLOGY_VERIFY, &err);
+
+    if (rc == OBX_OK && may_declare)
+        rc = bridge_topology_apply(&config->broker, one, TOPOLOGY_DECLARE, &err);
+    if (rc == OBX_OK)
+        check_ok(out, subject, "there");
+    else if (rc == OBX_E_MQ_TOPOLOGY && err.sys == AMQP_NOT_FOUND && may_declare)
+        check_ok(out, subject, "not there yet; the relay declares it when it starts");
+    else if (rc == OBX_E_MQ_TOPOLOGY && err.sys == AMQP_NOT_FOUND)
+        check_failed_fix(out, subject, err.text,
+                         "create it, or set topology = declare in [broker]");
+    else
+        check_failed(out, subject, &err);
+}
+
+static void check_exchanges(const struct relay_config *config, struct check_out *out)
+{
+    char subject[SUBJECT_MAX];
+
+    for (size_t i = 0; i < config->topology.exchange_count; i++) {
+        const struct topology one = {.exchanges = &config->topology.exchanges[i],
+                                     .exchange_count = 1};
+
+        snprintf(subject, sizeof(subject), "exchange %s", one.exchanges->name);
+        check_one(config, &one, subject, out);
+    }
+}
+
+static void check_queues(const struct relay_config *config, struct check_out *out)
+{
+    char subject[SUBJECT_MAX];
+
+    for (size_t i = 0; i < config->topology.queue_count; i++) {
+        const struct topology one = {.queues = &config->topology.queues[i], .queue_count = 1};
+
+        snprintf(subject, sizeof(subject), "queue %s", one.queues->name);
+        check_one(config, &one, subject, out);
+    }
+}
+
+void check_broker(const struct relay_config *config, struct check_out *out)
+{
+    struct obx_err err = {0};
+
+    if (bridge_check(&config->broker, &err) != OBX_OK) {
+        check_failed(out, "broker", &err);
+        return;
+    }
+    check_ok(out, "broker", "connected to %s, vhost %s", config->broker.addresses,
+             config->broker.vhost);
+    if (config->topology_policy == TOPOLOGY_POLICY_NONE) {
+        check_ok(out, "topology", "not looked at (topology = no)");
+        return;
+    }
+    check_exchanges(config, out);
+    check_queues(config, out);
+}

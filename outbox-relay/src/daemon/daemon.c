@@ -1,0 +1,400 @@
+/*
+ * Composition of the running relay, its phases and its timer. What each piece does is in its own
+ * file.
+ *
+ *     RUNNING   lanes are started and kept                      next: DRAINING (first signal)
+ *     DRAINING  lanes end on their own after their confirms     next: STOPPING (too long), DONE
+ *     STOPPING  lanes were told to end at once                  next: DONE, or the process ends
+ * without them DONE      no lane is left; the loop ends
+ */
+#include "daemon.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "admin.h"
+#include "base/alloc.h"
+#include "base/backoff.h"
+#include "base/clock.h"
+#include "doorbell.h"
+#include "notify.h"
+#include "process_stats.h"
+#include "readiness.h"
+#include "relay.h"
+#include "reload.h"
+#include "signals.h"
+#include "version.h"
+
+enum {
+    HOUSEKEEPING_MS = 1000,
+    STOP_GRACE_MS = 3000,
+    OWNER_MAX = 129,
+    HOST_MAX = 64,
+    US_PER_MS = 1000,
+    MS_PER_S = 1000,
+    WATCHDOG_PARTS = 3, /* pings within one watchdog period */
+};
+
+enum phase { PHASE_RUNNING, PHASE_DRAINING, PHASE_STOPPING, PHASE_DONE };
+
+struct daemon {
+    struct daemon_opts opts;
+    struct relay_config *config; /* in force; reference */
+    char owner[OWNER_MAX];
+    enum phase phase;
+    struct event_base *base;
+    struct notify *notify;
+    struct signals *signals;
+    struct topology_task *topology;
+    struct relay *relay;
+    struct doorbell *doorbell;
+    struct admin *admin;
+    struct event *turn_event;
+    struct event *bell_event;
+    struct event *topology_event;
+    uint64_t started_ms;
+    uint64_t started_wall_us;
+    uint64_t housekeeping_due_ms;
+    uint64_t stop_due_ms; /* PHASE_STOPPING: when to end without the lanes */
+    uint64_t broker_connects;
+    bool is_ready_told;
+    struct reload_counts reloads;
+};
+
+static void arm(struct event *event, uint32_t ms)
+{
+    const struct timeval delay = {.tv_sec = ms / MS_PER_S,
+                                  .tv_usec = (suseconds_t)(ms % MS_PER_S) * US_PER_MS};
+
+    event_add(event, &delay);
+}
+
+static void fill_view(struct relay_view *view, void *ctx)
+{
+    struct daemon *daemon = ctx;
+
+    view->owner = daemon->owner;
+    view->version = OBX_VERSION;
+    view->lanes = relay_lane_views(daemon->relay, &view->lane_count);
+    topology_task_view(daemon->topology, &view->topology);
+    if (daemon->doorbell != NULL)
+        doorbell_get_stats(daemon->doorbell, &view->bell);
+    relay_pass_counts(daemon->relay, &view->bell.passed_on, &view->bell.pass_failed);
+    if (daemon->admin != NULL)
+        admin_get_stats(daemon->admin, &view->http);
+    process_stats_read(&view->process);
+    view->process.started_wall_us = daemon->started_wall_us;
+    view->uptime_us = (clock_now_ms() - daemon->started_ms) * US_PER_MS;
+    view->reloads = daemon->reloads.taken;
+    view->reloads_refused = daemon->reloads.refused;
+    view->restart_needed = daemon->reloads.restart_needed;
+    view->is_stopping = daemon->phase != PHASE_RUNNING;
+}
+
+/* Tells the service manager: ready once, and in words whenever that changes. */
+static void tell_manager(struct daemon *daemon)
+{
+    char summary[2 * OBX_ERR_TEXT_MAX];
+    struct relay_view view = {0};
+
+    if (daemon->notify == NULL)
+        return;
+    fill_view(&view, daemon);
+    relay_view_summary(&view, summary, sizeof(summary));
+    notify_status(daemon->notify, summary);
+    if (!daemon->is_ready_told && relay_view_is_ready(&view)) {
+        daemon->is_ready_told = true;
+        notify_ready(daemon->notify);
+    }
+    notify_watchdog(daemon->notify);
+}
+
+/* A broker that was away may have come back without exchanges and queues. */
+static void repeat_topology(struct daemon *daemon)
+{
+    uint64_t connects = relay_broker_connects(daemon->relay);
+
+    if (connects > daemon->broker_connects && daemon->broker_connects > 0)
+        topology_task_repeat(daemon->topology);
+    daemon->broker_connects = connects;
+}
+
+static void housekeep(struct daemon *daemon, uint64_t now_ms)
+{
+    uint64_t watchdog_ms = notify_watchdog_us(daemon->notify) / US_PER_MS / WATCHDOG_PARTS;
+
+    if (now_ms < daemon->housekeeping_due_ms)
+        return;
+    daemon->housekeeping_due_ms =
+        now_ms + (watchdog_ms > 0 && watchdog_ms < HOUSEKEEPING_MS ? watchdog_ms : HOUSEKEEPING_MS);
+    if (daemon->phase == PHASE_RUNNING)
+        repeat_topology(daemon);
+    tell_manager(daemon);
+}
+
+/* The lanes have had their time. Leaving them is safe: what they have not settled is published
+ * again. */
+static void leave_at_once(const char *why)
+{
+    OBX_LOG(LOG_LVL_WARN, "daemon", "exit.at_once", KV_STR("why", why));
+    _exit(EXIT_FAILURE);
+}
+
+static void end_phase(struct daemon *daemon, uint64_t now_ms)
+{
+    if (daemon->phase == PHASE_RUNNING)
+        return;
+    if (relay_is_idle(daemon->relay)) {
+        daemon->phase = PHASE_DONE;
+        event_base_loopbreak(daemon->base);
+    } else if (now_ms >= daemon->stop_due_ms && daemon->phase == PHASE_DRAINING) {
+        daemon->phase = PHASE_STOPPING;
+        daemon->stop_due_ms = now_ms + STOP_GRACE_MS;
+        relay_stop(daemon->relay);
+    } else if (now_ms >= daemon->stop_due_ms) {
+        leave_at_once("a lane waits for a server that does not answer");
+    }
+}
+
+static void on_turn(evutil_socket_t fd, short what, void *ctx)
+{
+    struct daemon *daemon = ctx;
+    uint32_t next_ms;
+    uint64_t now_ms;
+
+    (void)fd;
+    (void)what;
+    next_ms = relay_turn(daemon->relay);
+    now_ms = clock_now_ms();
+    housekeep(daemon, now_ms);
+    end_phase(daemon, now_ms);
+    if (daemon->housekeeping_due_ms < now_ms + next_ms)
+        next_ms = (uint32_t)(daemon->housekeeping_due_ms - now_ms);
+    arm(daemon->turn_event, next_ms);
+}
+
+static void on_terminate(int signal_number, void *ctx)
+{
+    struct daemon *daemon = ctx;
+
+    if (daemon->phase != PHASE_RUNNING)
+        leave_at_once("second signal");
+    OBX_LOG(LOG_LVL_INFO, "daemon", "stop.begun", KV_I64("signal", signal_number),
+            KV_U64("drain_ms", daemon->config->drain_ms));
+    daemon->phase = PHASE_DRAINING;
+    daemon->stop_due_ms = clock_now_ms() + daemon->config->drain_ms + STOP_GRACE_MS;
+    notify_stopping(daemon->notify);
+    relay_drain(daemon->relay);
+    topology_task_stop(daemon->topology);
+    arm(daemon->turn_event, 0);
+}
+
+static void on_reload(void *ctx)
+{
+    struct daemon *daemon = ctx;
+    struct reload reload = {.config = &daemon->config,
+                            .path = daemon->opts.config_path,
+                            .env = daemon->opts.env,
+                            .relay = daemon->relay,
+                            .topology = daemon->topology,
+                            .counts = &daemon->reloads};
+
+    if (daemon->phase != PHASE_RUNNING)
+        return;
+    notify_reloading(daemon->notify);
+    reload_run(&reload);
+    notify_ready(daemon->notify);
+    arm(daemon->turn_event, 0);
+}
+
+static void on_topology(evutil_socket_t fd, short what, void *ctx)
+{
+    struct daemon *daemon = ctx;
+    struct topology_view view;
+
+    (void)fd;
+    (void)what;
+    topology_task_view(daemon->topology, &view);
+    relay_set_gate(daemon->relay, view.is_done);
+}
+
+static bool on_ring(const struct bell_msg *msg, void *ctx)
+{
+    struct daemon *daemon = ctx;
+
+    return relay_ring(daemon->relay, msg);
+}
+
+static void flush_rings(struct daemon *daemon)
+{
+    uint32_t next_ms = relay_flush_rings(daemon->relay);
+
+    if (next_ms != UINT32_MAX)
+        arm(daemon->bell_event, next_ms);
+}
+
+static void on_rings_read(void *ctx)
+{
+    flush_rings(ctx);
+}
+
+static void on_bell_due(evutil_socket_t fd, short what, void *ctx)
+{
+    (void)fd;
+    (void)what;
+    flush_rings(ctx);
+}
+
+static bool pass_on(const char *address, const char *source, const char *outbox, void *ctx)
+{
+    struct daemon *daemon = ctx;
+
+    return daemon->doorbell != NULL && doorbell_pass_on(daemon->doorbell, address, source, outbox);
+}
+
+static void make_owner(struct daemon *daemon)
+{
+    char host[HOST_MAX + 1] = "localhost";
+    const char *name = daemon->config->name;
+
+    if (name == NULL) {
+        if (gethostname(host, sizeof(host) - 1) == 0)
+            host[HOST_MAX] = '\0';
+        name = host;
+    }
+    snprintf(daemon->owner, sizeof(daemon->owner), "%s:%ld:%08x", name, (long)getpid(),
+             (unsigned)random_u64());
+}
+
+static enum obx_code start_events(struct daemon *daemon, struct obx_err *err)
+{
+    const struct signals_opts signals = {
+        .base = daemon->base, .on_terminate = on_terminate, .on_reload = on_reload, .ctx = daemon};
+
+    daemon->turn_event = event_new(daemon->base, -1, 0, on_turn, daemon);
+    daemon->bell_event = event_new(daemon->base, -1, 0, on_bell_due, daemon);
+    daemon->topology_event = event_new(daemon->base, topology_task_fd(daemon->topology),
+                                       EV_READ | EV_PERSIST, on_topology, daemon);
+    if (daemon->turn_event == NULL || daemon->bell_event == NULL ||
+        daemon->topology_event == NULL || event_add(daemon->topology_event, NULL) != 0)
+        return obx_fail(err, OBX_E_NOMEM, "events");
+    return signals_create(&signals, &daemon->signals, err);
+}
+
+static enum obx_code start_doorbell(struct daemon *daemon, struct obx_err *err)
+{
+    const struct doorbell_opts opts = {.base = daemon->base,
+                                       .socket_path = daemon->config->doorbell_socket,
+                                       .udp_address = daemon->config->doorbell_address,
+                                       .on_ring = on_ring,
+                                       .on_turn_end = on_rings_read,
+                                       .ctx = daemon};
+
+    if (opts.socket_path == NULL && opts.udp_address == NULL)
+        return OBX_OK;
+    return doorbell_create(&opts, &daemon->doorbell, err);
+}
+
+static enum obx_code start_admin(struct daemon *daemon, struct obx_err *err)
+{
+    const struct admin_opts opts = {.base = daemon->base,
+                                    .address = daemon->config->http_address,
+                                    .port = daemon->config->http_port,
+                                    .get_view = fill_view,
+                                    .ctx = daemon};
+
+    return opts.port == 0 ? OBX_OK : admin_create(&opts, &daemon->admin, err);
+}
+
+/* The order matters: what can refuse to start comes before the first lane. */
+static enum obx_code start(struct daemon *daemon, struct obx_err *err)
+{
+    const struct relay_opts relay = {.owner = daemon->owner, .pass_on = pass_on, .ctx = daemon};
+    enum obx_code rc = topology_task_create(&daemon->topology, err);
+
+    if (rc == OBX_OK)
+        rc = relay_create(&relay, &daemon->relay, err);
+    if (rc == OBX_OK)
+        rc = start_events(daemon, err);
+    if (rc == OBX_OK)
+        rc = start_doorbell(daemon, err);
+    if (rc == OBX_OK)
+        rc = start_admin(daemon, err);
+    if (rc == OBX_OK)
+        rc = relay_apply(daemon->relay, daemon->config, err);
+    if (rc == OBX_OK)
+        topology_task_set(daemon->topology, daemon->config);
+    return rc;
+}
+
+static void on_libevent_log(int severity, const char *text)
+{
+    OBX_LOG(severity >= EVENT_LOG_WARN ? LOG_LVL_WARN : LOG_LVL_DEBUG, "libevent", "message",
+            KV_STR("text", text));
+}
+
+static void log_started(const struct daemon *daemon)
+{
+    OBX_LOG(LOG_LVL_INFO, "daemon", "started", KV_STR("version", OBX_VERSION),
+            KV_STR("owner", daemon->owner),
+            KV_U64("lanes", relay_config_lane_count(daemon->config)),
+            KV_U64("http_port", daemon->config->http_port),
+            KV_STR("doorbell",
+                   daemon->config->doorbell_socket == NULL ? "" : daemon->config->doorbell_socket));
+}
+
+/* Every piece may be missing: a start that failed half-way ends here too. */
+static void finish(struct daemon *daemon)
+{
+    signals_destroy(daemon->signals);
+    admin_destroy(daemon->admin);
+    doorbell_destroy(daemon->doorbell);
+    if (daemon->turn_event != NULL)
+        event_free(daemon->turn_event);
+    if (daemon->bell_event != NULL)
+        event_free(daemon->bell_event);
+    if (daemon->topology_event != NULL)
+        event_free(daemon->topology_event);
+    relay_destroy(daemon->relay);
+    if (daemon->topology != NULL && daemon->phase == PHASE_DONE &&
+        !topology_task_has_ended(daemon->topology)) {
+        /* It waits for a broker that does not answer; the process has nothing left to lose. */
+        OBX_LOG(LOG_LVL_INFO, "daemon", "stopped", KV_STR("owner", daemon->owner));
+        _exit(EXIT_SUCCESS);
+    }
+    topology_task_destroy(daemon->topology);
+    event_base_free(daemon->base);
+    notify_close(daemon->notify);
+    relay_config_unref(daemon->config);
+}
+
+enum obx_code daemon_run(const struct daemon_opts *opts, struct obx_err *err)
+{
+    struct daemon daemon = {.opts = *opts, .phase = PHASE_RUNNING};
+    enum obx_code rc;
+
+    event_set_log_callback(on_libevent_log);
+    daemon.config = relay_config_ref(opts->config);
+    daemon.started_ms = clock_now_ms();
+    daemon.started_wall_us = clock_wall_us();
+    make_owner(&daemon);
+    daemon.base = event_base_new();
+    if (daemon.base == NULL) {
+        relay_config_unref(daemon.config);
+        return obx_fail(err, OBX_E_NOMEM, "event loop");
+    }
+    daemon.notify = notify_open();
+    rc = start(&daemon, err);
+    if (rc == OBX_OK) {
+        log_started(&daemon);
+        arm(daemon.turn_event, 0);
+        event_base_dispatch(daemon.base);
+        OBX_LOG(LOG_LVL_INFO, "daemon", "stopped", KV_STR("owner", daemon.owner));
+    }
+    finish(&daemon);
+    return rc;
+}

@@ -1,0 +1,286 @@
+/*
+ * The topology thread and its mailbox. The reference count of a configuration belongs to the main
+ * thread, so the thread never touches it: what was replaced while in use is kept as retired until
+ * the main thread comes by again.
+ */
+#include "topology_task.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/backoff.h"
+#include "base/log.h"
+#include "signals.h"
+
+enum {
+    RETRY_MIN_MS = 200,
+    RETRY_CAP_MS = 10000,
+    MS_PER_S = 1000,
+    NS_PER_MS = 1000000,
+    NS_PER_S = 1000000000
+};
+
+struct topology_task {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    int event_fd;
+    /* Under the lock: */
+    struct relay_config *wanted;  /* newest configuration; NULL: none yet */
+    struct relay_config *in_use;  /* what the thread works with right now: wanted or retired */
+    struct relay_config *retired; /* replaced while in use; the main thread gives it back later */
+    bool is_done;                 /* succeeded for wanted */
+    bool repeat;
+    bool stop;
+    bool ended;
+    char trouble[OBX_ERR_TEXT_MAX];
+    uint64_t tries;
+    uint64_t failures;
+};
+
+static void tell(struct topology_task *task)
+{
+    const uint64_t one = 1;
+
+    /* A full counter is readable already, which is all it has to be. */
+    if (write(task->event_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+        OBX_LOG(LOG_LVL_ERROR, "topology", "tell.failed", KV_I64("errno", errno));
+}
+
+static bool has_work(const struct topology_task *task)
+{
+    return task->wanted != NULL && task->wanted->topology_policy != TOPOLOGY_POLICY_NONE &&
+           (task->repeat || !task->is_done);
+}
+
+/* Sleep under the lock until the mailbox changes or the time is over. */
+static void wait_ms(struct topology_task *task, uint32_t ms)
+{
+    struct timespec due = {0};
+
+    clock_gettime(CLOCK_MONOTONIC, &due);
+    due.tv_sec += ms / MS_PER_S;
+    due.tv_nsec += (long)(ms % MS_PER_S) * NS_PER_MS;
+    if (due.tv_nsec >= NS_PER_S) {
+        due.tv_sec++;
+        due.tv_nsec -= NS_PER_S;
+    }
+    pthread_cond_timedwait(&task->changed, &task->lock, &due);
+}
+
+static enum obx_code apply(const struct relay_config *config, struct obx_err *err)
+{
+    struct bridge_opts broker = config->broker;
+    enum topology_mode mode =
+        config->topology_policy == TOPOLOGY_POLICY_VERIFY ? TOPOLOGY_VERIFY : TOPOLOGY_DECLARE;
+
+    broker.connection_name = "outbox-relay topology";
+    return bridge_topology_apply(&broker, &config->topology, mode, err);
+}
+
+static void log_result(enum obx_code rc, const struct obx_err *err, uint32_t wait_ms_next,
+                       bool is_news)
+{
+    if (rc == OBX_OK)
+        OBX_LOG(LOG_LVL_INFO, "topology", "topology.done", KV_BOOL("ok", true));
+    else
+        OBX_LOG(is_news ? LOG_LVL_WARN : LOG_LVL_DEBUG, "topology", "topology.failed", KV_ERR(err),
+                KV_U64("next_ms", wait_ms_next));
+}
+
+/* One attempt. Called and returns with the lock held. */
+static void attempt(struct topology_task *task, struct backoff *backoff)
+{
+    struct obx_err err = {0};
+    uint32_t pause = 0;
+    bool is_news;
+    enum obx_code rc;
+
+    task->in_use = task->wanted;
+    task->repeat = false;
+    pthread_mutex_unlock(&task->lock);
+    rc = apply(task->in_use, &err);
+    pthread_mutex_lock(&task->lock);
+    task->tries++;
+    is_news = strcmp(task->trouble, err.text) != 0;
+    memcpy(task->trouble, err.text, sizeof(task->trouble));
+    if (rc == OBX_OK) {
+        task->is_done = task->is_done || task->in_use == task->wanted;
+        backoff_reset(backoff);
+    } else {
+        task->failures++;
+        task->repeat = true;
+        pause = backoff_next_ms(backoff);
+    }
+    task->in_use = NULL;
+    log_result(rc, &err, pause, is_news);
+    tell(task);
+    if (rc != OBX_OK && !task->stop)
+        wait_ms(task, pause);
+}
+
+static void *run(void *ctx)
+{
+    struct topology_task *task = ctx;
+    struct backoff backoff;
+
+    backoff_init(&backoff, RETRY_MIN_MS, RETRY_CAP_MS);
+    pthread_mutex_lock(&task->lock);
+    while (!task->stop) {
+        if (has_work(task))
+            attempt(task, &backoff);
+        else
+            pthread_cond_wait(&task->changed, &task->lock);
+    }
+    task->ended = true;
+    pthread_mutex_unlock(&task->lock);
+    return NULL;
+}
+
+static void init_lock(struct topology_task *task)
+{
+    pthread_condattr_t attr;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_mutex_init(&task->lock, NULL);
+    pthread_cond_init(&task->changed, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+static void free_task(struct topology_task *task)
+{
+    pthread_cond_destroy(&task->changed);
+    pthread_mutex_destroy(&task->lock);
+    if (task->event_fd >= 0)
+        close(task->event_fd);
+    relay_config_unref(task->retired);
+    relay_config_unref(task->wanted);
+    obx_free(task);
+}
+
+enum obx_code topology_task_create(struct topology_task **out, struct obx_err *err)
+{
+    struct topology_task *task = obx_calloc(1, sizeof(*task));
+    sigset_t old;
+    int sys;
+
+    *out = NULL;
+    if (task == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "topology");
+    init_lock(task);
+    task->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (task->event_fd < 0) {
+        sys = errno;
+        free_task(task);
+        return obx_fail_sys(err, OBX_E_SYSTEM, sys, "eventfd: %s", strerror(sys));
+    }
+    signals_block(&old);
+    sys = pthread_create(&task->thread, NULL, run, task);
+    signals_restore(&old);
+    if (sys != 0) {
+        free_task(task);
+        return obx_fail_sys(err, OBX_E_SYSTEM, sys, "topology thread: %s", strerror(sys));
+    }
+    *out = task;
+    return OBX_OK;
+}
+
+void topology_task_stop(struct topology_task *task)
+{
+    pthread_mutex_lock(&task->lock);
+    task->stop = true;
+    pthread_cond_signal(&task->changed);
+    pthread_mutex_unlock(&task->lock);
+}
+
+bool topology_task_has_ended(struct topology_task *task)
+{
+    bool ended;
+
+    pthread_mutex_lock(&task->lock);
+    ended = task->ended;
+    pthread_mutex_unlock(&task->lock);
+    return ended;
+}
+
+void topology_task_destroy(struct topology_task *task)
+{
+    if (task == NULL)
+        return;
+    topology_task_stop(task);
+    pthread_join(task->thread, NULL);
+    free_task(task);
+}
+
+/* The retired configuration when the thread is through with it; the lock is held. */
+static struct relay_config *take_retired(struct topology_task *task)
+{
+    struct relay_config *retired = task->retired;
+
+    if (retired == NULL || retired == task->in_use)
+        return NULL;
+    task->retired = NULL;
+    return retired;
+}
+
+void topology_task_set(struct topology_task *task, struct relay_config *config)
+{
+    struct relay_config *retired;
+    struct relay_config *old;
+
+    pthread_mutex_lock(&task->lock);
+    retired = take_retired(task);
+    old = task->wanted;
+    if (old == NULL || !relay_config_same_topology(old, config)) {
+        task->is_done = false;
+        task->repeat = false;
+        task->trouble[0] = '\0';
+    }
+    task->wanted = relay_config_ref(config);
+    if (old != NULL && old == task->in_use) {
+        task->retired = old;
+        old = NULL;
+    }
+    pthread_cond_signal(&task->changed);
+    pthread_mutex_unlock(&task->lock);
+    relay_config_unref(retired);
+    relay_config_unref(old);
+    tell(task);
+}
+
+void topology_task_repeat(struct topology_task *task)
+{
+    pthread_mutex_lock(&task->lock);
+    task->repeat = true;
+    pthread_cond_signal(&task->changed);
+    pthread_mutex_unlock(&task->lock);
+}
+
+void topology_task_view(struct topology_task *task, struct topology_view *out)
+{
+    struct relay_config *retired;
+    uint64_t count;
+
+    if (read(task->event_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+        OBX_LOG(LOG_LVL_ERROR, "topology", "event.failed", KV_I64("errno", errno));
+    pthread_mutex_lock(&task->lock);
+    out->is_wanted = task->wanted != NULL && task->wanted->topology_policy != TOPOLOGY_POLICY_NONE;
+    out->is_done = task->is_done || !out->is_wanted;
+    out->tries = task->tries;
+    out->failures = task->failures;
+    memcpy(out->trouble, task->trouble, sizeof(out->trouble));
+    retired = take_retired(task);
+    pthread_mutex_unlock(&task->lock);
+    relay_config_unref(retired);
+}
+
+int topology_task_fd(const struct topology_task *task)
+{
+    return task->event_fd;
+}

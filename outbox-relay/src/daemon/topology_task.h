@@ -1,0 +1,49 @@
+/*
+ * Declares or verifies the topology on a thread of its own, because that waits for the broker and
+ * the main thread may not wait. It tries until it succeeds, with a capped backoff; then it rests
+ * until it is given another configuration or is asked to do it again (a broker that came back may
+ * have lost everything).
+ *
+ * All calls come from the main thread; the thread shares nothing but the mailbox behind them.
+ */
+#ifndef DAEMON_TOPOLOGY_TASK_H
+#define DAEMON_TOPOLOGY_TASK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "relay_config.h"
+
+struct topology_task;
+
+struct topology_view {
+    bool is_wanted;                 /* false: topology = no */
+    bool is_done;                   /* it succeeded for the configuration given last */
+    char trouble[OBX_ERR_TEXT_MAX]; /* why it is not done, or why the last repetition failed; ""
+                                       none */
+    uint64_t tries;
+    uint64_t failures;
+};
+
+/** Start the thread. On failure *out is NULL. OBX_E_SYSTEM, OBX_E_NOMEM. */
+OBX_NODISCARD enum obx_code topology_task_create(struct topology_task **out, struct obx_err *err);
+/**
+ * Ask the thread to end and wait for it. An attempt that is under way ends first: at most a
+ * connect, an rpc and a reconnect wait, so topology_task_stop comes earlier and this after the
+ * lanes have drained. NULL is fine.
+ */
+void topology_task_destroy(struct topology_task *task);
+/** Ask the thread to end; returns at once. */
+void topology_task_stop(struct topology_task *task);
+/** Whether the thread has ended, so that destroy will not wait. */
+bool topology_task_has_ended(struct topology_task *task);
+/** Work for this configuration from now on. Takes a reference of its own and gives the one before
+ * back. */
+void topology_task_set(struct topology_task *task, struct relay_config *config);
+/** Do it once more; what was done stays done if that fails. */
+void topology_task_repeat(struct topology_task *task);
+void topology_task_view(struct topology_task *task, struct topology_view *out);
+/** Becomes readable whenever the view has changed; topology_task_view makes it quiet again. */
+int topology_task_fd(const struct topology_task *task);
+
+#endif

@@ -1,0 +1,359 @@
+/*
+ * Unit tests of the relay's configuration: the key table, the rules over several keys, and what
+ * becomes of the values.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/config.h"
+#include "daemon/relay_config.h"
+#include "daemon/relay_keys.h"
+
+#define SOURCE "[source shop]\nuser = u\ndatabase = d\n"
+
+static enum obx_code load(const char *text, char *const *env, struct relay_config **out,
+                          struct obx_buf *problems)
+{
+    const struct cfg_input input = {.path = "relay.conf", .text = bytes_of(text), .env = env};
+
+    return relay_config_load(&input, out, problems, NULL);
+}
+
+static struct relay_config *good(const char *text)
+{
+    struct relay_config *config = NULL;
+    struct obx_buf problems = {0};
+
+    if (load(text, NULL, &config, &problems) != OBX_OK)
+        fail_msg("%s", problems.data);
+    buf_fini(&problems);
+    return config;
+}
+
+/* The configuration is refused and the problems have this text. */
+static void bad(const char *text, const char *expected)
+{
+    struct relay_config *config = NULL;
+    struct obx_buf problems = {0};
+
+    assert_int_equal(load(text, NULL, &config, &problems), OBX_E_CONFIG);
+    assert_null(config);
+    if (strstr(problems.data, expected) == NULL)
+        fail_msg("no \"%s\" in:\n%s", expected, problems.data);
+    buf_fini(&problems);
+}
+
+static void the_table_is_sound(void **state)
+{
+    struct obx_buf problems = {0};
+
+    (void)state;
+    if (cfg_verify(&relay_schema, &problems, NULL) != OBX_OK)
+        fail_msg("%s", problems.data);
+    buf_fini(&problems);
+}
+
+static void little_is_needed(void **state)
+{
+    struct relay_config *config = good(SOURCE);
+    const struct source_config *source = &config->sources[0];
+
+    (void)state;
+    assert_null(config->name);
+    assert_int_equal(config->log_level, LOG_LVL_INFO);
+    assert_string_equal(config->http_address, "127.0.0.1");
+    assert_int_equal(config->http_port, 8377);
+    assert_null(config->doorbell_socket);
+    assert_null(config->advertise_address);
+    assert_int_equal(config->topology_policy, TOPOLOGY_POLICY_DECLARE);
+    assert_int_equal(config->source_count, 1);
+    assert_string_equal(source->name, "shop");
+    assert_string_equal(source->outboxes[0], "outbox");
+    assert_string_equal(source->lane.db.host, "127.0.0.1");
+    assert_int_equal(source->lane.db.port, 3306);
+    assert_int_equal(source->lane.window, 2000);
+    assert_int_equal(source->lane.lease_ms, 10000);
+    assert_int_equal(source->lane.drain_ms, 5000);
+    assert_int_equal(source->lane.max_body_bytes, 16 * 1024 * 1024);
+    assert_string_equal(source->lane.exchange, "oncebox");
+    assert_int_equal(config->topology.exchange_count, 1);
+    assert_string_equal(config->topology.exchanges[0].name, "oncebox");
+    assert_string_equal(config->topology.exchanges[0].type, "topic");
+    relay_config_unref(config);
+}
+
+static void values_reach_their_places(void **state)
+{
+    struct relay_config *config =
+        good("[relay]\nname = r1\nlog_level = debug\nlog_format = json\nhttp_port = 0\n"
+             "doorbell_socket = /run/x/bell\ndoorbell_address = 127.0.0.1:8378\ndrain = 2s\n"
+             "[broker]\naddresses = a:1, b:2\nvhost = v\nuser = bu\npassword = bp\ntls = yes\n"
+             "tls_verify = no\nheartbeat = 1500ms\ntopology = verify\nexchange = ex\n"
+             "[lane]\nwindow = 11\nlease = 30s\n"
+             "[source shop]\nsocket = /s\nuser = su\npassword = sp\ndatabase = d\n"
+             "outboxes = a, b\ntls = verify-full\nlock_wait = 2500ms\nwindow = 12\n"
+             "[source mall]\nhost = h\nport = 3307\nuser = u\ndatabase = e\n");
+    const struct source_config *shop = relay_config_source(config, "shop");
+    const struct source_config *mall = relay_config_source(config, "mall");
+
+    (void)state;
+    assert_string_equal(config->name, "r1");
+    assert_int_equal(config->log_level, LOG_LVL_DEBUG);
+    assert_int_equal(config->log_format, LOG_FMT_JSON);
+    assert_string_equal(config->doorbell_socket, "/run/x/bell");
+    assert_string_equal(config->advertise_address, "127.0.0.1:8378");
+    assert_int_equal(config->topology_policy, TOPOLOGY_POLICY_VERIFY);
+    assert_string_equal(config->broker.addresses, "a:1, b:2");
+    assert_true(config->broker.tls.enabled);
+    assert_true(config->broker.tls.insecure);
+    assert_int_equal(config->broker.heartbeat_s, 2);
+    assert_int_equal(relay_config_lane_count(config), 3);
+    assert_null(shop->lane.db.host);
+    assert_string_equal(shop->lane.db.unix_socket, "/s");
+    assert_string_equal(shop->lane.db.password, "sp");
+    assert_int_equal(shop->lane.db.tls, DB_TLS_VERIFY_FULL);
+    assert_int_equal(shop->lane.db.lock_wait_s, 3);
+    assert_int_equal(shop->lane.window, 12);
+    assert_int_equal(shop->lane.lease_ms, 30000);
+    assert_string_equal(shop->lane.bridge.user, "bu");
+    assert_int_equal(mall->lane.window, 11);
+    assert_int_equal(mall->lane.db.port, 3307);
+    relay_config_unref(config);
+}
+
+static void topics_and_topology(void **state)
+{
+    struct relay_config *config =
+        good(SOURCE "[topic order.*]\nexchange = orders\non_park = skip\nmax_tries = 3\n"
+                    "[topic mail]\nrouting_key = post\nexchange = amq.topic\n"
+                    "[exchange orders]\ntype = direct\n"
+                    "[queue q1]\nbind = orders:a.b, oncebox:#, oncebox:x:y\n"
+                    "arguments = x-delivery-limit=20, x-overflow=reject-publish\n"
+                    "[queue q2]\ntype = classic\nsingle_active_consumer = yes\n");
+    const struct topology *topology = &config->topology;
+
+    (void)state;
+    assert_int_equal(config->rule_count, 2);
+    assert_string_equal(config->rules[0].pattern, "order.*");
+    assert_string_equal(config->rules[0].exchange, "orders");
+    assert_null(config->rules[0].routing_key);
+    assert_int_equal(config->rules[0].on_park, PARK_SKIP);
+    assert_int_equal(config->rules[0].max_tries, 3);
+    assert_string_equal(config->rules[1].routing_key, "post");
+    assert_ptr_equal(config->sources[0].lane.rules, config->rules);
+    assert_int_equal(topology->exchange_count, 2); /* the broker's own amq.topic is not declared */
+    assert_string_equal(topology->exchanges[0].name, "orders");
+    assert_string_equal(topology->exchanges[0].type, "direct");
+    assert_int_equal(topology->queue_count, 2);
+    assert_string_equal(topology->queues[0].type, "quorum");
+    assert_int_equal(topology->queues[0].arg_count, 2);
+    assert_string_equal(topology->queues[0].args[0].name, "x-delivery-limit");
+    assert_null(topology->queues[0].args[0].text);
+    assert_int_equal(topology->queues[0].args[0].number, 20);
+    assert_string_equal(topology->queues[0].args[1].text, "reject-publish");
+    assert_true(topology->queues[1].single_active_consumer);
+    assert_int_equal(topology->binding_count, 3);
+    assert_string_equal(topology->bindings[2].exchange, "oncebox");
+    assert_string_equal(topology->bindings[2].routing_key, "x:y");
+    assert_string_equal(topology->bindings[2].queue, "q1");
+    relay_config_unref(config);
+}
+
+static void the_environment_alone_will_do(void **state)
+{
+    static char sources[] = "OBX_SOURCES=shop", user[] = "OBX_SOURCE_SHOP_USER=u",
+                database[] = "OBX_SOURCE_SHOP_DATABASE=d", window[] = "OBX_LANE_WINDOW=9",
+                port[] = "OBX_RELAY_HTTP_PORT=1234";
+    char *const env[] = {sources, user, database, window, port, NULL};
+    const struct cfg_input input = {.env = env};
+    struct relay_config *config = NULL;
+    struct obx_err err = {0};
+
+    (void)state;
+    if (relay_config_load(&input, &config, NULL, &err) != OBX_OK)
+        fail_msg("%s", err.text);
+    assert_int_equal(config->http_port, 1234);
+    assert_int_equal(config->sources[0].lane.window, 9);
+    relay_config_unref(config);
+}
+
+static void wrong_values_name_file_line_and_key(void **state)
+{
+    (void)state;
+    bad("", "relay.conf: there is no [source NAME] section");
+    bad(SOURCE "windwo = 5\n",
+        "relay.conf:4: source.shop: unknown key windwo (did you mean window?)");
+    bad("[source a/c]\nuser = u\ndatabase = d\n", "relay.conf:1: source.a/c: the name of a source");
+    bad(SOURCE "host =\n", "relay.conf:4: source.shop.host: is empty");
+    bad(SOURCE "outboxes = a, out-box\n", "relay.conf:4: source.shop.outboxes: 'out-box'");
+    bad(SOURCE "outboxes = a, b, a\n", "'a' is there twice");
+    bad(SOURCE "lease = 5ms\n",
+        "relay.conf:4: source.shop.lease: is below the least value of lane.lease");
+    bad(SOURCE "window = 5\nkey_window = 6\n", "source.shop.key_window: is larger than window");
+    bad(SOURCE "[lane]\npoll_min = 1s\n", "lane.poll_min: is longer than poll_max");
+    bad(SOURCE "[lane]\nretry_min = 1m\n", "lane.retry_min: is longer than retry_max");
+    bad(SOURCE "[lane]\nmax_body = 4KiB\n", "lane.inline_size: is larger than max_body");
+    bad(SOURCE "[lane]\nlease = 5s\n", "relay.conf:5: lane.lease: is not longer than relay.drain");
+    bad(SOURCE "[broker]\nreconnect_min = 1h\n",
+        "broker.reconnect_min: is longer than reconnect_max");
+    bad(SOURCE "[broker]\ntls_cert_file = x\n", "broker.tls_key_file: is missing");
+    bad(SOURCE "[source s2]\nuser = v\ndatabase = d\n", "belongs to [source shop] already");
+    bad(SOURCE "[topic a*b]\n", "relay.conf:4: topic.a*b: a '*' may stand only at the end");
+    bad(SOURCE "[queue q]\nbind = nocolon\n",
+        "relay.conf:5: queue.q.bind: 'nocolon' is not exchange:routing.key");
+    bad(SOURCE "[queue q]\narguments = x-foo\n", "'x-foo' is not x-name=value");
+    bad(SOURCE "[queue q]\narguments = x-queue-type=classic\n", "has a key of its own");
+}
+
+static void addresses_are_numeric(void **state)
+{
+    static const char *const wrong[] = {
+        "localhost:1",  "127.0.0.1",  "127.0.0.1:0", "127.0.0.1:65536",
+        "127.0.0.1:1x", "::1:5",      ":5",          "[::1]",
+        "[1.2.3.4]:5",  "127.0.0.1:", "[::1]:",      "127.0.0.1:-1"};
+    char text[128];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        snprintf(text, sizeof(text), "[relay]\ndoorbell_address = %s\n" SOURCE, wrong[i]);
+        bad(text, "relay.conf:2: relay.doorbell_address: is not a numeric host:port");
+    }
+    bad("[relay]\nadvertise_address = 1.2.3.4:5\n" SOURCE, "without doorbell_address");
+    bad("[relay]\ndoorbell_address = 0.0.0.0:5\nadvertise_address = 0.0.0.0:5\n" SOURCE,
+        "stands for all addresses");
+    relay_config_unref(good("[relay]\ndoorbell_address = [::1]:8378\n" SOURCE));
+}
+
+static void what_listens_everywhere_is_not_advertised(void **state)
+{
+    struct relay_config *config = good("[relay]\ndoorbell_address = 0.0.0.0:8378\n" SOURCE);
+
+    (void)state;
+    assert_null(config->advertise_address);
+    relay_config_unref(config);
+    config =
+        good("[relay]\ndoorbell_address = [::]:8378\nadvertise_address = 10.0.0.1:8378\n" SOURCE);
+    assert_string_equal(config->advertise_address, "10.0.0.1:8378");
+    relay_config_unref(config);
+}
+
+static void expect_same_lane(const char *a, const char *b, bool is_same)
+{
+    struct relay_config *before = good(a), *after = good(b);
+
+    if (source_config_same_lane(&before->sources[0], &after->sources[0]) != is_same)
+        fail_msg("\"%s\" against \"%s\" is wrong", a, b);
+    relay_config_unref(before);
+    relay_config_unref(after);
+}
+
+static void a_lane_differs_when_anything_it_is_made_from_does(void **state)
+{
+    static const char *const changes[] = {"password = x\n",
+                                          "host = h\n",
+                                          "port = 1\n",
+                                          "socket = /s\n",
+                                          "tls = required\n",
+                                          "read_timeout = 9s\n",
+                                          "window = 3\n",
+                                          "max_tries = 4\n",
+                                          "settle_age = 9ms\n",
+                                          "confirm_timeout = 9s\n",
+                                          "[broker]\npassword = x\n",
+                                          "[broker]\nexchange = x\n",
+                                          "[broker]\ntls = yes\n",
+                                          "[topic t]\n",
+                                          "[relay]\ndrain = 1s\n",
+                                          "[lane]\nsweep = 9s\n"};
+    char text[256];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+        snprintf(text, sizeof(text), SOURCE "%s", changes[i]);
+        expect_same_lane(SOURCE, text, false);
+        expect_same_lane(text, text, true);
+    }
+    expect_same_lane(SOURCE, SOURCE "lease = 10000ms\noutboxes = outbox, b\n", true);
+    expect_same_lane(SOURCE, SOURCE "[relay]\nlog_level = debug\n[queue q]\n", true);
+}
+
+static void expect_same_topology(const char *a, const char *b, bool is_same)
+{
+    struct relay_config *before = good(a), *after = good(b);
+
+    if (relay_config_same_topology(before, after) != is_same)
+        fail_msg("\"%s\" against \"%s\" is wrong", a, b);
+    relay_config_unref(before);
+    relay_config_unref(after);
+}
+
+static void a_topology_differs_when_any_of_it_does(void **state)
+{
+    static const char *const queue = SOURCE "[queue q]\nbind = e:k\narguments = x-a=1\n";
+
+    (void)state;
+    expect_same_topology(queue, queue, true);
+    expect_same_topology(queue, SOURCE "[queue q]\nbind = e:k\narguments = x-a=2\n", false);
+    expect_same_topology(queue, SOURCE "[queue q]\nbind = e:k2\narguments = x-a=1\n", false);
+    expect_same_topology(queue, SOURCE "[queue r]\nbind = e:k\narguments = x-a=1\n", false);
+    expect_same_topology(queue, SOURCE, false);
+    expect_same_topology(SOURCE, SOURCE "[broker]\ntopology = verify\n", false);
+    expect_same_topology(SOURCE, SOURCE "[broker]\nvhost = v\n", false);
+    expect_same_topology(SOURCE, SOURCE "[exchange oncebox]\ntype = direct\n", false);
+    expect_same_topology(SOURCE, SOURCE "window = 4\n", true);
+}
+
+static bool allow_some(void *ctx)
+{
+    int *left = ctx;
+
+    return (*left)-- > 0;
+}
+
+static void without_memory_nothing_is_half_made(void **state)
+{
+    static const char *const text = SOURCE "[topic t]\n[queue q]\nbind = e:k\narguments = x-a=b\n";
+    enum obx_code rc = OBX_E_NOMEM;
+    int allowed = 0;
+
+    (void)state;
+    while (rc != OBX_OK) {
+        struct relay_config *config = NULL;
+        int left = allowed++;
+
+        assert_true(allowed < 10000);
+        obx_alloc_set_hook(allow_some, &left);
+        rc = load(text, NULL, &config, NULL);
+        obx_alloc_set_hook(NULL, NULL);
+        assert_true(rc == OBX_OK || rc == OBX_E_NOMEM);
+        assert_true((config != NULL) == (rc == OBX_OK));
+        relay_config_unref(config);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_table_is_sound),
+        cmocka_unit_test(little_is_needed),
+        cmocka_unit_test(values_reach_their_places),
+        cmocka_unit_test(topics_and_topology),
+        cmocka_unit_test(the_environment_alone_will_do),
+        cmocka_unit_test(wrong_values_name_file_line_and_key),
+        cmocka_unit_test(addresses_are_numeric),
+        cmocka_unit_test(what_listens_everywhere_is_not_advertised),
+        cmocka_unit_test(a_lane_differs_when_anything_it_is_made_from_does),
+        cmocka_unit_test(a_topology_differs_when_any_of_it_does),
+        cmocka_unit_test(without_memory_nothing_is_half_made),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
