@@ -21,12 +21,9 @@
  */
 #include "apply.h"
 
-#include <stdio.h>
-
+#include "apply_run.h"
 #include "base/bytes.h"
 #include "base/clock.h"
-#include "base/crash.h"
-#include "base/log.h"
 #include "settings.h"
 
 /* What one message did to the batch. */
@@ -37,98 +34,7 @@ enum step {
     STEP_ABORT   /* the whole transaction is gone or has to be undone */
 };
 
-struct run {
-    const struct apply *apply;
-    struct item **items;
-    size_t count;
-    size_t at;
-    size_t reached; /* the highest at so far: below it messages may be running again */
-    size_t chunk_start;
-    size_t chunk_end;
-    size_t failures;      /* messages FAILED or REJECTED so far */
-    struct item *culprit; /* whose handler ended the transaction; NULL: not known */
-    uint64_t until_us;    /* 0: no limit */
-    struct apply_report *report;
-};
-
 #define MS_TO_US 1000
-
-/* ------------------------------------------------------------------ ends of a run */
-
-static void forget_outcomes(struct run *run)
-{
-    for (size_t i = 0; i < run->count; i++)
-        run->items[i]->outcome = ITEM_PENDING;
-}
-
-/* From now on a dedup row that is found may be the one that this run has written. */
-static void doubt_commit(struct run *run)
-{
-    for (size_t i = 0; i < run->count; i++) {
-        if (run->items[i]->inserted)
-            run->items[i]->maybe_committed = true;
-    }
-}
-
-static bool needs_new_connection(enum obx_code code)
-{
-    return code == OBX_E_TIMEOUT || obx_code_action(code) != OBX_DO_RETRY;
-}
-
-/* report->err says why. Everything is undone; where that is not certain, the connection is given
- * up. */
-static void abort_run(struct run *run)
-{
-    const struct store *store = &run->apply->store;
-    struct apply_report *report = run->report;
-
-    forget_outcomes(run);
-    report->end = APPLY_RECONNECT;
-    if (needs_new_connection(report->err.code))
-        return;
-    if (store->ops->rollback(store->ctx, NULL) == OBX_OK)
-        report->end = APPLY_AGAIN;
-}
-
-static void say_broken(const struct run *run, const struct item *culprit, const char *how)
-{
-    counters_add(run->apply->counters, CNT_TX_BROKEN, 1);
-    if (culprit != NULL) {
-        OBX_LOG(LOG_LVL_ERROR, "consumer", "tx.broken", KV_STR("group", run->apply->group),
-                KV_BYTES("message_id", culprit->msg.message_id),
-                KV_BYTES("topic", culprit->msg.topic), KV_STR("how", how));
-    } else {
-        OBX_LOG(LOG_LVL_ERROR, "consumer", "tx.broken", KV_STR("group", run->apply->group),
-                KV_STR("message_id", "unknown"), KV_U64("batch", run->count), KV_STR("how", how));
-    }
-}
-
-/*
- * A handler has ended the transaction. Undo what is open, let a new session find out what was
- * committed. culprit NULL: unknown, then each message gets a transaction of its own, which will
- * tell.
- */
-static void break_run(struct run *run, struct item *culprit)
-{
-    const struct store *store = &run->apply->store;
-
-    doubt_commit(run);
-    if (culprit != NULL) {
-        culprit->broken = true;
-        say_broken(run, culprit, "handler ended the transaction");
-    } else {
-        for (size_t i = 0; i < run->count; i++)
-            run->items[i]->alone = true;
-        OBX_LOG(LOG_LVL_WARN, "consumer", "tx.broken.search", KV_STR("group", run->apply->group),
-                KV_U64("batch", run->count));
-    }
-    /* When it fails the server undoes it as the connection closes. */
-    (void)store->ops->rollback(store->ctx, NULL);
-    forget_outcomes(run);
-    obx_fail(&run->report->err, OBX_E_TX_BROKEN, "batch of %zu", run->count);
-    run->report->suspect = NULL;
-    run->report->end = APPLY_RECONNECT;
-}
 
 /* ------------------------------------------------------------------ one message */
 
@@ -202,9 +108,9 @@ static enum step call_handler(struct run *run, struct item *item)
 }
 
 /*
- * The row is written. When the server says that no transaction is open, an earlier handler has
- * ended it in a way that its last answer did not show, and our insert was committed by itself: take
- * it back before anybody relies on it.
+ * The row is written. When the server says that no transaction is open, the handler that ran
+ * last has ended it in a way that its last answer did not show, and our insert was committed by
+ * itself: take it back before anybody relies on it.
  */
 static enum step after_insert(struct run *run, struct item *item)
 {
@@ -213,6 +119,7 @@ static enum step after_insert(struct run *run, struct item *item)
     if (!store->ops->in_transaction(store->ctx)) {
         (void)store->ops->remove(store->ctx, item->msg.message_id, NULL);
         (void)store->ops->commit(store->ctx, NULL);
+        run->culprit = run->report->suspect;
         return STEP_BROKEN;
     }
     item->inserted = true;
@@ -270,31 +177,14 @@ static enum obx_code begin_chunk(struct run *run)
     return store->ops->set_mark(store->ctx, STORE_MARK_CHUNK, &run->report->err);
 }
 
-/* Who it was when a savepoint is missing: certain only if one handler has run since it was set. */
-static struct item *only_inserted(const struct run *run, size_t from, size_t to)
-{
-    struct item *only = NULL;
-
-    for (size_t i = from; i < to; i++) {
-        if (!run->items[i]->inserted)
-            continue;
-        if (only != NULL)
-            return NULL;
-        only = run->items[i];
-    }
-    return only;
-}
-
 /* Undo the chunk, keep the verdict on the item that failed, run those before it again. */
 static enum step undo_failed(struct run *run)
 {
     const struct store *store = &run->apply->store;
     enum obx_code rc = store->ops->undo_to(store->ctx, chunk_mark(run), &run->report->err);
 
-    if (rc == OBX_E_DB_NO_SAVEPOINT) {
-        run->culprit = only_inserted(run, run->chunk_start, run->at + 1);
+    if (rc == OBX_E_DB_NO_SAVEPOINT)
         return STEP_BROKEN;
-    }
     if (rc != OBX_OK)
         return STEP_ABORT;
     run->failures++;
@@ -348,110 +238,7 @@ static enum step run_items(struct run *run)
     return STEP_ON;
 }
 
-/* ------------------------------------------------------------------ the end of the transaction */
-
-static void commit_run(struct run *run, enum apply_end good)
-{
-    const struct store *store = &run->apply->store;
-    struct apply_report *report = run->report;
-    enum obx_code rc = OBX_OK;
-
-    OBX_CRASH_POINT("consumer-before-commit");
-    rc = store->ops->commit(store->ctx, &report->err);
-    if (rc == OBX_OK) {
-        OBX_CRASH_POINT("consumer-after-commit");
-        counters_add(run->apply->counters, CNT_COMMITS, 1);
-        report->end = good;
-        return;
-    }
-    /* A COMMIT that failed is nobody's fault in particular. */
-    report->suspect = NULL;
-    if (needs_new_connection(rc)) {
-        counters_add(run->apply->counters, CNT_COMMIT_UNKNOWN, 1);
-        doubt_commit(run);
-    }
-    abort_run(run);
-}
-
-/* Whether every dedup row that this run wrote is there, committed or in the transaction that is
- * open now. */
-static enum obx_code all_rows_there(struct run *run, bool *all)
-{
-    const struct store *store = &run->apply->store;
-
-    *all = true;
-    for (size_t i = 0; i < run->at && *all; i++) {
-        const struct item *item = run->items[i];
-        enum obx_code rc = OBX_OK;
-
-        if (item->inserted)
-            rc = store->ops->has(store->ctx, item->msg.message_id, all, &run->report->err);
-        if (rc != OBX_OK)
-            return rc;
-    }
-    return OBX_OK;
-}
-
-/* The last message whose row another session can see is the one whose handler committed; NULL when
- * none can be seen. */
-static struct item *last_committed(struct run *run)
-{
-    const struct store *store = &run->apply->store;
-
-    for (size_t i = run->at; i > 0; i--) {
-        struct item *item = run->items[i - 1];
-        bool has = false;
-
-        if (!item->inserted)
-            continue;
-        if (store->ops->has_committed(store->ctx, item->msg.message_id, &has, NULL) != OBX_OK)
-            return NULL;
-        if (has)
-            return item;
-    }
-    return NULL;
-}
-
-/*
- * The savepoint of the transaction is gone: a handler has ended it and another one is open. If
- * every row is there, the handler had committed, and committing the rest too makes the effect of
- * all whole. If rows are missing it had rolled back: then nothing of what is open may stay.
- */
-static void end_broken(struct run *run)
-{
-    struct item *culprit = NULL;
-    bool all = false;
-
-    if (all_rows_there(run, &all) != OBX_OK) {
-        doubt_commit(run);
-        abort_run(run);
-        return;
-    }
-    if (!all) {
-        break_run(run, only_inserted(run, 0, run->at));
-        return;
-    }
-    culprit = last_committed(run);
-    if (culprit != NULL)
-        culprit->broken = true;
-    say_broken(run, culprit,
-               culprit != NULL ? "handler committed and began another transaction"
-                               : "the savepoint of the transaction is gone");
-    commit_run(run, APPLY_RENEW);
-}
-
-static void end_run(struct run *run)
-{
-    const struct store *store = &run->apply->store;
-    enum obx_code rc = store->ops->release(store->ctx, STORE_MARK_TX, &run->report->err);
-
-    if (rc == OBX_E_DB_NO_SAVEPOINT)
-        end_broken(run);
-    else if (rc != OBX_OK)
-        abort_run(run);
-    else
-        commit_run(run, APPLY_COMMITTED);
-}
+/* ------------------------------------------------------------------ the whole */
 
 static enum obx_code begin_run(struct run *run)
 {
@@ -473,21 +260,21 @@ void apply_batch(const struct apply *apply, struct item **items, size_t count,
     *report = (struct apply_report){.end = APPLY_COMMITTED};
     if (apply->max_ms != 0)
         run.until_us = clock_now_us() + (uint64_t)apply->max_ms * MS_TO_US;
-    forget_outcomes(&run);
+    run_forget_outcomes(&run);
     for (size_t i = 0; i < count; i++)
         items[i]->inserted = false;
     if (begin_run(&run) == OBX_OK)
         result = run_items(&run);
     switch (result) {
     case STEP_ON:
-        end_run(&run);
+        run_commit(&run);
         break;
     case STEP_BROKEN:
-        break_run(&run, run.culprit);
+        run_break(&run);
         break;
     case STEP_FAILED:
     case STEP_ABORT:
-        abort_run(&run);
+        run_abort(&run);
         break;
     }
 }

@@ -76,9 +76,25 @@ static enum obx_code check_numbers(const struct obx_consumer_opts *o, struct obx
     return OBX_OK;
 }
 
+/* The dedup table's column holds nothing else, and whatever is cut or replaced there would be
+ * another group. */
+static enum obx_code check_group(const char *group, struct obx_err *err)
+{
+    enum obx_code rc = check_name(group, "group", SETTINGS_GROUP_MAX, err);
+
+    if (rc != OBX_OK)
+        return rc;
+    for (const char *at = group; *at != '\0'; at++) {
+        if (*at <= ' ' || *at > '~')
+            return obx_fail(err, OBX_E_INVALID,
+                            "opts.group may have printable ASCII characters without blanks only");
+    }
+    return OBX_OK;
+}
+
 static enum obx_code check(const struct obx_consumer_opts *o, struct obx_err *err)
 {
-    enum obx_code rc = check_name(o->group, "group", SETTINGS_GROUP_MAX, err);
+    enum obx_code rc = check_group(o->group, err);
 
     if (rc == OBX_OK)
         rc = check_name(o->queue, "queue", QUEUE_NAME_MAX, err);

@@ -425,7 +425,7 @@ struct obx_consumer_stats {
     uint64_t dead_lettered;      /**< confirmed by the dead-letter queue */
     uint64_t dead_letter_failed; /**< tries to dead-letter that were refused, unroutable or
                                     unconfirmed */
-    uint64_t tx_broken;          /**< handlers that ended the transaction they were given */
+    uint64_t tx_broken;          /**< times a handler was found to have ended its transaction */
     uint64_t reruns;  /**< batches undone and run again: deadlock, lock wait, lost connection */
     uint64_t commits; /**< successful COMMITs of batches */
     uint64_t commit_unknown; /**< connections lost during a COMMIT; settled from the dedup table */

@@ -1,0 +1,196 @@
+/*
+ * The end of a batch's transaction: committed, undone, of unknown fate, or ended already by a
+ * handler.
+ *
+ * Unknown fate, whatever the reason, is settled in one way: the messages whose dedup rows the run
+ * had written are marked (maybe_committed) and run again over a new connection. The plain dedup
+ * INSERT waits for a transaction of the old connection that the server has not finished yet, and
+ * then decides: error 1062 says that the effect is there.
+ */
+#include "apply_run.h"
+
+#include "base/crash.h"
+#include "base/log.h"
+
+void run_forget_outcomes(struct run *run)
+{
+    for (size_t i = 0; i < run->count; i++)
+        run->items[i]->outcome = ITEM_PENDING;
+}
+
+/* From now on a dedup row that is found may be the one that this run has written. */
+static void doubt_commit(struct run *run)
+{
+    for (size_t i = 0; i < run->count; i++) {
+        if (run->items[i]->inserted)
+            run->items[i]->maybe_committed = true;
+    }
+}
+
+static bool needs_new_connection(enum obx_code code)
+{
+    return code == OBX_E_TIMEOUT || obx_code_action(code) != OBX_DO_RETRY;
+}
+
+void run_abort(struct run *run)
+{
+    const struct store *store = &run->apply->store;
+    struct apply_report *report = run->report;
+
+    run_forget_outcomes(run);
+    report->end = APPLY_RECONNECT;
+    if (needs_new_connection(report->err.code))
+        return;
+    if (store->ops->rollback(store->ctx, NULL) == OBX_OK)
+        report->end = APPLY_AGAIN;
+}
+
+static void commit(struct run *run, enum apply_end good)
+{
+    const struct store *store = &run->apply->store;
+    struct apply_report *report = run->report;
+    enum obx_code rc = OBX_OK;
+
+    OBX_CRASH_POINT("consumer-before-commit");
+    rc = store->ops->commit(store->ctx, &report->err);
+    if (rc == OBX_OK) {
+        OBX_CRASH_POINT("consumer-after-commit");
+        counters_add(run->apply->counters, CNT_COMMITS, 1);
+        report->end = good;
+        return;
+    }
+    report->suspect = NULL; /* a COMMIT that failed is nobody's fault in particular */
+    if (needs_new_connection(rc)) {
+        counters_add(run->apply->counters, CNT_COMMIT_UNKNOWN, 1);
+        doubt_commit(run);
+    }
+    run_abort(run);
+}
+
+/* ------------------------------------------------------------------ ended by a handler */
+
+static void say_broken(const struct run *run, const struct item *culprit, const char *how)
+{
+    counters_add(run->apply->counters, CNT_TX_BROKEN, 1);
+    if (culprit != NULL) {
+        OBX_LOG(LOG_LVL_ERROR, "consumer", "tx.broken", KV_STR("group", run->apply->group),
+                KV_BYTES("message_id", culprit->msg.message_id),
+                KV_BYTES("topic", culprit->msg.topic), KV_STR("how", how));
+    } else {
+        OBX_LOG(LOG_LVL_ERROR, "consumer", "tx.broken", KV_STR("group", run->apply->group),
+                KV_STR("message_id", "unknown"), KV_U64("batch", run->count), KV_STR("how", how));
+    }
+}
+
+/*
+ * The last message whose row this session does not see, neither committed nor in the transaction
+ * that is open now: its handler has rolled back and begun another one, which has the rows of those
+ * after it. NULL: every row is there.
+ */
+static enum obx_code last_missing(struct run *run, struct item **missing)
+{
+    const struct store *store = &run->apply->store;
+
+    *missing = NULL;
+    for (size_t i = run->count; i > 0; i--) {
+        struct item *item = run->items[i - 1];
+        bool has = true;
+        enum obx_code rc = OBX_OK;
+
+        if (item->inserted)
+            rc = store->ops->has(store->ctx, item->msg.message_id, &has, &run->report->err);
+        if (rc != OBX_OK)
+            return rc;
+        if (!has) {
+            *missing = item;
+            return OBX_OK;
+        }
+    }
+    return OBX_OK;
+}
+
+/* The last message whose row another session sees: its handler has committed. NULL when none is
+ * seen. */
+static struct item *last_committed(struct run *run)
+{
+    const struct store *store = &run->apply->store;
+
+    for (size_t i = run->count; i > 0; i--) {
+        struct item *item = run->items[i - 1];
+        bool has = false;
+
+        if (!item->inserted)
+            continue;
+        if (store->ops->has_committed(store->ctx, item->msg.message_id, &has, NULL) != OBX_OK)
+            return NULL;
+        if (has)
+            return item;
+    }
+    return NULL;
+}
+
+/* Nobody can be named: then each message gets a transaction of its own, which tells if it happens
+ * again. */
+static void isolate_all(struct run *run)
+{
+    for (size_t i = 0; i < run->count; i++)
+        run->items[i]->alone = true;
+}
+
+void run_break(struct run *run)
+{
+    const struct store *store = &run->apply->store;
+
+    if (run->culprit == NULL && last_missing(run, &run->culprit) == OBX_OK && run->culprit == NULL)
+        run->culprit = last_committed(run);
+    doubt_commit(run);
+    if (run->culprit != NULL)
+        run->culprit->broken = true;
+    else
+        isolate_all(run);
+    say_broken(run, run->culprit, "handler ended the transaction");
+    /* When it fails the server undoes it as the connection closes. */
+    (void)store->ops->rollback(store->ctx, NULL);
+    run_forget_outcomes(run);
+    (void)obx_fail(&run->report->err, OBX_E_TX_BROKEN, "batch of %zu", run->count);
+    run->report->suspect = NULL;
+    run->report->end = APPLY_RECONNECT;
+}
+
+/*
+ * The savepoint of the transaction is gone: a handler has ended it and another one is open. If
+ * every row is there, the handler had committed, and committing the rest too makes the effect of
+ * all whole. If rows are missing it had rolled back: then nothing of what is open may stay.
+ */
+static void commit_broken(struct run *run)
+{
+    if (last_missing(run, &run->culprit) != OBX_OK) {
+        doubt_commit(run);
+        run_abort(run);
+        return;
+    }
+    if (run->culprit != NULL) {
+        run_break(run);
+        return;
+    }
+    run->culprit = last_committed(run);
+    if (run->culprit != NULL)
+        run->culprit->broken = true;
+    say_broken(run, run->culprit,
+               run->culprit != NULL ? "handler committed and began another transaction"
+                                    : "the savepoint of the transaction is gone");
+    commit(run, APPLY_RENEW);
+}
+
+void run_commit(struct run *run)
+{
+    const struct store *store = &run->apply->store;
+    enum obx_code rc = store->ops->release(store->ctx, STORE_MARK_TX, &run->report->err);
+
+    if (rc == OBX_E_DB_NO_SAVEPOINT)
+        commit_broken(run);
+    else if (rc != OBX_OK)
+        run_abort(run);
+    else
+        commit(run, APPLY_COMMITTED);
+}

@@ -1,0 +1,36 @@
+/*
+ * One run of a batch from inside: shared by apply.c, which goes through the messages, and
+ * apply_end.c, which ends the transaction in one of the ways there are.
+ */
+#ifndef CONSUMER_APPLY_RUN_H
+#define CONSUMER_APPLY_RUN_H
+
+#include "apply.h"
+
+struct run {
+    const struct apply *apply;
+    struct item **items;
+    size_t count;
+    size_t at;
+    size_t reached; /* the highest at so far: below it messages may be running again */
+    size_t chunk_start;
+    size_t chunk_end;
+    size_t failures;      /* messages FAILED or REJECTED so far */
+    struct item *culprit; /* whose handler ended the transaction; NULL: not known */
+    uint64_t until_us;    /* 0: no limit */
+    struct apply_report *report;
+};
+
+/** All went well so far: release the savepoint, which shows whether it is still the same
+ * transaction, and commit. */
+void run_commit(struct run *run);
+/** Undo everything; report->err says why. Where the undoing is not certain, the connection is given
+ * up. */
+void run_abort(struct run *run);
+/** A handler has ended the transaction (run->culprit, when it is known): undo the rest, let a new
+ * session tell what was committed. */
+void run_break(struct run *run);
+/** Back to PENDING, all of them. */
+void run_forget_outcomes(struct run *run);
+
+#endif
