@@ -1,0 +1,32 @@
+/*
+ * A row of the outbox as a message: properties, CloudEvents attributes, application headers. See
+ * docs/message-format.md.
+ *
+ * Borrows from the row; what it makes itself lives in the envelope until the next build. One
+ * thread. Proved by tests/unit/envelope_test.c.
+ */
+#ifndef RELAY_ENVELOPE_H
+#define RELAY_ENVELOPE_H
+
+#include "bridge/bridge.h"
+#include "outbox_row.h"
+
+struct envelope;
+
+/** source and outbox make the CloudEvents source, "/source/outbox". On failure *out is NULL.
+ * OBX_E_NOMEM. */
+OBX_NODISCARD enum obx_code envelope_create(const char *source, const char *outbox,
+                                            struct envelope **out, struct obx_err *err);
+void envelope_destroy(struct envelope *envelope);
+
+/**
+ * Fill msg from row, but for exchange and routing key. msg borrows from row and envelope, until the
+ * next build.
+ * @return OBX_OK; OBX_E_FORMAT: this row can never be a message (topic empty, too long or with a
+ * NUL byte; message id empty or with a NUL byte; headers not a JSON object, malformed, or with a
+ * name that is too long or reserved): the text says which; OBX_E_NOMEM
+ */
+OBX_NODISCARD enum obx_code envelope_build(struct envelope *envelope, const struct outbox_row *row,
+                                           struct bridge_message *msg, struct obx_err *err);
+
+#endif

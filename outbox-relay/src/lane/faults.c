@@ -1,0 +1,164 @@
+/*
+ * Whose fault a refusal was. See faults.h.
+ */
+#include "faults.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/backoff.h"
+#include "base/bytes.h"
+
+enum {
+    DECIMAL = 10,
+    REPLY_CONNECTION_FORCED = 320,
+    REPLY_FIRST_SOFT = 403,
+};
+
+static const char no_route[] = "312";
+static const char max_size[] = "max size ";
+static const char larger[] = "larger than";
+
+void faults_init(struct faults *faults, uint32_t window, uint32_t retry_min_ms,
+                 uint32_t retry_cap_ms)
+{
+    memset(faults, 0, sizeof(*faults));
+    faults->window = window;
+    faults->retry_min_ms = retry_min_ms;
+    faults->retry_cap_ms = retry_cap_ms;
+    faults_reset(faults);
+}
+
+void faults_reset(struct faults *faults)
+{
+    faults->limit = faults->window;
+    faults->broker_max_body = UINT64_MAX;
+    for (size_t i = 0; i < FAULTS_MAX; i++)
+        faults->exchanges[i].probe_token = UINT64_MAX;
+}
+
+static uint64_t hash_of(struct obx_bytes exchange)
+{
+    return bytes_hash(exchange) | 1U;
+}
+
+static struct exchange_fault *find(const struct faults *faults, struct obx_bytes exchange)
+{
+    uint64_t hash = hash_of(exchange);
+
+    for (size_t i = 0; i < FAULTS_MAX; i++) {
+        /* The caller of a const function only looks. */
+        if (faults->exchanges[i].exchange_hash == hash)
+            return (struct exchange_fault *)(uintptr_t)&faults->exchanges[i];
+    }
+    return NULL;
+}
+
+enum fault_verdict faults_ask(const struct faults *faults, struct obx_bytes exchange,
+                              uint64_t now_ms, const char **why)
+{
+    const struct exchange_fault *fault = find(faults, exchange);
+
+    if (fault == NULL)
+        return FAULT_NONE;
+    *why = fault->why;
+    return fault->probe_token == UINT64_MAX && now_ms >= fault->probe_due_ms ? FAULT_PROBE
+                                                                             : FAULT_REFUSE;
+}
+
+void faults_probe_sent(struct faults *faults, struct obx_bytes exchange, uint64_t token)
+{
+    struct exchange_fault *fault = find(faults, exchange);
+
+    if (fault != NULL)
+        fault->probe_token = token;
+}
+
+bool faults_is_of_exchange(enum pub_outcome outcome, const char *why)
+{
+    return outcome == PUB_RETURNED && why != NULL &&
+           strncmp(why, no_route, sizeof(no_route) - 1) != 0;
+}
+
+/* A free place, or that of the fault which has failed least. */
+static struct exchange_fault *place(struct faults *faults)
+{
+    struct exchange_fault *best = &faults->exchanges[0];
+
+    for (size_t i = 0; i < FAULTS_MAX; i++) {
+        struct exchange_fault *fault = &faults->exchanges[i];
+
+        if (fault->exchange_hash == 0)
+            return fault;
+        if (fault->fails < best->fails)
+            best = fault;
+    }
+    return best;
+}
+
+void faults_exchange_failed(struct faults *faults, struct obx_bytes exchange, uint64_t now_ms,
+                            const char *why)
+{
+    struct exchange_fault *fault = find(faults, exchange);
+
+    if (fault == NULL) {
+        fault = place(faults);
+        memset(fault, 0, sizeof(*fault));
+        fault->exchange_hash = hash_of(exchange);
+    } else if (now_ms < fault->probe_due_ms) {
+        fault->probe_token = UINT64_MAX;
+        return; /* another message of the same closing */
+    }
+    fault->fails++;
+    fault->probe_token = UINT64_MAX;
+    fault->probe_due_ms = now_ms + backoff_nth_ms(faults->retry_min_ms, faults->retry_cap_ms,
+                                                  fault->fails, random_u64());
+    (void)snprintf(fault->why, sizeof(fault->why), "%s", why);
+}
+
+void faults_answered(struct faults *faults, struct obx_bytes exchange)
+{
+    struct exchange_fault *fault = NULL;
+
+    if (faults->limit < faults->window)
+        faults->limit = faults->limit * 2 < faults->window ? faults->limit * 2 : faults->window;
+    fault = find(faults, exchange);
+    if (fault != NULL)
+        fault->exchange_hash = 0;
+}
+
+void faults_unknown(struct faults *faults, uint64_t token)
+{
+    for (size_t i = 0; i < FAULTS_MAX; i++) {
+        if (faults->exchanges[i].probe_token == token)
+            faults->exchanges[i].probe_token = UINT64_MAX;
+    }
+}
+
+bool faults_is_objection(const struct obx_err *trouble)
+{
+    /* The reply codes of AMQP from 403 on accuse what was sent; those below, and a broker that
+     * shuts down, do not. */
+    return trouble->sys >= REPLY_FIRST_SOFT && trouble->sys != REPLY_CONNECTION_FORCED;
+}
+
+bool faults_isolate(struct faults *faults, uint64_t published, size_t inflight)
+{
+    /* Nothing was sent since the limit was set: this one went down with the others. */
+    bool is_same_loss = faults->limit == 1 && faults->isolated_at == published;
+    bool was_alone = faults->limit == 1 && !is_same_loss && inflight == 1;
+
+    faults->limit = 1;
+    faults->isolated_at = published;
+    return was_alone;
+}
+
+bool faults_learn_size(struct faults *faults, const char *why)
+{
+    const char *at = why == NULL ? NULL : strstr(why, max_size);
+
+    if (at != NULL)
+        faults->broker_max_body = strtoull(at + sizeof(max_size) - 1, NULL, DECIMAL);
+    return at != NULL || (why != NULL && strstr(why, larger) != NULL);
+}

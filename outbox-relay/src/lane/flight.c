@@ -1,0 +1,821 @@
+/*
+ * The flight table: rows in memory and their states. See flight.h for what it promises and who
+ * calls it.
+ *
+ * Every change of state goes through set_state, which checks the edge and keeps lists and counts;
+ * what a change means for the other rows of the key is decided in one place, rebalance.
+ */
+#include "flight.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/bytes.h"
+#include "base/crash.h"
+#include "flight_private.h"
+
+enum {
+    ID_BUCKETS_MIN = 4096,
+    SLOTS_MIN = 1024,
+    TOKEN_SLOT_BITS = 32,
+    CREDIT_ROWS = 2, /* refused rows that one confirmed row of their topic sets free */
+    KEY_SHARE_MIN = 8,
+};
+
+#define BIT(state) (1U << (state))
+
+/* What may follow each state. */
+static const unsigned edges[FLIGHT_STATES] = {
+    [FLIGHT_WAITING] = BIT(FLIGHT_READY) | BIT(FLIGHT_DOOMED),
+    [FLIGHT_READY] =
+        BIT(FLIGHT_INFLIGHT) | BIT(FLIGHT_RETRYING) | BIT(FLIGHT_DOOMED) | BIT(FLIGHT_WAITING),
+    [FLIGHT_INFLIGHT] =
+        BIT(FLIGHT_CONFIRMED) | BIT(FLIGHT_RETRYING) | BIT(FLIGHT_READY) | BIT(FLIGHT_DOOMED),
+    [FLIGHT_RETRYING] = BIT(FLIGHT_READY) | BIT(FLIGHT_DOOMED),
+    [FLIGHT_CONFIRMED] = 0,
+    [FLIGHT_DOOMED] = BIT(FLIGHT_RETRYING) | BIT(FLIGHT_WAITING),
+};
+
+static const char *const state_names[FLIGHT_STATES] = {
+    [FLIGHT_WAITING] = "waiting",     [FLIGHT_READY] = "ready",
+    [FLIGHT_INFLIGHT] = "inflight",   [FLIGHT_RETRYING] = "retrying",
+    [FLIGHT_CONFIRMED] = "confirmed", [FLIGHT_DOOMED] = "doomed",
+};
+
+const char *flight_state_name(enum flight_state state)
+{
+    return (unsigned)state < FLIGHT_STATES ? state_names[state] : "unknown";
+}
+
+/* ---- lists ---- */
+
+static void list_insert_after(struct flight_list *list, struct flight_row *after,
+                              struct flight_row *row)
+{
+    row->prev = after;
+    row->next = after == NULL ? list->head : after->next;
+    if (row->next == NULL)
+        list->tail = row;
+    else
+        row->next->prev = row;
+    if (after == NULL)
+        list->head = row;
+    else
+        after->next = row;
+}
+
+static void list_remove(struct flight_list *list, struct flight_row *row)
+{
+    if (row->prev == NULL)
+        list->head = row->next;
+    else
+        row->prev->next = row->next;
+    if (row->next == NULL)
+        list->tail = row->prev;
+    else
+        row->next->prev = row->prev;
+    row->prev = NULL;
+    row->next = NULL;
+}
+
+static uint32_t *key_counter(struct flight_key *key, enum flight_state state)
+{
+    switch (state) {
+    case FLIGHT_WAITING:
+        return &key->waiting;
+    case FLIGHT_READY:
+        return &key->ready;
+    case FLIGHT_INFLIGHT:
+        return &key->inflight;
+    case FLIGHT_RETRYING:
+    case FLIGHT_CONFIRMED:
+    case FLIGHT_DOOMED:
+        break;
+    }
+    return NULL;
+}
+
+static void leave_state(struct flight *flight, struct flight_row *row)
+{
+    enum flight_state state = (enum flight_state)row->state;
+    uint32_t *counter = row->key == NULL ? NULL : key_counter(row->key, state);
+
+    if (counter != NULL)
+        (*counter)--;
+    flight->lists[state].count--;
+    if (row == flight->again_tail)
+        flight->again_tail = row->prev;
+    if (state != FLIGHT_WAITING)
+        list_remove(&flight->lists[state], row);
+    if (state == FLIGHT_WAITING &&
+        flight->lists[state].count <= flight->opts.max_waiting - flight->opts.max_waiting / 4)
+        flight->waiting_was_full = false;
+}
+
+static void enter_state(struct flight *flight, struct flight_row *row, enum flight_state state)
+{
+    uint32_t *counter = row->key == NULL ? NULL : key_counter(row->key, state);
+
+    if (counter != NULL)
+        (*counter)++;
+    row->state = (uint8_t)state;
+    flight->lists[state].count++;
+    if (state != FLIGHT_WAITING)
+        list_insert_after(&flight->lists[state], flight->lists[state].tail, row);
+}
+
+static void gate_count_change(struct flight *flight, struct flight_row *row, bool was_retrying,
+                              bool is_retrying)
+{
+    struct flight_gate *gate = NULL;
+
+    if (was_retrying == is_retrying)
+        return;
+    gate = is_retrying ? gates_get(flight, row->topic_hash) : gates_find(flight, row->topic_hash);
+    if (gate == NULL)
+        return; /* out of memory when it was refused: the topic is not held back, nothing else */
+    if (is_retrying)
+        gate->retrying++;
+    else if (gate->retrying > 0)
+        gate->retrying--;
+    gates_refresh(flight, gate);
+}
+
+/* The row is answered or gone: its topic's gate may take another one. */
+static void leave_gate(struct flight *flight, struct flight_row *row)
+{
+    struct flight_gate *gate = row->is_gated ? gates_find(flight, row->topic_hash) : NULL;
+
+    row->is_gated = false;
+    if (gate == NULL)
+        return;
+    if (gate->active > 0)
+        gate->active--;
+    gates_refresh(flight, gate);
+}
+
+static void set_state(struct flight *flight, struct flight_row *row, enum flight_state state)
+{
+    bool was_retrying = row->state == FLIGHT_RETRYING;
+
+    OBX_ASSERT((edges[row->state] & BIT(state)) != 0);
+    leave_state(flight, row);
+    enter_state(flight, row, state);
+    gate_count_change(flight, row, was_retrying, state == FLIGHT_RETRYING);
+    if (state == FLIGHT_RETRYING || state == FLIGHT_CONFIRMED || state == FLIGHT_DOOMED)
+        leave_gate(flight, row);
+}
+
+/* Within the key, from the lowest id: the first key_window rows are ready or in flight; nothing is
+   ready behind a row that waits for its retry or for its parking. */
+static void rebalance(struct flight *flight, struct flight_key *key)
+{
+    uint32_t active = key->inflight;
+    uint32_t ready_left = key->ready;
+    bool is_open = true;
+
+    for (struct flight_row *row = key->head; row != NULL; row = row->key_next) {
+        bool may_go = is_open && active < flight->opts.key_window;
+
+        if (!may_go && ready_left == 0)
+            break;
+        if (row->state == FLIGHT_RETRYING || row->state == FLIGHT_DOOMED)
+            is_open = false;
+        if (row->state != FLIGHT_READY && row->state != FLIGHT_WAITING)
+            continue;
+        ready_left -= row->state == FLIGHT_READY;
+        active += may_go;
+        if (may_go && row->state == FLIGHT_WAITING)
+            set_state(flight, row, FLIGHT_READY);
+        else if (!may_go && row->state == FLIGHT_READY)
+            set_state(flight, row, FLIGHT_WAITING);
+    }
+    keys_refresh(flight, key);
+}
+
+/* ---- rows and ids ---- */
+
+static size_t id_bucket(const struct flight *flight, uint64_t id)
+{
+    return (size_t)(id * 0x9e3779b97f4a7c15U >> 20) & (flight->id_buckets - 1);
+}
+
+struct flight_row *flight_find(const struct flight *flight, uint64_t id)
+{
+    struct flight_row *row = flight->ids[id_bucket(flight, id)];
+
+    while (row != NULL && row->id != id)
+        row = row->hash_next;
+    return row;
+}
+
+struct flight_row *flight_by_token(const struct flight *flight, uint64_t token)
+{
+    size_t slot = (size_t)(token & UINT32_MAX);
+    struct flight_row *row = slot < flight->slot_count ? flight->slots[slot] : NULL;
+
+    return row != NULL && row->token == token && row->id != 0 ? row : NULL;
+}
+
+static void grow_ids(struct flight *flight)
+{
+    size_t old_buckets = flight->id_buckets;
+    struct flight_row **old = flight->ids;
+    struct flight_row **ids = obx_calloc(old_buckets * 2, sizeof(struct flight_row *));
+
+    if (ids == NULL)
+        return; /* longer chains, nothing else */
+    flight->ids = ids;
+    flight->id_buckets = old_buckets * 2;
+    for (size_t i = 0; i < old_buckets; i++) {
+        struct flight_row *row = old[i];
+
+        while (row != NULL) {
+            struct flight_row *next = row->hash_next;
+
+            row->hash_next = ids[id_bucket(flight, row->id)];
+            ids[id_bucket(flight, row->id)] = row;
+            row = next;
+        }
+    }
+    obx_free(old);
+}
+
+static struct flight_row *new_slot(struct flight *flight)
+{
+    struct flight_row *row = NULL;
+
+    if (flight->slot_count == flight->slot_cap) {
+        size_t cap = flight->slot_cap == 0 ? SLOTS_MIN : flight->slot_cap * 2;
+        struct flight_row **slots = obx_realloc(flight->slots, cap * sizeof(struct flight_row *));
+
+        if (slots == NULL)
+            return NULL;
+        flight->slots = slots;
+        flight->slot_cap = cap;
+    }
+    row = obx_calloc(1, sizeof(*row));
+    if (row == NULL)
+        return NULL;
+    row->token = flight->slot_count;
+    flight->slots[flight->slot_count++] = row;
+    return row;
+}
+
+/* An empty row with a token that was never given out before. */
+static struct flight_row *take_row(struct flight *flight)
+{
+    struct flight_row *row = flight->free_rows;
+    uint64_t token = 0;
+
+    if (row == NULL)
+        return new_slot(flight);
+    flight->free_rows = row->next;
+    token = row->token + ((uint64_t)1 << TOKEN_SLOT_BITS);
+    memset(row, 0, sizeof(*row));
+    row->token = token;
+    return row;
+}
+
+static void drop_data(struct flight *flight, struct flight_row *row)
+{
+    if (row->data != NULL)
+        flight->bytes -= row->data->size;
+    obx_free(row->data);
+    row->data = NULL;
+}
+
+static void give_row(struct flight *flight, struct flight_row *row)
+{
+    drop_data(flight, row);
+    obx_free(row->reason);
+    row->reason = NULL;
+    /* A token that nobody holds any more finds nothing: the generation moves on when the slot is
+     * used again. */
+    row->id = 0;
+    row->next = flight->free_rows;
+    flight->free_rows = row;
+}
+
+static void link_id(struct flight *flight, struct flight_row *row)
+{
+    if (flight->total >= flight->id_buckets)
+        grow_ids(flight);
+    row->hash_next = flight->ids[id_bucket(flight, row->id)];
+    flight->ids[id_bucket(flight, row->id)] = row;
+    flight->total++;
+}
+
+static void unlink_id(struct flight *flight, struct flight_row *row)
+{
+    struct flight_row **at = &flight->ids[id_bucket(flight, row->id)];
+
+    while (*at != row)
+        at = &(*at)->hash_next;
+    *at = row->hash_next;
+    flight->total--;
+}
+
+/* ---- life ---- */
+
+enum obx_code flight_create(const struct flight_opts *opts, struct flight **out,
+                            struct obx_err *err)
+{
+    struct flight *flight = obx_calloc(1, sizeof(*flight));
+
+    *out = NULL;
+    if (flight == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "flight table");
+    flight->opts = *opts;
+    flight->next_due_ms = UINT64_MAX;
+    flight->pass = 1;
+    flight->id_buckets = ID_BUCKETS_MIN;
+    flight->ids = obx_calloc(ID_BUCKETS_MIN, sizeof(struct flight_row *));
+    if (flight->ids == NULL || keys_init(flight) != OBX_OK) {
+        flight_destroy(flight);
+        return obx_fail(err, OBX_E_NOMEM, "flight table");
+    }
+    *out = flight;
+    return OBX_OK;
+}
+
+void flight_clear(struct flight *flight)
+{
+    for (size_t i = 0; i < flight->id_buckets; i++) {
+        while (flight->ids[i] != NULL) {
+            struct flight_row *row = flight->ids[i];
+
+            flight->ids[i] = row->hash_next;
+            give_row(flight, row);
+        }
+    }
+    flight->total = 0;
+    memset(flight->lists, 0, sizeof(flight->lists));
+    flight->again_tail = NULL;
+    flight->next_due_ms = UINT64_MAX;
+    flight->waiting_was_full = false;
+    flight->has_orphans = false;
+    keys_clear(flight);
+    gates_clear(flight);
+}
+
+void flight_destroy(struct flight *flight)
+{
+    if (flight == NULL)
+        return;
+    if (flight->ids != NULL && flight->keys != NULL)
+        flight_clear(flight);
+    for (size_t i = 0; i < flight->slot_count; i++)
+        obx_free(flight->slots[i]);
+    obx_free(flight->slots);
+    obx_free(flight->ids);
+    obx_free(flight->keys);
+    obx_free(flight);
+}
+
+/* ---- admission ---- */
+
+/* A key may wait with at most half of what is left, so that a few hot keys do not take all the
+ * room. */
+static bool key_has_room(const struct flight *flight, const struct flight_key *key)
+{
+    size_t waiting = flight->lists[FLIGHT_WAITING].count;
+    size_t share = 0;
+
+    if (waiting >= flight->opts.max_waiting || key->waiting >= flight->opts.max_key_waiting)
+        return false;
+    share = (flight->opts.max_waiting - waiting) / 2;
+    return key->waiting < (share < KEY_SHARE_MIN ? KEY_SHARE_MIN : share);
+}
+
+/* Whether a new row of the key would have to wait: as many rows as may go are active, or an earlier
+ * one holds it up. */
+static bool key_is_busy(const struct flight *flight, const struct flight_key *key, uint64_t id)
+{
+    if (key->ready + key->inflight >= flight->opts.key_window)
+        return true;
+    for (const struct flight_row *row = key->head; row != NULL && row->id < id;
+         row = row->key_next) {
+        if (row->state == FLIGHT_RETRYING || row->state == FLIGHT_DOOMED ||
+            row->state == FLIGHT_WAITING)
+            return true;
+    }
+    return false;
+}
+
+/* Whether there is room for the row; notes who was passed over when there is none. */
+static bool has_room(struct flight *flight, const struct outbox_row *data, struct flight_gate *gate,
+                     struct flight_key *key)
+{
+    if (gates_is_closed(flight, gate)) {
+        gates_note_passed_over(flight, gate);
+        return false;
+    }
+    if (key != NULL && key_is_busy(flight, key, data->id)) {
+        if (key_has_room(flight, key))
+            return true;
+        if (flight->lists[FLIGHT_WAITING].count >= flight->opts.max_waiting)
+            flight->waiting_was_full = true;
+        keys_note_passed_over(flight, key);
+        return false;
+    }
+    if (flight->lists[FLIGHT_READY].count < flight->opts.max_ready)
+        return true;
+    flight->has_orphans = true;
+    return false;
+}
+
+static void fill_row(struct flight *flight, struct flight_row *row, struct outbox_row *data)
+{
+    row->id = data->id;
+    row->created_us = data->created_us;
+    row->body_len = data->payload_len;
+    row->topic_hash = bytes_hash(data->topic);
+    row->behind = data->behind;
+    if (data->is_full) {
+        row->data = data;
+        flight->bytes += data->size;
+    } else {
+        obx_free(data);
+    }
+}
+
+static enum flight_state first_state(const struct flight_row *row, const struct flight_key *key)
+{
+    if (row->behind != 0)
+        return FLIGHT_DOOMED;
+    return key == NULL ? FLIGHT_READY : FLIGHT_WAITING;
+}
+
+static void gate_admits(struct flight *flight, struct flight_row *row, struct flight_gate *gate)
+{
+    if (gate == NULL || row->state == FLIGHT_DOOMED)
+        return;
+    row->is_gated = true;
+    gate->active++;
+    gates_refresh(flight, gate);
+}
+
+static void admit(struct flight *flight, struct flight_row *row, struct flight_key *key,
+                  struct outbox_row *data)
+{
+    struct flight_gate *gate =
+        flight->gate_count == 0 ? NULL : gates_find(flight, bytes_hash(data->topic));
+
+    fill_row(flight, row, data);
+    link_id(flight, row);
+    if (key != NULL) {
+        keys_link(flight, key, row);
+        if (key->frozen_behind != 0 && row->behind == 0)
+            row->behind = key->frozen_behind;
+    }
+    enter_state(flight, row, first_state(row, key));
+    gate_admits(flight, row, gate);
+    if (key != NULL)
+        rebalance(flight, key);
+    if (row->state == FLIGHT_DOOMED ||
+        (row->state == FLIGHT_WAITING && flight->bytes > flight->opts.max_bytes))
+        drop_data(flight, row);
+}
+
+enum flight_answer flight_admit_take(struct flight *flight, struct outbox_row *data)
+{
+    struct flight_gate *gate = NULL;
+    struct flight_key *key = NULL;
+    struct flight_row *row = NULL;
+
+    if (flight_find(flight, data->id) != NULL)
+        return FLIGHT_KNOWN;
+    key = keys_find(flight, data->key);
+    if (flight->gate_count > 0)
+        gate = gates_find(flight, bytes_hash(data->topic));
+    if (data->behind == 0 && !has_room(flight, data, gate, key))
+        return FLIGHT_NO_ROOM;
+    if (data->key.p != NULL && key == NULL)
+        key = keys_get(flight, data->key);
+    row = data->key.p != NULL && key == NULL ? NULL : take_row(flight);
+    if (row == NULL) {
+        if (key != NULL)
+            keys_refresh(flight, key);
+        return FLIGHT_NOMEM;
+    }
+    admit(flight, row, key, data);
+    return FLIGHT_ADMITTED;
+}
+
+struct obx_bytes flight_key_name(const struct flight_row *row)
+{
+    struct obx_bytes name = {.p = NULL, .len = 0};
+
+    if (row->key != NULL) {
+        name.p = row->key->name;
+        name.len = row->key->name_len;
+    }
+    return name;
+}
+
+struct flight_row *flight_first(const struct flight *flight, enum flight_state state)
+{
+    return flight->lists[state].head;
+}
+
+struct flight_row *flight_next(const struct flight_row *row)
+{
+    return row->next;
+}
+
+void flight_attach_take(struct flight *flight, struct flight_row *row, struct outbox_row *data)
+{
+    drop_data(flight, row);
+    row->data = data;
+    row->body_len = data->payload_len;
+    row->created_us = data->created_us;
+    flight->bytes += data->size;
+}
+
+/* ---- outcomes ---- */
+
+/* Takes the row away from its key; the key goes on. */
+static void leave_key(struct flight *flight, struct flight_row *row)
+{
+    struct flight_key *key = row->key;
+
+    if (key == NULL)
+        return;
+    keys_unlink(flight, row);
+    rebalance(flight, key);
+}
+
+void flight_sent(struct flight *flight, struct flight_row *row)
+{
+    flight->again_tail =
+        NULL; /* what comes back from now on was sent before everything that is READY */
+    set_state(flight, row, FLIGHT_INFLIGHT);
+    drop_data(flight, row);
+}
+
+static void make_ready(struct flight *flight, struct flight_row *row)
+{
+    struct flight_key *key = row->key;
+
+    set_state(flight, row, FLIGHT_READY);
+    if (key != NULL)
+        rebalance(flight, key);
+}
+
+/* The refused row of the topic with the lowest id. */
+static struct flight_row *lowest_refused(const struct flight *flight, uint64_t topic_hash)
+{
+    struct flight_row *lowest = NULL;
+
+    for (struct flight_row *row = flight->lists[FLIGHT_RETRYING].head; row != NULL;
+         row = row->next) {
+        if (row->topic_hash == topic_hash && (lowest == NULL || row->id < lowest->id))
+            lowest = row;
+    }
+    return lowest;
+}
+
+static void topic_gets_through(struct flight *flight, uint64_t topic_hash)
+{
+    struct flight_gate *gate = flight->gate_count == 0 ? NULL : gates_find(flight, topic_hash);
+
+    if (gate == NULL || gate->retrying == 0)
+        return;
+    for (int i = 0; i < CREDIT_ROWS; i++) {
+        struct flight_row *row = lowest_refused(flight, topic_hash);
+
+        if (row == NULL)
+            return;
+        make_ready(flight, row);
+    }
+}
+
+void flight_confirmed(struct flight *flight, struct flight_row *row)
+{
+    struct flight_key *key = row->key;
+
+    set_state(flight, row, FLIGHT_CONFIRMED);
+    /* The counts of the key have followed; now it lets go of the row. */
+    if (key != NULL)
+        leave_key(flight, row);
+    topic_gets_through(flight, row->topic_hash);
+}
+
+void flight_unsent(struct flight *flight, struct flight_row *row)
+{
+    struct flight_key *key = row->key;
+
+    set_state(flight, row, FLIGHT_READY);
+    list_remove(&flight->lists[FLIGHT_READY], row);
+    list_insert_after(&flight->lists[FLIGHT_READY], flight->again_tail, row);
+    flight->again_tail = row;
+    if (key != NULL)
+        rebalance(flight, key);
+}
+
+static void shed_one(struct flight *flight, struct flight_row *row)
+{
+    struct obx_bytes key = flight_key_name(row);
+
+    if (row->key != NULL)
+        keys_note_passed_over(flight, row->key);
+    else
+        flight->has_orphans = true;
+    flight->opts.on_shed(row->id, key, flight->opts.ctx);
+    flight_forget(flight, row);
+}
+
+/* Drops the row and what waits behind it: they will be read again. Behind it in its key are only
+   rows that were not sent, or, with a key_window above 1, rows in flight, which may stay. */
+static void shed(struct flight *flight, struct flight_row *row)
+{
+    struct flight_row *last = row->key == NULL ? row : row->key->tail;
+
+    while (last != row) {
+        struct flight_row *before = last->key_prev;
+
+        if (last->state == FLIGHT_WAITING || last->state == FLIGHT_READY ||
+            last->state == FLIGHT_RETRYING)
+            shed_one(flight, last);
+        last = before;
+    }
+    shed_one(flight, row);
+}
+
+/* The head could not be parked after all: what was to be parked behind it waits for it again. */
+static void thaw(struct flight *flight, struct flight_key *key, const struct flight_row *head)
+{
+    key->frozen_behind = 0;
+    for (struct flight_row *row = key->head; row != NULL; row = row->key_next) {
+        if (row->state == FLIGHT_DOOMED && row->behind == head->id) {
+            row->behind = 0;
+            set_state(flight, row, FLIGHT_WAITING);
+        }
+    }
+}
+
+bool flight_retry(struct flight *flight, struct flight_row *row, uint64_t due_ms)
+{
+    struct flight_key *key = row->key;
+
+    if (key != NULL && key->frozen_behind == row->id)
+        thaw(flight, key, row);
+    if (flight->lists[FLIGHT_RETRYING].count >= flight->opts.max_retrying) {
+        shed(flight, row);
+        return false;
+    }
+    row->due_ms = due_ms;
+    row->behind = 0;
+    if (due_ms < flight->next_due_ms)
+        flight->next_due_ms = due_ms;
+    drop_data(flight, row);
+    set_state(flight, row, FLIGHT_RETRYING);
+    if (key != NULL)
+        rebalance(flight, key);
+    return true;
+}
+
+void flight_doom(struct flight *flight, struct flight_row *row, enum obx_code code,
+                 const char *reason)
+{
+    struct flight_key *key = row->key;
+
+    obx_free(row->reason);
+    row->reason = reason == NULL ? NULL : obx_strdup(reason);
+    row->reason_code = code;
+    if (key != NULL && key->frozen_behind != 0 && key->frozen_behind != row->id)
+        row->behind = key->frozen_behind;
+    drop_data(flight, row);
+    set_state(flight, row, FLIGHT_DOOMED);
+    if (key != NULL)
+        rebalance(flight, key);
+}
+
+void flight_freeze(struct flight *flight, struct flight_row *head)
+{
+    struct flight_key *key = head->key;
+
+    if (key == NULL || (key->frozen_behind != 0 && key->frozen_behind != head->id))
+        return;
+    key->frozen_behind = head->id;
+    for (struct flight_row *row = key->head; row != NULL; row = row->key_next) {
+        if (row->state != FLIGHT_WAITING && row->state != FLIGHT_READY &&
+            row->state != FLIGHT_RETRYING)
+            continue;
+        row->behind = head->id;
+        drop_data(flight, row);
+        set_state(flight, row, FLIGHT_DOOMED);
+    }
+    keys_refresh(flight, key);
+}
+
+bool flight_holds_key(const struct flight_row *row)
+{
+    return row->key != NULL && row->key->frozen_behind == row->id;
+}
+
+void flight_forget(struct flight *flight, struct flight_row *row)
+{
+    struct flight_key *key = row->key;
+
+    if (key != NULL && key->frozen_behind == row->id)
+        key->frozen_behind = 0;
+    leave_state(flight, row);
+    gate_count_change(flight, row, row->state == FLIGHT_RETRYING, false);
+    leave_gate(flight, row);
+    unlink_id(flight, row);
+    if (key != NULL)
+        leave_key(flight, row);
+    give_row(flight, row);
+}
+
+uint64_t flight_take_due(struct flight *flight, uint64_t now_ms)
+{
+    struct flight_row *row = flight->lists[FLIGHT_RETRYING].head;
+    uint64_t next_due_ms = UINT64_MAX;
+
+    if (flight->next_due_ms > now_ms)
+        return flight->next_due_ms;
+    while (row != NULL) {
+        struct flight_row *next = row->next;
+
+        if (row->due_ms <= now_ms)
+            make_ready(flight, row);
+        else if (row->due_ms < next_due_ms)
+            next_due_ms = row->due_ms;
+        row = next;
+    }
+    flight->next_due_ms = next_due_ms;
+    return next_due_ms;
+}
+
+uint64_t flight_next_due_ms(const struct flight *flight)
+{
+    return flight->next_due_ms;
+}
+
+/* ---- numbers ---- */
+
+size_t flight_count(const struct flight *flight, enum flight_state state)
+{
+    return flight->lists[state].count;
+}
+
+size_t flight_total(const struct flight *flight)
+{
+    return flight->total;
+}
+
+size_t flight_room(const struct flight *flight)
+{
+    size_t ready = flight->lists[FLIGHT_READY].count;
+
+    return ready < flight->opts.max_ready ? flight->opts.max_ready - ready : 0;
+}
+
+size_t flight_bytes(const struct flight *flight)
+{
+    return flight->bytes;
+}
+
+uint64_t flight_lowest_id(const struct flight *flight)
+{
+    uint64_t lowest = UINT64_MAX;
+
+    for (size_t i = 0; i < flight->slot_count; i++) {
+        uint64_t id = flight->slots[i]->id;
+
+        if (id != 0 && id < lowest)
+            lowest = id;
+    }
+    return lowest;
+}
+
+/* ---- passes ---- */
+
+bool flight_is_hungry(const struct flight *flight)
+{
+    if (flight->has_orphans || flight->hungry_gates > 0)
+        return true;
+    return flight->hungry_keys[2] > 0 || (flight->hungry_keys[1] > 0 && !flight->waiting_was_full);
+}
+
+uint64_t flight_pass_begin(struct flight *flight)
+{
+    flight->has_orphans = false;
+    return ++flight->pass;
+}
+
+void flight_pass_complete(struct flight *flight, uint64_t pass)
+{
+    keys_pass_complete(flight, pass);
+}
+
+void flight_passed_over(struct flight *flight, struct obx_bytes name)
+{
+    struct flight_key *key = keys_find(flight, name);
+
+    if (key != NULL)
+        keys_note_passed_over(flight, key);
+}

@@ -1,0 +1,89 @@
+/*
+ * What flight.c and flight_keys.c share. Nobody else includes it.
+ */
+#ifndef RELAY_FLIGHT_PRIVATE_H
+#define RELAY_FLIGHT_PRIVATE_H
+
+#include "flight.h"
+
+/** An ordering key with rows in memory, or one of which rows were passed over (then perhaps hollow:
+ * without rows). */
+struct flight_key {
+    uint64_t hash;
+    struct flight_key *hash_next;
+    struct flight_row *head, *tail; /* rows that are not CONFIRMED, ascending by id */
+    uint64_t frozen_behind;
+    uint64_t passed_in; /* number of the pass in or after which a row was passed over last; 0: none
+                           was */
+    uint32_t waiting, ready, inflight;
+    uint32_t full_at; /* how many waited when a row was passed over last */
+    uint8_t hunger; /* 0: none; 1: has room for followers again; 2: has no rows at all, the next one
+                       could go at once */
+    size_t name_len;
+    char name[];
+};
+
+/** A topic with refused rows. It admits only as many rows as it may have refused. */
+struct flight_gate {
+    uint64_t hash;
+    struct flight_gate *hash_next;
+    uint64_t passed_in;
+    uint32_t retrying;
+    uint32_t active; /* admitted while the gate stood, not answered yet */
+    bool is_hungry;
+};
+
+struct flight_list {
+    struct flight_row *head, *tail;
+    size_t count;
+};
+
+enum { GATE_BUCKETS = 1024 };
+
+struct flight {
+    struct flight_opts opts;
+    struct flight_row **slots; /* every row ever allocated; free ones are in free_rows */
+    size_t slot_count, slot_cap;
+    struct flight_row *free_rows;
+    struct flight_row **ids; /* hash of ids, chained */
+    size_t id_buckets;
+    size_t total;
+    struct flight_list lists[FLIGHT_STATES]; /* WAITING: the count only */
+    struct flight_row *again_tail;           /* last READY row that was sent before */
+    uint64_t next_due_ms;                    /* not later than the earliest due time of RETRYING */
+    size_t bytes;
+    struct flight_key **keys;
+    size_t key_buckets, key_count, hollow_keys;
+    size_t hungry_keys[3]; /* by hunger; the first is not kept */
+    struct flight_gate *gates[GATE_BUCKETS];
+    size_t gate_count, hungry_gates;
+    bool waiting_was_full; /* until a quarter of the room is free again */
+    bool has_orphans; /* something was passed over for which there is no key or gate to remember it
+                       */
+    uint64_t pass;    /* the number of the last pass that began */
+};
+
+/* flight_keys.c */
+struct flight_key *keys_find(const struct flight *flight, struct obx_bytes name);
+/** Finds or makes; NULL: out of memory. */
+struct flight_key *keys_get(struct flight *flight, struct obx_bytes name);
+void keys_link(struct flight *flight, struct flight_key *key, struct flight_row *row);
+void keys_unlink(struct flight *flight, struct flight_row *row);
+/** After any change of a key's counts: whether it is hungry, whether it can go. The key may be
+ * freed. */
+void keys_refresh(struct flight *flight, struct flight_key *key);
+void keys_note_passed_over(struct flight *flight, struct flight_key *key);
+void keys_clear(struct flight *flight);
+enum obx_code keys_init(struct flight *flight);
+/** Drop the marks of keys and gates that were not passed over in this pass or later. */
+void keys_pass_complete(struct flight *flight, uint64_t pass);
+
+struct flight_gate *gates_find(const struct flight *flight, uint64_t hash);
+/** Finds or makes; NULL: out of memory. */
+struct flight_gate *gates_get(struct flight *flight, uint64_t hash);
+bool gates_is_closed(const struct flight *flight, const struct flight_gate *gate);
+void gates_refresh(struct flight *flight, struct flight_gate *gate);
+void gates_note_passed_over(struct flight *flight, struct flight_gate *gate);
+void gates_clear(struct flight *flight);
+
+#endif

@@ -1,0 +1,572 @@
+/*
+ * The lane's state machine and timers: what is done in a turn, in which order, and how long to wait
+ * for the next one.
+ *
+ * The order within a turn follows from latency: look at confirms, publish what may go, read,
+ * publish again; the commits (settle, park, requests) come last, because each blocks the thread for
+ * some milliseconds.
+ */
+#include "lane_private.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/crash.h"
+#include "sql/schema.h"
+
+enum {
+    US_PER_MS = 1000,
+    STANDBY_LOOK_MS = 1000,
+    STANDBY_SOON_MS = 20,
+    REQUESTS_MS = 1000,
+    COUNT_MS = 2000,
+    COUNT_CAP = 10000,
+    COUNT_SHARE = 50, /* counting takes at most 1 / COUNT_SHARE of the time */
+    IDLE_PART = 8, /* the pause between polls grows to this part of the time since the last row */
+    RETRY_SOON_MS = 100,
+    WAIT_MAX_MS = 1000,
+};
+
+static const unsigned edges[] = {
+    [LANE_STARTING] = 1U << LANE_STANDBY | 1U << LANE_DB_DOWN | 1U << LANE_STOPPED,
+    [LANE_STANDBY] = 1U << LANE_OWNER | 1U << LANE_DB_DOWN | 1U << LANE_STOPPED,
+    [LANE_OWNER] =
+        1U << LANE_STANDBY | 1U << LANE_DB_DOWN | 1U << LANE_DRAINING | 1U << LANE_STOPPED,
+    [LANE_DB_DOWN] = 1U << LANE_STANDBY | 1U << LANE_STOPPED,
+    [LANE_DRAINING] = 1U << LANE_STOPPED,
+    [LANE_STOPPED] = 0,
+};
+
+static void set_state(struct lane *lane, enum lane_state state)
+{
+    if (lane->state == state)
+        return;
+    OBX_ASSERT((edges[lane->state] & 1U << state) != 0);
+    OBX_LOG(LOG_LVL_INFO, "lane", "state", KV_STR("source", lane->opts.source),
+            KV_STR("outbox", lane->opts.outbox), KV_STR("from", lane_state_name(lane->state)),
+            KV_STR("to", lane_state_name(state)), KV_U64("epoch", lane->lease.epoch));
+    lane->state = state;
+}
+
+void lane_set_trouble(struct lane *lane, enum lane_trouble kind, const char *text)
+{
+    char *slot = lane->trouble[kind];
+
+    if (text == NULL) {
+        slot[0] = '\0';
+        return;
+    }
+    if (strcmp(slot, text) != 0)
+        OBX_LOG(LOG_LVL_WARN, "lane", "trouble", KV_STR("source", lane->opts.source),
+                KV_STR("outbox", lane->opts.outbox), KV_STR("text", text));
+    (void)snprintf(slot, OBX_ERR_TEXT_MAX, "%s", text);
+}
+
+/* ---- dropping everything ---- */
+
+static void open_publisher(struct lane *lane)
+{
+    struct bridge_publisher_opts opts = {.bridge = lane->opts.bridge,
+                                         .window = lane->opts.window,
+                                         .confirm_timeout_ms = lane->opts.confirm_timeout_ms,
+                                         .max_body_bytes = lane->opts.max_body_bytes,
+                                         .on_result = lane_on_result,
+                                         .ctx = lane};
+    struct obx_err err = {0};
+
+    if (bridge_publisher_create(&opts, &lane->publisher, &err) != OBX_OK)
+        lane_set_trouble(lane, TROUBLE_ROW, err.text);
+}
+
+static void fill_broker_stats(struct lane *lane)
+{
+    struct bridge_publisher_stats broker = {0};
+
+    lane->stats.broker_state = BRIDGE_DOWN;
+    if (lane->publisher == NULL)
+        return;
+    bridge_publisher_get_stats(lane->publisher, &broker);
+    lane->stats.broker_state = bridge_publisher_state(lane->publisher);
+    lane->stats.broker_connects = lane->past_broker_connects + broker.connects;
+    lane->stats.broker_blocked = lane->past_broker_blocked + broker.blocked;
+}
+
+/* The connection goes with what is in flight, so that nothing of it is sent late; without any it
+ * can stay. */
+static void drop_flight(struct lane *lane)
+{
+    lane->is_dropping = true;
+    if (lane->publisher != NULL && bridge_publisher_inflight(lane->publisher) > 0) {
+        fill_broker_stats(lane);
+        lane->past_broker_connects = lane->stats.broker_connects;
+        lane->past_broker_blocked = lane->stats.broker_blocked;
+        bridge_publisher_destroy(lane->publisher);
+        lane->publisher = NULL;
+    }
+    lane->is_dropping = false;
+    flight_clear(lane->flight);
+    reader_reset(lane->reader);
+    requests_reset(&lane->requests);
+    faults_reset(&lane->faults);
+    lane->first_confirmed_ms = UINT64_MAX;
+    lane->settle_after_ms = 0;
+    lane->park_after_ms = 0;
+    for (int i = TROUBLE_LEASE; i < TROUBLES; i++)
+        lane_set_trouble(lane, (enum lane_trouble)i, NULL);
+}
+
+static void lose_lease(struct lane *lane, const char *why)
+{
+    OBX_LOG(LOG_LVL_WARN, "lane", "lease.lost", KV_STR("outbox", lane->opts.outbox),
+            KV_U64("epoch", lane->lease.epoch), KV_STR("why", why));
+    lease_drop(&lane->lease);
+    lane->stats.lease_lost++;
+    drop_flight(lane);
+    lane->lease_due_ms = 0;
+    set_state(lane, lane->state == LANE_DRAINING ? LANE_STOPPED : LANE_STANDBY);
+}
+
+static void lose_db(struct lane *lane, const struct obx_err *err)
+{
+    lane_set_trouble(lane, TROUBLE_DB, err->text);
+    db_close(lane->db);
+    lane->db = NULL;
+    lane->store.db = NULL;
+    lease_drop(&lane->lease);
+    drop_flight(lane);
+    lane->db_due_ms = clock_now_ms() + backoff_next_ms(&lane->db_backoff);
+    set_state(lane, lane->state == LANE_DRAINING ? LANE_STOPPED : LANE_DB_DOWN);
+}
+
+/* What a failed step means for the lane. True: the turn can go on. */
+static bool survives(struct lane *lane, enum obx_code rc, const struct obx_err *err)
+{
+    if (rc == OBX_OK)
+        return true;
+    if (rc == OBX_E_LEASE_LOST) {
+        lose_lease(lane, err->text);
+        return false;
+    }
+    if (lane_is_passing(rc)) {
+        lane_set_trouble(lane, TROUBLE_ROW, err->text);
+        return true;
+    }
+    lose_db(lane, err);
+    return false;
+}
+
+/* ---- connecting ---- */
+
+static void connect_db(struct lane *lane)
+{
+    struct obx_err err = {0};
+    enum obx_code rc = db_open(&lane->opts.db, &lane->db, &err);
+
+    lane->store.db = lane->db;
+    if (rc == OBX_OK)
+        rc = schema_check(lane->db, SCHEMA_PRODUCER, &err);
+    if (rc != OBX_OK) {
+        lose_db(lane, &err);
+        return;
+    }
+    lane->stats.db_connects++;
+    lane->lease_due_ms = 0;
+    set_state(lane, LANE_STANDBY);
+}
+
+/* ---- standing by ---- */
+
+static void become_owner(struct lane *lane)
+{
+    struct obx_err err = {0};
+    enum obx_code rc = parking_load(&lane->parking, lane->db, &err);
+
+    if (rc != OBX_OK) {
+        lose_db(lane, &err);
+        return;
+    }
+    backoff_reset(&lane->db_backoff);
+    lane_set_trouble(lane, TROUBLE_DB, NULL);
+    lane->stats.lease_acquired++;
+    lane->poll_due_us = 0;
+    lane->last_row_us = clock_now_us();
+    lane->requests_due_ms = 0;
+    lane->count_due_ms = 0;
+    set_state(lane, LANE_OWNER);
+}
+
+static void stand_by(struct lane *lane, uint64_t now_ms)
+{
+    struct obx_err err = {0};
+    bool acquired = false;
+    uint64_t wait_ms = 0;
+    enum obx_code rc = OBX_OK;
+
+    if (now_ms < lane->lease_due_ms)
+        return;
+    lane->own_queries++;
+    rc = lease_try(&lane->lease, lane->db, &acquired, &err);
+    if (rc != OBX_OK && !lane_is_passing(rc)) {
+        lose_db(lane, &err);
+        return;
+    }
+    if (acquired) {
+        become_owner(lane);
+        return;
+    }
+    backoff_reset(&lane->db_backoff);
+    lane_set_trouble(lane, TROUBLE_DB, NULL);
+    wait_ms = lane->lease.free_in_ms + STANDBY_SOON_MS;
+    lane->lease_due_ms = now_ms + (wait_ms < STANDBY_LOOK_MS ? wait_ms : STANDBY_LOOK_MS);
+}
+
+/* ---- owning ---- */
+
+static enum obx_code keep_lease(struct lane *lane, uint64_t now_ms, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    if (!lease_holds(&lane->lease, now_ms))
+        return obx_fail(err, OBX_E_LEASE_LOST, "not renewed in time");
+    if (now_ms < lane->lease.renew_due_ms)
+        return OBX_OK;
+    lane->own_queries++;
+    rc = lease_renew(&lane->lease, lane->db, err);
+    if (lane_is_passing(rc)) {
+        lane->lease.renew_due_ms = now_ms + RETRY_SOON_MS;
+        return OBX_OK; /* until it is over for us */
+    }
+    return rc;
+}
+
+/* Whether a read is worth its while: half of what may be ready is gone. */
+static bool wants_rows(const struct lane *lane)
+{
+    return flight_room(lane->flight) >= lane->opts.batch_rows && !lane_is_choked(lane);
+}
+
+static void plan_poll(struct lane *lane, const struct reader_result *result)
+{
+    uint64_t now_us = clock_now_us();
+    uint64_t pause_us = 0;
+    uint64_t min_us = (uint64_t)lane->opts.poll_min_ms * US_PER_MS;
+    uint64_t max_us = (uint64_t)lane->opts.poll_max_ms * US_PER_MS;
+
+    if (result->is_full) {
+        lane->last_row_us = now_us;
+        lane->poll_due_us = now_us;
+        return;
+    }
+    if (result->new_rows > 0)
+        lane->last_row_us = now_us;
+    pause_us = (now_us - lane->last_row_us) / IDLE_PART;
+    if (pause_us < min_us)
+        pause_us = min_us;
+    lane->poll_due_us = now_us + (pause_us < max_us ? pause_us : max_us);
+}
+
+static enum obx_code read_rows(struct lane *lane, struct obx_err *err)
+{
+    struct reader_result result = {.new_rows = 0};
+    uint64_t now_us = clock_now_us();
+    enum obx_code rc = OBX_OK;
+
+    if (!wants_rows(lane))
+        return OBX_OK;
+    if (atomic_exchange(&lane->rung, false)) {
+        lane->poll_due_us = now_us;
+        lane->requests_due_ms = now_us / US_PER_MS;
+    }
+    if (now_us >= lane->poll_due_us) {
+        rc = reader_poll(lane->reader, &result, err);
+        plan_poll(lane, &result);
+        if (rc == OBX_OK && result.new_rows > 0)
+            OBX_CRASH_POINT("lane-read");
+    }
+    if (rc == OBX_OK && now_us >= reader_next_due_us(lane->reader))
+        rc = reader_service(lane->reader, err);
+    return rc;
+}
+
+static enum obx_code do_requests(struct lane *lane, uint64_t now_ms, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    if (requests_busy(&lane->requests)) {
+        rc = requests_step(&lane->requests, lane->db, err);
+    } else if (now_ms >= lane->requests_due_ms) {
+        lane->requests_due_ms = now_ms + REQUESTS_MS;
+        rc = requests_look(&lane->requests, lane->db, err);
+    }
+    /* One request done: the next one is looked for at once. */
+    if (rc == OBX_OK && requests_busy(&lane->requests))
+        lane->requests_due_ms = now_ms;
+    return rc;
+}
+
+static enum obx_code count_rows(struct lane *lane, uint64_t now_ms, struct obx_err *err)
+{
+    struct outbox_counts counts = {0};
+    uint64_t pause_ms = 0;
+    enum obx_code rc = OBX_OK;
+
+    if (now_ms < lane->count_due_ms)
+        return OBX_OK;
+    rc = outbox_store_count(&lane->store, lane->opts.outbox, COUNT_CAP, &counts, err);
+    pause_ms = (clock_now_ms() - now_ms) * COUNT_SHARE;
+    lane->count_due_ms = now_ms + (pause_ms > COUNT_MS ? pause_ms : COUNT_MS);
+    if (rc != OBX_OK)
+        return rc;
+    lease_note_db_clock(&lane->lease, counts.db_now_us);
+    lane->stats.waiting = counts.waiting;
+    lane->stats.waiting_capped = counts.waiting >= COUNT_CAP;
+    lane->stats.oldest_age_us = counts.oldest_age_us;
+    lane->stats.parked_now = counts.parked;
+    lane->stats.frozen_keys = counts.frozen;
+    return OBX_OK;
+}
+
+/* Everything that commits. */
+static enum obx_code finish_rows(struct lane *lane, uint64_t now_ms, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    if (lane_settle_due(lane, now_ms))
+        rc = lane_settle(lane, err);
+    if (rc == OBX_OK && lane_park_due(lane, now_ms))
+        rc = lane_park(lane, err);
+    return rc;
+}
+
+static void start_drain(struct lane *lane, uint64_t now_ms)
+{
+    lane->drain_until_ms = now_ms + lane->opts.drain_ms;
+    set_state(lane, LANE_DRAINING);
+}
+
+static void own(struct lane *lane, uint64_t now_ms)
+{
+    struct obx_err err = {0};
+    enum obx_code rc = keep_lease(lane, now_ms, &err);
+
+    if (rc == OBX_OK) {
+        (void)flight_take_due(lane->flight, now_ms);
+        rc = lane_publish(lane, &err);
+    }
+    if (rc == OBX_OK)
+        rc = read_rows(lane, &err);
+    if (rc == OBX_OK)
+        rc = lane_publish(lane, &err);
+    if (survives(lane, rc, &err) && lane->state == LANE_OWNER)
+        rc = finish_rows(lane, now_ms, &err);
+    else
+        return;
+    if (survives(lane, rc, &err) && rc == OBX_OK)
+        rc = do_requests(lane, now_ms, &err);
+    if (survives(lane, rc, &err) && rc == OBX_OK)
+        rc = count_rows(lane, now_ms, &err);
+    if (survives(lane, rc, &err) && rc == OBX_OK)
+        lane_set_trouble(lane, TROUBLE_ROW, NULL);
+}
+
+/* ---- draining ---- */
+
+static bool is_drained(const struct lane *lane, uint64_t now_ms)
+{
+    if (now_ms >= lane->drain_until_ms)
+        return true;
+    return flight_count(lane->flight, FLIGHT_INFLIGHT) == 0 &&
+           flight_count(lane->flight, FLIGHT_CONFIRMED) == 0 &&
+           flight_count(lane->flight, FLIGHT_DOOMED) == 0;
+}
+
+static void drain(struct lane *lane, uint64_t now_ms)
+{
+    struct obx_err err = {0};
+    enum obx_code rc = keep_lease(lane, now_ms, &err);
+
+    if (rc == OBX_OK)
+        rc = finish_rows(lane, now_ms, &err);
+    if (!survives(lane, rc, &err) || !is_drained(lane, now_ms))
+        return;
+    if (lease_release(&lane->lease, lane->db, &err) != OBX_OK)
+        OBX_LOG(LOG_LVL_WARN, "lane", "lease.not_released", KV_STR("outbox", lane->opts.outbox),
+                KV_ERR(&err));
+    set_state(lane, LANE_STOPPED);
+}
+
+/* ---- the turn ---- */
+
+/* The first trouble there is; the broker's counts while the lane has the lease. */
+static const char *worst_trouble(const struct lane *lane)
+{
+    for (int i = 0; i < TROUBLES; i++) {
+        if (lane->trouble[i][0] != '\0')
+            return lane->trouble[i];
+    }
+    if (lane->publisher != NULL && bridge_publisher_state(lane->publisher) != BRIDGE_UP)
+        return bridge_publisher_trouble(lane->publisher)->text;
+    return "";
+}
+
+static void fill_stats(struct lane *lane)
+{
+    struct reader_stats reader = {0};
+    struct lane_stats *stats = &lane->stats;
+
+    reader_get_stats(lane->reader, &reader);
+    stats->state = lane->state;
+    stats->lease_epoch = lane->lease.epoch;
+    (void)snprintf(stats->lease_owner, sizeof(stats->lease_owner), "%s", lane->lease.seen_owner);
+    (void)snprintf(stats->lease_address, sizeof(stats->lease_address), "%s",
+                   lane->lease.seen_address);
+    (void)snprintf(stats->trouble, sizeof(stats->trouble), "%s", worst_trouble(lane));
+    stats->read = reader.rows;
+    stats->late = reader.late;
+    stats->polls = reader.polls;
+    stats->resumed = lane->requests.resumed;
+    stats->discarded = lane->requests.discarded;
+    stats->queries = lane->own_queries + lane->store.queries + lane->parking.queries +
+                     lane->requests.queries + lane->settle_del.queries;
+    stats->inflight = flight_count(lane->flight, FLIGHT_INFLIGHT);
+    stats->held = flight_count(lane->flight, FLIGHT_WAITING);
+    stats->retrying = flight_count(lane->flight, FLIGHT_RETRYING);
+    stats->unsettled = flight_count(lane->flight, FLIGHT_CONFIRMED);
+    fill_broker_stats(lane);
+}
+
+static void show_stats(struct lane *lane)
+{
+    fill_stats(lane);
+    (void)pthread_mutex_lock(&lane->stats_lock);
+    lane->shared = lane->stats;
+    (void)pthread_mutex_unlock(&lane->stats_lock);
+}
+
+static void do_state(struct lane *lane, uint64_t now_ms)
+{
+    bool drain_wanted = atomic_load(&lane->drain_wanted);
+
+    switch (lane->state) {
+    case LANE_STARTING:
+    case LANE_DB_DOWN:
+        if (drain_wanted)
+            set_state(lane, LANE_STOPPED);
+        else if (now_ms >= lane->db_due_ms)
+            connect_db(lane);
+        break;
+    case LANE_STANDBY:
+        if (drain_wanted)
+            set_state(lane, LANE_STOPPED);
+        else
+            stand_by(lane, now_ms);
+        break;
+    case LANE_OWNER:
+        if (drain_wanted)
+            start_drain(lane, now_ms);
+        else
+            own(lane, now_ms);
+        break;
+    case LANE_DRAINING:
+        drain(lane, now_ms);
+        break;
+    case LANE_STOPPED:
+        break;
+    }
+}
+
+void lane_turn(struct lane *lane)
+{
+    if (atomic_load(&lane->stop_wanted)) {
+        set_state(lane, LANE_STOPPED);
+    } else {
+        if (lane->publisher == NULL)
+            open_publisher(lane);
+        if (lane->publisher != NULL)
+            bridge_publisher_service(lane->publisher);
+        do_state(lane, clock_now_ms());
+    }
+    show_stats(lane);
+}
+
+void lane_end(struct lane *lane)
+{
+    lane->is_dropping = true;
+    bridge_publisher_destroy(lane->publisher);
+    lane->publisher = NULL;
+    flight_clear(lane->flight);
+    db_close(lane->db);
+    lane->db = NULL;
+    db_thread_end();
+    show_stats(lane);
+}
+
+/* ---- waiting ---- */
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Microseconds at which the owner has something to do. */
+static uint64_t owner_due_us(const struct lane *lane)
+{
+    uint64_t due_ms = min_u64(lane->lease.renew_due_ms, lane->count_due_ms);
+    uint64_t due_us = UINT64_MAX;
+
+    if (requests_busy(&lane->requests))
+        return 0;
+    due_ms = min_u64(due_ms, lane->requests_due_ms);
+    due_ms = min_u64(due_ms, flight_next_due_ms(lane->flight));
+    if (flight_count(lane->flight, FLIGHT_CONFIRMED) >= lane->opts.settle_max_rows)
+        due_ms = min_u64(due_ms, lane->settle_after_ms);
+    else if (lane->first_confirmed_ms != UINT64_MAX)
+        due_ms = min_u64(due_ms, lane->first_confirmed_ms + lane->opts.settle_max_age_ms);
+    if (flight_count(lane->flight, FLIGHT_DOOMED) > 0)
+        due_ms = min_u64(due_ms, lane->park_after_ms);
+    if (due_ms < UINT64_MAX / US_PER_MS)
+        due_us = due_ms * US_PER_MS;
+    if (lane_can_publish(lane))
+        return 0;
+    if (wants_rows(lane)) {
+        if (atomic_load(&lane->rung))
+            return 0;
+        due_us = min_u64(due_us, min_u64(lane->poll_due_us, reader_next_due_us(lane->reader)));
+    }
+    return due_us;
+}
+
+static uint64_t state_due_us(const struct lane *lane)
+{
+    switch (lane->state) {
+    case LANE_STARTING:
+    case LANE_DB_DOWN:
+        return lane->db_due_ms * US_PER_MS;
+    case LANE_STANDBY:
+        return lane->lease_due_ms * US_PER_MS;
+    case LANE_OWNER:
+        return owner_due_us(lane);
+    case LANE_DRAINING:
+        return (clock_now_ms() + STANDBY_SOON_MS) * US_PER_MS;
+    case LANE_STOPPED:
+        break;
+    }
+    return 0;
+}
+
+int lane_wait_ms(const struct lane *lane)
+{
+    uint64_t now_us = clock_now_us();
+    uint64_t due_us = state_due_us(lane);
+    uint64_t wait_ms = 0;
+
+    if (due_us > now_us)
+        wait_ms = (due_us - now_us + US_PER_MS - 1) / US_PER_MS;
+    if (lane->publisher != NULL)
+        wait_ms = min_u64(wait_ms,
+                          (uint64_t)clock_left_ms(bridge_publisher_next_due_ms(lane->publisher)));
+    return (int)min_u64(wait_ms, WAIT_MAX_MS);
+}

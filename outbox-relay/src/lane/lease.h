@@ -1,0 +1,68 @@
+/*
+ * A lane's ownership of its outbox: one row of outbox_lease, judged by the database's clock.
+ *
+ * Invariants: the epoch held here was given by one statement that the database judged; locally the
+ * lease counts as held no longer than (monotonic time before the last successful renewal was sent)
+ * + lease - margin; a transaction that writes begins with lease_begin, which locks the lease row
+ * under owner and epoch, so a taker waits until it is over. Used by the lane thread only, on its
+ * connection. Proved by tests/system/lease_test.c and tests/system/lane_lease_test.c.
+ */
+#ifndef RELAY_LEASE_H
+#define RELAY_LEASE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sql/db.h"
+
+struct lease_opts {
+    const char *outbox;
+    const char *owner;   /* unique for this process */
+    const char *address; /* NULL: none advertised */
+    uint32_t lease_ms;
+};
+
+struct lease {
+    struct lease_opts opts; /* strings borrowed: outlive the lease */
+    uint64_t epoch;         /* held now; 0: not held */
+    uint64_t last_epoch; /* given to us last: with it our own lease can be taken back before it is
+                            over */
+    uint64_t held_until_ms; /* monotonic */
+    uint64_t renew_due_ms;
+    uint64_t fenced_at_ms; /* when the transaction under way renewed the lease */
+    uint64_t free_in_ms;   /* as of the last look: how long another's lease still runs */
+    char seen_owner[129];  /* who holds it, as last seen; "" nobody */
+    char seen_address[256];
+    uint64_t db_at_us; /* the database's clock when ours said clock_at_us; 0: never seen */
+    uint64_t clock_at_us;
+};
+
+void lease_init(struct lease *lease, const struct lease_opts *opts);
+/** Look who holds it; take it if nobody does, if it is over, or if it is our own from before.
+ * *acquired says whether we hold it now. */
+OBX_NODISCARD enum obx_code lease_try(struct lease *lease, struct db *db, bool *acquired,
+                                      struct obx_err *err);
+/** Renew. OBX_E_LEASE_LOST: it is another's; any OBX_E_DB_*. */
+OBX_NODISCARD enum obx_code lease_renew(struct lease *lease, struct db *db, struct obx_err *err);
+/** Whether something may be published now. */
+bool lease_holds(const struct lease *lease, uint64_t now_ms);
+/** Give it back, so that the next owner need not wait. OBX_OK also when it was lost already. */
+OBX_NODISCARD enum obx_code lease_release(struct lease *lease, struct db *db, struct obx_err *err);
+/** Forget it here; the row stays as it is. */
+void lease_drop(struct lease *lease);
+
+/** BEGIN, and renew and lock the lease row. On failure there is no transaction. OBX_E_LEASE_LOST as
+ * above. */
+OBX_NODISCARD enum obx_code lease_begin(struct lease *lease, struct db *db, struct obx_err *err);
+/** COMMIT; the renewal counts then. On failure there is no transaction (OBX_E_DB_COMMIT_UNKNOWN:
+ * see db_commit). */
+OBX_NODISCARD enum obx_code lease_commit(struct lease *lease, struct db *db, struct obx_err *err);
+/** ROLLBACK after a failed statement. */
+void lease_rollback(struct db *db);
+
+/** The database's clock now, microseconds since 1970, as far as known; 0: not known. */
+uint64_t lease_db_now_us(const struct lease *lease);
+/** The database's clock was seen. */
+void lease_note_db_clock(struct lease *lease, uint64_t db_us);
+
+#endif

@@ -1,0 +1,265 @@
+/*
+ * The statements that read an outbox. See outbox_store.h.
+ *
+ * FORCE INDEX: on a small table the optimiser may prefer a scan of the whole table, which reads
+ * delete-marked rows that the range would not touch.
+ */
+#include "outbox_store.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+
+enum full_column {
+    COL_ID,
+    COL_MESSAGE_ID,
+    COL_TOPIC,
+    COL_KEY,
+    COL_HEADERS,
+    COL_CONTENT_TYPE,
+    COL_CREATED_US,
+    COL_PAYLOAD_LEN,
+    COL_PAYLOAD
+};
+enum light_column { LIGHT_ID, LIGHT_TOPIC, LIGHT_KEY };
+
+static const char light_columns[] = "SELECT id, topic, ordering_key FROM ";
+
+static enum obx_code build_columns(struct outbox_store *store)
+{
+    enum obx_code rc =
+        buf_addf(&store->columns,
+                 "SELECT id, message_id, topic, ordering_key, headers, content_type,"
+                 " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', created_at), OCTET_LENGTH(payload),"
+                 " IF(OCTET_LENGTH(payload) <= %lu, payload, NULL) FROM ",
+                 (unsigned long)store->inline_bytes);
+
+    if (rc == OBX_OK)
+        rc = buf_addf(&store->columns, "%s FORCE INDEX (PRIMARY) WHERE ", store->table.data);
+    return rc;
+}
+
+static enum obx_code build_count(struct outbox_store *store)
+{
+    return buf_addf(
+        &store->count,
+        "SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM %s LIMIT ?) w),"
+        " (SELECT COUNT(*) FROM (SELECT 1 FROM outbox_parked WHERE outbox = ? LIMIT ?) p),"
+        " (SELECT COUNT(*) FROM (SELECT 1 FROM outbox_parked WHERE outbox = ? AND holds_key = 1"
+        " LIMIT ?) f),"
+        " (SELECT GREATEST(TIMESTAMPDIFF(MICROSECOND, created_at, UTC_TIMESTAMP(6)), 0) FROM %s"
+        " ORDER BY id LIMIT 1),"
+        " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
+        store->table.data, store->table.data);
+}
+
+static enum obx_code build(struct outbox_store *store, const char *outbox)
+{
+    enum obx_code rc = db_add_identifier(&store->table, outbox);
+
+    if (rc == OBX_OK)
+        rc = build_columns(store);
+    if (rc == OBX_OK)
+        rc = buf_addf(&store->forward, "%sid > ? ORDER BY id LIMIT ?", store->columns.data);
+    if (rc == OBX_OK)
+        rc = buf_addf(&store->range,
+                      "%s%s FORCE INDEX (PRIMARY) WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
+                      light_columns, store->table.data);
+    if (rc == OBX_OK)
+        rc = buf_addf(&store->payload, "SELECT payload FROM %s WHERE id = ?", store->table.data);
+    if (rc == OBX_OK)
+        rc = build_count(store);
+    return rc;
+}
+
+enum obx_code outbox_store_init(struct outbox_store *store, const char *outbox,
+                                uint32_t inline_bytes, struct obx_err *err)
+{
+    memset(store, 0, sizeof(*store));
+    store->inline_bytes = inline_bytes;
+    if (build(store, outbox) != OBX_OK) {
+        outbox_store_fini(store);
+        return obx_fail(err, OBX_E_NOMEM, "statements of outbox %s", outbox);
+    }
+    return OBX_OK;
+}
+
+void outbox_store_fini(struct outbox_store *store)
+{
+    buf_fini(&store->table);
+    buf_fini(&store->forward);
+    buf_fini(&store->range);
+    buf_fini(&store->columns);
+    buf_fini(&store->payload);
+    buf_fini(&store->count);
+    buf_fini(&store->text);
+}
+
+static void fill_full(struct outbox_row *row, const struct db_rows *rows)
+{
+    *row = (struct outbox_row){.id = db_rows_u64(rows, COL_ID),
+                               .created_us = db_rows_u64(rows, COL_CREATED_US),
+                               .payload_len = db_rows_u64(rows, COL_PAYLOAD_LEN),
+                               .is_full = true,
+                               .message_id = db_rows_bytes(rows, COL_MESSAGE_ID),
+                               .topic = db_rows_bytes(rows, COL_TOPIC),
+                               .key = db_rows_bytes(rows, COL_KEY),
+                               .headers = db_rows_bytes(rows, COL_HEADERS),
+                               .content_type = db_rows_bytes(rows, COL_CONTENT_TYPE),
+                               .payload = db_rows_bytes(rows, COL_PAYLOAD)};
+}
+
+static void fill_light(struct outbox_row *row, const struct db_rows *rows)
+{
+    *row = (struct outbox_row){.id = db_rows_u64(rows, LIGHT_ID),
+                               .topic = db_rows_bytes(rows, LIGHT_TOPIC),
+                               .key = db_rows_bytes(rows, LIGHT_KEY)};
+}
+
+/* Copies the result into the batch and frees it. */
+static enum obx_code collect(struct db_rows *rows, bool is_full, struct row_batch *batch,
+                             struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    while (rc == OBX_OK && db_rows_next(rows)) {
+        struct outbox_row seen = {0};
+        struct outbox_row *row = NULL;
+
+        if (is_full)
+            fill_full(&seen, rows);
+        else
+            fill_light(&seen, rows);
+        row = outbox_row_copy(&seen);
+        rc = row == NULL ? OBX_E_NOMEM : row_batch_add_take(batch, row);
+        if (rc != OBX_OK)
+            obx_free(row);
+    }
+    db_rows_free(rows);
+    return rc == OBX_OK ? OBX_OK : obx_fail(err, rc, "rows of the outbox");
+}
+
+enum obx_code outbox_store_forward(struct outbox_store *store, uint64_t after, uint32_t limit,
+                                   struct row_batch *batch, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc =
+        db_query(store->db, store->forward.data, DB_ARGS(DB_U64(after), DB_U64(limit)), &rows, err);
+
+    store->queries++;
+    return rc == OBX_OK ? collect(rows, true, batch, err) : rc;
+}
+
+static enum obx_code add_ranges(struct obx_buf *text, const struct id_range *ranges, size_t count,
+                                uint64_t after)
+{
+    enum obx_code rc = OBX_OK;
+
+    for (size_t i = 0; i < count && rc == OBX_OK; i++) {
+        uint64_t lo = ranges[i].lo > after ? ranges[i].lo : after + 1;
+
+        rc = buf_addf(text, "%sid BETWEEN %llu AND %llu", i == 0 ? "" : " OR ",
+                      (unsigned long long)lo, (unsigned long long)ranges[i].hi);
+    }
+    return rc;
+}
+
+static enum obx_code query_ranges(struct outbox_store *store, const struct id_range *ranges,
+                                  size_t range_count, uint64_t after, uint32_t limit,
+                                  struct db_rows **rows, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    buf_reset(&store->text);
+    rc = buf_addf(&store->text, "%s%s FORCE INDEX (PRIMARY) WHERE ", light_columns,
+                  store->table.data);
+    if (rc == OBX_OK)
+        rc = add_ranges(&store->text, ranges, range_count, after);
+    if (rc == OBX_OK)
+        rc = buf_addf(&store->text, " ORDER BY id LIMIT %lu", (unsigned long)limit);
+    if (rc != OBX_OK)
+        return obx_fail(err, rc, "statement over %zu ranges", range_count);
+    return db_query_text(store->db, buf_bytes(&store->text), rows, err);
+}
+
+enum obx_code outbox_store_behind(struct outbox_store *store, const struct id_range *ranges,
+                                  size_t range_count, uint64_t after, uint32_t limit,
+                                  struct row_batch *batch, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = OBX_OK;
+
+    while (range_count > 0 && ranges[0].hi <= after) {
+        ranges++;
+        range_count--;
+    }
+    if (range_count == 0)
+        return OBX_OK;
+    store->queries++;
+    if (range_count == 1) {
+        uint64_t low = ranges[0].lo > after ? ranges[0].lo - 1 : after;
+
+        rc = db_query(store->db, store->range.data,
+                      DB_ARGS(DB_U64(low), DB_U64(ranges[0].hi), DB_U64(limit)), &rows, err);
+    } else {
+        rc = query_ranges(store, ranges, range_count, after, limit, &rows, err);
+    }
+    return rc == OBX_OK ? collect(rows, false, batch, err) : rc;
+}
+
+enum obx_code outbox_store_fetch(struct outbox_store *store, const uint64_t *ids, size_t count,
+                                 struct row_batch *batch, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = OBX_OK;
+
+    if (count == 0)
+        return OBX_OK;
+    store->queries++;
+    buf_reset(&store->text);
+    rc = buf_addf(&store->text, "%sid IN (", store->columns.data);
+    for (size_t i = 0; i < count && rc == OBX_OK; i++)
+        rc = buf_addf(&store->text, i == 0 ? "%llu" : ",%llu", (unsigned long long)ids[i]);
+    if (rc == OBX_OK)
+        rc = buf_add_text(&store->text, ") ORDER BY id");
+    if (rc != OBX_OK)
+        return obx_fail(err, rc, "statement over %zu ids", count);
+    rc = db_query_text(store->db, buf_bytes(&store->text), &rows, err);
+    return rc == OBX_OK ? collect(rows, true, batch, err) : rc;
+}
+
+enum obx_code outbox_store_payload(struct outbox_store *store, uint64_t id, struct db_rows **rows,
+                                   struct obx_bytes *payload, struct obx_err *err)
+{
+    enum obx_code rc = db_query(store->db, store->payload.data, DB_ARGS(DB_U64(id)), rows, err);
+
+    store->queries++;
+    *payload = (struct obx_bytes){.p = NULL, .len = 0};
+    if (rc == OBX_OK && db_rows_next(*rows))
+        *payload = db_rows_bytes(*rows, 0);
+    return rc;
+}
+
+enum obx_code outbox_store_count(struct outbox_store *store, const char *outbox, uint64_t cap,
+                                 struct outbox_counts *counts, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc =
+        db_query(store->db, store->count.data,
+                 DB_ARGS(DB_U64(cap), DB_TEXT(outbox), DB_U64(cap), DB_TEXT(outbox), DB_U64(cap)),
+                 &rows, err);
+
+    store->queries++;
+    memset(counts, 0, sizeof(*counts));
+    if (rc != OBX_OK)
+        return rc;
+    if (db_rows_next(rows)) {
+        counts->waiting = db_rows_u64(rows, 0);
+        counts->parked = db_rows_u64(rows, 1);
+        counts->frozen = db_rows_u64(rows, 2);
+        counts->oldest_age_us = db_rows_u64(rows, 3);
+        counts->db_now_us = db_rows_u64(rows, 4);
+    }
+    db_rows_free(rows);
+    return OBX_OK;
+}

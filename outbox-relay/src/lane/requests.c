@@ -1,0 +1,382 @@
+/*
+ * Carrying out what operators ask for. See requests.h.
+ */
+#include "requests.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/crash.h"
+#include "base/log.h"
+
+enum { STEP_ROWS = 500, STEP_BYTES = 16 * 1024 * 1024 };
+
+static const char sql_next[] =
+    "SELECT id, ordering_key, holds_key, behind_id, request, COALESCE(requested_by, '')"
+    " FROM outbox_parked WHERE outbox = ? AND request IN ('resume', 'discard')"
+    " ORDER BY request, parked_id LIMIT 1";
+static const char sql_followers[] =
+    "SELECT parked_id, id, OCTET_LENGTH(payload) FROM outbox_parked"
+    " WHERE outbox = ? AND ordering_key = ? AND behind_id = ? ORDER BY id LIMIT ?";
+static const char sql_self[] = "SELECT parked_id, id, OCTET_LENGTH(payload) FROM outbox_parked"
+                               " WHERE outbox = ? AND id = ?";
+static const char sql_pass_on[] =
+    "UPDATE outbox_parked SET request = 'resume', requested_at = UTC_TIMESTAMP(6)"
+    " WHERE outbox = ? AND id = ? AND holds_key = 1";
+static const char sql_unrequest[] = "UPDATE outbox_parked SET request = NULL, request_note = ?"
+                                    " WHERE outbox = ? AND id = ?";
+
+/* The rows of one transaction. */
+struct step {
+    uint64_t parked_ids[STEP_ROWS + 1];
+    uint64_t ids[STEP_ROWS + 1];
+    size_t count;
+    bool is_last;        /* with these the request is done */
+    uint64_t discard_id; /* deleted and not put back; 0 none */
+};
+
+enum obx_code requests_init(struct requests *requests, struct parking *parking,
+                            struct reader *reader, const char *table, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    memset(requests, 0, sizeof(*requests));
+    requests->parking = parking;
+    requests->reader = reader;
+    requests->outbox = parking->outbox;
+    rc = buf_addf(&requests->put_back,
+                  "INSERT INTO %s (id, message_id, topic, ordering_key, headers, content_type,"
+                  " payload, created_at)"
+                  " SELECT p.id, p.message_id, p.topic, p.ordering_key, p.headers,"
+                  " p.content_type, p.payload, p.created_at"
+                  " FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k"
+                  " STRAIGHT_JOIN outbox_parked p FORCE INDEX (PRIMARY) ON p.parked_id = k.id"
+                  " WHERE p.id <> ? ORDER BY p.id",
+                  table);
+    if (rc == OBX_OK)
+        rc = row_delete_init(&requests->del, "outbox_parked", "parked_id", NULL);
+    if (rc != OBX_OK) {
+        requests_fini(requests);
+        return obx_fail(err, rc, "requests");
+    }
+    return OBX_OK;
+}
+
+void requests_fini(struct requests *requests)
+{
+    buf_fini(&requests->task.key);
+    buf_fini(&requests->put_back);
+    buf_fini(&requests->text);
+    row_delete_fini(&requests->del);
+}
+
+void requests_reset(struct requests *requests)
+{
+    requests->task.is_on = false;
+    requests->parking->is_holding = false;
+}
+
+bool requests_busy(const struct requests *requests)
+{
+    return requests->task.is_on;
+}
+
+/* ---- taking up a request ---- */
+
+/* From now on rows of the key that are read are passed over, until the last of the parked ones is
+ * back. */
+static enum obx_code hold_key(struct requests *requests)
+{
+    struct parking *parking = requests->parking;
+    enum obx_code rc = OBX_OK;
+
+    if (!requests->task.has_key)
+        return OBX_OK;
+    buf_reset(&parking->held_key);
+    rc = buf_add(&parking->held_key, requests->task.key.data, requests->task.key.len);
+    parking->is_holding = rc == OBX_OK;
+    return rc;
+}
+
+static enum obx_code begin_task(struct requests *requests, uint64_t id, struct obx_bytes key,
+                                bool holds_key, bool is_discard, struct obx_err *err)
+{
+    struct request_task *task = &requests->task;
+    enum obx_code rc = OBX_OK;
+
+    buf_reset(&task->key);
+    task->has_key = key.p != NULL;
+    if (task->has_key)
+        rc = buf_add(&task->key, key.p, key.len);
+    task->id = id;
+    task->has_head = holds_key && task->has_key;
+    task->is_discard = is_discard;
+    if (rc == OBX_OK)
+        rc = hold_key(requests);
+    if (rc != OBX_OK)
+        return obx_fail(err, rc, "request for row %llu", (unsigned long long)id);
+    task->is_on = true;
+    return OBX_OK;
+}
+
+/* A follower cannot go before its head: the wish to resume it is one to resume the head, on which
+   it is written down before anything is done, so that a crash does not lose it. *passed_on is false
+   when there is no head any more. */
+static enum obx_code pass_on(struct requests *requests, struct db *db, uint64_t id, uint64_t head,
+                             bool *passed_on, struct obx_err *err)
+{
+    struct lease *lease = requests->parking->lease;
+    uint64_t matched = 0;
+    enum obx_code rc = lease_begin(lease, db, err);
+
+    if (rc != OBX_OK)
+        return rc;
+    rc = db_exec(db, sql_pass_on, DB_ARGS(DB_TEXT(requests->outbox), DB_U64(head)), &matched, err);
+    if (rc == OBX_OK && matched > 0)
+        rc = db_exec(db, sql_unrequest,
+                     DB_ARGS(DB_TEXT("resumed with the head of its key"), DB_TEXT(requests->outbox),
+                             DB_U64(id)),
+                     NULL, err);
+    requests->queries += 2;
+    if (rc != OBX_OK) {
+        lease_rollback(db);
+        return rc;
+    }
+    *passed_on = matched > 0;
+    return lease_commit(lease, db, err);
+}
+
+static enum obx_code take_up(struct requests *requests, struct db *db, const struct db_rows *rows,
+                             struct obx_err *err)
+{
+    uint64_t id = db_rows_u64(rows, 0);
+    struct obx_bytes key = db_rows_bytes(rows, 1);
+    bool holds_key = db_rows_u64(rows, 2) != 0;
+    uint64_t behind = db_rows_u64(rows, 3);
+    bool is_discard = bytes_is(db_rows_bytes(rows, 4), "discard");
+    bool passed_on = false;
+    enum obx_code rc = OBX_OK;
+
+    OBX_LOG(LOG_LVL_INFO, "lane", is_discard ? "parked.discard" : "parked.resume",
+            KV_STR("outbox", requests->outbox), KV_U64("row", id),
+            KV_BYTES("by", db_rows_bytes(rows, 5)));
+    if (behind != 0 && !is_discard)
+        rc = pass_on(requests, db, id, behind, &passed_on, err);
+    if (rc != OBX_OK || passed_on)
+        return rc;
+    return begin_task(requests, id, key, holds_key, is_discard, err);
+}
+
+enum obx_code requests_look(struct requests *requests, struct db *db, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = OBX_OK;
+
+    if (requests->task.is_on)
+        return OBX_OK;
+    requests->queries++;
+    rc = db_query(db, sql_next, DB_ARGS(DB_TEXT(requests->outbox)), &rows, err);
+    if (rc != OBX_OK)
+        return rc;
+    if (db_rows_next(rows))
+        rc = take_up(requests, db, rows, err);
+    db_rows_free(rows);
+    return rc;
+}
+
+/* ---- carrying it out ---- */
+
+static void take_rows(struct step *step, struct db_rows *rows)
+{
+    uint64_t bytes = 0;
+
+    while (step->count < STEP_ROWS && bytes < STEP_BYTES && db_rows_next(rows)) {
+        step->parked_ids[step->count] = db_rows_u64(rows, 0);
+        step->ids[step->count] = db_rows_u64(rows, 1);
+        bytes += db_rows_u64(rows, 2);
+        step->count++;
+    }
+}
+
+static enum obx_code find_followers(struct requests *requests, struct db *db, struct step *step,
+                                    bool *is_all, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc =
+        db_query(db, sql_followers,
+                 DB_ARGS(DB_TEXT(requests->outbox), DB_BYTES(buf_bytes(&requests->task.key)),
+                         DB_U64(requests->task.id), DB_U64(STEP_ROWS + 1)),
+                 &rows, err);
+
+    requests->queries++;
+    if (rc != OBX_OK)
+        return rc;
+    take_rows(step, rows);
+    *is_all = step->count == db_rows_count(rows);
+    db_rows_free(rows);
+    return OBX_OK;
+}
+
+static enum obx_code find_self(struct requests *requests, struct db *db, struct step *step,
+                               struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = db_query(
+        db, sql_self, DB_ARGS(DB_TEXT(requests->outbox), DB_U64(requests->task.id)), &rows, err);
+
+    requests->queries++;
+    if (rc != OBX_OK)
+        return rc;
+    if (db_rows_next(rows)) {
+        step->parked_ids[step->count] = db_rows_u64(rows, 0);
+        step->ids[step->count] = db_rows_u64(rows, 1);
+        step->count++;
+    }
+    db_rows_free(rows);
+    step->is_last = true;
+    if (requests->task.is_discard)
+        step->discard_id = requests->task.id;
+    return OBX_OK;
+}
+
+static enum obx_code plan(struct requests *requests, struct db *db, struct step *step,
+                          struct obx_err *err)
+{
+    bool is_all = true;
+    enum obx_code rc = OBX_OK;
+
+    if (requests->task.has_head)
+        rc = find_followers(requests, db, step, &is_all, err);
+    if (rc == OBX_OK && is_all)
+        rc = find_self(requests, db, step, err);
+    return rc;
+}
+
+static enum obx_code put_back(struct requests *requests, struct db *db, const struct step *step,
+                              struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    buf_reset(&requests->text);
+    for (size_t i = 0; i < step->count && rc == OBX_OK; i++)
+        rc = buf_addf(&requests->text, i == 0 ? "[%llu" : ",%llu",
+                      (unsigned long long)step->parked_ids[i]);
+    if (rc == OBX_OK)
+        rc = buf_add_text(&requests->text, "]");
+    if (rc != OBX_OK)
+        return obx_fail(err, rc, "list of rows");
+    requests->queries++;
+    return db_exec(db, requests->put_back.data,
+                   DB_ARGS(DB_BYTES(buf_bytes(&requests->text)), DB_U64(step->discard_id)), NULL,
+                   err);
+}
+
+static int compare_u64(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static enum obx_code carry_out(struct requests *requests, struct db *db, struct step *step,
+                               struct obx_err *err)
+{
+    uint64_t deleted = 0;
+    enum obx_code rc = OBX_OK;
+
+    if (step->count == 0)
+        return OBX_OK; /* somebody was faster */
+    rc = put_back(requests, db, step, err);
+    qsort(step->parked_ids, step->count, sizeof(step->parked_ids[0]), compare_u64);
+    if (rc == OBX_OK)
+        rc = row_delete_run(&requests->del, db, step->parked_ids, step->count, &deleted, err);
+    if (rc == OBX_OK && deleted != step->count)
+        rc = obx_fail(err, OBX_E_CONFLICT, "%zu parked rows, %llu deleted", step->count,
+                      (unsigned long long)deleted);
+    return rc;
+}
+
+/* Rows that are back have to be read again, in order, before anything newer of their key. */
+static void tell_reader(struct requests *requests, const struct step *step)
+{
+    struct obx_bytes key = {.p = NULL, .len = 0};
+
+    if (requests->task.has_key)
+        key = buf_bytes(&requests->task.key);
+    for (size_t i = 0; i < step->count; i++) {
+        if (step->ids[i] != step->discard_id)
+            reader_pass_over(requests->reader, step->ids[i], key);
+    }
+    requests->discarded += step->discard_id != 0;
+    requests->resumed += step->count - (step->discard_id != 0 && step->count > 0);
+}
+
+static void end_task(struct requests *requests)
+{
+    requests_reset(requests);
+    reader_want_pass(requests->reader);
+}
+
+/* The request can never be carried out as the rows are: say so where the operator looks. */
+static enum obx_code refuse(struct requests *requests, struct db *db, struct obx_err *why,
+                            struct obx_err *err)
+{
+    struct lease *lease = requests->parking->lease;
+    enum obx_code rc = lease_begin(lease, db, err);
+
+    OBX_LOG(LOG_LVL_WARN, "lane", "parked.request_refused", KV_STR("outbox", requests->outbox),
+            KV_U64("row", requests->task.id), KV_ERR(why));
+    if (rc != OBX_OK)
+        return rc;
+    requests->queries++;
+    rc = db_exec(db, sql_unrequest,
+                 DB_ARGS(DB_TEXT(why->text), DB_TEXT(requests->outbox), DB_U64(requests->task.id)),
+                 NULL, err);
+    if (rc != OBX_OK) {
+        lease_rollback(db);
+        return rc;
+    }
+    rc = lease_commit(lease, db, err);
+    if (rc == OBX_OK) {
+        requests->refused++;
+        end_task(requests);
+    }
+    return rc;
+}
+
+static bool is_hopeless(enum obx_code rc)
+{
+    return rc == OBX_E_DB_DUPLICATE || rc == OBX_E_DB_DATA;
+}
+
+enum obx_code requests_step(struct requests *requests, struct db *db, struct obx_err *err)
+{
+    struct lease *lease = requests->parking->lease;
+    struct step step = {.count = 0};
+    struct obx_err why = {0};
+    enum obx_code rc = lease_begin(lease, db, err);
+
+    if (rc != OBX_OK)
+        return rc;
+    rc = plan(requests, db, &step, &why);
+    if (rc == OBX_OK)
+        rc = carry_out(requests, db, &step, &why);
+    if (rc != OBX_OK) {
+        lease_rollback(db);
+        if (is_hopeless(rc))
+            return refuse(requests, db, &why, err);
+        if (err != NULL)
+            *err = why;
+        return rc;
+    }
+    OBX_CRASH_POINT("lane-resume-before-commit");
+    rc = lease_commit(lease, db, err);
+    if (rc != OBX_OK)
+        return rc;
+    OBX_CRASH_POINT("lane-resumed");
+    tell_reader(requests, &step);
+    if (step.is_last)
+        end_task(requests);
+    return OBX_OK;
+}

@@ -1,0 +1,38 @@
+/*
+ * System tests of the lane: everything that is committed comes out once, in order, and nothing is
+ * left. P1, P4.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "lane_rig.h"
+#include "wait.h"
+
+static void drains_a_backlog_in_order(void **state)
+{
+    struct lane_rig *rig = *state;
+
+    rig_fill(rig, 5000, 50, 256);
+    rig_start(rig);
+    rig_wait_empty(rig);
+    rig_collect(rig, 5000);
+    rig_assert_order(rig);
+    rig_drain_lane(rig->lane);
+    rig->lane = NULL;
+    rig_collect_all(rig);
+    assert_int_equal(rig->seen_count, 5000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(drains_a_backlog_in_order, rig_setup, rig_teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
