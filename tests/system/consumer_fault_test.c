@@ -1,0 +1,420 @@
+/*
+ * The consumer library with connections that break, servers that are away, and things that are
+ * missing: seen through the cutting proxy, so that the break comes at the worst place.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/backoff.h"
+#include "base/bytes.h"
+#include "consumer_rig.h"
+#include "cut_proxy.h"
+#include "wait.h"
+
+enum { GATHER_US = 300000, MESSAGES = 3000, CUTS = 30, CUT_BYTES_MAX = 20000 };
+
+/* "RELEASE SAVEPOINT " and the library's name with 16 random digits, in a packet with 4 bytes of
+ * head and 1 of command. */
+#define RELEASE_BYTES (sizeof("RELEASE SAVEPOINT obx_tx_0123456789abcdef") - 1 + 5)
+
+struct proxied {
+    struct cut_proxy *db;
+    struct cut_proxy *broker;
+    char address[32];
+};
+
+static struct proxied through_proxies(struct rig *rig)
+{
+    struct proxied proxied = {0};
+
+    proxied.db = cut_proxy_create("127.0.0.1", rig->test_db.opts.port);
+    proxied.broker = cut_proxy_create("127.0.0.1", (uint16_t)rig->broker.port);
+    assert_true(proxied.db != NULL && proxied.broker != NULL);
+    rig->opts.db_host = "127.0.0.1";
+    rig->opts.db_port = cut_proxy_port(proxied.db);
+    return proxied;
+}
+
+static void use_broker_proxy(struct rig *rig, struct proxied *proxied)
+{
+    (void)snprintf(proxied->address, sizeof(proxied->address), "127.0.0.1:%u",
+                   cut_proxy_port(proxied->broker));
+    rig->opts.broker_addresses = proxied->address;
+}
+
+static void destroy_proxies(struct proxied *proxied)
+{
+    cut_proxy_destroy(proxied->db);
+    cut_proxy_destroy(proxied->broker);
+}
+
+/* ------------------------------------------------------------------ around the COMMIT */
+
+struct cutter {
+    struct cut_proxy *proxy;
+    enum cut_dir dir;
+    uint64_t pass_bytes; /* of the RELEASE before the COMMIT, in that direction */
+    int cuts_left;
+};
+
+/* Arms the proxy in the handler of the batch's last message, so that what breaks is the COMMIT or
+ * its answer. */
+static enum obx_verdict cut_the_commit(const struct obx_message *msg, struct obx_tx *tx, void *ctx)
+{
+    struct cutter *cutter = ctx;
+    enum obx_verdict verdict = rig_write(msg, tx);
+
+    if (bytes_is(msg->body, "cut") && cutter->cuts_left > 0) {
+        cutter->cuts_left--;
+        cut_proxy_cut_after(cutter->proxy, cutter->dir, cutter->pass_bytes);
+    }
+    return verdict;
+}
+
+static void check_commit_cut(struct rig *rig, enum cut_dir dir, uint64_t pass_bytes)
+{
+    struct proxied proxied = through_proxies(rig);
+    struct cutter cutter = {proxied.db, dir, pass_bytes, 1};
+    struct obx_consumer *consumer = NULL;
+    struct obx_consumer_stats stats = {0};
+
+    rig->opts.db_tls = OBX_DB_TLS_DISABLED; /* the bytes are counted */
+    rig_declare(rig);
+    rig_fill(rig, "m", 50, 0);
+    rig_put(rig, "z", NULL, "cut");
+    rig_flush(rig);
+    rig->opts.batch_wait_us = GATHER_US;
+    consumer = rig_start(rig, cut_the_commit, &cutter);
+    RIG_WAIT_STAT(consumer, acked, 51);
+    stats = rig_stats(consumer);
+    assert_int_equal(stats.commit_unknown, 1);
+    assert_int_equal(stats.applied, 51);
+    assert_int_equal(stats.duplicates, 0);
+    assert_int_equal(stats.retried, 0);
+    rig_stop(consumer);
+    rig_audit(rig, 51);
+    rig_assert_empty(rig, rig->queue);
+    destroy_proxies(&proxied);
+}
+
+/* An OK packet without anything special: 4 bytes of head, 7 of content. */
+static void a_commit_whose_answer_is_lost_is_found(void **state)
+{
+    struct rig *rig = *state;
+
+    check_commit_cut(rig, CUT_TO_CLIENT, 11);
+    assert_int_equal(rig_number(rig, "SELECT MAX(seq) FROM applied"),
+                     51); /* no handler ran twice */
+}
+
+static void a_commit_that_is_lost_itself_is_run_again(void **state)
+{
+    struct rig *rig = *state;
+
+    check_commit_cut(rig, CUT_TO_SERVER, RELEASE_BYTES);
+    assert_true(rig_number(rig, "SELECT MAX(seq) FROM applied") > 51);
+}
+
+/* ------------------------------------------------------------------ anywhere */
+
+struct cutting {
+    struct rig *rig;
+    struct cut_proxy *proxy;
+    enum cut_dir dir;
+};
+
+/* Or there is no traffic left that could be cut. */
+static bool is_cut(void *ctx)
+{
+    struct cutting *cutting = ctx;
+
+    return !cut_proxy_cut_is_pending(cutting->proxy, cutting->dir) ||
+           rig_number(cutting->rig, "SELECT COUNT(*) FROM applied") >= MESSAGES;
+}
+
+/* After some bytes more, wherever in a packet that is. */
+static void cut_somewhere(struct rig *rig, struct cut_proxy *proxy)
+{
+    struct cutting cutting = {rig, proxy, random_u64() % 2 == 0 ? CUT_TO_SERVER : CUT_TO_CLIENT};
+
+    cut_proxy_cut_after(proxy, cutting.dir, random_u64() % CUT_BYTES_MAX);
+    assert_true(wait_until(RIG_WAIT_MS, is_cut, &cutting));
+}
+
+static void cut_again_and_again(struct rig *rig, struct cut_proxy *first, struct cut_proxy *second)
+{
+    struct obx_consumer *consumer = NULL;
+
+    rig_declare(rig);
+    rig_fill(rig, "m", MESSAGES, 17);
+    rig->opts.workers = 3;
+    rig->opts.batch_max = 20;
+    rig->opts.prefetch = 300;
+    consumer = rig_start(rig, rig_apply, NULL);
+    for (int i = 0; i < CUTS; i++)
+        cut_somewhere(rig, i % 2 == 0 ? first : second);
+    rig_wait_applied(rig, MESSAGES);
+    rig_stop(consumer);
+    rig_audit(rig, MESSAGES);
+    rig_assert_empty(rig, rig->queue);
+    rig_assert_empty(rig, rig->dead);
+}
+
+static void database_connections_break_again_and_again(void **state)
+{
+    struct rig *rig = *state;
+    struct proxied proxied = through_proxies(rig);
+
+    cut_again_and_again(rig, proxied.db, proxied.db);
+    destroy_proxies(&proxied);
+}
+
+static void broker_connections_break_again_and_again(void **state)
+{
+    struct rig *rig = *state;
+    struct proxied proxied = through_proxies(rig);
+
+    use_broker_proxy(rig, &proxied);
+    cut_again_and_again(rig, proxied.broker, proxied.broker);
+    destroy_proxies(&proxied);
+}
+
+static void both_break_again_and_again(void **state)
+{
+    struct rig *rig = *state;
+    struct proxied proxied = through_proxies(rig);
+
+    use_broker_proxy(rig, &proxied);
+    cut_again_and_again(rig, proxied.broker, proxied.db);
+    destroy_proxies(&proxied);
+}
+
+/* ------------------------------------------------------------------ away at the start */
+
+struct trouble_wanted {
+    struct obx_consumer *consumer;
+    bool of_broker;
+    enum obx_code code;
+    struct obx_err seen;
+};
+
+static bool has_trouble(void *ctx)
+{
+    struct trouble_wanted *wanted = ctx;
+
+    if (wanted->of_broker)
+        obx_consumer_get_trouble(wanted->consumer, &wanted->seen, NULL);
+    else
+        obx_consumer_get_trouble(wanted->consumer, NULL, &wanted->seen);
+    return wanted->seen.code == wanted->code;
+}
+
+static void wait_trouble(struct obx_consumer *consumer, bool of_broker, enum obx_code code,
+                         const char *text)
+{
+    struct trouble_wanted wanted = {.consumer = consumer, .of_broker = of_broker, .code = code};
+
+    if (!wait_until(RIG_WAIT_MS, has_trouble, &wanted))
+        fail_msg("trouble %s wanted, %s: %s", obx_code_name(code), obx_code_name(wanted.seen.code),
+                 wanted.seen.text);
+    if (text != NULL && strstr(wanted.seen.text, text) == NULL)
+        fail_msg("'%s' does not say '%s'", wanted.seen.text, text);
+}
+
+static void both_servers_away_at_the_start(void **state)
+{
+    struct rig *rig = *state;
+    struct proxied proxied = through_proxies(rig);
+    struct obx_consumer *consumer = NULL;
+
+    use_broker_proxy(rig, &proxied);
+    rig_declare(rig);
+    rig_fill(rig, "m", 10, 0);
+    cut_proxy_set_refuse(proxied.db, true);
+    cut_proxy_set_refuse(proxied.broker, true);
+    consumer = rig_start(rig, rig_apply, NULL);
+    wait_trouble(consumer, true, OBX_E_MQ_CONNECT, NULL);
+    wait_trouble(consumer, false, OBX_E_DB_CONNECT, NULL);
+    assert_false(rig_stats(consumer).broker_up);
+    assert_int_equal(rig_stats(consumer).databases_up, 0);
+    cut_proxy_set_refuse(proxied.broker, false);
+    RIG_WAIT_STAT(consumer, delivered, 10);
+    cut_proxy_set_refuse(proxied.db, false);
+    rig_wait_applied(rig, 10);
+    wait_trouble(consumer, true, OBX_OK, NULL);
+    wait_trouble(consumer, false, OBX_OK, NULL);
+    rig_stop(consumer);
+    rig_audit(rig, 10);
+    destroy_proxies(&proxied);
+}
+
+static void a_missing_schema_is_said_and_waited_for(void **state)
+{
+    struct rig *rig = *state;
+    struct obx_consumer *consumer = NULL;
+
+    test_db_run(rig->db, "RENAME TABLE obx_dedup TO put_away, oncebox_schema TO put_away_too");
+    rig_declare(rig);
+    rig_fill(rig, "m", 10, 0);
+    consumer = rig_start(rig, rig_apply, NULL);
+    wait_trouble(consumer, false, OBX_E_DB_NO_TABLE, "outboxctl migrate");
+    test_db_run(rig->db, "RENAME TABLE put_away TO obx_dedup, put_away_too TO oncebox_schema");
+    rig_wait_applied(rig, 10);
+    wait_trouble(consumer, false, OBX_OK, NULL);
+    /* And gone while it runs: what was delivered waits. */
+    test_db_run(rig->db, "RENAME TABLE obx_dedup TO put_away");
+    rig_fill(rig, "n", 10, 0);
+    wait_trouble(consumer, false, OBX_E_DB_NO_TABLE, NULL);
+    test_db_run(rig->db, "RENAME TABLE put_away TO obx_dedup");
+    rig_wait_applied(rig, 20);
+    wait_trouble(consumer, false, OBX_OK, NULL);
+    rig_stop(consumer);
+    rig_audit(rig, 20);
+}
+
+static void set_read_only(const char *sql)
+{
+    struct db_opts opts = test_db_root_opts();
+    struct db *root = test_db_open(&opts);
+
+    test_db_run(root, sql);
+    db_close(root);
+}
+
+static void a_read_only_database_is_waited_for(void **state)
+{
+    struct rig *rig = *state;
+    struct obx_consumer *consumer = NULL;
+
+    rig_declare(rig);
+    rig->opts.max_attempts = 2;
+    set_read_only("SET GLOBAL read_only = 1");
+    rig_fill(rig, "m", 10, 0);
+    consumer = rig_start(rig, rig_apply, NULL);
+    wait_trouble(consumer, false, OBX_E_DB_READ_ONLY, NULL);
+    RIG_WAIT_STAT(consumer, reruns, 5);
+    set_read_only("SET GLOBAL read_only = 0");
+    rig_wait_applied(rig, 10);
+    rig_stop(consumer);
+    rig_audit(rig, 10);
+    rig_assert_empty(rig, rig->dead);
+}
+
+/* ------------------------------------------------------------------ the queue */
+
+static void a_deleted_queue_is_declared_again(void **state)
+{
+    struct rig *rig = *state;
+    struct obx_consumer *consumer = rig_start(rig, rig_apply, NULL);
+
+    RIG_WAIT_STAT(consumer, broker_connects, 1);
+    rig_fill(rig, "m", 10, 0);
+    rig_wait_applied(rig, 10);
+    broker_delete_queue(rig->admin, rig->queue);
+    RIG_WAIT_STAT(consumer, broker_connects, 2);
+    rig_fill(rig, "n", 10, 0);
+    rig_wait_applied(rig, 20);
+    rig_stop(consumer);
+    rig_audit(rig, 20);
+}
+
+static void a_missing_queue_is_said_and_waited_for(void **state)
+{
+    struct rig *rig = *state;
+    struct obx_consumer *consumer = NULL;
+
+    rig->opts.declare_topology = false;
+    consumer = rig_start(rig, rig_apply, NULL);
+    wait_trouble(consumer, true, OBX_E_MQ_TOPOLOGY, rig->queue);
+    rig_declare(rig);
+    RIG_WAIT_STAT(consumer, broker_connects, 1);
+    rig_fill(rig, "m", 10, 0);
+    rig_wait_applied(rig, 10);
+    broker_delete_queue(rig->admin, rig->queue);
+    wait_trouble(consumer, true, OBX_E_MQ_TOPOLOGY, rig->queue);
+    rig_declare(rig);
+    RIG_WAIT_STAT(consumer, broker_connects, 2);
+    rig_fill(rig, "n", 10, 0);
+    rig_wait_applied(rig, 20);
+    rig_stop(consumer);
+    rig_audit(rig, 20);
+}
+
+static void a_queue_that_differs_is_said(void **state)
+{
+    struct rig *rig = *state;
+    struct obx_consumer *consumer = NULL;
+
+    rig_declare(rig);
+    rig->opts.single_active_consumer = true;
+    consumer = rig_start(rig, rig_apply, NULL);
+    wait_trouble(consumer, true, OBX_E_MQ_TOPOLOGY, rig->queue);
+    obx_consumer_close(consumer);
+}
+
+/* ------------------------------------------------------------------ fail fast */
+
+static void expect_refused(struct rig *rig, enum obx_code code)
+{
+    struct obx_consumer *consumer = NULL;
+    struct obx_err err = {0};
+
+    rig->opts.fail_fast = true;
+    assert_int_equal(obx_consumer_open(&rig->opts, &consumer, &err), OBX_OK);
+    assert_int_equal(obx_consumer_subscribe(consumer, rig_apply, NULL, &err), OBX_OK);
+    assert_int_equal(obx_consumer_run(consumer, &err), code);
+    assert_int_equal(err.code, code);
+    assert_true(err.text[0] != '\0');
+    obx_consumer_close(consumer);
+}
+
+static void fail_fast_refuses_to_start(void **state)
+{
+    struct rig *rig = *state;
+    const struct obx_consumer_opts good = rig->opts;
+
+    rig->opts.db_password = "wrong";
+    expect_refused(rig, OBX_E_DB_AUTH);
+    rig->opts = good;
+    rig->opts.db_name = "no_such_database";
+    expect_refused(rig, OBX_E_DB_AUTH); /* there, the server says, this user may not look */
+    rig->opts = good;
+    rig->opts.broker_password = "wrong";
+    expect_refused(rig, OBX_E_MQ_AUTH);
+    rig->opts = good;
+    rig->opts.broker_addresses = "127.0.0.1:1";
+    expect_refused(rig, OBX_E_MQ_CONNECT);
+    rig->opts = good;
+    rig->opts.declare_topology = false;
+    expect_refused(rig, OBX_E_MQ_TOPOLOGY);
+}
+
+int main(void)
+{
+#define CASE(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
+    const struct CMUnitTest tests[] = {
+        CASE(a_commit_whose_answer_is_lost_is_found),
+        CASE(a_commit_that_is_lost_itself_is_run_again),
+        CASE(database_connections_break_again_and_again),
+        CASE(broker_connections_break_again_and_again),
+        CASE(both_break_again_and_again),
+        CASE(both_servers_away_at_the_start),
+        CASE(a_missing_schema_is_said_and_waited_for),
+        CASE(a_read_only_database_is_waited_for),
+        CASE(a_deleted_queue_is_declared_again),
+        CASE(a_missing_queue_is_said_and_waited_for),
+        CASE(a_queue_that_differs_is_said),
+        CASE(fail_fast_refuses_to_start),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
