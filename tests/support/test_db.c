@@ -102,3 +102,107 @@ void test_db_drop(struct test_db *test)
 {
     as_root("DROP DATABASE IF EXISTS", test->name);
 }
+
+enum { LINE_MAX_LEN = 512 };
+
+#define USER_PASSWORD "Test-1-Password"
+
+/* Append the line to out with every `from` in it replaced. */
+static void replace(struct obx_buf *out, const char *line, const char *from, const char *to)
+{
+    const char *found = NULL;
+
+    while ((found = strstr(line, from)) != NULL) {
+        assert_int_equal(buf_add(out, line, (size_t)(found - line)), OBX_OK);
+        assert_int_equal(buf_add_text(out, to), OBX_OK);
+        line = found + strlen(from);
+    }
+    assert_int_equal(buf_add_text(out, line), OBX_OK);
+}
+
+/* The name that a statement of grants.md gives or creates for: what stands between ' and '@. */
+static void find_user(const char *line, char *name, size_t size)
+{
+    const char *end = strstr(line, "'@'");
+    const char *start = end;
+
+    assert_non_null(end);
+    while (start > line && start[-1] != '\'')
+        start--;
+    assert_true(bytes_to_text((struct obx_bytes){start, (size_t)(end - start)}, name, size));
+}
+
+static void run_grant(struct db *root, const struct test_user *user, const struct test_db *test,
+                      const char *line)
+{
+    struct obx_buf with_database = {NULL, 0, 0};
+    struct obx_buf with_user = {NULL, 0, 0};
+    struct obx_buf sql = {NULL, 0, 0};
+    struct obx_err err = {.code = OBX_OK};
+    char written[64];
+    enum obx_code code = OBX_OK;
+
+    find_user(line, written, sizeof(written));
+    replace(&with_database, line, "`shop`", test->name);
+    replace(&with_user, with_database.data, written, user->name);
+    replace(&sql, with_user.data, "'password'", "'" USER_PASSWORD "'");
+    code = db_exec(root, sql.data, DB_NO_ARGS, NULL, &err);
+    if (code != OBX_OK && code != OBX_E_DB_NO_TABLE)
+        fail_msg("%s: %s", sql.data, err.text);
+    buf_fini(&with_database);
+    buf_fini(&with_user);
+    buf_fini(&sql);
+}
+
+/* Walk the role's part of the page; returns how many statements it has. */
+static int run_grants(struct db *root, const struct test_user *user, const struct test_db *test,
+                      const char *role)
+{
+    FILE *page = fopen(OBX_TEST_GRANTS, "r");
+    char line[LINE_MAX_LEN];
+    char heading[LINE_MAX_LEN];
+    bool in_role = false;
+    bool in_sql = false;
+    int statements = 0;
+
+    assert_non_null(page);
+    (void)snprintf(heading, sizeof(heading), "## %s", role);
+    while (fgets(line, sizeof(line), page) != NULL) {
+        line[strcspn(line, "\n")] = '\0';
+        if (strncmp(line, "## ", 3) == 0)
+            in_role = strcmp(line, heading) == 0;
+        else if (strncmp(line, "```", 3) == 0)
+            in_sql = strcmp(line, "```sql") == 0;
+        else if (in_role && in_sql) {
+            run_grant(root, user, test, line);
+            statements++;
+        }
+    }
+    (void)fclose(page);
+    return statements;
+}
+
+void test_user_create(struct test_user *user, const struct test_db *test, const char *role)
+{
+    struct db_opts opts = test_db_root_opts();
+    struct db *root = test_db_open(&opts);
+
+    (void)snprintf(user->name, sizeof(user->name), "%.8s_%ld_%" PRIx32, role, (long)getpid(),
+                   (uint32_t)random_u64());
+    user->opts = opts_of(user->name, USER_PASSWORD);
+    user->opts.database = test->name;
+    if (run_grants(root, user, test, role) < 2)
+        fail_msg("%s has nothing for %s", OBX_TEST_GRANTS, role);
+    db_close(root);
+}
+
+void test_user_drop(struct test_user *user)
+{
+    struct db_opts opts = test_db_root_opts();
+    struct db *root = test_db_open(&opts);
+    char sql[128];
+
+    (void)snprintf(sql, sizeof(sql), "DROP USER '%s'@'%%'", user->name);
+    test_db_run(root, sql);
+    db_close(root);
+}

@@ -23,6 +23,19 @@ struct db_opts test_db_root_opts(void);
 void test_db_create(struct test_db *test, const char *word);
 void test_db_drop(struct test_db *test);
 
+/** An account with the rights that sql/schema/grants.md gives to a role, and no others. */
+struct test_user {
+    char name[33];
+    struct db_opts opts; /* how it logs in to its database */
+};
+
+/**
+ * Make an account by the blocks under "## <role>" in grants.md, with the names of this database in
+ * them. Rights on tables that are not there are left out.
+ */
+void test_user_create(struct test_user *user, const struct test_db *test, const char *role);
+void test_user_drop(struct test_user *user);
+
 /** Connect; never NULL. */
 struct db *test_db_open(const struct db_opts *opts);
 /** Run one statement without values. */

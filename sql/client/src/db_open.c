@@ -5,6 +5,7 @@
  */
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -23,7 +24,7 @@ enum {
     CLIENT_PACKET_MAX =
         1
         << 30, /* the protocol's own limit: the server's is asked for and is the one that counts */
-    MARIADB_RENAMED_ISOLATION = 110100, /* from 11.1 on the variable has MySQL's name */
+    DECIMAL = 10,
     SET_TEXT_MAX = 1024,
 };
 
@@ -177,11 +178,30 @@ static enum obx_code log_in(struct db *db, const struct db_opts *opts, struct ob
     return OBX_OK;
 }
 
+/* MariaDB puts "5.5.5-" before its version for old replicas; its own library takes that off,
+ * Oracle's does not. */
 static void read_version(struct db *db)
 {
-    (void)snprintf(db->version, sizeof(db->version), "%s", mysql_get_server_info(db->mysql));
-    db->is_mariadb = strstr(db->version, "MariaDB") != NULL;
+    static const char disguise[] = "5.5.5-";
+    const char *version = mysql_get_server_info(db->mysql);
+
+    db->is_mariadb = strstr(version, "MariaDB") != NULL;
+    if (db->is_mariadb && strncmp(version, disguise, sizeof(disguise) - 1) == 0)
+        version += sizeof(disguise) - 1;
+    (void)snprintf(db->version, sizeof(db->version), "%s", version);
     db->connection_id = mysql_thread_id(db->mysql);
+}
+
+/* MariaDB has the isolation level's variable under MySQL's name since 11.1, and may drop the old
+ * name one day. */
+static const char *isolation_variable(const struct db *db)
+{
+    char *rest = NULL;
+    const unsigned long major = strtoul(db->version, &rest, DECIMAL);
+    const unsigned long minor = *rest == '.' ? strtoul(rest + 1, NULL, DECIMAL) : 0;
+
+    return db->is_mariadb && (major < 11 || (major == 11 && minor < 1)) ? "tx_isolation"
+                                                                        : "transaction_isolation";
 }
 
 /*
@@ -192,8 +212,6 @@ static void read_version(struct db *db)
  */
 static enum obx_code set_session(struct db *db, const struct db_opts *opts, struct obx_err *err)
 {
-    const bool old_name =
-        db->is_mariadb && mysql_get_server_version(db->mysql) < MARIADB_RENAMED_ISOLATION;
     const unsigned lock_wait_s = opts->lock_wait_s == 0 ? DEFAULT_LOCK_WAIT_S : opts->lock_wait_s;
     char sql[SET_TEXT_MAX];
 
@@ -203,7 +221,7 @@ static enum obx_code set_session(struct db *db, const struct db_opts *opts, stru
                    "'STRICT_TRANS_TABLES,STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,"
                    "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', "
                    "SESSION innodb_lock_wait_timeout = %u, SESSION lock_wait_timeout = %u",
-                   old_name ? "tx_isolation" : "transaction_isolation", lock_wait_s, lock_wait_s);
+                   isolation_variable(db), lock_wait_s, lock_wait_s);
     return db_exec(db, sql, DB_NO_ARGS, NULL, err);
 }
 

@@ -47,7 +47,9 @@ typedef void schema_progress_fn(const struct schema_step *step, void *ctx);
 OBX_NODISCARD enum obx_code schema_migrate(struct db *db, enum schema_side side,
                                            schema_progress_fn *progress, void *ctx,
                                            struct obx_err *err);
-/** Make one more outbox table with the definition of `outbox`; nothing when it exists. name: 1-64 of [A-Za-z0-9_]. */
+/** Make one more outbox table with the definition of `outbox`; nothing when it exists. name: 1-64 of [A-Za-z0-9_]. OBX_E_DB_SCHEMA
+ * when a table of that name is there that is no outbox; OBX_E_DB_NO_TABLE before `outbox` itself is there. Needs CREATE and SELECT
+ * on outbox. */
 OBX_NODISCARD enum obx_code schema_add_outbox(struct db *db, const char *name, struct obx_err *err);
 
 #endif

@@ -1,0 +1,204 @@
+/*
+ * System tests of the rights in sql/schema/grants.md: each account can do all of its work with
+ * them, and nothing of what it has no business with. The accounts are made from the page itself.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/bytes.h"
+#include "sql/schema.h"
+#include "test_db.h"
+
+static struct test_db test;
+static struct test_user user;
+static struct db *admin; /* may do everything in the database */
+static struct db *db;    /* the account under test */
+static struct obx_err err;
+
+static const enum schema_side sides[] = {SCHEMA_PRODUCER, SCHEMA_CONSUMER, SCHEMA_HALF,
+                                         SCHEMA_BARRIER};
+enum { SIDES = sizeof(sides) / sizeof(sides[0]) };
+
+static int make_database(void **state)
+{
+    (void)state;
+    obx_err_clear(&err);
+    test_db_create(&test, "grants");
+    admin = test_db_open(&test.opts);
+    return 0;
+}
+
+static int drop_database(void **state)
+{
+    (void)state;
+    db_close(db);
+    db_close(admin);
+    db = NULL;
+    test_user_drop(&user);
+    test_db_drop(&test);
+    return 0;
+}
+
+static void migrate(struct db *on)
+{
+    for (size_t i = 0; i < SIDES; i++) {
+        if (schema_migrate(on, sides[i], NULL, NULL, &err) != OBX_OK)
+            fail_msg("%s: %s", schema_side_name(sides[i]), err.text);
+    }
+}
+
+static void become(const char *role)
+{
+    test_user_create(&user, &test, role);
+    db = test_db_open(&user.opts);
+}
+
+static void allowed(const char *const *statements, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        test_db_run(db, statements[i]);
+}
+
+static void denied(const char *const *statements, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        enum obx_code code = db_exec(db, statements[i], DB_NO_ARGS, NULL, &err);
+
+        if (code != OBX_E_DB_DENIED)
+            fail_msg("%s: %s", statements[i], code == OBX_OK ? "not denied" : err.text);
+    }
+}
+
+#define ALLOWED(...)                                                                               \
+    allowed((const char *const[]){__VA_ARGS__},                                                    \
+            sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
+#define DENIED(...)                                                                                \
+    denied((const char *const[]){__VA_ARGS__},                                                     \
+           sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
+
+static void rights_to_migrate(void **state)
+{
+    (void)state;
+    become("migrate");
+    migrate(db);
+    migrate(db);
+    assert_int_equal(schema_add_outbox(db, "outbox_bulk", &err), OBX_OK);
+    for (size_t i = 0; i < SIDES; i++)
+        assert_int_equal(schema_check(db, sides[i], &err), OBX_OK);
+    DENIED("INSERT INTO outbox (topic, payload) VALUES ('t', 'p')", "DELETE FROM outbox",
+           "SELECT payload FROM outbox_parked", "SELECT gid FROM half_message",
+           "DELETE FROM oncebox_schema", "DROP TABLE outbox");
+}
+
+static void rights_of_the_relay(void **state)
+{
+    (void)state;
+    migrate(admin);
+    test_db_run(admin, "CREATE TABLE orders (id INT PRIMARY KEY)");
+    test_db_run(admin, "INSERT INTO outbox (topic, payload) VALUES ('t', 'p'), ('t', 'p'), "
+                       "('t', 'p'), ('t', 'p'), ('t', 'p')");
+    become("relay");
+    assert_int_equal(schema_check(db, SCHEMA_PRODUCER, &err), OBX_OK);
+    assert_int_equal(schema_check(db, SCHEMA_HALF, &err), OBX_OK);
+    ALLOWED(
+        "INSERT INTO outbox_lease (outbox, owner, epoch, expires_at) VALUES ('outbox', 'me', 1, "
+        "UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE epoch = epoch + 1",
+        "START TRANSACTION", "SELECT epoch FROM outbox_lease WHERE outbox = 'outbox' FOR UPDATE",
+        "UPDATE outbox_lease SET expires_at = UTC_TIMESTAMP(6) + INTERVAL 10 SECOND "
+        "WHERE outbox = 'outbox' AND owner = 'me' AND epoch = 1",
+        "SELECT id, message_id, topic, ordering_key, headers, content_type, payload, created_at "
+        "FROM outbox WHERE id > 0 ORDER BY id LIMIT 1000",
+        "DELETE FROM outbox WHERE id IN (1)", "DELETE FROM outbox WHERE id BETWEEN 2 AND 2",
+        "DELETE o FROM (SELECT 3 AS id) k JOIN outbox o ON o.id = k.id",
+        "INSERT INTO outbox_parked (outbox, id, message_id, topic, ordering_key, headers, "
+        "content_type, payload, created_at, reason_code) SELECT 'outbox', id, message_id, topic, "
+        "ordering_key, headers, content_type, payload, created_at, 'OBX_E_FORMAT' FROM outbox",
+        "DELETE FROM outbox WHERE id = 4", "UPDATE outbox_parked SET request = NULL",
+        "SELECT parked_id FROM outbox_parked WHERE outbox = 'outbox' FOR UPDATE", "COMMIT",
+        "INSERT INTO outbox (id, message_id, topic, ordering_key, headers, content_type, payload, "
+        "created_at) SELECT id, message_id, topic, ordering_key, headers, content_type, payload, "
+        "created_at FROM outbox_parked WHERE id = 4",
+        "DELETE FROM outbox_parked", "DELETE FROM outbox_lease");
+    ALLOWED("INSERT INTO half_message (gid, producer) VALUES ('g', 'p')",
+            "INSERT INTO half_part (gid, topic, payload) VALUES ('g', 't', 'p')",
+            "UPDATE half_message SET state = 'committed', next_check_at = NULL",
+            "INSERT INTO outbox (message_id, topic, payload) "
+            "SELECT message_id, topic, payload FROM half_part",
+            "DELETE FROM half_part",
+            "INSERT INTO half_history (gid, event, actor) VALUES ('g', 'e', 'a')",
+            "DELETE FROM half_message",
+            "DELETE FROM half_history WHERE NOT EXISTS (SELECT 1 FROM half_message m "
+            "WHERE m.gid = half_history.gid)",
+            "SELECT reason FROM obx_barrier", "INSERT INTO obx_barrier (gid) VALUES ('g')");
+    DENIED("UPDATE outbox SET topic = 'x'", "DELETE FROM oncebox_schema", "DELETE FROM obx_barrier",
+           "INSERT INTO oncebox_schema (side, version, name) VALUES ('producer', 9, 'x')",
+           "SELECT id FROM orders", "CREATE TABLE x (id INT)", "DROP TABLE outbox",
+           "ALTER TABLE outbox ADD COLUMN x INT", "TRUNCATE TABLE outbox",
+           "SELECT * FROM obx_dedup");
+}
+
+static void rights_of_an_operator(void **state)
+{
+    (void)state;
+    migrate(admin);
+    test_db_run(admin, "INSERT INTO outbox_parked (outbox, id, message_id, topic, content_type, "
+                       "payload, created_at, reason_code) VALUES ('outbox', 1, 'm', 't', 'c', 'p', "
+                       "UTC_TIMESTAMP(6), 'r')");
+    become("operator");
+    assert_int_equal(schema_check(db, SCHEMA_PRODUCER, &err), OBX_OK);
+    ALLOWED("SELECT * FROM outbox_parked", "SELECT * FROM outbox_lease",
+            "SELECT COUNT(*) FROM (SELECT 1 FROM outbox LIMIT 1000) x",
+            "UPDATE outbox_parked SET request = 'resume', requested_at = UTC_TIMESTAMP(6), "
+            "requested_by = 'me', request_note = 'mended' WHERE parked_id = 1 AND request IS NULL");
+    DENIED("DELETE FROM outbox_parked", "UPDATE outbox_parked SET payload = ''",
+           "UPDATE outbox_lease SET epoch = 9", "DELETE FROM outbox",
+           "INSERT INTO outbox (topic, payload) VALUES ('t', 'p')");
+}
+
+static void rights_of_a_producer(void **state)
+{
+    (void)state;
+    migrate(admin);
+    become("producer");
+    ALLOWED("START TRANSACTION", "INSERT INTO outbox (topic, payload) VALUES ('t', 'p')",
+            "INSERT INTO outbox (message_id, topic, ordering_key, headers, content_type, payload) "
+            "VALUES ('own', 't', 'k', '{\"a\": \"b\"}', 'text/plain', 'p'), "
+            "('own2', 't', NULL, NULL, 'text/plain', '')",
+            "COMMIT");
+    assert_int_equal(test_db_number(admin, "SELECT COUNT(*) FROM outbox"), 3);
+    DENIED("SELECT id FROM outbox", "DELETE FROM outbox", "UPDATE outbox SET topic = 'x'",
+           "SELECT * FROM outbox_parked", "DELETE FROM outbox_lease");
+}
+
+static void rights_of_a_consumer(void **state)
+{
+    (void)state;
+    migrate(admin);
+    become("consumer");
+    assert_int_equal(schema_check(db, SCHEMA_CONSUMER, &err), OBX_OK);
+    ALLOWED(
+        "INSERT INTO obx_dedup (consumer_group, message_id) VALUES ('g', 'a'), ('g', 'b')",
+        "SELECT message_id FROM obx_dedup WHERE consumer_group = 'g' AND message_id IN ('a', 'b')",
+        "DELETE FROM obx_dedup WHERE consumer_group = 'g' AND message_id <= 'a' "
+        "AND applied_at < UTC_TIMESTAMP(6) ORDER BY message_id LIMIT 1000");
+    DENIED("UPDATE obx_dedup SET message_id = 'c'", "SELECT id FROM outbox",
+           "INSERT INTO outbox (topic, payload) VALUES ('t', 'p')");
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, make_database, drop_database)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(rights_to_migrate),    TEST(rights_of_the_relay),  TEST(rights_of_an_operator),
+        TEST(rights_of_a_producer), TEST(rights_of_a_consumer),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+    db_thread_end();
+    return failed;
+}
