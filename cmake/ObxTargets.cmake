@@ -135,22 +135,3 @@ function(obx_add_script_test)
         ${TEST_NAME} PROPERTIES LABELS ${TEST_LABEL} TIMEOUT ${TEST_TIMEOUT} RUN_SERIAL
                                                                          "${TEST_SERIAL}")
 endfunction()
-
-# obx_add_fuzz(NAME <name> SOURCES <file>... SEEDS <folder> [LIBS <target>...])
-#
-# A program with LLVMFuzzerTestOneInput(). In the preset fuzz it is a fuzzer:
-#     build/fuzz/tests/fuzz/<name> -max_total_time=60 <new folder> tests/fuzz/<seeds>
-# In every other build it runs its seeds, the finds of the past among them, as a unit test.
-function(obx_add_fuzz)
-    cmake_parse_arguments(FUZZ "" "NAME;SEEDS" "SOURCES;LIBS" ${ARGN})
-    _obx_need_from_libs(${FUZZ_LIBS})
-    add_executable(${FUZZ_NAME} ${FUZZ_SOURCES})
-    target_link_libraries(${FUZZ_NAME} PRIVATE ${FUZZ_LIBS})
-    if(OBX_FUZZ)
-        target_link_options(${FUZZ_NAME} PRIVATE -fsanitize=fuzzer)
-        return()
-    endif()
-    target_sources(${FUZZ_NAME} PRIVATE "${PROJECT_SOURCE_DIR}/tests/support/fuzz_replay.c")
-    add_test(NAME ${FUZZ_NAME} COMMAND ${FUZZ_NAME} "${CMAKE_CURRENT_SOURCE_DIR}/${FUZZ_SEEDS}")
-    set_tests_properties(${FUZZ_NAME} PROPERTIES LABELS unit TIMEOUT 60)
-endfunction()

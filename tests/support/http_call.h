@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 struct http_answer {
-    long status; /* 0: no answer at all (refused, reset, timed out) */
+    long status;     /* 0: no answer at all (refused, reset, timed out) */
     char body[8192]; /* cut to fit, NUL-terminated */
     size_t body_len;
 };

@@ -1,12 +1,12 @@
 /*
- * The half-message API over HTTP on a real database (P2, P5, P6): answers, refusals, overload, and the database going away
- * between request and answer.
+ * The half-message API over HTTP on a real database (P2, P5, P6): answers, refusals, overload, and
+ * the database going away between request and answer.
  */
 #include <pthread.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,7 +90,8 @@ static int teardown(void **state)
 
 static long post(struct rig *rig, const char *path, const char *body, struct http_answer *answer)
 {
-    struct http_call call = {.method = "POST", .port = rig->port, .path = path, .token = TOKEN, .body = body};
+    struct http_call call = {
+        .method = "POST", .port = rig->port, .path = path, .token = TOKEN, .body = body};
 
     http_call(&call, answer);
     return answer->status;
@@ -105,7 +106,8 @@ static long get(struct rig *rig, const char *path, struct http_answer *answer)
 }
 
 #define PREPARE(gid)                                                                               \
-    "{\"gid\":\"" gid "\",\"producer\":\"orders\",\"commit\":[{\"topic\":\"t\",\"payload\":{\"n\":1}}]}"
+    "{\"gid\":\"" gid                                                                              \
+    "\",\"producer\":\"orders\",\"commit\":[{\"topic\":\"t\",\"payload\":{\"n\":1}}]}"
 
 static void the_whole_way_by_http(void **state)
 {
@@ -135,7 +137,8 @@ static void what_may_not_be_is_refused(void **state)
 {
     struct rig *rig = *state;
     struct http_answer answer;
-    struct http_call call = {.method = "POST", .port = rig->port, .path = ROOT, .body = PREPARE("x")};
+    struct http_call call = {
+        .method = "POST", .port = rig->port, .path = ROOT, .body = PREPARE("x")};
     static char large[100 * 1024];
 
     http_call(&call, &answer);
@@ -146,11 +149,16 @@ static void what_may_not_be_is_refused(void **state)
     call.path = ROOT "/x/commit";
     http_call(&call, &answer);
     assert_int_equal(answer.status, 401);
-    call = (struct http_call){.method = "POST", .port = rig->port, .path = ROOT, .token = TOKEN,
-                              .body = PREPARE("x"), .content_type = "text/plain"};
+    call = (struct http_call){.method = "POST",
+                              .port = rig->port,
+                              .path = ROOT,
+                              .token = TOKEN,
+                              .body = PREPARE("x"),
+                              .content_type = "text/plain"};
     http_call(&call, &answer);
     assert_int_equal(answer.status, 415);
-    call = (struct http_call){.method = "DELETE", .port = rig->port, .path = ROOT "/x", .token = TOKEN};
+    call = (struct http_call){
+        .method = "DELETE", .port = rig->port, .path = ROOT "/x", .token = TOKEN};
     http_call(&call, &answer);
     assert_int_equal(answer.status, 405);
     assert_int_equal(get(rig, "/", &answer), 404);
@@ -176,11 +184,16 @@ static void *call_many(void *arg)
     char body[256];
 
     for (unsigned i = 0; i < 5; i++) {
-        struct http_call call = {.method = "POST", .port = caller->rig->port, .path = ROOT, .token = TOKEN, .body = body};
+        struct http_call call = {.method = "POST",
+                                 .port = caller->rig->port,
+                                 .path = ROOT,
+                                 .token = TOKEN,
+                                 .body = body};
 
-        snprintf(body, sizeof(body),
-                 "{\"gid\":\"o-%u-%u\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload\":1}]}", caller->index,
-                 i);
+        snprintf(
+            body, sizeof(body),
+            "{\"gid\":\"o-%u-%u\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload\":1}]}",
+            caller->index, i);
         http_call(&call, &answer);
         if (answer.status == 201)
             caller->accepted++;
@@ -199,7 +212,8 @@ static bool was_overloaded(void *ctx)
     return stats.overloads >= 10;
 }
 
-/* With the table locked nothing can be carried out: the queue fills, the rest is refused at once, and no answer is lost. */
+/* With the table locked nothing can be carried out: the queue fills, the rest is refused at once,
+ * and no answer is lost. */
 static void overload_is_refused_and_what_was_accepted_is_there(void **state)
 {
     enum { CALLERS = 24 };
@@ -245,7 +259,8 @@ static uint64_t sent_by_server(struct cut_proxy *proxy)
     return stats.passed[CUT_TO_CLIENT];
 }
 
-/* The answer to COMMIT is swallowed: the caller is told that the outcome is unknown, repeats, and it is there once. */
+/* The answer to COMMIT is swallowed: the caller is told that the outcome is unknown, repeats, and
+ * it is there once. */
 static void an_unknown_commit_is_said_and_a_repeat_settles_it(void **state)
 {
     struct rig *rig = *state;
@@ -261,7 +276,8 @@ static void an_unknown_commit_is_said_and_a_repeat_settles_it(void **state)
     opts.db.tls = DB_TLS_DISABLED;
     start(rig, &opts, 0);
     assert_true(wait_until(10000, is_up, rig));
-    /* Learn how many bytes the server sends for one whole prepare, then cut one byte short of it. */
+    /* Learn how many bytes the server sends for one whole prepare, then cut one byte short of it.
+     */
     before = sent_by_server(proxy);
     assert_int_equal(post(rig, ROOT, PREPARE("u-1"), &answer), 201);
     before = sent_by_server(proxy) - before;
@@ -281,8 +297,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_whole_way_by_http, setup, teardown),
         cmocka_unit_test_setup_teardown(what_may_not_be_is_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(overload_is_refused_and_what_was_accepted_is_there, setup_database, teardown),
-        cmocka_unit_test_setup_teardown(an_unknown_commit_is_said_and_a_repeat_settles_it, setup_database, teardown),
+        cmocka_unit_test_setup_teardown(overload_is_refused_and_what_was_accepted_is_there,
+                                        setup_database, teardown),
+        cmocka_unit_test_setup_teardown(an_unknown_commit_is_said_and_a_repeat_settles_it,
+                                        setup_database, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,8 +1,8 @@
 /* The half-message role's logic without I/O: breaker, answers of a check, the API's JSON. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -58,7 +58,8 @@ static void only_a_well_formed_200_is_an_answer(void **state)
     assert_int_equal(parse(200, "{\"state\":\"no_answer\"}"), CHECK_UNKNOWN);
     assert_int_equal(parse(200, "{\"state\":\"COMMITTED\"}"), CHECK_UNKNOWN);
     assert_int_equal(parse(404, "anything"), CHECK_UNKNOWN);
-    assert_int_equal(parse(200, "{\"state\":\"committed\",\"state\":\"rolled_back\"}"), CHECK_NO_ANSWER);
+    assert_int_equal(parse(200, "{\"state\":\"committed\",\"state\":\"rolled_back\"}"),
+                     CHECK_NO_ANSWER);
     assert_int_equal(parse(200, "{\"state\":true}"), CHECK_NO_ANSWER);
     assert_int_equal(parse(200, "committed"), CHECK_NO_ANSWER);
     assert_int_equal(parse(200, ""), CHECK_NO_ANSWER);
@@ -73,7 +74,8 @@ static void only_a_well_formed_200_is_an_answer(void **state)
     assert_int_equal(parse(200, large), CHECK_COMMITTED);
 }
 
-#define GOOD "{\"gid\":\"g-1\",\"producer\":\"orders\",\"commit\":[{\"topic\":\"t\",\"payload\":\"p\"}]}"
+#define GOOD                                                                                       \
+    "{\"gid\":\"g-1\",\"producer\":\"orders\",\"commit\":[{\"topic\":\"t\",\"payload\":\"p\"}]}"
 
 static struct half_prepare *must_parse(const char *body)
 {
@@ -100,8 +102,10 @@ static void a_prepare_is_read_whole(void **state)
 {
     struct half_prepare *prepare =
         must_parse("{\"gid\":\"a.b:c~1\",\"producer\":\"orders\",\"first_check_ms\":5,"
-                   "\"commit\":[{\"topic\":\"t1\",\"ordering_key\":\"k\",\"message_id\":\"m-1\",\"content_type\":\"x/y\","
-                   "\"headers\":{\"a\":1},\"payload\":{\"n\":[1,2]}},{\"topic\":\"t2\",\"payload_base64\":\"AP8=\"}],"
+                   "\"commit\":[{\"topic\":\"t1\",\"ordering_key\":\"k\",\"message_id\":\"m-1\","
+                   "\"content_type\":\"x/y\","
+                   "\"headers\":{\"a\":1},\"payload\":{\"n\":[1,2]}},{\"topic\":\"t2\",\"payload_"
+                   "base64\":\"AP8=\"}],"
                    "\"rollback\":[{\"topic\":\"t3\",\"payload\":\"\"}]}");
     struct half_request *req = half_prepare_request(prepare);
 
@@ -128,30 +132,41 @@ static void what_is_wrong_is_named(void **state)
     must_refuse("{", 400, "bad_json");
     must_refuse(GOOD "x", 400, "bad_json");
     must_refuse("{\"gid\":\"g\",\"gid\":\"h\"}", 400, "bad_json");
-    must_refuse("{\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload\":1}]}", 400, "missing_field");
-    must_refuse("{\"gid\":\"g\",\"commit\":[{\"topic\":\"t\",\"payload\":1}]}", 400, "missing_field");
+    must_refuse("{\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload\":1}]}", 400,
+                "missing_field");
+    must_refuse("{\"gid\":\"g\",\"commit\":[{\"topic\":\"t\",\"payload\":1}]}", 400,
+                "missing_field");
     must_refuse("{\"gid\":\"g\",\"producer\":\"p\"}", 400, "missing_field");
     must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[]}", 400, "missing_field");
-    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"payload\":1}]}", 400, "missing_field");
-    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\"}]}", 400, "missing_field");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"payload\":1}]}", 400,
+                "missing_field");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\"}]}", 400,
+                "missing_field");
     must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"comit\":[]}", 400, "unknown_field");
-    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload\":1,\"ordering_kye\":\"k\"}]}",
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload\":1,"
+                "\"ordering_kye\":\"k\"}]}",
                 400, "unknown_field");
     must_refuse("{\"gid\":\"a b\",\"producer\":\"p\",\"commit\":[]}", 400, "invalid_value");
     must_refuse("{\"gid\":\"\",\"producer\":\"p\",\"commit\":[]}", 400, "invalid_value");
     must_refuse("{\"gid\":7,\"producer\":\"p\",\"commit\":[]}", 400, "invalid_value");
     must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":7}", 400, "invalid_value");
     must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[7]}", 400, "invalid_value");
-    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"first_check_ms\":-1,\"commit\":[]}", 400, "invalid_value");
-    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"a\\u0000b\",\"payload\":1}]}", 400,
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"first_check_ms\":-1,\"commit\":[]}", 400,
                 "invalid_value");
-    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload_base64\":\"A===\"}]}", 400,
-                "invalid_value");
-    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload_base64\":\"A\"}]}", 400,
-                "invalid_value");
-    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload\":1,\"headers\":[]}]}", 400,
-                "invalid_value");
-    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload\":1,\"payload_base64\":\"\"}]}",
+    must_refuse(
+        "{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"a\\u0000b\",\"payload\":1}]}",
+        400, "invalid_value");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload_base64\":"
+                "\"A===\"}]}",
+                400, "invalid_value");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload_base64\":"
+                "\"A\"}]}",
+                400, "invalid_value");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload\":1,"
+                "\"headers\":[]}]}",
+                400, "invalid_value");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload\":1,"
+                "\"payload_base64\":\"\"}]}",
                 400, "invalid_value");
 }
 
@@ -159,10 +174,14 @@ static void the_digest_tells_contents_apart(void **state)
 {
     static const char *const bodies[] = {
         GOOD,
-        "{\"gid\":\"g-1\",\"producer\":\"orders2\",\"commit\":[{\"topic\":\"t\",\"payload\":\"p\"}]}",
-        "{\"gid\":\"g-1\",\"producer\":\"orders\",\"rollback\":[{\"topic\":\"t\",\"payload\":\"p\"}]}",
-        "{\"gid\":\"g-1\",\"producer\":\"orders\",\"commit\":[{\"topic\":\"tp\",\"payload\":\"\"}]}",
-        "{\"gid\":\"g-1\",\"producer\":\"orders\",\"commit\":[{\"topic\":\"t\",\"ordering_key\":\"p\",\"payload\":\"p\"}]}",
+        "{\"gid\":\"g-1\",\"producer\":\"orders2\",\"commit\":[{\"topic\":\"t\",\"payload\":\"p\"}]"
+        "}",
+        "{\"gid\":\"g-1\",\"producer\":\"orders\",\"rollback\":[{\"topic\":\"t\",\"payload\":\"p\"}"
+        "]}",
+        "{\"gid\":\"g-1\",\"producer\":\"orders\",\"commit\":[{\"topic\":\"tp\",\"payload\":\"\"}]"
+        "}",
+        "{\"gid\":\"g-1\",\"producer\":\"orders\",\"commit\":[{\"topic\":\"t\",\"ordering_key\":"
+        "\"p\",\"payload\":\"p\"}]}",
     };
     unsigned char digests[5][HALF_DIGEST_LEN];
 
@@ -180,11 +199,13 @@ static void the_digest_tells_contents_apart(void **state)
 static void the_time_of_the_check_and_blanks_do_not_change_the_digest(void **state)
 {
     struct half_prepare *a = must_parse(GOOD);
-    struct half_prepare *b = must_parse("{ \"producer\":\"orders\", \"first_check_ms\": 9, \"gid\":\"g-1\",\n"
-                                        "\"commit\":[{\"payload\":\"p\",\"topic\":\"t\"}]}");
+    struct half_prepare *b =
+        must_parse("{ \"producer\":\"orders\", \"first_check_ms\": 9, \"gid\":\"g-1\",\n"
+                   "\"commit\":[{\"payload\":\"p\",\"topic\":\"t\"}]}");
 
     (void)state;
-    assert_memory_equal(half_prepare_request(a)->digest, half_prepare_request(b)->digest, HALF_DIGEST_LEN);
+    assert_memory_equal(half_prepare_request(a)->digest, half_prepare_request(b)->digest,
+                        HALF_DIGEST_LEN);
     half_prepare_free(a);
     half_prepare_free(b);
 }
@@ -215,9 +236,10 @@ static void without_memory_it_is_503_and_nothing_leaks(void **state)
 
         assert_true(n < 50);
         obx_alloc_set_hook(allow, &budget);
-        rc = half_json_parse_prepare(bytes_of("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\","
-                                              "\"payload\":{\"a\":1},\"headers\":{}}]}"),
-                                     1000, &prepare, &refusal);
+        rc = half_json_parse_prepare(
+            bytes_of("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\","
+                     "\"payload\":{\"a\":1},\"headers\":{}}]}"),
+            1000, &prepare, &refusal);
         obx_alloc_set_hook(NULL, NULL);
         if (rc != OBX_OK)
             assert_int_equal(refusal.status, 503);

@@ -1,4 +1,5 @@
-/* The barrier asker: see ask_barrier.h, and docs/adr/0004-half-messages.md for what each meeting of the INSERT means. */
+/* The barrier asker: see ask_barrier.h, and docs/adr/0004-half-messages.md for what each meeting of
+ * the INSERT means. */
 #include "half/ask_barrier.h"
 
 #include <pthread.h>
@@ -50,7 +51,8 @@ static enum obx_code look(struct db *db, const char *gid, bool *found, enum chec
     return rc;
 }
 
-enum obx_code barrier_ask(struct db *db, const char *gid, enum check_answer *answer, struct obx_err *err)
+enum obx_code barrier_ask(struct db *db, const char *gid, enum check_answer *answer,
+                          struct obx_err *err)
 {
     bool found = false;
     enum obx_code rc;
@@ -59,15 +61,17 @@ enum obx_code barrier_ask(struct db *db, const char *gid, enum check_answer *ans
     rc = look(db, gid, &found, answer, err);
     if (rc != OBX_OK || found)
         return rc;
-    rc = db_exec(db, "INSERT INTO obx_barrier (gid, branch, op, reason) VALUES (?, '', 'msg', 'rollback')",
-                 DB_ARGS(DB_TEXT(gid)), NULL, err);
+    rc = db_exec(
+        db, "INSERT INTO obx_barrier (gid, branch, op, reason) VALUES (?, '', 'msg', 'rollback')",
+        DB_ARGS(DB_TEXT(gid)), NULL, err);
     if (rc == OBX_OK) {
         *answer = CHECK_ROLLED_BACK;
     } else if (rc == OBX_E_DB_LOCK_WAIT) {
         *answer = CHECK_IN_PROGRESS;
         rc = OBX_OK;
     } else if (rc == OBX_E_DB_DUPLICATE) {
-        /* Committed between the look and the insert. Gone again (a cleanup that comes too early): no answer. */
+        /* Committed between the look and the insert. Gone again (a cleanup that comes too early):
+         * no answer. */
         rc = look(db, gid, &found, answer, err);
     }
     return rc;
@@ -80,7 +84,8 @@ static struct db *connect_barrier(struct ask_barrier *asker, struct obx_err *err
     if (db_open(&asker->db, &db, err) != OBX_OK)
         return NULL;
     if (db_server_is_mariadb(db) &&
-        db_exec_text(db, bytes_of("SET SESSION innodb_lock_wait_timeout = 0"), NULL, err) != OBX_OK) {
+        db_exec_text(db, bytes_of("SET SESSION innodb_lock_wait_timeout = 0"), NULL, err) !=
+            OBX_OK) {
         db_close(db);
         return NULL;
     }
@@ -142,7 +147,8 @@ static void *barrier_main(void *arg)
     return NULL;
 }
 
-enum obx_code ask_barrier_start(struct ask_barrier *asker, const char *gid, void *ctx, struct obx_err *err)
+enum obx_code ask_barrier_start(struct ask_barrier *asker, const char *gid, void *ctx,
+                                struct obx_err *err)
 {
     struct barrier_job *job = obx_calloc(1, sizeof(*job));
 
@@ -158,7 +164,8 @@ enum obx_code ask_barrier_start(struct ask_barrier *asker, const char *gid, void
     return OBX_OK;
 }
 
-enum obx_code ask_barrier_create(const struct ask_barrier_opts *opts, struct ask_barrier **out, struct obx_err *err)
+enum obx_code ask_barrier_create(const struct ask_barrier_opts *opts, struct ask_barrier **out,
+                                 struct obx_err *err)
 {
     uint32_t threads = opts->threads == 0 ? 4 : opts->threads;
     struct ask_barrier *asker = obx_calloc(1, sizeof(*asker));

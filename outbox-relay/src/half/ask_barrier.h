@@ -1,6 +1,7 @@
 /*
- * Asks a producer's own database through the barrier, with no code in the producer: whoever inserts the key first decides.
- * A few threads per producer, each with its own connection, so that a dead or slow database holds up only its own producer.
+ * Asks a producer's own database through the barrier, with no code in the producer: whoever inserts
+ * the key first decides. A few threads per producer, each with its own connection, so that a dead
+ * or slow database holds up only its own producer.
  */
 #ifndef RELAY_HALF_ASK_BARRIER_H
 #define RELAY_HALF_ASK_BARRIER_H
@@ -28,8 +29,9 @@ OBX_NODISCARD enum obx_code ask_barrier_start(struct ask_barrier *asker, const c
                                               struct obx_err *err);
 
 /**
- * The ask itself, on a connection: look, else insert (gid, '', 'msg') with reason `rollback`, else look again.
- * A lock wait is CHECK_IN_PROGRESS. Returns other than OBX_OK only with CHECK_NO_ANSWER; then the connection may be of no more use.
+ * The ask itself, on a connection: look, else insert (gid, '', 'msg') with reason `rollback`, else
+ * look again. A lock wait is CHECK_IN_PROGRESS. Returns other than OBX_OK only with
+ * CHECK_NO_ANSWER; then the connection may be of no more use.
  */
 enum obx_code barrier_ask(struct db *db, const char *gid, enum check_answer *answer,
                           struct obx_err *err);

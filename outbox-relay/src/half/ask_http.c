@@ -1,6 +1,7 @@
 /*
- * The HTTP asker on curl's multi interface. One `ask` is one easy handle; finished handles are kept for reuse, so that
- * connections stay open towards a producer that is asked often. Handles are never shared with another thread.
+ * The HTTP asker on curl's multi interface. One `ask` is one easy handle; finished handles are kept
+ * for reuse, so that connections stay open towards a producer that is asked often. Handles are
+ * never shared with another thread.
  */
 #include "half/ask_http.h"
 
@@ -32,7 +33,8 @@ struct ask_http {
     uint32_t count, under_way, max_asks;
 };
 
-/* One byte too many is kept, so that the parser sees that the answer is too long; then the transfer ends. */
+/* One byte too many is kept, so that the parser sees that the answer is too long; then the transfer
+ * ends. */
 static size_t on_body(char *data, size_t size, size_t count, void *ctx)
 {
     struct ask *ask = ctx;
@@ -92,10 +94,13 @@ static void give_back(struct ask_http *asker, struct ask *ask)
     asker->idle = ask;
 }
 
-/* The gid's alphabet needs no escaping in a URL (half_gid_is_valid); anything else is refused here too. */
+/* The gid's alphabet needs no escaping in a URL (half_gid_is_valid); anything else is refused here
+ * too. */
 static enum obx_code add_gid(struct obx_buf *url, const char *gid)
 {
-    if (*gid == '\0' || gid[strspn(gid, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:~")] != '\0')
+    if (*gid == '\0' ||
+        gid[strspn(gid, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:~")] !=
+            '\0')
         return OBX_E_INVALID;
     return buf_add_text(url, gid);
 }
@@ -135,7 +140,8 @@ static bool add_token(struct ask *ask, const char *token)
     return ok;
 }
 
-/* Set what differs from curl's defaults. A refused option (no such protocol built in, say) shows at the transfer. */
+/* Set what differs from curl's defaults. A refused option (no such protocol built in, say) shows at
+ * the transfer. */
 static bool set_options(struct ask *ask, const struct ask_target *target, const char *url)
 {
     CURL *easy = ask->easy;
@@ -161,8 +167,8 @@ static bool set_options(struct ask *ask, const struct ask_target *target, const 
            curl_easy_setopt(easy, CURLOPT_URL, url) == CURLE_OK;
 }
 
-enum obx_code ask_http_start(struct ask_http *asker, const struct ask_target *target, const char *gid,
-                             ask_done_fn *done, void *ctx, struct obx_err *err)
+enum obx_code ask_http_start(struct ask_http *asker, const struct ask_target *target,
+                             const char *gid, ask_done_fn *done, void *ctx, struct obx_err *err)
 {
     struct obx_buf url = {0};
     struct ask *ask = NULL;
@@ -181,7 +187,8 @@ enum obx_code ask_http_start(struct ask_http *asker, const struct ask_target *ta
     ask->ctx = ctx;
     ask->body_len = ask->header_len = 0;
     ask->why[0] = '\0';
-    if (!set_options(ask, target, url.data) || curl_multi_add_handle(asker->multi, ask->easy) != CURLM_OK) {
+    if (!set_options(ask, target, url.data) ||
+        curl_multi_add_handle(asker->multi, ask->easy) != CURLM_OK) {
         give_back(asker, ask);
         rc = obx_fail(err, OBX_E_NOMEM, "ask about a half-message");
     } else {
@@ -203,7 +210,8 @@ static void finish(struct ask_http *asker, struct ask *ask, CURLcode result)
     if (result == CURLE_OK)
         snprintf(why, sizeof(why), "HTTP %ld", status);
     else
-        snprintf(why, sizeof(why), "%s", ask->why[0] != '\0' ? ask->why : curl_easy_strerror(result));
+        snprintf(why, sizeof(why), "%s",
+                 ask->why[0] != '\0' ? ask->why : curl_easy_strerror(result));
     curl_multi_remove_handle(asker->multi, ask->easy);
     asker->under_way--;
     give_back(asker, ask);

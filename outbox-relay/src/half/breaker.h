@@ -1,6 +1,7 @@
 /*
- * A circuit breaker for one producer: after several failures in a row nothing is asked for a while, then one probe is let
- * through; its success closes the breaker, its failure opens it for longer. Pure logic: the caller brings the time.
+ * A circuit breaker for one producer: after several failures in a row nothing is asked for a while,
+ * then one probe is let through; its success closes the breaker, its failure opens it for longer.
+ * Pure logic: the caller brings the time.
  */
 #ifndef RELAY_HALF_BREAKER_H
 #define RELAY_HALF_BREAKER_H
@@ -11,9 +12,10 @@
 #include "base/backoff.h"
 
 enum breaker_state {
-    BREAKER_CLOSED, /* all may pass.                          next: OPEN after `limit` failures in a row */
-    BREAKER_OPEN,   /* nothing passes until due_ms.           next: PROBING when due                     */
-    BREAKER_PROBING /* one is under way, nothing else passes. next: CLOSED, OPEN                         */
+    BREAKER_CLOSED, /* all may pass.                          next: OPEN after `limit` failures in a
+                       row */
+    BREAKER_OPEN,   /* nothing passes until due_ms.           next: PROBING when due   */
+    BREAKER_PROBING /* one is under way, nothing else passes. next: CLOSED, OPEN */
 };
 
 struct breaker {

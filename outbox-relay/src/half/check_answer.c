@@ -1,4 +1,5 @@
-/* Parsing of a check-back answer: {"state": "committed" | "rolled_back" | "in_progress" | "unknown", ...}. */
+/* Parsing of a check-back answer: {"state": "committed" | "rolled_back" | "in_progress" |
+ * "unknown", ...}. */
 #include "half/check_answer.h"
 
 #include <stdbool.h>
@@ -6,14 +7,16 @@
 
 #include <jansson.h>
 
-static const char *const names[] = {"committed", "rolled_back", "in_progress", "unknown", "no_answer"};
+static const char *const names[] = {"committed", "rolled_back", "in_progress", "unknown",
+                                    "no_answer"};
 
 const char *check_answer_name(enum check_answer answer)
 {
     return names[answer];
 }
 
-/* Further fields are the producer's own business; a state that is not of the four decides nothing. */
+/* Further fields are the producer's own business; a state that is not of the four decides nothing.
+ */
 static enum check_answer read_state(const char *state)
 {
     for (unsigned i = 0; i < CHECK_UNKNOWN; i++)

@@ -1,6 +1,7 @@
 /*
- * What a producer's check address said. The rule: only a well-formed 200 decides or says "not yet"; "not found" is "unknown",
- * never "rolled back"; everything else is not an answer and uses up no try. Fuzzed by tests/fuzz/check_answer_fuzz.c.
+ * What a producer's check address said. The rule: only a well-formed 200 decides or says "not yet";
+ * "not found" is "unknown", never "rolled back"; everything else is not an answer and uses up no
+ * try. Fuzzed by tests/fuzz/check_answer_fuzz.c.
  */
 #ifndef RELAY_HALF_CHECK_ANSWER_H
 #define RELAY_HALF_CHECK_ANSWER_H

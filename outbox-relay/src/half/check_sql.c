@@ -1,6 +1,6 @@
 /*
- * The statements of check-back. All times are computed by the database. Lists of gids are built as text: the gids come from
- * our own tables and are escaped all the same.
+ * The statements of check-back. All times are computed by the database. Lists of gids are built as
+ * text: the gids come from our own tables and are escaped all the same.
  */
 #include "half/check_sql.h"
 
@@ -10,7 +10,8 @@
 #include "base/bytes.h"
 #include "base/crash.h"
 
-static enum obx_code add_gid(struct db *db, struct obx_buf *sql, const char *gid, const char **comma)
+static enum obx_code add_gid(struct db *db, struct obx_buf *sql, const char *gid,
+                             const char **comma)
 {
     enum obx_code rc = buf_add_text(sql, *comma);
 
@@ -18,8 +19,8 @@ static enum obx_code add_gid(struct db *db, struct obx_buf *sql, const char *gid
     return rc == OBX_OK ? db_add_literal(db, sql, bytes_of(gid)) : rc;
 }
 
-static enum obx_code exec_in_tx(struct db *db, struct obx_buf *sql, enum obx_code built, uint64_t *affected,
-                                struct obx_err *err)
+static enum obx_code exec_in_tx(struct db *db, struct obx_buf *sql, enum obx_code built,
+                                uint64_t *affected, struct obx_err *err)
 {
     enum obx_code rc = built;
 
@@ -39,16 +40,17 @@ static enum obx_code end_tx(struct db *db, enum obx_code rc, struct obx_err *err
 }
 
 /* The wait after the nth ask: min * 2^n up to the cap, then between half and all of it. */
-static enum obx_code push_forward(struct db *db, const struct due *due, uint32_t count, uint32_t min_ms,
-                                  uint32_t cap_ms, struct obx_err *err)
+static enum obx_code push_forward(struct db *db, const struct due *due, uint32_t count,
+                                  uint32_t min_ms, uint32_t cap_ms, struct obx_err *err)
 {
     struct obx_buf sql = {0};
     const char *comma = "";
-    enum obx_code rc = buf_addf(&sql,
-                                "UPDATE half_message SET next_check_at = UTC_TIMESTAMP(6) + INTERVAL CAST("
-                                "LEAST(%u, %u * POW(2, LEAST(checks_asked, 24))) * (500 + 500 * RAND()) "
-                                "AS UNSIGNED) MICROSECOND, checks_asked = checks_asked + 1 WHERE gid IN (",
-                                cap_ms, min_ms);
+    enum obx_code rc =
+        buf_addf(&sql,
+                 "UPDATE half_message SET next_check_at = UTC_TIMESTAMP(6) + INTERVAL CAST("
+                 "LEAST(%u, %u * POW(2, LEAST(checks_asked, 24))) * (500 + 500 * RAND()) "
+                 "AS UNSIGNED) MICROSECOND, checks_asked = checks_asked + 1 WHERE gid IN (",
+                 cap_ms, min_ms);
 
     for (uint32_t i = 0; rc == OBX_OK && i < count; i++)
         rc = add_gid(db, &sql, due[i].gid, &comma);
@@ -59,14 +61,15 @@ static enum obx_code push_forward(struct db *db, const struct due *due, uint32_t
     return rc;
 }
 
-enum obx_code check_take_due(struct db *db, const char *producer, uint32_t min_ms, uint32_t cap_ms, uint32_t max,
-                             struct due *out, uint32_t *count, struct obx_err *err)
+enum obx_code check_take_due(struct db *db, const char *producer, uint32_t min_ms, uint32_t cap_ms,
+                             uint32_t max, struct due *out, uint32_t *count, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
-    enum obx_code rc = db_query(db,
-                                "SELECT gid FROM half_message WHERE state = 'prepared' AND producer = ? AND "
-                                "next_check_at <= UTC_TIMESTAMP(6) ORDER BY next_check_at LIMIT ?",
-                                DB_ARGS(DB_TEXT(producer), DB_U64(max)), &rows, err);
+    enum obx_code rc =
+        db_query(db,
+                 "SELECT gid FROM half_message WHERE state = 'prepared' AND producer = ? AND "
+                 "next_check_at <= UTC_TIMESTAMP(6) ORDER BY next_check_at LIMIT ?",
+                 DB_ARGS(DB_TEXT(producer), DB_U64(max)), &rows, err);
 
     *count = 0;
     if (rc != OBX_OK)
@@ -82,18 +85,21 @@ enum obx_code check_take_due(struct db *db, const char *producer, uint32_t min_m
     return rc;
 }
 
-static enum obx_code write_history(struct db *db, const struct outcome *outcomes, uint32_t count, struct obx_err *err)
+static enum obx_code write_history(struct db *db, const struct outcome *outcomes, uint32_t count,
+                                   struct obx_err *err)
 {
     struct obx_buf sql = {0};
     const char *comma = "";
-    enum obx_code rc = buf_add_text(&sql, "INSERT INTO half_history (gid, event, actor, detail) VALUES ");
+    enum obx_code rc =
+        buf_add_text(&sql, "INSERT INTO half_history (gid, event, actor, detail) VALUES ");
 
     for (uint32_t i = 0; rc == OBX_OK && i < count; i++) {
         rc = buf_addf(&sql, "%s(", comma);
         if (rc == OBX_OK)
             rc = db_add_literal(db, &sql, bytes_of(outcomes[i].gid));
         if (rc == OBX_OK)
-            rc = buf_addf(&sql, ", 'asked', 'check', CONCAT('%s: ', ", check_answer_name(outcomes[i].answer));
+            rc = buf_addf(&sql, ", 'asked', 'check', CONCAT('%s: ', ",
+                          check_answer_name(outcomes[i].answer));
         if (rc == OBX_OK)
             rc = db_add_literal(db, &sql, bytes_of(outcomes[i].why));
         if (rc == OBX_OK)
@@ -106,8 +112,9 @@ static enum obx_code write_history(struct db *db, const struct outcome *outcomes
 }
 
 /* For those with this answer: head "<list of gids>" tail. Nothing when there are none. */
-static enum obx_code for_answer(struct db *db, const struct outcome *outcomes, uint32_t count, enum check_answer answer,
-                                const char *head, const char *tail, uint64_t *affected, struct obx_err *err)
+static enum obx_code for_answer(struct db *db, const struct outcome *outcomes, uint32_t count,
+                                enum check_answer answer, const char *head, const char *tail,
+                                uint64_t *affected, struct obx_err *err)
 {
     struct obx_buf sql = {0};
     const char *comma = "";
@@ -129,7 +136,8 @@ static enum obx_code for_answer(struct db *db, const struct outcome *outcomes, u
 }
 
 static enum obx_code count_and_park(struct db *db, const struct outcome *outcomes, uint32_t count,
-                                    enum check_answer answer, uint32_t limit, uint64_t *parked, struct obx_err *err)
+                                    enum check_answer answer, uint32_t limit, uint64_t *parked,
+                                    struct obx_err *err)
 {
     char tail[64], head[256];
     uint64_t affected = 0;
@@ -142,7 +150,8 @@ static enum obx_code count_and_park(struct db *db, const struct outcome *outcome
         return rc;
     (void)snprintf(tail, sizeof(tail), ") AND state = 'prepared' AND checks_answered >= %u", limit);
     (void)snprintf(head, sizeof(head),
-                   "UPDATE half_message SET state = 'parked', next_check_at = NULL, note = CONCAT('parked after ', "
+                   "UPDATE half_message SET state = 'parked', next_check_at = NULL, note = "
+                   "CONCAT('parked after ', "
                    "checks_answered, ' answers, the last: %s') WHERE gid IN (",
                    check_answer_name(answer));
     rc = for_answer(db, outcomes, count, answer, head, tail, &affected, err);
@@ -151,8 +160,9 @@ static enum obx_code count_and_park(struct db *db, const struct outcome *outcome
     return rc;
 }
 
-enum obx_code check_write_outcomes(struct db *db, const struct outcome *outcomes, uint32_t count, uint32_t max_answers,
-                                   uint32_t max_in_progress, uint64_t *parked, struct obx_err *err)
+enum obx_code check_write_outcomes(struct db *db, const struct outcome *outcomes, uint32_t count,
+                                   uint32_t max_answers, uint32_t max_in_progress, uint64_t *parked,
+                                   struct obx_err *err)
 {
     uint64_t newly = 0;
     enum obx_code rc = db_begin(db, err);
@@ -171,29 +181,31 @@ enum obx_code check_write_outcomes(struct db *db, const struct outcome *outcomes
     return rc;
 }
 
-enum obx_code check_park_due(struct db *db, const char *producer, const char *note, uint32_t max, uint64_t *parked,
-                             struct obx_err *err)
+enum obx_code check_park_due(struct db *db, const char *producer, const char *note, uint32_t max,
+                             uint64_t *parked, struct obx_err *err)
 {
     uint64_t affected = 0;
-    enum obx_code rc = db_exec(db,
-                               "UPDATE half_message SET state = 'parked', next_check_at = NULL, note = ? "
-                               "WHERE state = 'prepared' AND producer = ? AND next_check_at <= UTC_TIMESTAMP(6) "
-                               "ORDER BY next_check_at LIMIT ?",
-                               DB_ARGS(DB_TEXT(note), DB_TEXT(producer), DB_U64(max)), &affected, err);
+    enum obx_code rc =
+        db_exec(db,
+                "UPDATE half_message SET state = 'parked', next_check_at = NULL, note = ? "
+                "WHERE state = 'prepared' AND producer = ? AND next_check_at <= UTC_TIMESTAMP(6) "
+                "ORDER BY next_check_at LIMIT ?",
+                DB_ARGS(DB_TEXT(note), DB_TEXT(producer), DB_U64(max)), &affected, err);
 
     if (rc == OBX_OK)
         *parked += affected;
     return rc;
 }
 
-enum obx_code check_due_producers(struct db *db, char (*names)[HALF_PRODUCER_MAX + 1], uint32_t max, uint32_t *count,
-                                  struct obx_err *err)
+enum obx_code check_due_producers(struct db *db, char (*names)[HALF_PRODUCER_MAX + 1], uint32_t max,
+                                  uint32_t *count, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
-    enum obx_code rc = db_query(db,
-                                "SELECT producer, MIN(next_check_at) <= UTC_TIMESTAMP(6) FROM half_message "
-                                "WHERE state = 'prepared' GROUP BY producer",
-                                DB_NO_ARGS, &rows, err);
+    enum obx_code rc =
+        db_query(db,
+                 "SELECT producer, MIN(next_check_at) <= UTC_TIMESTAMP(6) FROM half_message "
+                 "WHERE state = 'prepared' GROUP BY producer",
+                 DB_NO_ARGS, &rows, err);
 
     *count = 0;
     while (rc == OBX_OK && *count < max && db_rows_next(rows))
@@ -204,15 +216,15 @@ enum obx_code check_due_producers(struct db *db, char (*names)[HALF_PRODUCER_MAX
 }
 
 /* Number of rows of a state up to the cap, and the age of the oldest of those. */
-static enum obx_code count_state(struct db *db, enum half_state state, uint32_t cap, uint64_t *number,
-                                 uint64_t *oldest_us, struct obx_err *err)
+static enum obx_code count_state(struct db *db, enum half_state state, uint32_t cap,
+                                 uint64_t *number, uint64_t *oldest_us, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
-    enum obx_code rc =
-        db_query(db,
-                 "SELECT COUNT(*), TIMESTAMPDIFF(MICROSECOND, MIN(prepared_at), UTC_TIMESTAMP(6)) FROM "
-                 "(SELECT prepared_at FROM half_message WHERE state = ? LIMIT ?) AS some",
-                 DB_ARGS(DB_TEXT(half_state_name(state)), DB_U64(cap)), &rows, err);
+    enum obx_code rc = db_query(
+        db,
+        "SELECT COUNT(*), TIMESTAMPDIFF(MICROSECOND, MIN(prepared_at), UTC_TIMESTAMP(6)) FROM "
+        "(SELECT prepared_at FROM half_message WHERE state = ? LIMIT ?) AS some",
+        DB_ARGS(DB_TEXT(half_state_name(state)), DB_U64(cap)), &rows, err);
 
     if (rc == OBX_OK && db_rows_next(rows)) {
         *number = db_rows_u64(rows, 0);
@@ -222,20 +234,24 @@ static enum obx_code count_state(struct db *db, enum half_state state, uint32_t 
     return rc;
 }
 
-enum obx_code check_count(struct db *db, uint32_t cap, struct check_counts *out, struct obx_err *err)
+enum obx_code check_count(struct db *db, uint32_t cap, struct check_counts *out,
+                          struct obx_err *err)
 {
     uint64_t ignored;
-    enum obx_code rc = count_state(db, HALF_PREPARED, cap, &out->prepared, &out->oldest_prepared_us, err);
+    enum obx_code rc =
+        count_state(db, HALF_PREPARED, cap, &out->prepared, &out->oldest_prepared_us, err);
 
     return rc == OBX_OK ? count_state(db, HALF_PARKED, cap, &out->parked, &ignored, err) : rc;
 }
 
 /* The last gid of the page; "" when the page is the last one. */
-static enum obx_code end_of_page(struct db *db, const char *after, uint32_t page, char *last, struct obx_err *err)
+static enum obx_code end_of_page(struct db *db, const char *after, uint32_t page, char *last,
+                                 struct obx_err *err)
 {
     struct db_rows *rows = NULL;
-    enum obx_code rc = db_query(db, "SELECT gid FROM half_message WHERE gid > ? ORDER BY gid LIMIT ?, 1",
-                                DB_ARGS(DB_TEXT(after), DB_U64(page - 1)), &rows, err);
+    enum obx_code rc =
+        db_query(db, "SELECT gid FROM half_message WHERE gid > ? ORDER BY gid LIMIT ?, 1",
+                 DB_ARGS(DB_TEXT(after), DB_U64(page - 1)), &rows, err);
 
     last[0] = '\0';
     if (rc == OBX_OK && db_rows_next(rows))
@@ -244,8 +260,8 @@ static enum obx_code end_of_page(struct db *db, const char *after, uint32_t page
     return rc;
 }
 
-enum obx_code check_clean(struct db *db, char *after, uint32_t page, uint32_t retention_s, uint64_t *cleaned,
-                          struct obx_err *err)
+enum obx_code check_clean(struct db *db, char *after, uint32_t page, uint32_t retention_s,
+                          uint64_t *cleaned, struct obx_err *err)
 {
     char last[HALF_GID_MAX + 1];
     uint64_t affected = 0;
@@ -255,8 +271,10 @@ enum obx_code check_clean(struct db *db, char *after, uint32_t page, uint32_t re
         return rc;
     rc = db_exec(db,
                  "DELETE FROM half_message WHERE gid > ? AND (? = '' OR gid <= ?) AND "
-                 "state IN ('committed', 'rolled_back') AND decided_at < UTC_TIMESTAMP(6) - INTERVAL ? SECOND",
-                 DB_ARGS(DB_TEXT(after), DB_TEXT(last), DB_TEXT(last), DB_U64(retention_s)), &affected, err);
+                 "state IN ('committed', 'rolled_back') AND decided_at < UTC_TIMESTAMP(6) - "
+                 "INTERVAL ? SECOND",
+                 DB_ARGS(DB_TEXT(after), DB_TEXT(last), DB_TEXT(last), DB_U64(retention_s)),
+                 &affected, err);
     if (rc != OBX_OK)
         return rc;
     *cleaned += affected;
@@ -264,15 +282,17 @@ enum obx_code check_clean(struct db *db, char *after, uint32_t page, uint32_t re
     return OBX_OK;
 }
 
-/* History of half-messages that are gone goes with them, a step at a time; what is open keeps all of its own. */
-enum obx_code check_clean_history(struct db *db, uint64_t *after, uint32_t page, uint32_t retention_s,
-                                  struct obx_err *err)
+/* History of half-messages that are gone goes with them, a step at a time; what is open keeps all
+ * of its own. */
+enum obx_code check_clean_history(struct db *db, uint64_t *after, uint32_t page,
+                                  uint32_t retention_s, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
-    enum obx_code rc = db_query(db,
-                                "SELECT id FROM half_history WHERE id > ? AND at < UTC_TIMESTAMP(6) - INTERVAL ? SECOND "
-                                "ORDER BY id LIMIT 1",
-                                DB_ARGS(DB_U64(*after), DB_U64(retention_s)), &rows, err);
+    enum obx_code rc = db_query(
+        db,
+        "SELECT id FROM half_history WHERE id > ? AND at < UTC_TIMESTAMP(6) - INTERVAL ? SECOND "
+        "ORDER BY id LIMIT 1",
+        DB_ARGS(DB_U64(*after), DB_U64(retention_s)), &rows, err);
     uint64_t first = rc == OBX_OK && db_rows_next(rows) ? db_rows_u64(rows, 0) : 0;
 
     db_rows_free(rows);
@@ -280,7 +300,8 @@ enum obx_code check_clean_history(struct db *db, uint64_t *after, uint32_t page,
     if (rc != OBX_OK || first == 0)
         return rc;
     return db_exec(db,
-                   "DELETE FROM half_history WHERE id BETWEEN ? AND ? AND at < UTC_TIMESTAMP(6) - INTERVAL ? SECOND "
+                   "DELETE FROM half_history WHERE id BETWEEN ? AND ? AND at < UTC_TIMESTAMP(6) - "
+                   "INTERVAL ? SECOND "
                    "AND NOT EXISTS (SELECT 1 FROM half_message m WHERE m.gid = half_history.gid)",
                    DB_ARGS(DB_U64(first), DB_U64(*after), DB_U64(retention_s)), NULL, err);
 }

@@ -1,4 +1,5 @@
-/* The statements of check-back on the half tables; every write is made under the lease. One connection, one thread. */
+/* The statements of check-back on the half tables; every write is made under the lease. One
+ * connection, one thread. */
 #ifndef RELAY_HALF_CHECK_SQL_H
 #define RELAY_HALF_CHECK_SQL_H
 
@@ -11,12 +12,12 @@ struct due {
 };
 
 /**
- * Take up to max due half-messages of a producer: their next check is moved forward and checks_asked grows, in one
- * transaction, before anybody is asked, so that a crash only delays.
+ * Take up to max due half-messages of a producer: their next check is moved forward and
+ * checks_asked grows, in one transaction, before anybody is asked, so that a crash only delays.
  */
-OBX_NODISCARD enum obx_code check_take_due(struct db *db, const char *producer, uint32_t min_ms, uint32_t cap_ms,
-                                           uint32_t max, struct due *out, uint32_t *count,
-                                           struct obx_err *err);
+OBX_NODISCARD enum obx_code check_take_due(struct db *db, const char *producer, uint32_t min_ms,
+                                           uint32_t cap_ms, uint32_t max, struct due *out,
+                                           uint32_t *count, struct obx_err *err);
 
 /** What came of an ask, to be written down. */
 struct outcome {
@@ -26,30 +27,36 @@ struct outcome {
     char why[HALF_NOTE_MAX + 1];
 };
 /**
- * Write outcomes that decided nothing: history, and for received ones the count; those at their limit are parked. Rows that
- * were decided meanwhile are left alone. *parked grows by the number parked.
+ * Write outcomes that decided nothing: history, and for received ones the count; those at their
+ * limit are parked. Rows that were decided meanwhile are left alone. *parked grows by the number
+ * parked.
  */
-OBX_NODISCARD enum obx_code check_write_outcomes(struct db *db, const struct outcome *outcomes, uint32_t count,
-                                                 uint32_t max_answers, uint32_t max_in_progress,
-                                                 uint64_t *parked, struct obx_err *err);
+OBX_NODISCARD enum obx_code check_write_outcomes(struct db *db, const struct outcome *outcomes,
+                                                 uint32_t count, uint32_t max_answers,
+                                                 uint32_t max_in_progress, uint64_t *parked,
+                                                 struct obx_err *err);
 /** Park up to max due half-messages of a producer that cannot be asked. */
-OBX_NODISCARD enum obx_code check_park_due(struct db *db, const char *producer, const char *note, uint32_t max,
-                                           uint64_t *parked, struct obx_err *err);
+OBX_NODISCARD enum obx_code check_park_due(struct db *db, const char *producer, const char *note,
+                                           uint32_t max, uint64_t *parked, struct obx_err *err);
 /** Names of producers that have something due, up to max, each NUL-terminated. */
-OBX_NODISCARD enum obx_code check_due_producers(struct db *db, char (*names)[HALF_PRODUCER_MAX + 1], uint32_t max,
-                                                uint32_t *count, struct obx_err *err);
+OBX_NODISCARD enum obx_code check_due_producers(struct db *db, char (*names)[HALF_PRODUCER_MAX + 1],
+                                                uint32_t max, uint32_t *count, struct obx_err *err);
 
 struct check_counts {
     uint64_t prepared, parked;   /* up to the cap */
     uint64_t oldest_prepared_us; /* age of the oldest of those counted; 0 none */
 };
-OBX_NODISCARD enum obx_code check_count(struct db *db, uint32_t cap, struct check_counts *out, struct obx_err *err);
+OBX_NODISCARD enum obx_code check_count(struct db *db, uint32_t cap, struct check_counts *out,
+                                        struct obx_err *err);
 
-/** Delete decided ones older than the retention among the next `page` gids after *after (which moves on, "" at the end). */
-OBX_NODISCARD enum obx_code check_clean(struct db *db, char *after, uint32_t page, uint32_t retention_s,
-                                        uint64_t *cleaned, struct obx_err *err);
-/** The same for history whose half-message is gone, among the next `page` ids after *after (0 at the end). */
-OBX_NODISCARD enum obx_code check_clean_history(struct db *db, uint64_t *after, uint32_t page, uint32_t retention_s,
-                                                struct obx_err *err);
+/** Delete decided ones older than the retention among the next `page` gids after *after (which
+ * moves on, "" at the end). */
+OBX_NODISCARD enum obx_code check_clean(struct db *db, char *after, uint32_t page,
+                                        uint32_t retention_s, uint64_t *cleaned,
+                                        struct obx_err *err);
+/** The same for history whose half-message is gone, among the next `page` ids after *after (0 at
+ * the end). */
+OBX_NODISCARD enum obx_code check_clean_history(struct db *db, uint64_t *after, uint32_t page,
+                                                uint32_t retention_s, struct obx_err *err);
 
 #endif

@@ -1,9 +1,11 @@
 /*
- * The check-back thread: takes what is due, asks, hands verdicts to the store, writes down what decided nothing.
+ * The check-back thread: takes what is due, asks, hands verdicts to the store, writes down what
+ * decided nothing.
  *
- * Threads: everything belongs to the check-back thread but the mailbox of barrier answers (barrier threads put in), the numbers
- * (copied under the mutex) and is_closing. An ask under way is a `slot`; it is one producer's and counts against its concurrency.
- * Fairness: each producer has its own due scan, slots and breaker, so none waits for another.
+ * Threads: everything belongs to the check-back thread but the mailbox of barrier answers (barrier
+ * threads put in), the numbers (copied under the mutex) and is_closing. An ask under way is a
+ * `slot`; it is one producer's and counts against its concurrency. Fairness: each producer has its
+ * own due scan, slots and breaker, so none waits for another.
  */
 #include "half/checkback.h"
 
@@ -22,14 +24,14 @@
 #include "lane/lease.h"
 #include "sql/schema.h"
 
-#define LEASE_NAME      "half:check"
-#define TAKE_MAX        256  /* due ones taken from one producer at once */
-#define OUTCOMES_MAX    256
-#define OUTCOME_AGE_MS  200  /* an outcome waits at most this long to be written with others */
-#define CHORES_MS       5000 /* counts, producers that cannot be asked, retention */
-#define CLEAN_PAGE      500
-#define PARK_PAGE       1000
-#define STANDBY_MS      1000 /* between two looks at a lease that is another's */
+#define LEASE_NAME        "half:check"
+#define TAKE_MAX          256 /* due ones taken from one producer at once */
+#define OUTCOMES_MAX      256
+#define OUTCOME_AGE_MS    200  /* an outcome waits at most this long to be written with others */
+#define CHORES_MS         5000 /* counts, producers that cannot be asked, retention */
+#define CLEAN_PAGE        500
+#define PARK_PAGE         1000
+#define STANDBY_MS        1000 /* between two looks at a lease that is another's */
 #define DUE_PRODUCERS_MAX 64
 
 struct producer {
@@ -49,7 +51,7 @@ struct slot {
     /* an answer on its way through the mailbox */
     enum check_answer answer;
     char why[HALF_NOTE_MAX + 1];
-    struct slot *next;               /* in the mailbox */
+    struct slot *next;                /* in the mailbox */
     struct slot *prev_all, *next_all; /* in the list of all */
 };
 
@@ -92,12 +94,14 @@ static void on_verdict_done(struct half_request *req, void *ctx)
 
     if (req->answer == HALF_ANS_CONFLICT)
         OBX_LOG(LOG_LVL_ERROR, "checkback", "verdict.conflict", KV_STR("gid", verdict->gid),
-                KV_STR("asked", half_verdict_name(req->verdict)), KV_STR("decided_by", req->rec.decided_by));
+                KV_STR("asked", half_verdict_name(req->verdict)),
+                KV_STR("decided_by", req->rec.decided_by));
     obx_free(verdict);
 }
 
 /* Without room in the store or memory nothing is lost: the half-message is due again later. */
-static void give_verdict(struct checkback *cb, const char *gid, enum half_verdict decided, const char *actor)
+static void give_verdict(struct checkback *cb, const char *gid, enum half_verdict decided,
+                         const char *actor)
 {
     struct check_verdict *verdict = obx_calloc(1, sizeof(*verdict));
 
@@ -115,7 +119,8 @@ static void give_verdict(struct checkback *cb, const char *gid, enum half_verdic
         obx_free(verdict);
 }
 
-static void keep_outcome(struct checkback *cb, const struct slot *slot, enum check_answer answer, const char *why)
+static void keep_outcome(struct checkback *cb, const struct slot *slot, enum check_answer answer,
+                         const char *why)
 {
     struct outcome *out;
 
@@ -229,7 +234,8 @@ static void take_barrier_answers(struct checkback *cb)
 
 /* Asking */
 
-static enum obx_code start_ask(struct checkback *cb, struct producer *producer, const char *gid, struct obx_err *err)
+static enum obx_code start_ask(struct checkback *cb, struct producer *producer, const char *gid,
+                               struct obx_err *err)
 {
     struct slot *slot = new_slot(cb, producer, gid);
     enum obx_code rc;
@@ -261,8 +267,8 @@ static enum obx_code look_at(struct checkback *cb, struct producer *producer, st
     wanted = breaker_admit(&producer->breaker, room < TAKE_MAX ? room : TAKE_MAX, clock_now_ms());
     if (wanted == 0)
         return OBX_OK;
-    rc = check_take_due(cb->db, producer->conf->name, cb->opts.backoff_min_ms, cb->opts.backoff_cap_ms, wanted, cb->due,
-                        &count, err);
+    rc = check_take_due(cb->db, producer->conf->name, cb->opts.backoff_min_ms,
+                        cb->opts.backoff_cap_ms, wanted, cb->due, &count, err);
     if (rc != OBX_OK || count == 0) {
         breaker_release(&producer->breaker);
         return rc;
@@ -272,7 +278,8 @@ static enum obx_code look_at(struct checkback *cb, struct producer *producer, st
         struct obx_err own = {0};
 
         if (start_ask(cb, producer, cb->due[i].gid, &own) != OBX_OK)
-            OBX_LOG(LOG_LVL_WARN, "checkback", "ask.failed", KV_STR("producer", producer->conf->name), KV_ERR(&own));
+            OBX_LOG(LOG_LVL_WARN, "checkback", "ask.failed",
+                    KV_STR("producer", producer->conf->name), KV_ERR(&own));
     }
     return OBX_OK;
 }
@@ -309,8 +316,8 @@ static enum obx_code write_outcomes(struct checkback *cb, struct obx_err *err)
     if (cb->outcome_count == 0 || (cb->outcome_count < OUTCOMES_MAX / 2 &&
                                    clock_now_ms() < cb->outcomes_since_ms + OUTCOME_AGE_MS))
         return OBX_OK;
-    rc = check_write_outcomes(cb->db, cb->outcomes, cb->outcome_count, cb->opts.max_answers, cb->opts.max_in_progress,
-                              &parked, err);
+    rc = check_write_outcomes(cb->db, cb->outcomes, cb->outcome_count, cb->opts.max_answers,
+                              cb->opts.max_in_progress, &parked, err);
     if (rc != OBX_OK)
         return rc;
     cb->outcome_count = 0;
@@ -341,11 +348,12 @@ static enum obx_code park_unaskable(struct checkback *cb, uint64_t *parked, stru
         const struct check_producer *conf = find_producer(cb, names[i]);
 
         if (conf == NULL)
-            rc = check_park_due(cb->db, names[i], "its producer is not in the relay's configuration", PARK_PAGE,
-                                parked, err);
+            rc =
+                check_park_due(cb->db, names[i], "its producer is not in the relay's configuration",
+                               PARK_PAGE, parked, err);
         else if (conf->kind == CHECK_NEVER)
-            rc = check_park_due(cb->db, names[i], "its producer cannot be asked: check = none", PARK_PAGE, parked,
-                                err);
+            rc = check_park_due(cb->db, names[i], "its producer cannot be asked: check = none",
+                                PARK_PAGE, parked, err);
     }
     return rc;
 }
@@ -365,7 +373,8 @@ static enum obx_code do_chores(struct checkback *cb, struct obx_err *err)
     if (rc == OBX_OK)
         rc = check_clean(cb->db, cb->clean_after, CLEAN_PAGE, cb->opts.retention_s, &cleaned, err);
     if (rc == OBX_OK)
-        rc = check_clean_history(cb->db, &cb->clean_history_after, CLEAN_PAGE, cb->opts.retention_s, err);
+        rc = check_clean_history(cb->db, &cb->clean_history_after, CLEAN_PAGE, cb->opts.retention_s,
+                                 err);
     pthread_mutex_lock(&cb->mutex);
     cb->stats.parked += parked;
     cb->stats.cleaned += cleaned;
@@ -413,7 +422,8 @@ static void try_connect(struct checkback *cb)
         backoff_reset(&cb->backoff);
 }
 
-/* Whether this relay asks: keeps the lease while it holds it, and looks for it from time to time while it does not. */
+/* Whether this relay asks: keeps the lease while it holds it, and looks for it from time to time
+ * while it does not. */
 static bool hold_lease(struct checkback *cb, struct obx_err *err, enum obx_code *rc)
 {
     bool acquired = false;
@@ -502,7 +512,8 @@ static enum obx_code init_producer(struct producer *producer, const struct check
                                            .token = conf->token,
                                            .ca_file = conf->ca_file,
                                            .timeout_ms = or_default(conf->timeout_ms, 5000)};
-    breaker_init(&producer->breaker, opts->breaker_failures, opts->breaker_min_ms, opts->breaker_cap_ms);
+    breaker_init(&producer->breaker, opts->breaker_failures, opts->breaker_min_ms,
+                 opts->breaker_cap_ms);
     if (conf->kind != CHECK_BY_BARRIER)
         return OBX_OK;
     barrier.threads = producer->concurrency;
@@ -543,7 +554,8 @@ static enum obx_code set_up(struct checkback *cb, struct obx_err *err)
     return rc;
 }
 
-enum obx_code checkback_create(const struct checkback_opts *opts, struct checkback **out, struct obx_err *err)
+enum obx_code checkback_create(const struct checkback_opts *opts, struct checkback **out,
+                               struct obx_err *err)
 {
     struct checkback *cb = obx_calloc(1, sizeof(*cb));
     struct lease_opts lease = {.outbox = LEASE_NAME, .owner = opts->owner};
@@ -567,7 +579,8 @@ enum obx_code checkback_create(const struct checkback_opts *opts, struct checkba
     return OBX_OK;
 }
 
-/* Slots of asks under way belong to the askers, which drop them: they are found through the list of all. */
+/* Slots of asks under way belong to the askers, which drop them: they are found through the list of
+ * all. */
 void checkback_destroy(struct checkback *cb)
 {
     if (cb == NULL)
@@ -598,7 +611,8 @@ void checkback_get_stats(struct checkback *cb, struct checkback_stats *out)
     pthread_mutex_unlock(&cb->mutex);
 }
 
-void checkback_get_producer_stats(struct checkback *cb, size_t index, struct checkback_producer_stats *out)
+void checkback_get_producer_stats(struct checkback *cb, size_t index,
+                                  struct checkback_producer_stats *out)
 {
     pthread_mutex_lock(&cb->mutex);
     *out = cb->producers[index].stats;

@@ -1,6 +1,7 @@
 /*
- * Check-back: asks silent producers for the verdict of their half-messages, by HTTP or through the barrier. One thread; works
- * only while it holds the lease `half:check`, so that of many relays one asks. See docs/adr/0004-half-messages.md.
+ * Check-back: asks silent producers for the verdict of their half-messages, by HTTP or through the
+ * barrier. One thread; works only while it holds the lease `half:check`, so that of many relays one
+ * asks. See docs/adr/0004-half-messages.md.
  */
 #ifndef RELAY_HALF_CHECKBACK_H
 #define RELAY_HALF_CHECKBACK_H
@@ -17,7 +18,8 @@ enum check_kind {
     CHECK_NEVER /* cannot be asked: due half-messages are parked for an operator */
 };
 
-/** A producer as configuration names it. Only these are ever asked. Borrowed: outlives the check-back. */
+/** A producer as configuration names it. Only these are ever asked. Borrowed: outlives the
+ * check-back. */
 struct check_producer {
     const char *name;
     enum check_kind kind;
@@ -31,9 +33,9 @@ struct check_producer {
 
 /** Zero means the default. Texts and producers are borrowed and outlive the check-back. */
 struct checkback_opts {
-    struct db_opts db;         /* where the half-messages are */
-    const char *owner;         /* of the lease: this relay's unique name */
-    struct half_store *store;  /* carries the verdicts out */
+    struct db_opts db;        /* where the half-messages are */
+    const char *owner;        /* of the lease: this relay's unique name */
+    struct half_store *store; /* carries the verdicts out */
     const struct check_producer *producers;
     size_t producer_count;
     uint32_t lease_ms;         /* 0: 10000 */
@@ -65,12 +67,14 @@ struct checkback_producer_stats {
 struct checkback;
 
 /** Makes it and starts its thread. OBX_E_NOMEM, OBX_E_SYSTEM. */
-OBX_NODISCARD enum obx_code checkback_create(const struct checkback_opts *opts, struct checkback **out,
-                                             struct obx_err *err);
-/** Stops asking, gives the lease back, joins the thread. Before the store is destroyed. NULL is fine. */
+OBX_NODISCARD enum obx_code checkback_create(const struct checkback_opts *opts,
+                                             struct checkback **out, struct obx_err *err);
+/** Stops asking, gives the lease back, joins the thread. Before the store is destroyed. NULL is
+ * fine. */
 void checkback_destroy(struct checkback *cb);
 void checkback_get_stats(struct checkback *cb, struct checkback_stats *out);
 /** index: as in opts.producers. */
-void checkback_get_producer_stats(struct checkback *cb, size_t index, struct checkback_producer_stats *out);
+void checkback_get_producer_stats(struct checkback *cb, size_t index,
+                                  struct checkback_producer_stats *out);
 
 #endif

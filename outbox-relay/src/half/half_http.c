@@ -26,6 +26,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/crash.h"
+#include "base/fail.h"
 #include "base/log.h"
 #include "half/half_json.h"
 
@@ -504,8 +505,8 @@ static enum obx_code listen_on(struct half_http *front, const struct half_http_o
     errno = 0;
     front->socket = evhttp_bind_socket_with_handle(front->http, address, opts->port);
     if (front->socket == NULL)
-        return obx_fail_sys(err, OBX_E_SYSTEM, errno, "cannot listen on http://%s:%u: %s", address,
-                            (unsigned)opts->port, strerror(errno));
+        return obx_fail_errno(err, OBX_E_SYSTEM, errno, "cannot listen on http://%s:%u", address,
+                              (unsigned)opts->port);
     fd = evhttp_bound_socket_get_fd(front->socket);
     if (getsockname(fd, (struct sockaddr *)&bound, &len) == 0)
         front->port =

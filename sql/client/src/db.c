@@ -18,6 +18,7 @@ enum {
     PACKET_MARGIN = 64, /* head of a request: command, statement number, flags, bitmap */
     CR_UNKNOWN_NUMBER = 2000,
     CR_SERVER_LOST_NUMBER = 2013,
+    CR_TLS_NUMBER = 2026,
     ER_LOCK_DEADLOCK = 1213,
 };
 
@@ -52,20 +53,24 @@ enum obx_code db_ready(const struct db *db, size_t request_len, struct obx_err *
     return OBX_OK;
 }
 
+/* On a connection that was up a failure of TLS is how MariaDB's library tells that it was cut or
+ * that time is over. */
 enum obx_code db_failed(struct db *db, unsigned number, const char *text, uint64_t started_ms,
                         struct obx_err *err)
 {
     const uint64_t waited_ms = clock_now_ms() - started_ms;
+    const bool is_lost = number == CR_SERVER_LOST_NUMBER || number == CR_TLS_NUMBER;
 
     if (db_error_is_fatal(number))
         db->dead = true;
     /* An error carries no status flags, and this one ends the transaction. */
     if (number == ER_LOCK_DEADLOCK)
         db->mysql->server_status &= ~(unsigned)SERVER_STATUS_IN_TRANS;
-    if (number == CR_SERVER_LOST_NUMBER && waited_ms >= db->read_timeout_ms)
+    if (is_lost && waited_ms >= db->read_timeout_ms)
         return obx_fail_sys(err, OBX_E_TIMEOUT, (int)number,
                             "the database did not answer within %u ms", db->read_timeout_ms);
-    return obx_fail_sys(err, db_code_of(number, text), (int)number, "%s (%u)", text, number);
+    return obx_fail_sys(err, is_lost ? OBX_E_DB_GONE : db_code_of(number, text), (int)number,
+                        "%s (%u)", text, number);
 }
 
 /* A call that failed without a number must not pass for success: it is taken for a lost connection.

@@ -109,6 +109,27 @@ static void set_tls(MYSQL *mysql, const struct db_opts *opts)
 }
 #endif
 
+/*
+ * A server, or whoever plays one, may ask for the password in clear text, and MariaDB's library
+ * gives it even without TLS. Ours goes out so only where nobody can listen or step between.
+ */
+static void set_password_rules(MYSQL *mysql, bool is_safe)
+{
+#if !DB_CLIENT_IS_MARIADB
+    const db_bool clear = is_safe;
+
+    mysql_options(mysql, MYSQL_ENABLE_CLEARTEXT_PLUGIN, &clear);
+#elif MARIADB_PACKAGE_VERSION_ID >= 30300
+    if (!is_safe)
+        mysql_options(mysql, MARIADB_OPT_RESTRICTED_AUTH,
+                      "mysql_native_password,client_ed25519,parsec,caching_sha2_password,"
+                      "sha256_password,auth_gssapi_client");
+#else
+    (void)mysql;
+    (void)is_safe;
+#endif
+}
+
 static void set_options(MYSQL *mysql, const struct db_opts *opts, bool use_socket)
 {
     const unsigned protocol = use_socket ? MYSQL_PROTOCOL_SOCKET : MYSQL_PROTOCOL_TCP;
@@ -118,6 +139,7 @@ static void set_options(MYSQL *mysql, const struct db_opts *opts, bool use_socke
 
     set_timeouts(mysql, opts);
     set_tls(mysql, opts);
+    set_password_rules(mysql, use_socket || opts->tls == DB_TLS_VERIFY_FULL);
     /* Without this the libraries take "localhost" for a socket of their own choice. */
     mysql_options(mysql, MYSQL_OPT_PROTOCOL, &protocol);
     mysql_options(mysql, MYSQL_SET_CHARSET_NAME, "utf8mb4");

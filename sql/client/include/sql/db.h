@@ -23,8 +23,8 @@ struct db_rows;
 enum db_tls {
     DB_TLS_PREFERRED, /* zero default: TLS when the server offers it, certificate not verified; fits loopback and sockets */
     DB_TLS_DISABLED,
-    DB_TLS_REQUIRED,   /* TLS or no connection; certificate chain verified when tls_ca_file is set */
-    DB_TLS_VERIFY_FULL /* chain and host name verified */
+    DB_TLS_REQUIRED,   /* TLS or no connection; certificate chain verified when tls_ca_file is set. Keeps listeners out */
+    DB_TLS_VERIFY_FULL /* chain and host name verified. Keeps out those who step between, too */
 };
 
 struct db_opts {

@@ -1,0 +1,164 @@
+/* The endpoint on libevent's evhttp. */
+#include "endpoint.h"
+
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <event2/http.h>
+#include <event2/keyvalq_struct.h>
+
+struct endpoint {
+    struct event_base *base;
+    struct evhttp *http;
+    struct event *tick;
+    endpoint_fn *decide;
+    void *ctx;
+    uint16_t port;
+    pthread_t thread;
+    atomic_ullong requests;
+    atomic_bool is_ending;
+    struct evhttp_request *endless;
+};
+
+static void on_tick(evutil_socket_t fd, short what, void *ctx)
+{
+    struct endpoint *endpoint = ctx;
+
+    (void)fd;
+    (void)what;
+    if (atomic_load(&endpoint->is_ending)) {
+        event_base_loopbreak(endpoint->base);
+        return;
+    }
+    if (endpoint->endless != NULL) {
+        struct evbuffer *chunk = evbuffer_new();
+
+        evbuffer_add(chunk, " ", 1);
+        evhttp_send_reply_chunk(endpoint->endless, chunk);
+        evbuffer_free(chunk);
+    }
+}
+
+static void on_endless_closed(struct evhttp_connection *connection, void *ctx)
+{
+    (void)connection;
+    ((struct endpoint *)ctx)->endless = NULL;
+}
+
+static void send_endless(struct endpoint *endpoint, struct evhttp_request *req)
+{
+    if (endpoint->endless != NULL) {
+        evhttp_connection_free(evhttp_request_get_connection(req));
+        return;
+    }
+    endpoint->endless = req;
+    evhttp_connection_set_closecb(evhttp_request_get_connection(req), on_endless_closed, endpoint);
+    evhttp_send_reply_start(req, 200, "OK");
+}
+
+static void send_huge(struct evhttp_request *req)
+{
+    struct evbuffer *body = evhttp_request_get_output_buffer(req);
+    static char megabyte[1024 * 1024];
+
+    memset(megabyte, ' ', sizeof(megabyte));
+    for (int i = 0; i < 10; i++)
+        evbuffer_add(body, megabyte, sizeof(megabyte));
+    evhttp_send_reply(req, 200, "OK", NULL);
+}
+
+static void on_request(struct evhttp_request *req, void *ctx)
+{
+    struct endpoint *endpoint = ctx;
+    struct endpoint_answer answer = {.status = 200};
+
+    atomic_fetch_add(&endpoint->requests, 1);
+    endpoint->decide(evhttp_request_get_uri(req), &answer, endpoint->ctx);
+    if (answer.location[0] != '\0')
+        evhttp_add_header(evhttp_request_get_output_headers(req), "Location", answer.location);
+    switch (answer.mode) {
+    case ENDPOINT_ANSWER:
+        evbuffer_add(evhttp_request_get_output_buffer(req), answer.body, strlen(answer.body));
+        evhttp_send_reply(req, answer.status, "Answer", NULL);
+        break;
+    case ENDPOINT_SILENT:
+        break;
+    case ENDPOINT_CLOSE:
+        evhttp_connection_free(evhttp_request_get_connection(req));
+        break;
+    case ENDPOINT_ENDLESS:
+        send_endless(endpoint, req);
+        break;
+    case ENDPOINT_HUGE:
+        send_huge(req);
+        break;
+    }
+}
+
+static void *endpoint_main(void *arg)
+{
+    event_base_dispatch(((struct endpoint *)arg)->base);
+    return NULL;
+}
+
+static uint16_t port_of(struct evhttp_bound_socket *socket)
+{
+    struct sockaddr_in address = {0};
+    socklen_t len = sizeof(address);
+
+    if (getsockname(evhttp_bound_socket_get_fd(socket), (struct sockaddr *)&address, &len) != 0)
+        abort();
+    return ntohs(address.sin_port);
+}
+
+struct endpoint *endpoint_create(endpoint_fn *decide, void *ctx)
+{
+    struct endpoint *endpoint = calloc(1, sizeof(*endpoint));
+    struct timeval every = {.tv_usec = 20000};
+    struct evhttp_bound_socket *socket;
+
+    if (endpoint == NULL)
+        abort();
+    endpoint->decide = decide;
+    endpoint->ctx = ctx;
+    endpoint->base = event_base_new();
+    endpoint->http = evhttp_new(endpoint->base);
+    evhttp_set_gencb(endpoint->http, on_request, endpoint);
+    socket = evhttp_bind_socket_with_handle(endpoint->http, "127.0.0.1", 0);
+    if (socket == NULL)
+        abort();
+    endpoint->port = port_of(socket);
+    endpoint->tick = event_new(endpoint->base, -1, EV_PERSIST, on_tick, endpoint);
+    event_add(endpoint->tick, &every);
+    if (pthread_create(&endpoint->thread, NULL, endpoint_main, endpoint) != 0)
+        abort();
+    return endpoint;
+}
+
+void endpoint_destroy(struct endpoint *endpoint)
+{
+    if (endpoint == NULL)
+        return;
+    atomic_store(&endpoint->is_ending, true);
+    pthread_join(endpoint->thread, NULL);
+    event_free(endpoint->tick);
+    evhttp_free(endpoint->http);
+    event_base_free(endpoint->base);
+    free(endpoint);
+}
+
+uint16_t endpoint_port(const struct endpoint *endpoint)
+{
+    return endpoint->port;
+}
+
+uint64_t endpoint_requests(const struct endpoint *endpoint)
+{
+    return atomic_load(&endpoint->requests);
+}

@@ -1,0 +1,442 @@
+/*
+ * Check-back on a real database with producers that are honest, slow, dead and lying (P2, P5, P6,
+ * P7).
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/bytes.h"
+#include "endpoint.h"
+#include "half/ask_barrier.h"
+#include "half/checkback.h"
+#include "sql/schema.h"
+#include "test_db.h"
+#include "wait.h"
+
+struct rig {
+    struct test_db database;
+    struct test_db business; /* with the barrier */
+    struct db *db;
+    struct half_store *store;
+    struct checkback *cb;
+};
+
+static int setup(void **state)
+{
+    static struct rig rig;
+    struct half_store_opts opts = {0};
+    struct obx_err err = {0};
+
+    memset(&rig, 0, sizeof(rig));
+    test_db_create(&rig.database, "check");
+    test_db_create(&rig.business, "business");
+    rig.db = test_db_open(&rig.database.opts);
+    assert_int_equal(schema_migrate(rig.db, SCHEMA_PRODUCER, NULL, NULL, &err), OBX_OK);
+    assert_int_equal(schema_migrate(rig.db, SCHEMA_HALF, NULL, NULL, &err), OBX_OK);
+    opts.db = rig.database.opts;
+    assert_int_equal(half_store_create(&opts, &rig.store, &err), OBX_OK);
+    *state = &rig;
+    return 0;
+}
+
+static void stop(struct rig *rig)
+{
+    checkback_destroy(rig->cb);
+    rig->cb = NULL;
+}
+
+static int teardown(void **state)
+{
+    struct rig *rig = *state;
+
+    stop(rig);
+    half_store_destroy(rig->store);
+    db_close(rig->db);
+    test_db_drop(&rig->database);
+    test_db_drop(&rig->business);
+    return 0;
+}
+
+static struct checkback_opts fast_opts(struct rig *rig, const struct check_producer *producers,
+                                       size_t count)
+{
+    return (struct checkback_opts){.db = rig->database.opts,
+                                   .owner = "test",
+                                   .store = rig->store,
+                                   .producers = producers,
+                                   .producer_count = count,
+                                   .poll_ms = 20,
+                                   .backoff_min_ms = 20,
+                                   .backoff_cap_ms = 100,
+                                   .max_answers = 4,
+                                   .max_in_progress = 1000,
+                                   .breaker_min_ms = 50,
+                                   .breaker_cap_ms = 200};
+}
+
+static void start(struct rig *rig, const struct checkback_opts *opts)
+{
+    struct obx_err err = {0};
+
+    assert_int_equal(checkback_create(opts, &rig->cb, &err), OBX_OK);
+}
+
+/* Half-messages straight by SQL, as any language may: `count` of them, due at once. */
+static void prepare(struct rig *rig, const char *producer, const char *prefix, unsigned count)
+{
+    char sql[1024];
+
+    snprintf(sql, sizeof(sql),
+             "INSERT INTO half_message (gid, producer, next_check_at) "
+             "WITH RECURSIVE n AS (SELECT 0 AS i UNION ALL SELECT i + 1 FROM n WHERE i + 1 < %u) "
+             "SELECT CONCAT('%s-', i), '%s', UTC_TIMESTAMP(6) FROM n",
+             count, prefix, producer);
+    test_db_run(rig->db, "SET SESSION max_recursive_iterations = 1000000");
+    test_db_run(rig->db, "BEGIN");
+    test_db_run(rig->db, sql);
+    snprintf(sql, sizeof(sql),
+             "INSERT INTO half_part (gid, verdict, topic, payload) SELECT gid, 'commit', 'done', "
+             "gid FROM half_message "
+             "WHERE gid LIKE '%s-%%'",
+             prefix);
+    test_db_run(rig->db, sql);
+    test_db_run(rig->db, "COMMIT");
+}
+
+struct expect {
+    struct rig *rig;
+    const char *sql;
+    uint64_t want;
+};
+
+static bool has_come(void *ctx)
+{
+    struct expect *expect = ctx;
+
+    return test_db_number(expect->rig->db, expect->sql) == expect->want;
+}
+
+static void wait_for(struct rig *rig, const char *sql, uint64_t want)
+{
+    struct expect expect = {rig, sql, want};
+
+    if (!wait_until(20000, has_come, &expect))
+        fail_msg("%s is %llu, not %llu", sql, (unsigned long long)test_db_number(rig->db, sql),
+                 (unsigned long long)want);
+}
+
+static struct check_producer by_http(const char *name, const struct endpoint *endpoint, char *url,
+                                     size_t size)
+{
+    snprintf(url, size, "http://127.0.0.1:%u/check?gid={gid}", (unsigned)endpoint_port(endpoint));
+    return (struct check_producer){
+        .name = name, .kind = CHECK_BY_HTTP, .url = url, .timeout_ms = 500};
+}
+
+/* Even numbers were committed, odd ones rolled back. */
+static void honest(const char *path, struct endpoint_answer *answer, void *ctx)
+{
+    size_t len = strlen(path);
+    bool is_even = (path[len - 1] - '0') % 2 == 0;
+
+    (void)ctx;
+    snprintf(answer->body, sizeof(answer->body), "{\"state\":\"%s\"}",
+             is_even ? "committed" : "rolled_back");
+}
+
+static void silent_producers_messages_get_their_verdict(void **state)
+{
+    struct rig *rig = *state;
+    struct endpoint *endpoint = endpoint_create(honest, NULL);
+    char url[128];
+    struct check_producer producer = by_http("orders", endpoint, url, sizeof(url));
+    struct checkback_opts opts = fast_opts(rig, &producer, 1);
+
+    prepare(rig, "orders", "g", 500);
+    start(rig, &opts);
+    wait_for(rig, "SELECT COUNT(*) FROM half_message WHERE state = 'prepared'", 0);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM outbox"), 250);
+    assert_int_equal(
+        test_db_number(
+            rig->db,
+            "SELECT COUNT(*) FROM outbox WHERE RIGHT(payload, 1) IN ('0', '2', '4', '6', '8')"),
+        250);
+    assert_int_equal(
+        test_db_number(rig->db, "SELECT COUNT(*) FROM half_message WHERE decided_by = 'check'"),
+        500);
+    assert_int_equal(
+        test_db_number(rig->db, "SELECT COUNT(*) FROM half_history WHERE event = 'verdict'"), 500);
+    stop(rig);
+    endpoint_destroy(endpoint);
+}
+
+static void unknown(const char *path, struct endpoint_answer *answer, void *ctx)
+{
+    (void)path;
+    (void)ctx;
+    answer->status = 404;
+}
+
+static void not_found_is_not_rolled_back_but_parked_at_the_limit(void **state)
+{
+    struct rig *rig = *state;
+    struct endpoint *endpoint = endpoint_create(unknown, NULL);
+    char url[128];
+    struct check_producer producer = by_http("orders", endpoint, url, sizeof(url));
+    struct checkback_opts opts = fast_opts(rig, &producer, 1);
+
+    prepare(rig, "orders", "g", 10);
+    start(rig, &opts);
+    wait_for(rig, "SELECT COUNT(*) FROM half_message WHERE state = 'parked'", 10);
+    assert_int_equal(
+        test_db_number(rig->db, "SELECT COUNT(*) FROM half_message WHERE checks_answered = 4 AND "
+                                "note LIKE 'parked after 4 answers%'"),
+        10);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_part"), 10);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM outbox"), 0);
+    stop(rig);
+    endpoint_destroy(endpoint);
+}
+
+/* The last digit chooses the lie. */
+static void lying(const char *path, struct endpoint_answer *answer, void *ctx)
+{
+    (void)ctx;
+    switch (path[strlen(path) - 1]) {
+    case '0':
+        answer->status = 500;
+        snprintf(answer->body, sizeof(answer->body), "{\"state\":\"committed\"}");
+        break;
+    case '1':
+        answer->status = 302;
+        snprintf(answer->location, sizeof(answer->location), "/check?gid=x-8");
+        break;
+    case '2':
+        snprintf(answer->body, sizeof(answer->body), "{\"state\":");
+        break;
+    case '3':
+        answer->mode = ENDPOINT_HUGE;
+        break;
+    case '4':
+        answer->mode = ENDPOINT_ENDLESS;
+        break;
+    case '5':
+        answer->mode = ENDPOINT_SILENT;
+        break;
+    case '6':
+        answer->mode = ENDPOINT_CLOSE;
+        break;
+    default:
+        snprintf(answer->body, sizeof(answer->body), "{\"state\":\"committed\"}");
+    }
+}
+
+static void lies_decide_nothing_and_use_up_no_try(void **state)
+{
+    struct rig *rig = *state;
+    struct endpoint *endpoint = endpoint_create(lying, NULL);
+    char url[128];
+    struct check_producer producer = by_http("orders", endpoint, url, sizeof(url));
+    struct checkback_opts opts = fast_opts(rig, &producer, 1);
+
+    opts.breaker_failures = 1000000;
+    prepare(rig, "orders", "g", 8);
+    start(rig, &opts);
+    wait_for(rig, "SELECT COUNT(*) FROM half_message WHERE checks_asked >= 6", 7);
+    assert_int_equal(
+        test_db_number(
+            rig->db,
+            "SELECT COUNT(*) FROM half_message WHERE state = 'prepared' AND checks_answered = 0"),
+        7);
+    assert_int_equal(
+        test_db_number(
+            rig->db, "SELECT COUNT(*) FROM half_message WHERE state = 'committed' AND gid = 'g-7'"),
+        1);
+    stop(rig);
+    endpoint_destroy(endpoint);
+}
+
+static void a_dead_producer_holds_up_nobody(void **state)
+{
+    struct rig *rig = *state;
+    struct endpoint *endpoint = endpoint_create(honest, NULL);
+    char url[128];
+    struct check_producer producers[2] = {
+        {.name = "dead", .kind = CHECK_BY_HTTP, .url = "http://127.0.0.1:1/", .timeout_ms = 500},
+        by_http("healthy", endpoint, url, sizeof(url))};
+    struct checkback_opts opts = fast_opts(rig, producers, 2);
+    struct checkback_producer_stats dead;
+
+    prepare(rig, "dead", "d", 100000);
+    prepare(rig, "healthy", "h", 1000);
+    start(rig, &opts);
+    wait_for(rig,
+             "SELECT COUNT(*) FROM half_message WHERE producer = 'healthy' AND state = 'prepared'",
+             0);
+    checkback_get_producer_stats(rig->cb, 0, &dead);
+    assert_int_equal(dead.answered, 0);
+    assert_true(dead.failed > 0 && dead.failed < 1000);
+    assert_int_equal(
+        test_db_number(
+            rig->db,
+            "SELECT COUNT(*) FROM half_message WHERE producer = 'dead' AND state = 'prepared'"),
+        100000);
+    stop(rig);
+    endpoint_destroy(endpoint);
+}
+
+static void who_cannot_be_asked_is_parked_and_said(void **state)
+{
+    struct rig *rig = *state;
+    struct check_producer producer = {.name = "mute", .kind = CHECK_NEVER};
+    struct checkback_opts opts = fast_opts(rig, &producer, 1);
+
+    prepare(rig, "mute", "m", 3);
+    prepare(rig, "stranger", "s", 3);
+    start(rig, &opts);
+    wait_for(rig, "SELECT COUNT(*) FROM half_message WHERE state = 'parked'", 6);
+    assert_int_equal(
+        test_db_number(rig->db,
+                       "SELECT COUNT(*) FROM half_message WHERE note LIKE '%configuration'"),
+        3);
+}
+
+static struct check_producer by_barrier(struct rig *rig)
+{
+    return (struct check_producer){
+        .name = "bank", .kind = CHECK_BY_BARRIER, .db = rig->business.opts};
+}
+
+static void the_barrier_decides_with_no_code_in_the_producer(void **state)
+{
+    struct rig *rig = *state;
+    struct check_producer producer = by_barrier(rig);
+    struct checkback_opts opts = fast_opts(rig, &producer, 1);
+    struct db *business = test_db_open(&rig->business.opts);
+    struct obx_err err = {0};
+
+    assert_int_equal(schema_migrate(business, SCHEMA_BARRIER, NULL, NULL, &err), OBX_OK);
+    test_db_run(business, "INSERT INTO obx_barrier (gid) VALUES ('b-0')");
+    test_db_run(business, "BEGIN");
+    test_db_run(business, "INSERT INTO obx_barrier (gid) VALUES ('b-1')");
+    prepare(rig, "bank", "b", 3);
+    start(rig, &opts);
+    wait_for(rig,
+             "SELECT COUNT(*) FROM half_message WHERE (gid = 'b-0' AND state = 'committed') OR "
+             "(gid = 'b-2' AND state = 'rolled_back')",
+             2);
+    wait_for(rig, "SELECT checks_answered >= 3 FROM half_message WHERE gid = 'b-1'", 1);
+    assert_int_equal(
+        test_db_number(rig->db, "SELECT state = 'prepared' FROM half_message WHERE gid = 'b-1'"),
+        1);
+    test_db_run(business, "COMMIT");
+    wait_for(
+        rig,
+        "SELECT state = 'committed' AND decided_by = 'barrier' FROM half_message WHERE gid = 'b-1'",
+        1);
+    /* The local transaction that comes after the check meets the duplicate key. */
+    assert_int_equal(
+        db_exec(business, "INSERT INTO obx_barrier (gid) VALUES ('b-2')", DB_NO_ARGS, NULL, &err),
+        OBX_E_DB_DUPLICATE);
+    db_close(business);
+}
+
+static void an_open_transaction_that_rolls_back_is_seen_as_such(void **state)
+{
+    struct rig *rig = *state;
+    struct check_producer producer = by_barrier(rig);
+    struct checkback_opts opts = fast_opts(rig, &producer, 1);
+    struct db *business = test_db_open(&rig->business.opts);
+    struct obx_err err = {0};
+
+    assert_int_equal(schema_migrate(business, SCHEMA_BARRIER, NULL, NULL, &err), OBX_OK);
+    test_db_run(business, "BEGIN");
+    test_db_run(business, "INSERT INTO obx_barrier (gid) VALUES ('b-0')");
+    prepare(rig, "bank", "b", 1);
+    start(rig, &opts);
+    wait_for(rig, "SELECT checks_answered >= 2 FROM half_message WHERE gid = 'b-0'", 1);
+    test_db_run(business, "ROLLBACK");
+    wait_for(rig, "SELECT state = 'rolled_back' FROM half_message WHERE gid = 'b-0'", 1);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM outbox"), 0);
+    db_close(business);
+}
+
+static void of_two_relays_one_asks_and_the_other_takes_over(void **state)
+{
+    struct rig *rig = *state;
+    struct endpoint *endpoint = endpoint_create(honest, NULL);
+    char url[128];
+    struct check_producer producer = by_http("orders", endpoint, url, sizeof(url));
+    struct checkback_opts opts = fast_opts(rig, &producer, 1);
+    struct checkback *second = NULL;
+    struct checkback_stats stats;
+    struct obx_err err = {0};
+
+    opts.backoff_min_ms = opts.backoff_cap_ms = 60000; /* nobody is asked about one thing twice */
+    start(rig, &opts);
+    prepare(rig, "orders", "a", 10);
+    wait_for(rig, "SELECT COUNT(*) FROM half_message WHERE state = 'prepared'", 0);
+    opts.owner = "another";
+    assert_int_equal(checkback_create(&opts, &second, &err), OBX_OK);
+    prepare(rig, "orders", "b", 50);
+    wait_for(rig, "SELECT COUNT(*) FROM half_message WHERE state = 'prepared'", 0);
+    checkback_get_stats(second, &stats);
+    assert_int_equal(stats.asked, 0);
+    stop(rig);
+    prepare(rig, "orders", "c", 50);
+    wait_for(rig, "SELECT COUNT(*) FROM half_message WHERE state = 'prepared'", 0);
+    checkback_get_stats(second, &stats);
+    assert_int_equal(stats.asked, 50);
+    checkback_destroy(second);
+    endpoint_destroy(endpoint);
+}
+
+static void decided_ones_go_after_the_retention_and_open_ones_stay(void **state)
+{
+    struct rig *rig = *state;
+    struct check_producer producer = {.name = "mute", .kind = CHECK_NEVER};
+    struct checkback_opts opts = fast_opts(rig, &producer, 1);
+
+    opts.retention_s = 3600;
+    prepare(rig, "mute", "m", 1200);
+    test_db_run(rig->db,
+                "UPDATE half_message SET next_check_at = UTC_TIMESTAMP(6) + INTERVAL 1 DAY");
+    test_db_run(rig->db,
+                "UPDATE half_message SET state = 'committed', next_check_at = NULL, decided_at = "
+                "UTC_TIMESTAMP(6) - INTERVAL 2 HOUR WHERE gid LIKE '%0'");
+    test_db_run(rig->db,
+                "UPDATE half_message SET state = 'committed', next_check_at = NULL, decided_at = "
+                "UTC_TIMESTAMP(6) WHERE gid LIKE '%1'");
+    start(rig, &opts);
+    wait_for(rig, "SELECT COUNT(*) FROM half_message WHERE gid LIKE '%0'", 0);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_message"), 1080);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(silent_producers_messages_get_their_verdict, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(not_found_is_not_rolled_back_but_parked_at_the_limit, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(lies_decide_nothing_and_use_up_no_try, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_dead_producer_holds_up_nobody, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_cannot_be_asked_is_parked_and_said, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_barrier_decides_with_no_code_in_the_producer, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(an_open_transaction_that_rolls_back_is_seen_as_such, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(of_two_relays_one_asks_and_the_other_takes_over, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(decided_ones_go_after_the_retention_and_open_ones_stay,
+                                        setup, teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
