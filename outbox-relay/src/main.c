@@ -9,6 +9,7 @@
 #include "base/config.h"
 #include "base/log.h"
 #include "daemon/check.h"
+#include "daemon/config_or_say.h"
 #include "daemon/daemon.h"
 #include "daemon/http_client.h"
 #include "daemon/relay_args.h"
@@ -90,31 +91,14 @@ static int run(struct relay_config *config, const struct relay_args *args)
     return status_of(rc);
 }
 
-/* Every problem on a line of its own, as `file:line: section.key: what is wrong`. */
-static struct relay_config *load(const struct relay_args *args, int *status)
-{
-    const struct cfg_input input = {.path = args->config_path, .env = environ};
-    struct relay_config *config = NULL;
-    struct obx_buf problems = {0};
-    struct obx_err err = {0};
-    enum obx_code rc = relay_config_load(&input, &config, &problems, &err);
-
-    if (rc != OBX_OK && problems.len > 0)
-        fwrite(problems.data, 1, problems.len, stderr);
-    else if (rc != OBX_OK)
-        fprintf(stderr, "outbox-relay: %s\n", err.text);
-    buf_fini(&problems);
-    *status = status_of(rc);
-    return config;
-}
-
 static int with_config(const struct relay_args *args)
 {
-    int status = EXIT_SUCCESS;
-    struct relay_config *config = load(args, &status);
+    enum obx_code rc = OBX_OK;
+    struct relay_config *config = config_or_say("outbox-relay", args->config_path, environ, &rc);
+    int status;
 
     if (config == NULL)
-        return status;
+        return status_of(rc);
     if (args->command == RELAY_CHECK)
         status = check(config);
     else if (args->command == RELAY_DUMP)

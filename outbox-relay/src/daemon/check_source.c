@@ -30,7 +30,8 @@ static const char *const outbox_trials[] = {
 };
 static const char *const common_trials[] = {
     "SELECT parked_id FROM outbox_parked WHERE parked_id = 0",
-    "INSERT INTO outbox_parked (parked_id) SELECT 0 FROM DUAL WHERE FALSE",
+    "INSERT INTO outbox_parked (outbox, id, message_id, topic, content_type, payload, created_at,"
+    " reason_code) SELECT '', 0, '', '', '', '', UTC_TIMESTAMP(6), '' FROM DUAL WHERE FALSE",
     "UPDATE outbox_parked SET request = NULL WHERE parked_id = 0",
     "DELETE FROM outbox_parked WHERE parked_id = 0",
     "SELECT owner FROM outbox_lease WHERE outbox = ''",

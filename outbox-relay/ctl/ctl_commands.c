@@ -1,0 +1,139 @@
+/*
+ * Every command: its name, the options it takes, its help. Called by ctl_args.c and main.c.
+ */
+#include "ctl_args.h"
+
+#define BIT(option) (UINT64_C(1) << (option))
+#define TARGET                                                                                     \
+    (BIT(CTL_CONFIG) | BIT(CTL_DB) | BIT(CTL_PASSWORD_FILE) | BIT(CTL_USER) | BIT(CTL_SOURCE) |    \
+     BIT(CTL_JSON))
+#define FILTER  (BIT(CTL_OUTBOX) | BIT(CTL_TOPIC) | BIT(CTL_REASON) | BIT(CTL_KEY))
+#define REQUEST (FILTER | BIT(CTL_ALL) | BIT(CTL_NOTE) | BIT(CTL_YES) | BIT(CTL_WAIT))
+
+static const char general_help[] =
+    "usage: outboxctl [--config FILE | --db URL] COMMAND [OPTION...]\n"
+    "\n"
+    "Operates the outbox: makes its tables, shows how it is, and decides what becomes of parked\n"
+    "messages.\n"
+    "\n";
+
+static const char target_help[] =
+    "\n"
+    "which database:\n"
+    "  --config FILE         the relay's configuration; without it OBX_CONFIG names the file, and\n"
+    "                        without that the environment variables alone are the configuration\n"
+    "  --source NAME         only this [source NAME]; needed where one is meant and several are "
+    "there\n"
+    "  --db URL              in place of a configuration: mysql://user@host:port/database, with\n"
+    "                        ?socket=PATH, tls=MODE, tls_ca_file=PATH behind it\n"
+    "  --user NAME           log in as NAME, for instance to migrate\n"
+    "  --password-file FILE  the password is the first line of FILE\n"
+    "  --json                print JSON, for scripts\n"
+    "\n"
+    "exit status: 0 done, 2 wrong command line or configuration, 1 anything else\n";
+
+static const char filter_help[] =
+    "which messages:\n"
+    "  --outbox NAME         of this outbox table\n"
+    "  --topic TOPIC         of this topic; a '*' at the end stands for the rest\n"
+    "  --reason CODE         parked for this reason, as `parked list` shows it\n"
+    "  --key KEY             with this ordering key\n";
+
+static const char migrate_help[] =
+    "Applies the missing migrations, one after the other, and makes the outbox tables that the\n"
+    "configuration names. Doing it again does nothing. The user needs the right to create tables.\n"
+    "\n"
+    "  --side SIDES          producer (default), consumer, half, barrier; several with commas;\n"
+    "                        both: producer,consumer. A consumer's database is named with --db\n"
+    "  --outbox NAME         make this outbox table too, with the definition of `outbox`\n"
+    "  --print               print the SQL to apply by hand, and do nothing\n";
+
+static const char check_help[] =
+    "Looks at configuration, databases, schema, grants, broker and topology; changes nothing. One\n"
+    "line for each thing: ok, or FAILED with what to do. The same as outbox-relay --check.\n";
+
+static const char status_help[] =
+    "Shows for each outbox, from the database: rows waiting (counted up to a limit), the age of "
+    "the\n"
+    "oldest, parked messages, frozen keys, who owns the lease and for how long. And, where the "
+    "relay\n"
+    "of this configuration runs on this machine, what it says of itself.\n";
+
+static const char ring_help[] =
+    "Rings the doorbell of the relay that runs with this configuration on this machine, so that "
+    "it\n"
+    "looks at the outbox at once. Without OUTBOX all of its lanes are rung.\n";
+
+static const char list_help[] =
+    "Lists parked messages in the order in which they were parked. ID is what the other commands\n"
+    "take. BEHIND is the row that a message waits behind because its ordering key is frozen.\n"
+    "\n"
+    "  --limit N             so many at most (50)\n"
+    "  --after ID            the page behind this ID\n";
+
+static const char show_help[] =
+    "Shows one parked message: why it was parked, its headers, the beginning of its payload.\n"
+    "\n"
+    "  --payload raw         write the payload, whole and nothing else, to standard output\n";
+
+static const char resume_help[] =
+    "Asks the owner of the outbox to put parked messages back, under their old ids. A message at "
+    "the\n"
+    "head of a frozen key takes those behind it along, in order. Correct the cause first, else it\n"
+    "is parked again.\n"
+    "\n"
+    "  ID...                 these messages, or with a filter or --all every one that fits\n"
+    "  --all                 every parked message\n"
+    "  --note TEXT           kept with the request and shown while it waits\n"
+    "  --wait SECONDS        how long to wait until it is done (10); 0: do not wait\n";
+
+static const char discard_help[] =
+    "Asks the owner of the outbox to delete parked messages for ever: they will never be "
+    "published.\n"
+    "If one is the head of a frozen key, those behind it go back into the outbox, unless they are\n"
+    "discarded by the same command.\n"
+    "\n"
+    "  ID...                 these messages, or with a filter or --all every one that fits\n"
+    "  --all                 every parked message; needs --yes, as filters do\n"
+    "  --note TEXT           why; it must be given\n"
+    "  --yes                 yes, all of them\n"
+    "  --wait SECONDS        how long to wait until it is done (10); 0: do not wait\n";
+
+const struct ctl_command ctl_commands[] = {
+    {"migrate", TARGET | BIT(CTL_SIDE) | BIT(CTL_OUTBOX) | BIT(CTL_PRINT), false, cmd_migrate,
+     "make or update the tables", "migrate [--side SIDES] [--outbox NAME] [--print]", migrate_help},
+    {"check", BIT(CTL_CONFIG) | BIT(CTL_JSON), false, cmd_check,
+     "look whether everything a relay needs is there", "check", check_help},
+    {"status", TARGET | BIT(CTL_OUTBOX), false, cmd_status, "show how outboxes and relay are",
+     "status [--source NAME] [--outbox NAME]", status_help},
+    {"ring", BIT(CTL_CONFIG), true, cmd_ring, "make the relay look at once", "ring [OUTBOX]",
+     ring_help},
+    {"parked list", TARGET | FILTER | BIT(CTL_LIMIT) | BIT(CTL_AFTER), false, cmd_parked_list,
+     "list parked messages", "parked list [FILTER...] [--limit N] [--after ID]", list_help},
+    {"parked show", TARGET | BIT(CTL_PAYLOAD), true, cmd_parked_show, "show one parked message",
+     "parked show ID [--payload raw]", show_help},
+    {"parked resume", TARGET | REQUEST, true, cmd_parked_resume,
+     "publish parked messages after all",
+     "parked resume {ID... | FILTER... | --all} [--note TEXT] [--wait SECONDS]", resume_help},
+    {"parked discard", TARGET | REQUEST, true, cmd_parked_discard,
+     "delete parked messages for ever",
+     "parked discard {ID... | FILTER... | --all} --note TEXT [--yes] [--wait SECONDS]",
+     discard_help},
+};
+const size_t ctl_command_count = sizeof(ctl_commands) / sizeof(ctl_commands[0]);
+
+void ctl_help(FILE *file, const struct ctl_command *command)
+{
+    if (command == NULL) {
+        fputs(general_help, file);
+        for (size_t i = 0; i < ctl_command_count; i++)
+            fprintf(file, "  %-16s %s\n", ctl_commands[i].name, ctl_commands[i].summary);
+        fputs("\noutboxctl COMMAND --help says more of one; --version prints the version\n", file);
+        fputs(target_help, file);
+        return;
+    }
+    fprintf(file, "usage: outboxctl %s\n\n%s", command->usage, command->help);
+    if ((command->options & FILTER) == FILTER)
+        fprintf(file, "\n%s", filter_help);
+    fputs(target_help, file);
+}

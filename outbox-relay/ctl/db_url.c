@@ -1,0 +1,201 @@
+/*
+ * Takes a copy of the URL apart in place. Called by target.c and the fuzz-like cases of its unit
+ * test.
+ */
+#include "db_url.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+
+enum { PORT_MAX = 65535, DECIMAL = 10, HEX = 16, PERCENT_LEN = 3 };
+
+static enum obx_code wrong(struct obx_err *err, const char *what)
+{
+    return obx_fail(err, OBX_E_CONFIG,
+                    "--db: %s; it is mysql://user@host:port/database[?socket=PATH&tls=MODE]", what);
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + DECIMAL;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + DECIMAL;
+    return -1;
+}
+
+/* %XX in place. False when a '%' is not followed by two digits, or stands for NUL. */
+static bool decode(char *text)
+{
+    char *out = text;
+
+    while (*text != '\0') {
+        int high = text[0] == '%' ? hex_digit(text[1]) : 0;
+        int low = text[0] == '%' && high >= 0 ? hex_digit(text[2]) : 0;
+
+        if (high < 0 || low < 0 || (text[0] == '%' && high == 0 && low == 0))
+            return false;
+        *out++ = text[0] == '%' ? (char)(high * HEX + low) : text[0];
+        text += text[0] == '%' ? PERCENT_LEN : 1;
+    }
+    *out = '\0';
+    return true;
+}
+
+static bool parse_port(const char *text, uint16_t *port)
+{
+    char *end = NULL;
+    unsigned long value;
+
+    errno = 0;
+    value = strtoul(text, &end, DECIMAL);
+    *port = (uint16_t)value;
+    return errno == 0 && text[0] >= '0' && text[0] <= '9' && *end == '\0' && value >= 1 &&
+           value <= PORT_MAX;
+}
+
+static bool parse_tls(const char *text, enum db_tls *tls)
+{
+    static const char *const names[] = {"preferred", "disabled", "required", "verify-full"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *tls = (enum db_tls)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum obx_code take_option(char *option, struct db_opts *opts, struct obx_err *err)
+{
+    char *value = strchr(option, '=');
+
+    if (value == NULL)
+        return wrong(err, "an option is name=value");
+    *value++ = '\0';
+    if (!decode(value))
+        return wrong(err, "a '%' is not followed by two hexadecimal digits");
+    if (strcmp(option, "socket") == 0)
+        opts->unix_socket = value;
+    else if (strcmp(option, "tls_ca_file") == 0)
+        opts->tls_ca_file = value;
+    else if (strcmp(option, "tls") != 0)
+        return wrong(err, "options are socket, tls and tls_ca_file");
+    else if (!parse_tls(value, &opts->tls))
+        return wrong(err, "tls is preferred, disabled, required or verify-full");
+    return OBX_OK;
+}
+
+static enum obx_code take_options(char *query, struct db_opts *opts, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    while (query != NULL && rc == OBX_OK) {
+        char *next = strchr(query, '&');
+
+        if (next != NULL)
+            *next++ = '\0';
+        rc = take_option(query, opts, err);
+        query = next;
+    }
+    return rc;
+}
+
+/* "user:password", both may be missing. */
+static bool take_login(char *login, struct db_opts *opts)
+{
+    char *password = strchr(login, ':');
+
+    if (password != NULL)
+        *password++ = '\0';
+    opts->user = login[0] == '\0' ? NULL : login;
+    opts->password = password;
+    return decode(login) && (password == NULL || decode(password));
+}
+
+/* "host", "host:port", "[::1]:port". */
+static bool take_host(char *host, struct db_opts *opts)
+{
+    char *port = strrchr(host, ':');
+    char *end = strchr(host, ']');
+
+    if (host[0] == '[') {
+        if (end == NULL || (end[1] != '\0' && end[1] != ':'))
+            return false;
+        port = end[1] == ':' ? end + 1 : NULL;
+        *end = '\0';
+        host++;
+    }
+    if (port != NULL) {
+        *port++ = '\0';
+        if (!parse_port(port, &opts->port))
+            return false;
+    }
+    opts->host = host[0] == '\0' ? NULL : host;
+    return decode(host);
+}
+
+static enum obx_code take_apart(char *text, struct db_opts *opts, struct obx_err *err)
+{
+    char *query = strchr(text, '?');
+    char *database, *host;
+    enum obx_code rc;
+
+    if (query != NULL)
+        *query++ = '\0';
+    database = strchr(text, '/');
+    if (database == NULL || database[1] == '\0')
+        return wrong(err, "the database is missing");
+    *database++ = '\0';
+    if (!decode(database))
+        return wrong(err, "a '%' is not followed by two hexadecimal digits");
+    opts->database = database;
+    host = strrchr(text, '@');
+    if (host != NULL) {
+        *host++ = '\0';
+        if (!take_login(text, opts))
+            return wrong(err, "a '%' is not followed by two hexadecimal digits");
+    }
+    if (!take_host(host == NULL ? text : host, opts))
+        return wrong(err, "host or port is not right");
+    rc = take_options(query, opts, err);
+    if (rc == OBX_OK && opts->unix_socket != NULL)
+        opts->host = NULL;
+    else if (rc == OBX_OK && opts->host == NULL)
+        return wrong(err, "the host is missing");
+    return rc;
+}
+
+enum obx_code db_url_parse(const char *url, struct db_url *out, struct obx_err *err)
+{
+    static const char *const schemes[] = {"mysql://", "mariadb://"};
+    const char *rest = NULL;
+    enum obx_code rc;
+
+    memset(out, 0, sizeof(*out));
+    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+        if (strncmp(url, schemes[i], strlen(schemes[i])) == 0)
+            rest = url + strlen(schemes[i]);
+    }
+    if (rest == NULL)
+        return wrong(err, "it does not begin with mysql://");
+    out->text = obx_strdup(rest);
+    if (out->text == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "--db");
+    rc = take_apart(out->text, &out->opts, err);
+    if (rc != OBX_OK)
+        db_url_fini(out);
+    return rc;
+}
+
+void db_url_fini(struct db_url *url)
+{
+    obx_free(url->text);
+    memset(url, 0, sizeof(*url));
+}
