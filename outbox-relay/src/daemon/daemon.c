@@ -21,6 +21,7 @@
 #include "base/backoff.h"
 #include "base/clock.h"
 #include "doorbell.h"
+#include "half_role.h"
 #include "notify.h"
 #include "process_stats.h"
 #include "readiness.h"
@@ -53,6 +54,9 @@ struct daemon {
     struct relay *relay;
     struct doorbell *doorbell;
     struct admin *admin;
+    struct half_role *half; /* NULL: not configured */
+    struct half_view half_view;
+    struct event *half_event;
     struct event *turn_event;
     struct event *bell_event;
     struct event *topology_event;
@@ -86,6 +90,10 @@ static void fill_view(struct relay_view *view, void *ctx)
     relay_pass_counts(daemon->relay, &view->bell.passed_on, &view->bell.pass_failed);
     if (daemon->admin != NULL)
         admin_get_stats(daemon->admin, &view->http);
+    if (daemon->half != NULL) {
+        half_role_view(daemon->half, &daemon->half_view);
+        view->half = &daemon->half_view;
+    }
     process_stats_read(&view->process);
     view->process.started_wall_us = daemon->started_wall_us;
     view->uptime_us = (clock_now_ms() - daemon->started_ms) * US_PER_MS;
@@ -188,6 +196,7 @@ static void on_terminate(int signal_number, void *ctx)
     daemon->phase = PHASE_DRAINING;
     daemon->stop_due_ms = clock_now_ms() + daemon->config->drain_ms + STOP_GRACE_MS;
     notify_stopping(daemon->notify);
+    half_role_stop(daemon->half);
     relay_drain(daemon->relay);
     topology_task_stop(daemon->topology);
     arm(daemon->turn_event, 0);
@@ -247,6 +256,20 @@ static void on_bell_due(evutil_socket_t fd, short what, void *ctx)
     (void)fd;
     (void)what;
     flush_rings(ctx);
+}
+
+/* A verdict has put rows into an outbox: its lane looks at once. */
+static void on_half_rows(evutil_socket_t fd, short what, void *ctx)
+{
+    struct daemon *daemon = ctx;
+    struct bell_msg msg = {.source = bytes_of(half_role_source(daemon->half)),
+                           .outbox = bytes_of(half_role_outbox(daemon->half))};
+
+    (void)fd;
+    (void)what;
+    half_role_take_ring(daemon->half);
+    if (relay_ring(daemon->relay, &msg))
+        flush_rings(daemon);
 }
 
 static bool pass_on(const char *address, const char *source, const char *outbox, void *ctx)
@@ -310,6 +333,20 @@ static enum obx_code start_admin(struct daemon *daemon, struct obx_err *err)
     return opts.port == 0 ? OBX_OK : admin_create(&opts, &daemon->admin, err);
 }
 
+static enum obx_code start_half(struct daemon *daemon, struct obx_err *err)
+{
+    const struct half_role_opts opts = {.config = daemon->config, .owner = daemon->owner};
+    enum obx_code rc = half_role_create(&opts, &daemon->half, err);
+
+    if (rc != OBX_OK || daemon->half == NULL)
+        return rc;
+    daemon->half_event = event_new(daemon->base, half_role_fd(daemon->half), EV_READ | EV_PERSIST,
+                                   on_half_rows, daemon);
+    if (daemon->half_event == NULL || event_add(daemon->half_event, NULL) != 0)
+        return obx_fail(err, OBX_E_NOMEM, "events");
+    return OBX_OK;
+}
+
 /* The order matters: what can refuse to start comes before the first lane. */
 static enum obx_code start(struct daemon *daemon, struct obx_err *err)
 {
@@ -324,6 +361,8 @@ static enum obx_code start(struct daemon *daemon, struct obx_err *err)
         rc = start_doorbell(daemon, err);
     if (rc == OBX_OK)
         rc = start_admin(daemon, err);
+    if (rc == OBX_OK)
+        rc = start_half(daemon, err);
     if (rc == OBX_OK)
         rc = relay_apply(daemon->relay, daemon->config, err);
     if (rc == OBX_OK)
@@ -353,6 +392,9 @@ static void finish(struct daemon *daemon)
     signals_destroy(daemon->signals);
     admin_destroy(daemon->admin);
     doorbell_destroy(daemon->doorbell);
+    if (daemon->half_event != NULL)
+        event_free(daemon->half_event);
+    half_role_destroy(daemon->half);
     if (daemon->turn_event != NULL)
         event_free(daemon->turn_event);
     if (daemon->bell_event != NULL)

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/hist.h"
+#include "metrics_half.h"
 #include "readiness.h"
 
 enum { US_PER_S = 1000000, LABEL_MAX = 64, NAME_MAX_LEN = 96 };
@@ -340,5 +341,7 @@ enum obx_code metrics_write(const struct relay_view *view, struct obx_buf *buf)
                   true);
     add_histogram(&out, view, "oncebox_publish_to_confirm_seconds",
                   "From the publish to the broker's confirm.", false);
+    if (out.rc == OBX_OK && view->half != NULL)
+        out.rc = metrics_half_write(view->half, buf);
     return out.rc;
 }

@@ -5,6 +5,8 @@
 
 #include <stdio.h>
 
+#include "half_role.h"
+
 const char *slot_state_name(enum slot_state state)
 {
     switch (state) {
@@ -87,6 +89,8 @@ bool relay_view_is_ready(const struct relay_view *view)
 
     if (view->is_stopping || !view->topology.is_done)
         return false;
+    if (view->half != NULL && !view->half->store.is_up)
+        return false;
     for (size_t i = 0; i < view->lane_count; i++) {
         if (!lane_view_is_ready(&view->lanes[i], reason, sizeof(reason)))
             return false;
@@ -115,6 +119,10 @@ void relay_view_summary(const struct relay_view *view, char *text, size_t size)
     if (!view->topology.is_done) {
         snprintf(text, size, "topology: %s",
                  view->topology.trouble[0] == '\0' ? "not yet there" : view->topology.trouble);
+        return;
+    }
+    if (view->half != NULL && !view->half->store.is_up) {
+        snprintf(text, size, "half-messages: %s", view->half->store.trouble);
         return;
     }
     for (size_t i = 0; i < view->lane_count; i++) {

@@ -9,8 +9,10 @@
 #include "address.h"
 #include "base/bytes.h"
 #include "bell_msg.h"
+#include "half/checkback.h"
+#include "half/half_json.h"
 
-enum { TABLE_NAME_MAX = 64, SHORT_TEXT_MAX = 255 };
+enum { TABLE_NAME_MAX = 64, SHORT_TEXT_MAX = 255, TOKEN_MIN = 16 };
 
 static void check_relay(const struct keys_relay *relay, struct cfg_report *report)
 {
@@ -195,6 +197,45 @@ static void check_queue(const struct keys_queue *queue, struct cfg_report *repor
     }
 }
 
+static void check_half(const struct keys_root *root, struct cfg_report *report)
+{
+    const struct keys_half *half = &root->half;
+    bool is_known = false;
+
+    if (half->source[0] == '\0')
+        return;
+    for (size_t i = 0; i < root->source_count; i++)
+        is_known = is_known || strcmp(root->sources[i].name, half->source) == 0;
+    if (!is_known)
+        cfg_complain(report, "half", NULL, "source", "there is no [source %s] section",
+                     half->source);
+    if (half->http_port != 0 && strlen(half->token) < TOKEN_MIN)
+        cfg_complain(
+            report, "half", NULL, "token",
+            "must have 16 characters at least: the API writes (http_port = 0 turns it off)");
+    if (half->previous_token[0] != '\0' && strlen(half->previous_token) < TOKEN_MIN)
+        cfg_complain(report, "half", NULL, "previous_token", "must have 16 characters at least");
+    if (half->retry_min > half->retry_max)
+        cfg_complain(report, "half", NULL, "retry_min", "is longer than retry_max");
+    if (half->breaker_min > half->breaker_max)
+        cfg_complain(report, "half", NULL, "breaker_min", "is longer than breaker_max");
+}
+
+static void check_producer(const struct keys_producer *producer, struct cfg_report *report)
+{
+    if (producer->check == CHECK_BY_HTTP && strncmp(producer->url, "http://", 7) != 0 &&
+        strncmp(producer->url, "https://", 8) != 0)
+        cfg_complain(report, "producer", producer->name, "url",
+                     "must begin with http:// or https://");
+    if (producer->check == CHECK_BY_BARRIER && producer->user[0] == '\0')
+        cfg_complain(report, "producer", producer->name, "user", "is missing");
+    if (producer->check == CHECK_BY_BARRIER && producer->database[0] == '\0')
+        cfg_complain(report, "producer", producer->name, "database", "is missing");
+    if (!half_producer_is_valid(bytes_of(producer->name)))
+        cfg_complain(report, "producer", producer->name, NULL,
+                     "the name of a producer is 1 to 64 of letters, digits, - . and _");
+}
+
 void relay_keys_check(const void *root_bytes, struct cfg_report *report)
 {
     const struct keys_root *root = root_bytes;
@@ -211,4 +252,7 @@ void relay_keys_check(const void *root_bytes, struct cfg_report *report)
         check_topic(&root->topics[i], report);
     for (size_t i = 0; i < root->queue_count; i++)
         check_queue(&root->queues[i], report);
+    check_half(root, report);
+    for (size_t i = 0; i < root->producer_count; i++)
+        check_producer(&root->producers[i], report);
 }

@@ -13,6 +13,7 @@ static const char *const format_choices[] = {"text", "json", NULL};
 static const char *const topology_choices[] = {"declare", "verify", "no", NULL};
 static const char *const db_tls_choices[] = {"preferred", "disabled", "required", "verify-full",
                                              NULL};
+static const char *const check_choices[] = {"http", "barrier", "none", NULL};
 static const char *const park_choices[] = {"freeze", "skip", NULL};
 const char *const keys_exchange_types[] = {"topic", "direct", "fanout", "headers", NULL};
 const char *const keys_queue_types[] = {"quorum", "classic", NULL};
@@ -205,6 +206,80 @@ static const struct cfg_key queue_keys[] = {
         "More arguments, x-name=value each; a value of digits is sent as a number."),
 };
 
+static const struct cfg_key half_keys[] = {
+    FIXED(struct keys_half, source, CFG_STRING, "", 0, 64,
+          "The [source NAME] whose database has the half-message tables. Empty: no half-messages."),
+    FIXED(struct keys_half, outbox, CFG_STRING, "outbox", 1, 64,
+          "Outbox table of that source that the messages go to."),
+    FIXED(struct keys_half, http_address, CFG_STRING, "127.0.0.1", 1, 255,
+          "Address of the API. It has tokens but no TLS: keep it on the loopback."),
+    FIXED(struct keys_half, http_port, CFG_COUNT, "8379", 0, 65535,
+          "Port of http_address. 0: no API, only check-back for those who prepare by SQL."),
+    FIXED(struct keys_half, token, CFG_SECRET, "", 0, 512,
+          "Callers send it as Authorization: Bearer; 16 characters at least. Better given as "
+          "token_file or in the environment."),
+    FIXED(struct keys_half, previous_token, CFG_SECRET, "", 0, 512,
+          "Accepted as well, while callers change over to another token."),
+    FIXED(struct keys_half, max_body, CFG_SIZE, "4MiB", KIB, 64ULL * MIB,
+          "Largest body of a prepare. The database's max_allowed_packet must be twice as large."),
+    FIXED(struct keys_half, workers, CFG_COUNT, "2", 1, 64,
+          "Database connections that carry requests out; each shares its commits among all that "
+          "wait."),
+    FIXED(struct keys_half, queue, CFG_COUNT, "1024", 1, 1000000,
+          "Requests that may wait; more are answered 503 at once."),
+    FIXED(struct keys_half, batch, CFG_COUNT, "128", 1, 256,
+          "Requests that share a commit, at most."),
+    FIXED(struct keys_half, check_back, CFG_BOOL, "yes", 0, 0,
+          "Ask silent producers. Of several relays the one with the lease does."),
+    FIXED(struct keys_half, first_check, CFG_DURATION, "60s", 0, 24 * HOUR,
+          "Silence after a prepare before its producer is asked, where the prepare does not say."),
+    FIXED(struct keys_half, retry_min, CFG_DURATION, "10s", 10, 24 * HOUR,
+          "Wait after the first question; doubles with jitter."),
+    FIXED(struct keys_half, retry_max, CFG_DURATION, "10m", 10, 24 * HOUR, "Longest such wait."),
+    FIXED(struct keys_half, max_answers, CFG_COUNT, "15", 1, 1000000,
+          "Answers 'unknown' before a half-message is parked. What is no answer does not count."),
+    FIXED(struct keys_half, max_in_progress, CFG_COUNT, "200", 1, 1000000,
+          "The same for answers 'in_progress'."),
+    FIXED(struct keys_half, breaker_failures, CFG_COUNT, "5", 1, 1000000,
+          "Questions without an answer, in a row, before a producer is left alone for a while."),
+    FIXED(struct keys_half, breaker_min, CFG_DURATION, "1s", 10, HOUR,
+          "How long, at first; doubles with jitter."),
+    FIXED(struct keys_half, breaker_max, CFG_DURATION, "60s", 10, 24 * HOUR, "Longest such wait."),
+    FIXED(struct keys_half, lease, CFG_DURATION, "10s", SECOND, HOUR,
+          "How long a dead relay keeps others from asking in its place."),
+    FIXED(struct keys_half, retention, CFG_DURATION, "168h", MINUTE, 1000U * HOUR,
+          "How long a decided half-message is kept to answer repeated requests."),
+};
+
+static const struct cfg_key producer_keys[] = {
+    FIXED_CHOICE(struct keys_producer, check, "http", check_choices,
+                 "http: ask its url; barrier: look into its database; none: it cannot be asked, so "
+                 "what it leaves undecided is parked."),
+    FIXED(struct keys_producer, url, CFG_STRING, "", 0, 2048,
+          "Where to ask; {gid} in it is replaced, otherwise ?gid= is added. Redirects are not "
+          "followed."),
+    FIXED(struct keys_producer, token, CFG_SECRET, "", 0, 512,
+          "Sent as Authorization: Bearer. Empty: none."),
+    FIXED(struct keys_producer, concurrency, CFG_COUNT, "0", 0, 1024,
+          "Questions under way at most. 0: 16 over HTTP, 4 through the barrier."),
+    FIXED(struct keys_producer, timeout, CFG_DURATION, "5s", 10, HOUR, "Of one question by HTTP."),
+    FIXED(struct keys_producer, host, CFG_STRING, "127.0.0.1", 0, 255,
+          "check = barrier: host of the database with its obx_barrier, the primary."),
+    FIXED(struct keys_producer, port, CFG_COUNT, "3306", 1, 65535, "Its port."),
+    FIXED(struct keys_producer, socket, CFG_STRING, "", 0, 107,
+          "Unix socket of the server, in place of host and port. Empty: none."),
+    FIXED(struct keys_producer, user, CFG_STRING, "", 0, 80,
+          "User there; it needs SELECT and INSERT on obx_barrier."),
+    FIXED(struct keys_producer, password, CFG_SECRET, "", 0, 1024,
+          "Password, better given as password_file or in the environment."),
+    FIXED(struct keys_producer, database, CFG_STRING, "", 0, 64,
+          "Database that holds obx_barrier."),
+    FIXED_CHOICE(struct keys_producer, tls, "preferred", db_tls_choices,
+                 "TLS with that database, as in [source]."),
+    FIXED(struct keys_producer, tls_ca_file, CFG_STRING, "", 0, 4095,
+          "Certificates to trust, PEM, for the url or the database. Empty: those of the system."),
+};
+
 static const struct cfg_section sections[] = {
     {.name = "relay",
      CFG_PLAIN(struct keys_root, relay),
@@ -240,6 +315,14 @@ static const struct cfg_section sections[] = {
      CFG_KEYS(queue_keys),
      .is_reloadable = true,
      .help = "A queue and its bindings. Consumers may declare their own instead."},
+    {.name = "half",
+     CFG_PLAIN(struct keys_root, half),
+     CFG_KEYS(half_keys),
+     .help = "Half-messages: the API and check-back, see docs/half-messages.md."},
+    {.name = "producer",
+     CFG_NAMED(struct keys_root, producers, producer_count, struct keys_producer),
+     CFG_KEYS(producer_keys),
+     .help = "A producer of half-messages and how it is asked. Only these are ever called."},
 };
 
 const struct cfg_schema relay_schema = {

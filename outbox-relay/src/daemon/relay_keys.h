@@ -99,6 +99,49 @@ struct keys_queue {
     struct cfg_list arguments;
 };
 
+/** The half-message role; off while source is empty. */
+struct keys_half {
+    const char *source;
+    const char *outbox;
+    const char *http_address;
+    uint32_t http_port;
+    const char *token;
+    const char *previous_token;
+    uint64_t max_body;
+    uint32_t workers;
+    uint32_t queue;
+    uint32_t batch;
+    bool check_back;
+    uint32_t first_check;
+    uint32_t retry_min;
+    uint32_t retry_max;
+    uint32_t max_answers;
+    uint32_t max_in_progress;
+    uint32_t breaker_failures;
+    uint32_t breaker_min;
+    uint32_t breaker_max;
+    uint32_t lease;
+    uint32_t retention;
+};
+
+/** Whom check-back asks. */
+struct keys_producer {
+    const char *name;
+    unsigned check; /* enum check_kind */
+    const char *url;
+    const char *token;
+    uint32_t concurrency;
+    uint32_t timeout;
+    const char *host;
+    uint32_t port;
+    const char *socket;
+    const char *user;
+    const char *password;
+    const char *database;
+    unsigned tls; /* enum db_tls */
+    const char *tls_ca_file;
+};
+
 /** What cfg_root gives for relay_schema. Texts are never NULL; an empty one means "not given". */
 struct keys_root {
     struct keys_relay relay;
@@ -112,6 +155,9 @@ struct keys_root {
     size_t exchange_count;
     struct keys_queue *queues;
     size_t queue_count;
+    struct keys_half half;
+    struct keys_producer *producers;
+    size_t producer_count;
 };
 
 extern const struct cfg_schema relay_schema;

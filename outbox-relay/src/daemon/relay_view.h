@@ -49,6 +49,8 @@ struct process_stats {
     uint64_t started_wall_us; /* since 1970 */
 };
 
+struct half_view;
+
 struct relay_view {
     const char *owner;
     const char *version;
@@ -57,6 +59,7 @@ struct relay_view {
     struct topology_view topology;
     struct bell_stats bell;
     struct http_stats http;
+    const struct half_view *half; /* NULL: no half-messages here */
     struct process_stats process;
     uint64_t uptime_us;
     uint64_t reloads;         /* that took effect */
