@@ -48,12 +48,13 @@ void log_event(enum log_level level, const char *module, const char *event, cons
                                       .event = event,
                                       .kv = kv,
                                       .kv_count = kv_count};
-    char line[LOG_LINE_MAX];
+    char line[LOG_LINE_MAX + 1];
     size_t len = 0;
 
     if (!log_enabled(level))
         return;
     len = log_format_line(setup.format, &record, line);
+    line[len] = '\0';
     setup.sink(level, line, len, setup.ctx);
 }
 

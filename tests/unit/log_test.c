@@ -31,6 +31,7 @@ static void keep(enum log_level level, const char *line, size_t len, void *ctx)
 
     (void)level;
     assert_true(len <= LOG_LINE_MAX);
+    assert_int_equal(line[len], '\0');
     memcpy(capture->line, line, len);
     capture->line[len] = '\0';
     capture->len = len;

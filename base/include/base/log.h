@@ -42,7 +42,8 @@ struct log_kv {
 /* Text and code of an error, as two pairs: error="deadline passed: ..." code=OBX_E_TIMEOUT. */
 #define KV_ERR(e) KV_STR("error", (e)->text), KV_STR("code", obx_code_name((e)->code))
 
-/** Gets one finished line without a newline. Runs on the thread that logs; must not log itself. */
+/** Gets one finished line without a newline, with a NUL at line[len]. Runs on the thread that logs;
+ * must not log itself. */
 typedef void log_sink_fn(enum log_level level, const char *line, size_t len, void *ctx);
 
 /** Set once at start, before threads. sink NULL makes logging silent again. */
