@@ -20,7 +20,7 @@ size_t points_read(const char *path, struct point *points, size_t max)
         if (line[0] == '#' || line[0] == '\n')
             continue;
         if (count == max ||
-            sscanf(line, "%63s %15s %15s", point->name, point->program, point->situation) != 3) {
+            sscanf(line, "%63s %15s %63s", point->name, point->program, point->situation) != 3) {
             fprintf(stderr, "%s: too many lines, or a malformed one: %s", path, line);
             count = 0;
             break;
@@ -29,4 +29,9 @@ size_t points_read(const char *path, struct point *points, size_t max)
     }
     fclose(file);
     return count;
+}
+
+bool point_has_own_test(const struct point *point)
+{
+    return strchr(point->situation, '/') != NULL;
 }

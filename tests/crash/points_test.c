@@ -1,0 +1,251 @@
+/*
+ * A kill at every crash point, one after the other: the program dies at the point under load, is
+ * started again, everything comes through, and the audit finds the books in order (P1, P2, P3, P4,
+ * P7).
+ *
+ * OBX_TEST_SEED=N repeats a run's choices; OBX_TEST_POINTS=NAME runs the points whose name contains
+ * NAME only.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/backoff.h"
+#include "base/bytes.h"
+#include "crash/dice.h"
+#include "crash/points.h"
+#include "crash/scene.h"
+#include "test_db.h"
+#include "wait.h"
+
+enum {
+    DEATH_MS = 60 * 1000,
+    PROGRESS_MS = 60 * 1000,
+    PROGRESS = 60,   /* transactions after the restart */
+    PASSES_MAX = 12, /* the kill comes at the first to the twelfth pass of the point */
+    FOLLOWERS = 3,
+    DECIMAL = 10
+};
+
+static struct dice dice;
+
+/* ---------------------------------------------------------------- under load */
+
+static struct load *start_load(void)
+{
+    static struct load_opts opts; /* borrowed by the load */
+    struct load *load = NULL;
+    struct obx_err err = {0};
+
+    opts = (struct load_opts){.db = scene_producer_opts(),
+                              .topic = SCENE_TOPIC,
+                              .keyless_percent = 30,
+                              .rollback_percent = 20,
+                              .hold_percent = 5,
+                              .hold_max_ms = 300,
+                              .big_percent = 2,
+                              .pause_max_ms = 4,
+                              .seed = dice_below(&dice, UINT32_MAX)};
+    if (load_start(&opts, &load, &err) != OBX_OK)
+        fail_msg("%s", err.text);
+    return load;
+}
+
+static void expect_death(struct scene *scene, enum scene_role role, const char *point)
+{
+    struct proc_exit how = {0};
+
+    if (!proc_wait(scene_proc(scene, role, 0), DEATH_MS, &how))
+        fail_msg("the %s never came to the point %s", scene_role_name(role), point);
+    if (how.signal != SIGKILL)
+        fail_msg("the %s ended by itself: status %d, signal %d", scene_role_name(role), how.code,
+                 how.signal);
+}
+
+static void die_under_load(struct scene *scene, const struct point *point)
+{
+    const bool is_relay = strcmp(point->program, "relay") == 0;
+    const enum scene_role victim = is_relay ? SCENE_RELAY : SCENE_CONSUMER;
+    char crash[POINT_NAME_MAX + 16];
+    struct load *load = NULL;
+    struct load_counts counts;
+
+    snprintf(crash, sizeof(crash), "%s:%" PRIu64, point->name,
+             strcmp(point->situation, "start") == 0 ? 1 : 1 + dice_below(&dice, PASSES_MAX));
+    scene_start(scene, is_relay ? SCENE_CONSUMER : SCENE_RELAY, 0, NULL);
+    scene_start(scene, victim, 0, crash);
+    load = start_load();
+    expect_death(scene, victim, crash);
+    scene_start(scene, victim, 0, NULL);
+    if (!load_wait(load, PROGRESS, PROGRESS_MS))
+        fail_msg("the producers make no progress");
+    load_stop(load, &counts);
+    assert_true(counts.rolled_back > 0);
+    scene_finish(scene);
+}
+
+/* ---------------------------------------------------------------- parking and resuming */
+
+/* A message that no queue is bound for, and followers of its key that could go if they were first.
+ */
+static void write_unroutable(void)
+{
+    const struct db_opts opts = scene_producer_opts();
+    struct db *db = test_db_open(&opts);
+    struct obx_err err = {0};
+    enum obx_code rc = db_begin(db, &err);
+
+    if (rc == OBX_OK)
+        rc = load_write(db, SCENE_LATE_TOPIC, "key-0", bytes_of("first"), &err);
+    for (int i = 0; rc == OBX_OK && i < FOLLOWERS; i++)
+        rc = load_write(db, SCENE_TOPIC, "key-0", bytes_of("follower"), &err);
+    if (rc != OBX_OK || db_commit(db, &err) != OBX_OK)
+        fail_msg("%s", err.text);
+    db_close(db);
+}
+
+static bool all_are_parked(void *scene)
+{
+    struct db *db = scene_db(scene);
+
+    return test_db_number(db, "SELECT COUNT(*) FROM " LEDGER_PRODUCER_DB ".outbox_parked") ==
+               1 + FOLLOWERS &&
+           test_db_number(db, "SELECT COUNT(*) FROM " LEDGER_PRODUCER_DB ".outbox") == 0;
+}
+
+static void wait_parked(struct scene *scene)
+{
+    if (!wait_until(PROGRESS_MS, all_are_parked, scene))
+        fail_msg("the message and its followers were not parked");
+}
+
+static void resume(struct scene *scene)
+{
+    static const char *const arguments[] = {"parked", "resume", "--all", "--wait", "0", NULL};
+
+    scene_outboxctl(scene, arguments);
+}
+
+static void die_parking(struct scene *scene, const struct point *point)
+{
+    scene_start(scene, SCENE_CONSUMER, 0, NULL);
+    write_unroutable();
+    scene_start(scene, SCENE_RELAY, 0, point->name);
+    expect_death(scene, SCENE_RELAY, point->name);
+    scene_start(scene, SCENE_RELAY, 0, NULL);
+    wait_parked(scene);
+    scene_bind_late(scene);
+    resume(scene);
+    scene_finish(scene);
+}
+
+static void die_resuming(struct scene *scene, const struct point *point)
+{
+    scene_start(scene, SCENE_CONSUMER, 0, NULL);
+    write_unroutable();
+    scene_start(scene, SCENE_RELAY, 0, NULL);
+    wait_parked(scene);
+    scene_bind_late(scene);
+    scene_stop(scene, SCENE_RELAY, 0);
+    scene_start(scene, SCENE_RELAY, 0, point->name);
+    resume(scene);
+    expect_death(scene, SCENE_RELAY, point->name);
+    scene_start(scene, SCENE_RELAY, 0, NULL);
+    scene_finish(scene);
+}
+
+/* ---------------------------------------------------------------- rejecting */
+
+/* A message that is no order: the consumer's handler refuses it for good. It may be dead-lettered
+ * twice, never not at all. */
+static void die_rejecting(struct scene *scene, const struct point *point)
+{
+    const struct db_opts opts = scene_producer_opts();
+    struct db *db = test_db_open(&opts);
+    struct load *load = NULL;
+
+    scene_start(scene, SCENE_RELAY, 0, NULL);
+    scene_start(scene, SCENE_CONSUMER, 0, point->name);
+    load = start_load();
+    test_db_run(db, "INSERT INTO outbox (topic, payload) VALUES ('" SCENE_POISON_TOPIC "', 'x')");
+    db_close(db);
+    expect_death(scene, SCENE_CONSUMER, point->name);
+    scene_start(scene, SCENE_CONSUMER, 0, NULL);
+    if (!load_wait(load, PROGRESS, PROGRESS_MS))
+        fail_msg("the producers make no progress");
+    load_stop(load, NULL);
+    scene_finish_with_dead(scene, 1, 2);
+}
+
+/* ---------------------------------------------------------------- one test a point */
+
+static const struct {
+    const char *name;
+    void (*run)(struct scene *scene, const struct point *point);
+} situations[] = {
+    {"load", die_under_load}, {"start", die_under_load}, {"park", die_parking},
+    {"resume", die_resuming}, {"reject", die_rejecting},
+};
+
+static struct scene *scene;
+
+static int set_up(void **state)
+{
+    (void)state;
+    scene = scene_create();
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    scene_destroy(scene);
+    scene = NULL;
+    return 0;
+}
+
+static void dies_at_the_point(void **state)
+{
+    const struct point *point = *state;
+
+    for (size_t i = 0; i < sizeof(situations) / sizeof(situations[0]); i++) {
+        if (strcmp(situations[i].name, point->situation) == 0) {
+            situations[i].run(scene, point);
+            return;
+        }
+    }
+    fail_msg("points.txt: there is no situation \"%s\"", point->situation);
+}
+
+int main(void)
+{
+    static struct point points[POINTS_MAX];
+    static struct CMUnitTest tests[POINTS_MAX];
+    const char *seed = getenv("OBX_TEST_SEED");
+    const char *only = getenv("OBX_TEST_POINTS");
+    size_t listed = points_read(CRASH_POINTS_FILE, points, POINTS_MAX);
+    size_t count = 0;
+
+    for (size_t i = 0; i < listed; i++)
+        if (!point_has_own_test(&points[i]) &&
+            (only == NULL || strstr(points[i].name, only) != NULL))
+            tests[count++] = (struct CMUnitTest){.name = points[i].name,
+                                                 .test_func = dies_at_the_point,
+                                                 .setup_func = set_up,
+                                                 .teardown_func = tear_down,
+                                                 .initial_state = &points[i]};
+    if (count == 0)
+        return EXIT_FAILURE;
+    dice.state = seed != NULL ? strtoull(seed, NULL, DECIMAL) : random_u64() % UINT32_MAX;
+    print_message("OBX_TEST_SEED=%" PRIu64 "\n", dice.state);
+    return _cmocka_run_group_tests("points", tests, count, NULL, NULL);
+}

@@ -1,0 +1,192 @@
+/*
+ * kill -9 at random moments under load: relays, consumers, RabbitMQ and MariaDB, one after the
+ * other, with two relays on one outbox and two consumers of three workers each, rollbacks,
+ * transactions held open for seconds, bodies large and small; then the audit (P1, P2, P3, P4, P7).
+ *
+ * OBX_TEST_SEED=N repeats a run's choices, OBX_TEST_SECONDS=N makes it longer or shorter (60).
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/backoff.h"
+#include "crash/dice.h"
+#include "crash/scene.h"
+#include "wait.h"
+
+enum {
+    DEFAULT_SECONDS = 60,
+    CALM_MAX_MS = 2500,   /* between two kills */
+    AWAY_MAX_MS = 1000,   /* a killed one stays away */
+    FREEZE_MAX_MS = 3000, /* a stopped one stays stopped; the lease is a second */
+    MS_PER_S = 1000,
+    NS_PER_MS = 1000000,
+    DECIMAL = 10
+};
+
+struct play {
+    struct scene *scene;
+    struct dice dice;
+    int64_t begin_ms;
+};
+
+/* The moment of a kill is random: this pause is what is tested, not a guess how long something
+ * takes. */
+static void random_pause(struct play *play, uint64_t max_ms)
+{
+    uint64_t ms = dice_below(&play->dice, max_ms + 1);
+    const struct timespec pause = {.tv_sec = (time_t)(ms / MS_PER_S),
+                                   .tv_nsec = (long)(ms % MS_PER_S) * NS_PER_MS};
+
+    nanosleep(&pause, NULL);
+}
+
+static void say(const struct play *play, const char *what, const char *whom, unsigned index)
+{
+    print_message("%6.1f s  %s %s %u\n", (double)(wait_now_ms() - play->begin_ms) / MS_PER_S, what,
+                  whom, index);
+}
+
+static void kill_program(struct play *play, enum scene_role role)
+{
+    unsigned index = (unsigned)dice_below(&play->dice, SCENE_ACTORS);
+
+    if (!proc_is_alive(scene_proc(play->scene, role, index)))
+        fail_msg("%s %u ended by itself", scene_role_name(role), index);
+    say(play, "kill -9", scene_role_name(role), index);
+    scene_kill(play->scene, role, index);
+    random_pause(play, AWAY_MAX_MS);
+    scene_start(play->scene, role, index, NULL);
+}
+
+static void kill_relay(struct play *play)
+{
+    kill_program(play, SCENE_RELAY);
+}
+
+static void kill_consumer(struct play *play)
+{
+    kill_program(play, SCENE_CONSUMER);
+}
+
+static void freeze_relay(struct play *play)
+{
+    unsigned index = (unsigned)dice_below(&play->dice, SCENE_ACTORS);
+    struct proc *relay = scene_proc(play->scene, SCENE_RELAY, index);
+
+    say(play, "SIGSTOP", "relay", index);
+    assert_true(proc_signal(relay, SIGSTOP));
+    random_pause(play, FREEZE_MAX_MS);
+    assert_true(proc_signal(relay, SIGCONT));
+}
+
+static void kill_server(struct play *play, const char *server)
+{
+    say(play, "kill -9", server, 0);
+    scene_server(play->scene, "kill", server);
+    random_pause(play, AWAY_MAX_MS);
+    scene_server(play->scene, "start", server);
+    say(play, "back:", server, 0);
+}
+
+static void kill_broker(struct play *play)
+{
+    kill_server(play, "rabbitmq");
+}
+
+static void kill_database(struct play *play)
+{
+    kill_server(play, "mariadb");
+}
+
+/* The first of each come in this order, so that none is left to chance; then the weights decide. */
+static const struct {
+    void (*run)(struct play *play);
+    uint32_t weight;
+} deeds[] = {
+    {kill_relay, 35},  {kill_consumer, 30}, {kill_database, 15},
+    {kill_broker, 12}, {freeze_relay, 8},
+};
+enum { DEEDS = sizeof(deeds) / sizeof(deeds[0]), WEIGHTS = 100 };
+
+static void do_something(struct play *play, unsigned turn)
+{
+    uint64_t rolled = dice_below(&play->dice, WEIGHTS);
+    unsigned deed = 0;
+
+    while (rolled >= deeds[deed].weight)
+        rolled -= deeds[deed++].weight;
+    random_pause(play, CALM_MAX_MS);
+    deeds[turn < DEEDS ? turn : deed].run(play);
+}
+
+static void start_programs(struct scene *scene)
+{
+    for (unsigned i = 0; i < SCENE_ACTORS; i++) {
+        scene_start(scene, SCENE_CONSUMER, i, NULL);
+        scene_start(scene, SCENE_RELAY, i, NULL);
+    }
+}
+
+static uint64_t number_from_env(const char *name, uint64_t fallback)
+{
+    const char *text = getenv(name);
+
+    return text != NULL ? strtoull(text, NULL, DECIMAL) : fallback;
+}
+
+static void books_are_in_order_after_kills(void **state)
+{
+    const uint64_t seed = number_from_env("OBX_TEST_SEED", random_u64() % UINT32_MAX);
+    const int64_t length_ms =
+        (int64_t)number_from_env("OBX_TEST_SECONDS", DEFAULT_SECONDS) * MS_PER_S;
+    const struct load_opts opts = {.db = scene_producer_opts(),
+                                   .topic = SCENE_TOPIC,
+                                   .producers = 6,
+                                   .keyless_percent = 30,
+                                   .rollback_percent = 20,
+                                   .hold_percent = 1,
+                                   .hold_max_ms = 4000,
+                                   .big_percent = 2,
+                                   .pause_max_ms = 10,
+                                   .seed = seed};
+    struct play play = {.dice.state = seed, .begin_ms = wait_now_ms()};
+    struct load_counts counts;
+    struct load *load = NULL;
+    struct obx_err err = {0};
+
+    (void)state;
+    print_message("OBX_TEST_SEED=%" PRIu64 "\n", seed);
+    play.scene = scene_create();
+    start_programs(play.scene);
+    if (load_start(&opts, &load, &err) != OBX_OK)
+        fail_msg("%s", err.text);
+    scene_wait_applied(play.scene, 1);
+    for (unsigned turn = 0; turn < DEEDS || wait_now_ms() - play.begin_ms < length_ms; turn++)
+        do_something(&play, turn);
+    load_stop(load, &counts);
+    print_message("transactions: committed=%" PRIu64 " rolled_back=%" PRIu64 " failed=%" PRIu64
+                  " unknown=%" PRIu64 "\n",
+                  counts.committed, counts.rolled_back, counts.failed, counts.unknown);
+    assert_true(counts.committed > 0 && counts.rolled_back > 0);
+    scene_finish(play.scene);
+    scene_destroy(play.scene);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(books_are_in_order_after_kills),
+    };
+
+    return cmocka_run_group_tests_name("random_kill", tests, NULL, NULL);
+}

@@ -1,0 +1,376 @@
+/*
+ * The scene of a crash test: see scene.h. Everything that talks to a server is here; a test only
+ * says who dies when.
+ */
+#include "crash/scene.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/bytes.h"
+#include "broker.h"
+#include "test_db.h"
+#include "wait.h"
+
+#define RELAY_USER    "obx_crash_relay"
+#define RELAY_ACCOUNT "'" RELAY_USER "'@'127.0.0.1'"
+
+enum {
+    DIR_MAX = 200,
+    PATH_MAX_LEN = DIR_MAX + 56,
+    STOP_MS = 30 * 1000,
+    SERVER_MS = 180 * 1000,
+    OUTBOXCTL_MS = 30 * 1000,
+    ARGUMENTS_MAX = 16
+};
+
+struct scene {
+    char dir[DIR_MAX];
+    bool is_clean; /* the last audit found nothing: the logs may go */
+    struct db *db;
+    struct proc *procs[2][SCENE_ACTORS]; /* by enum scene_role */
+};
+
+const char *scene_role_name(enum scene_role role)
+{
+    return role == SCENE_RELAY ? "relay" : "consumer";
+}
+
+struct db_opts scene_producer_opts(void)
+{
+    return (struct db_opts){.host = test_env("OBX_TEST_DB_HOST"),
+                            .port = (uint16_t)atoi(test_env("OBX_TEST_DB_PORT")),
+                            .user = test_env("OBX_TEST_DB_USER"),
+                            .password = test_env("OBX_TEST_DB_PASSWORD"),
+                            .database = LEDGER_PRODUCER_DB,
+                            .program_name = "crash-producer"};
+}
+
+static void path_in(const struct scene *scene, const char *name, char *path)
+{
+    snprintf(path, PATH_MAX_LEN, "%s/%s", scene->dir, name);
+}
+
+/* ---------------------------------------------------------------- databases and queues */
+
+struct db *scene_db(struct scene *scene)
+{
+    const struct db_opts root = test_db_root_opts();
+
+    if (scene->db != NULL && db_ping(scene->db, NULL) != OBX_OK) {
+        db_close(scene->db);
+        scene->db = NULL;
+    }
+    if (scene->db == NULL)
+        scene->db = test_db_open(&root);
+    return scene->db;
+}
+
+/* The relay gets a user of its own with the documented grants, and no more. */
+static void make_relay_user(struct db *root)
+{
+    static const char *const grants[] = {
+        "GRANT SELECT, INSERT, DELETE ON " LEDGER_PRODUCER_DB ".outbox TO " RELAY_ACCOUNT,
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON " LEDGER_PRODUCER_DB
+        ".outbox_parked TO " RELAY_ACCOUNT,
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON " LEDGER_PRODUCER_DB
+        ".outbox_lease TO " RELAY_ACCOUNT,
+        "GRANT SELECT ON " LEDGER_PRODUCER_DB ".oncebox_schema TO " RELAY_ACCOUNT,
+    };
+    char sql[256];
+
+    test_db_run(root, "DROP USER IF EXISTS " RELAY_ACCOUNT);
+    snprintf(sql, sizeof(sql), "CREATE USER " RELAY_ACCOUNT " IDENTIFIED BY '%s'",
+             test_env("OBX_TEST_DB_PASSWORD"));
+    test_db_run(root, sql);
+    for (size_t i = 0; i < sizeof(grants) / sizeof(grants[0]); i++)
+        test_db_run(root, grants[i]);
+}
+
+static struct broker_admin *open_broker(struct broker *broker)
+{
+    assert_true(broker_from_env(broker));
+    return broker_admin_open(broker);
+}
+
+static void delete_queues(void)
+{
+    struct broker broker;
+    struct broker_admin *admin = open_broker(&broker);
+
+    broker_delete_queue(admin, SCENE_QUEUE);
+    broker_delete_queue(admin, SCENE_DEAD_QUEUE);
+    broker_admin_close(admin);
+}
+
+static void count_queues(struct audit_report *report)
+{
+    struct broker broker;
+    struct broker_admin *admin = open_broker(&broker);
+
+    report->queued = broker_count(admin, SCENE_QUEUE);
+    report->dead = broker_count(admin, SCENE_DEAD_QUEUE);
+    broker_admin_close(admin);
+}
+
+void scene_bind_late(struct scene *scene)
+{
+    struct broker broker;
+    struct broker_admin *admin = open_broker(&broker);
+
+    (void)scene;
+    broker_bind(admin, SCENE_QUEUE, "oncebox", SCENE_LATE_TOPIC);
+    broker_admin_close(admin);
+}
+
+/* ---------------------------------------------------------------- programs */
+
+/* One file serves all relays: each makes up its own owner name. */
+static void write_relay_config(const struct scene *scene)
+{
+    char path[PATH_MAX_LEN];
+    FILE *file = NULL;
+
+    path_in(scene, "relay.ini", path);
+    file = fopen(path, "w");
+    assert_non_null(file);
+    fprintf(file,
+            "[relay]\nhttp_port = 0\nlog_level = debug\ndrain = 1s\n"
+            "[broker]\naddresses = %s:%s\nvhost = %s\nuser = %s\npassword = %s\n"
+            "reconnect_min = 50ms\nreconnect_max = 1s\n"
+            "[lane]\nlease = 1500ms\nmax_tries = 3\nretry_min = 50ms\nretry_max = 500ms\n"
+            "[source shop]\nhost = %s\nport = %s\nuser = " RELAY_USER "\npassword = %s\n"
+            "database = " LEDGER_PRODUCER_DB "\n",
+            test_env("OBX_TEST_AMQP_HOST"), test_env("OBX_TEST_AMQP_PORT"),
+            test_env("OBX_TEST_AMQP_VHOST"), test_env("OBX_TEST_AMQP_USER"),
+            test_env("OBX_TEST_AMQP_PASSWORD"), test_env("OBX_TEST_DB_HOST"),
+            test_env("OBX_TEST_DB_PORT"), test_env("OBX_TEST_DB_PASSWORD"));
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(chmod(path, S_IRUSR | S_IWUSR), 0);
+}
+
+struct proc *scene_proc(struct scene *scene, enum scene_role role, unsigned index)
+{
+    return scene->procs[role][index];
+}
+
+void scene_start(struct scene *scene, enum scene_role role, unsigned index, const char *crash)
+{
+    char config[PATH_MAX_LEN];
+    char log[PATH_MAX_LEN];
+    char name[32];
+    char variable[128];
+    const char *const relay[] = {CRASH_RELAY_PROGRAM, "--config", config, NULL};
+    const char *const consumer[] = {CRASH_CONSUMER_PROGRAM, SCENE_QUEUE, "3", NULL};
+    const char *const env[] = {variable, NULL};
+    const struct proc_opts opts = {.argv = role == SCENE_RELAY ? relay : consumer,
+                                   .env = crash != NULL ? env : NULL,
+                                   .log_path = log};
+
+    path_in(scene, "relay.ini", config);
+    snprintf(name, sizeof(name), "%s-%u.log", scene_role_name(role), index);
+    path_in(scene, name, log);
+    snprintf(variable, sizeof(variable), "OBX_CRASH=%s", crash != NULL ? crash : "");
+    scene_kill(scene, role, index);
+    scene->procs[role][index] = proc_start(&opts);
+    assert_non_null(scene->procs[role][index]);
+}
+
+void scene_kill(struct scene *scene, enum scene_role role, unsigned index)
+{
+    proc_destroy(scene->procs[role][index]);
+    scene->procs[role][index] = NULL;
+}
+
+void scene_stop(struct scene *scene, enum scene_role role, unsigned index)
+{
+    struct proc *proc = scene->procs[role][index];
+    struct proc_exit how = {0};
+
+    if (proc == NULL)
+        return;
+    if (!proc_signal(proc, SIGTERM) || !proc_wait(proc, STOP_MS, &how) || how.code != 0)
+        fail_msg("%s %u did not end well on SIGTERM: status %d, signal %d; logs in %s",
+                 scene_role_name(role), index, how.code, how.signal, scene->dir);
+    scene_kill(scene, role, index);
+}
+
+static void run_program(const char *const *argv, const char *const *env, int64_t timeout_ms)
+{
+    const struct proc_opts opts = {.argv = argv, .env = env, .log_path = "/dev/stderr"};
+    struct proc_exit how = {0};
+
+    if (!proc_run(&opts, timeout_ms, &how) || how.code != 0)
+        fail_msg("%s %s: status %d, signal %d", argv[0], argv[1], how.code, how.signal);
+}
+
+void scene_server(struct scene *scene, const char *command, const char *server)
+{
+    const char *const argv[] = {test_env("OBX_TEST_SERVERS"), command, server, NULL};
+
+    (void)scene;
+    run_program(argv, NULL, SERVER_MS);
+}
+
+void scene_outboxctl(struct scene *scene, const char *const *arguments)
+{
+    const char *argv[ARGUMENTS_MAX] = {CRASH_OUTBOXCTL_PROGRAM, "--config"};
+    char config[PATH_MAX_LEN];
+    size_t count = 3;
+
+    path_in(scene, "relay.ini", config);
+    argv[2] = config;
+    for (size_t i = 0; arguments[i] != NULL && count < ARGUMENTS_MAX - 1; i++)
+        argv[count++] = arguments[i];
+    run_program(argv, NULL, OUTBOXCTL_MS);
+}
+
+/* ---------------------------------------------------------------- life */
+
+struct scene *scene_create(void)
+{
+    struct scene *scene = obx_calloc(1, sizeof(*scene));
+    const char *tmp = getenv("TMPDIR");
+    struct obx_err err = {0};
+
+    assert_non_null(scene);
+    snprintf(scene->dir, sizeof(scene->dir), "%s/obx-crash-XXXXXX", tmp != NULL ? tmp : "/tmp");
+    assert_non_null(mkdtemp(scene->dir));
+    if (ledger_create(scene_db(scene), &err) != OBX_OK)
+        fail_msg("the ledger: %s", err.text);
+    make_relay_user(scene_db(scene));
+    delete_queues();
+    write_relay_config(scene);
+    return scene;
+}
+
+static void remove_files(const struct scene *scene)
+{
+    const char *const argv[] = {"rm", "-rf", scene->dir, NULL};
+
+    run_program(argv, NULL, OUTBOXCTL_MS);
+}
+
+void scene_destroy(struct scene *scene)
+{
+    if (scene == NULL)
+        return;
+    for (unsigned i = 0; i < SCENE_ACTORS; i++) {
+        scene_kill(scene, SCENE_RELAY, i);
+        scene_kill(scene, SCENE_CONSUMER, i);
+    }
+    db_close(scene->db);
+    if (scene->is_clean)
+        remove_files(scene);
+    else
+        print_error("logs are kept in %s\n", scene->dir);
+    obx_free(scene);
+}
+
+struct goal {
+    struct scene *scene;
+    uint64_t applied;
+};
+
+static uint64_t count_applied(struct scene *scene)
+{
+    return test_db_number(scene_db(scene), "SELECT COUNT(*) FROM " LEDGER_CONSUMER_DB ".applied");
+}
+
+static bool is_reached(void *ctx)
+{
+    const struct goal *goal = ctx;
+
+    return count_applied(goal->scene) >= goal->applied;
+}
+
+void scene_wait_applied(struct scene *scene, uint64_t more)
+{
+    struct goal goal = {.scene = scene, .applied = count_applied(scene) + more};
+
+    if (!wait_until(SCENE_QUIET_MS, is_reached, &goal))
+        fail_msg("the consumers applied nothing more; logs in %s", scene->dir);
+}
+
+/* Whether nothing is left to do as far as the databases know. */
+static bool is_quiet(void *ctx)
+{
+    return test_db_number(scene_db(ctx),
+                          "SELECT (SELECT COUNT(*) FROM " LEDGER_PRODUCER_DB ".outbox) = 0 AND "
+                          "(SELECT COUNT(*) FROM " LEDGER_PRODUCER_DB ".orders) <= "
+                          "(SELECT COUNT(*) FROM " LEDGER_CONSUMER_DB ".applied)") != 0;
+}
+
+/* Duplicates that a crash left behind come out last; the relays have ended, so an empty queue stays
+ * empty. */
+static bool is_queue_empty(void *admin)
+{
+    return broker_count(admin, SCENE_QUEUE) == 0;
+}
+
+static bool wait_queue_empty(void)
+{
+    struct broker broker;
+    struct broker_admin *admin = open_broker(&broker);
+    bool is_empty = wait_until(SCENE_QUIET_MS, is_queue_empty, admin);
+
+    broker_admin_close(admin);
+    return is_empty;
+}
+
+static void ensure_worker(struct scene *scene, enum scene_role role)
+{
+    for (unsigned i = 0; i < SCENE_ACTORS; i++)
+        if (scene->procs[role][i] != NULL && proc_is_alive(scene->procs[role][i]))
+            return;
+    scene_start(scene, role, 0, NULL);
+}
+
+static void stop_all(struct scene *scene, enum scene_role role)
+{
+    for (unsigned i = 0; i < SCENE_ACTORS; i++)
+        scene_stop(scene, role, i);
+}
+
+void scene_finish_with_dead(struct scene *scene, uint64_t least, uint64_t most)
+{
+    struct audit_report report;
+    struct obx_err err = {0};
+    bool was_quiet = false;
+
+    scene->is_clean = false;
+    ensure_worker(scene, SCENE_RELAY);
+    ensure_worker(scene, SCENE_CONSUMER);
+    was_quiet = wait_until(SCENE_QUIET_MS, is_quiet, scene);
+    stop_all(scene, SCENE_RELAY);
+    was_quiet = wait_queue_empty() && was_quiet;
+    stop_all(scene, SCENE_CONSUMER);
+    if (audit_run(scene_db(scene), &report, &err) != OBX_OK)
+        fail_msg("audit: %s", err.text);
+    count_queues(&report);
+    if (report.dead < least || report.dead > most)
+        fail_msg("%" PRIu64 " dead letters", report.dead);
+    report.dead = 0; /* as expected */
+    audit_print(stdout, &report);
+    scene->is_clean = was_quiet && audit_is_clean(&report);
+    if (!scene->is_clean)
+        fail_msg("%s", was_quiet ? "the audit found damage" : "no quiet in time");
+}
+
+void scene_finish(struct scene *scene)
+{
+    scene_finish_with_dead(scene, 0, 0);
+}
