@@ -224,6 +224,12 @@ bool broker_get(struct broker_admin *admin, const char *queue, struct broker_mes
     return true;
 }
 
+void broker_settle(void)
+{
+    broker_servers("rabbitmqctl -q eval 'mnesia:dump_log(), mnesia:sync_log(), "
+                   "[dets:sync(T) || T <- dets:all()].'");
+}
+
 void broker_servers(const char *arguments)
 {
     const char *servers = getenv("OBX_TEST_SERVERS");

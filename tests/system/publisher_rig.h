@@ -27,6 +27,10 @@ struct rig {
     uint64_t by_outcome[4]; /* how many of each */
     char why[256];          /* the last one that was not NULL */
     uint64_t service_calls;
+    uint64_t longest_publish_ms; /* of one call of bridge_publisher_publish */
+    uint64_t last_unknown;       /* token + 1 of the last PUB_UNKNOWN: they come in publish order */
+    uint32_t *ids;               /* per token: the number of the message, for rig_deliver_all */
+    uint8_t *done;               /* per number: confirmed */
 };
 
 /** cmocka set-up and tear-down: *state becomes a rig with an admin connection and no publisher yet.
@@ -63,6 +67,19 @@ void rig_send(struct rig *rig, const struct rig_message *message);
 /** rig_message and rig_send, count times. */
 void rig_send_many(struct rig *rig, const char *queue, size_t count);
 
+/**
+ * Publish messages "id-0" to "id-<count - 1>" and publish each again until it is confirmed,
+ * whatever happens meanwhile; before each publish and each turn disturb (may be NULL) is called.
+ * Checks that every publish had one outcome.
+ */
+void rig_deliver_all(struct rig *rig, const char *queue, uint32_t count,
+                     void (*disturb)(struct rig *rig));
+/** Takes everything off the queue and checks that all of those messages were there at least once.
+ * Returns how many twice. */
+uint32_t rig_expect_all_there(struct rig *rig, const char *queue, uint32_t count);
+
+/** All tokens were told exactly once, and all had this outcome. */
+void rig_expect_all(const struct rig *rig, enum pub_outcome outcome);
 /** Each token was told exactly once. */
 void rig_expect_once_each(const struct rig *rig);
 

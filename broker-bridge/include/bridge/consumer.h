@@ -59,9 +59,10 @@ uint64_t bridge_consumer_next_due_ms(const struct bridge_consumer *consumer);
 enum bridge_state bridge_consumer_state(const struct bridge_consumer *consumer);
 const struct obx_err *bridge_consumer_trouble(const struct bridge_consumer *consumer);
 /**
- * Stop reading from the connection, or go on; for an owner whose memory is full, since the broker's window counts messages
- * and not bytes. Answers still go out. Also from on_delivery: then it is the last one. Not to be kept up while waiting for
- * an answer of the broker (a new subscription, a cancel): resume when the state changes.
+ * Stop reading from the connection, or go on; for an owner whose memory is full, since the broker's
+ * window counts messages and not bytes. Answers still go out. Also from on_delivery: then it is the
+ * last one. Not to be kept up while waiting for an answer of the broker (a new subscription, a
+ * cancel): resume when the state changes.
  */
 void bridge_consumer_pause(struct bridge_consumer *consumer, bool paused);
 /** Stop new deliveries (basic.cancel); answers still go out. For draining. */

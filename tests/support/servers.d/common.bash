@@ -91,11 +91,16 @@ free_port() {
     fail "found no free port between 20000 and 32000 on 127.0.0.1"
 }
 
-# Keeps the port of the state file while it is free, else takes another.
+port_is_free() {
+    ! port_is_used "$1"
+}
+
+# Keeps the port of the state file while it is free, else takes another. A server that was just killed may
+# hold it for a moment longer than it is seen as a process.
 settle_port() {
     local server=$1 name=$2 port
     port=$(state_get "$server" "$name")
-    if [ -n "$port" ] && ! port_is_used "$port"; then
+    if [ -n "$port" ] && wait_for 3 port_is_free "$port"; then
         return 0
     fi
     [ -z "$port" ] || say "port $port of $server was taken by another program; choosing a new one"
