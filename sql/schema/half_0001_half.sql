@@ -37,14 +37,13 @@ CREATE TABLE IF NOT EXISTS half_part (
     seq          SMALLINT UNSIGNED NOT NULL DEFAULT 0,
     -- As in outbox: given here, so that the message keeps it whenever the verdict comes.
     message_id   VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT (
-        LOWER(INSERT(INSERT(CONCAT(
-            LPAD(HEX(UNIX_TIMESTAMP() * 1000 + MICROSECOND(UTC_TIMESTAMP(6)) DIV 1000), 12, '0'),
-            '-',
-            HEX(28672 + MICROSECOND(UTC_TIMESTAMP(6)) MOD 1000 * 4),
+        LOWER(INSERT(INSERT(INSERT(CONCAT(
+            LPAD(HEX((UNIX_TIMESTAMP() * 1000 + MICROSECOND(UTC_TIMESTAMP(6)) DIV 1000) * 65536 + 28672
+                + MICROSECOND(UTC_TIMESTAMP(6)) MOD 1000 * 4 + (RAND() < 0)), 16, '0'),
             '-a',
             RIGHT(HEX(UUID_SHORT()), 8),
             RIGHT(HEX(268435456 + FLOOR(RAND() * 268435456)), 7)),
-            23, 0, '-'), 9, 0, '-'))),
+            22, 0, '-'), 13, 0, '-'), 9, 0, '-'))),
     topic        VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     ordering_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
     headers      JSON NULL,
