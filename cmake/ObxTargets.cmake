@@ -91,20 +91,24 @@ endfunction()
 #
 # One cmocka program, registered with CTest. THREADS adds the label "threads" (run under the thread
 # sanitizer too). SERIAL, and every crash test, runs alone: it kills servers that others would use.
-# TIMEOUT is 60 seconds for unit, 120 for system and 300 for crash tests if not given.
+# TIMEOUT is 60 seconds for unit, 180 for system and 300 for crash tests if not given; it is for an ordinary
+# build, under a sanitizer it is four times as long.
 function(obx_add_test)
     cmake_parse_arguments(TEST "THREADS;SERIAL" "NAME;LABEL;TIMEOUT" "SOURCES;LIBS;ENV" ${ARGN})
     if(TEST_UNPARSED_ARGUMENTS)
         message(FATAL_ERROR "obx_add_test(${TEST_NAME}): unknown words ${TEST_UNPARSED_ARGUMENTS}")
     endif()
     set(unit_timeout 60)
-    set(system_timeout 120)
+    set(system_timeout 180)
     set(crash_timeout 300)
     if(NOT DEFINED ${TEST_LABEL}_timeout)
         message(FATAL_ERROR "obx_add_test(${TEST_NAME}): LABEL is unit, system or crash")
     endif()
     if(NOT TEST_TIMEOUT)
         set(TEST_TIMEOUT ${${TEST_LABEL}_timeout})
+    endif()
+    if(OBX_SANITIZE)
+        math(EXPR TEST_TIMEOUT "4 * ${TEST_TIMEOUT}")
     endif()
     _obx_need_from_libs(obx::cmocka ${TEST_LIBS})
     add_executable(${TEST_NAME} ${TEST_SOURCES})
