@@ -22,10 +22,8 @@ void acks_done(struct acks *acks, struct item *item)
     acks->done_count++;
 }
 
-void acks_forget(struct acks *acks, struct item *item)
+static void take_out(struct acks *acks, struct item *item)
 {
-    if (!item->ack.linked)
-        return;
     if (item->ack.prev == NULL)
         acks->head = item->ack.next;
     else
@@ -39,41 +37,54 @@ void acks_forget(struct acks *acks, struct item *item)
     item->ack = (struct item_ack){0};
 }
 
+void acks_forget(struct acks *acks, struct item *item)
+{
+    if (!item->ack.linked)
+        return;
+    acks->has_holes = true;
+    take_out(acks, item);
+}
+
 void acks_reset(struct acks *acks, struct item_list *finished)
 {
     while (acks->head != NULL) {
         struct item *item = acks->head;
         bool was_done = item->ack.done;
 
-        acks_forget(acks, item);
+        take_out(acks, item);
         if (was_done)
             item_list_push(finished, item);
     }
+    acks->has_holes = false;
 }
 
 uint64_t acks_take_run(struct acks *acks, struct item_list *finished)
 {
     uint64_t tag = 0;
 
+    if (acks->has_holes)
+        return 0;
     while (acks->head != NULL && acks->head->ack.done) {
         struct item *item = acks->head;
 
         tag = item->delivery->tag;
-        acks_forget(acks, item);
+        take_out(acks, item);
         item_list_push(finished, item);
     }
     return tag;
 }
 
-struct item *acks_take_one(struct acks *acks)
+void acks_take_each(struct acks *acks, struct item_list *finished)
 {
-    if (acks->done_count == 0)
-        return NULL;
-    for (struct item *item = acks->head; item != NULL; item = item->ack.next) {
+    struct item *item = acks->head;
+
+    while (item != NULL && acks->done_count > 0) {
+        struct item *next = item->ack.next;
+
         if (item->ack.done) {
-            acks_forget(acks, item);
-            return item;
+            take_out(acks, item);
+            item_list_push(finished, item);
         }
+        item = next;
     }
-    return NULL;
 }

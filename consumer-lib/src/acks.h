@@ -13,13 +13,18 @@ struct acks {
     struct item *head; /* lowest tag */
     struct item *tail;
     size_t done_count; /* finished, not acknowledged */
+    bool has_holes; /* some were forgotten: a frame for a run could acknowledge them, so there are
+                       no runs any more */
 };
 
 /** A new delivery; its tag is above all before. */
 void acks_add(struct acks *acks, struct item *item);
 /** Finished: to be acknowledged. The item must be linked. */
 void acks_done(struct acks *acks, struct item *item);
-/** Forget an item without an answer; nothing if it is not linked. */
+/**
+ * Forget an item without an answer: the broker shall deliver it again. Nothing if it is not linked.
+ * From then on, until the reset, finished ones are acknowledged one by one.
+ */
 void acks_forget(struct acks *acks, struct item *item);
 /** Forget all: the connection is gone. Those that were finished are moved to finished; their owner
  * was this list. */
@@ -27,7 +32,7 @@ void acks_reset(struct acks *acks, struct item_list *finished);
 /** Take the finished run at the head out, into finished; returns the tag that acknowledges all of
  * it, 0 for none. */
 uint64_t acks_take_run(struct acks *acks, struct item_list *finished);
-/** Take one finished item from behind an unfinished one; NULL when there is none. */
-struct item *acks_take_one(struct acks *acks);
+/** Take all finished ones out, into finished, to be acknowledged one by one. */
+void acks_take_each(struct acks *acks, struct item_list *finished);
 
 #endif

@@ -120,9 +120,11 @@ static void ack_run(struct io *io)
 
 static void ack_each(struct io *io)
 {
+    struct item_list finished = {0};
     struct item *item = NULL;
 
-    while ((item = acks_take_one(&io->acks)) != NULL) {
+    acks_take_each(&io->acks, &finished);
+    while ((item = item_list_pop(&finished)) != NULL) {
         struct item_list one = {0};
 
         item_list_push(&one, item);

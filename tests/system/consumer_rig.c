@@ -286,8 +286,9 @@ void rig_wait_applied(struct rig *rig, uint64_t rows)
     struct rows_wanted wanted = {rig, rows};
 
     if (!wait_until(RIG_WAIT_MS, has_rows, &wanted))
-        fail_msg("%" PRIu64 " rows applied, %" PRIu64 " wanted",
-                 rig_number(rig, "SELECT COUNT(*) FROM applied"), rows);
+        fail_msg("%" PRIu64 " rows applied, %" PRIu64 " wanted, %" PRIu32 " ready in the queue",
+                 rig_number(rig, "SELECT COUNT(*) FROM applied"), rows,
+                 broker_count(rig->admin, rig->queue));
 }
 
 struct stat_wanted {
