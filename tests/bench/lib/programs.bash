@@ -43,23 +43,26 @@ prepare() {
     [ "$is_smoke" = yes ] || describe_machine || return 1
 }
 
-# The source of the benchmarks: an outbox, a large one, and an account for the relay with the documented
-# rights and no others.
+# The source of the benchmarks, with an outbox and a large one.
 make_database() {
-    local url="mysql://$OBX_TEST_DB_USER@$OBX_TEST_DB_HOST:$OBX_TEST_DB_PORT/obx_bench" table
-    relay_password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+    local url="mysql://$OBX_TEST_DB_USER@$OBX_TEST_DB_HOST:$OBX_TEST_DB_PORT/obx_bench"
     (umask 077 && printf '%s\n' "$OBX_TEST_DB_PASSWORD" >"$out/password") || return 1
     sql "CREATE DATABASE IF NOT EXISTS obx_bench" || return 1
     quietly migrate.log "$outboxctl_bin" --db "$url" --password-file "$out/password" \
-        migrate --outbox outbox_big || return 1
-    sql "CREATE OR REPLACE USER obx_bench_relay@'127.0.0.1' IDENTIFIED BY '$relay_password'" || return 1
-    for table in outbox outbox_big; do
-        sql "GRANT SELECT, INSERT, DELETE ON obx_bench.$table TO obx_bench_relay@'127.0.0.1'" || return 1
-    done
-    for table in outbox_parked outbox_lease; do
-        sql "GRANT SELECT, INSERT, UPDATE, DELETE ON obx_bench.$table TO obx_bench_relay@'127.0.0.1'" || return 1
-    done
-    sql "GRANT SELECT ON obx_bench.oncebox_schema TO obx_bench_relay@'127.0.0.1'"
+        migrate --side producer,half,barrier,consumer --outbox outbox_big || return 1
+    relay_password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+    documented_account relay obx_bench_relay "$relay_password" || return 1
+    sql "GRANT SELECT, INSERT, DELETE ON obx_bench.outbox_big TO obx_bench_relay@'127.0.0.1'"
+}
+
+# documented_account ROLE USER PASSWORD: an account with the rights that sql/schema/grants.md lists for the role,
+# in the database obx_bench, and no others.
+documented_account() {
+    local grants
+    grants=$(awk -v role="$1" '/^## / { is_wanted = $2 == role } is_wanted && /^GRANT /' sql/schema/grants.md |
+        sed "s/\`shop\`/\`obx_bench\`/; s/TO '[a-z_]*'@'%'/TO '$2'@'127.0.0.1'/")
+    [ -n "$grants" ] || return 1
+    sql "CREATE OR REPLACE USER '$2'@'127.0.0.1' IDENTIFIED BY '$3'; $grants"
 }
 
 # sql STATEMENT: as root; prints what it gives, columns separated by tabs.
