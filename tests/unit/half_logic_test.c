@@ -9,9 +9,9 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
-#include "half/breaker.h"
 #include "half/check_answer.h"
 #include "half/half_json.h"
+#include "service/breaker.h"
 
 static void a_breaker_opens_probes_and_closes(void **state)
 {

@@ -22,8 +22,8 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
-#include "daemon/http.h"
 #include "daemon/http_client.h"
+#include "service/http.h"
 
 struct fixture {
     struct event_base *base;

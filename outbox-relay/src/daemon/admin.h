@@ -4,8 +4,8 @@
 #ifndef DAEMON_ADMIN_H
 #define DAEMON_ADMIN_H
 
-#include "http.h"
 #include "relay_view.h"
+#include "service/http.h"
 
 struct admin_opts {
     struct event_base *base; /* borrowed: outlives the server */

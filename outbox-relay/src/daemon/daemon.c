@@ -27,7 +27,7 @@
 #include "readiness.h"
 #include "relay.h"
 #include "reload.h"
-#include "signals.h"
+#include "service/signals.h"
 #include "version.h"
 
 enum {

@@ -14,7 +14,7 @@
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/log.h"
-#include "signals.h"
+#include "service/signals.h"
 
 enum {
     RESTART_MIN_MS = 500,

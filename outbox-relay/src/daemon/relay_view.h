@@ -5,8 +5,8 @@
 #ifndef DAEMON_RELAY_VIEW_H
 #define DAEMON_RELAY_VIEW_H
 
-#include "http.h"
 #include "lane.h"
+#include "service/http.h"
 #include "topology_task.h"
 
 /** Where a lane stands in the hands of the relay; what it does itself is in its stats. */

@@ -15,7 +15,7 @@
 #include "base/alloc.h"
 #include "base/backoff.h"
 #include "base/log.h"
-#include "signals.h"
+#include "service/signals.h"
 
 enum {
     RETRY_MIN_MS = 200,

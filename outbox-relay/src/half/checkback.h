@@ -6,8 +6,8 @@
 #ifndef RELAY_HALF_CHECKBACK_H
 #define RELAY_HALF_CHECKBACK_H
 
-#include "half/breaker.h"
 #include "half/half.h"
+#include "service/breaker.h"
 
 /** Counts go no further than this: a count for a page must not read a whole table. */
 #define CHECK_COUNT_CAP 10000

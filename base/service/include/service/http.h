@@ -4,8 +4,8 @@
  * KiB of body, a silent peer is closed after five seconds, and each connection serves one request.
  * Belongs to the thread that runs the event base.
  */
-#ifndef DAEMON_HTTP_H
-#define DAEMON_HTTP_H
+#ifndef SERVICE_HTTP_H
+#define SERVICE_HTTP_H
 
 #include <stdint.h>
 

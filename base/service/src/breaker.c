@@ -1,5 +1,5 @@
 /* The circuit breaker: see breaker.h for the states. */
-#include "half/breaker.h"
+#include "service/breaker.h"
 
 void breaker_init(struct breaker *b, uint32_t limit, uint32_t min_ms, uint32_t cap_ms)
 {

@@ -2,7 +2,7 @@
  * Signal events on libevent's evsignal. Called by daemon.c; signals_block by whoever starts a
  * thread.
  */
-#include "signals.h"
+#include "service/signals.h"
 
 #include <pthread.h>
 #include <string.h>

@@ -2,7 +2,7 @@
  * The HTTP server on libevent's evhttp: routing, methods, limits. Called by admin.c, which owns the
  * paths.
  */
-#include "http.h"
+#include "service/http.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -2,8 +2,8 @@
  * Signals as events of the main loop: TERM and INT ask for the end, HUP for a reload, PIPE is
  * ignored. The handlers run as ordinary callbacks on the main thread.
  */
-#ifndef DAEMON_SIGNALS_H
-#define DAEMON_SIGNALS_H
+#ifndef SERVICE_SIGNALS_H
+#define SERVICE_SIGNALS_H
 
 #include <signal.h>
 

@@ -1,10 +1,10 @@
 /*
- * A circuit breaker for one producer: after several failures in a row nothing is asked for a while,
- * then one probe is let through; its success closes the breaker, its failure opens it for longer.
- * Pure logic: the caller brings the time.
+ * A circuit breaker for one peer that is called: after several failures in a row nothing is asked
+ * for a while, then one probe is let through; its success closes the breaker, its failure opens it
+ * for longer. Pure logic: the caller brings the time.
  */
-#ifndef RELAY_HALF_BREAKER_H
-#define RELAY_HALF_BREAKER_H
+#ifndef SERVICE_BREAKER_H
+#define SERVICE_BREAKER_H
 
 #include <stdbool.h>
 #include <stdint.h>
