@@ -136,13 +136,31 @@ static enum ctl_exit list_as_table(struct db_rows *rows, uint32_t limit)
     return rc == OBX_OK ? CTL_OK : CTL_FAILED;
 }
 
+static bool parse_id(const char *text, uint64_t *id)
+{
+    char *end = NULL;
+
+    errno = 0;
+    *id = strtoull(text, &end, DECIMAL);
+    return errno == 0 && text[0] >= '0' && text[0] <= '9' && *end == '\0';
+}
+
+static uint64_t after_of(const struct ctl_args *args)
+{
+    uint64_t id = 0;
+
+    if (args->text[CTL_AFTER] != NULL)
+        parse_id(args->text[CTL_AFTER], &id);
+    return id;
+}
+
 static enum ctl_exit list(const struct ctl_args *args, const struct target *target)
 {
     const struct parked_filter filter = {.outbox = args->text[CTL_OUTBOX],
                                          .topic = args->text[CTL_TOPIC],
                                          .reason_code = args->text[CTL_REASON],
                                          .key = args->text[CTL_KEY],
-                                         .after = args->after,
+                                         .after = after_of(args),
                                          .limit = args->limit + 1};
     struct db *db = target_connect(target);
     struct db_rows *rows = NULL;
@@ -182,6 +200,13 @@ static enum ctl_exit with_single(const struct ctl_args *args,
 
 enum ctl_exit cmd_parked_list(const struct ctl_args *args)
 {
+    const char *after = args->text[CTL_AFTER];
+    uint64_t id = 0;
+
+    if (after != NULL && !parse_id(after, &id)) {
+        fprintf(stderr, "outboxctl: --after takes an ID, as parked list shows it\n");
+        return CTL_USAGE;
+    }
     return with_single(args, list);
 }
 
@@ -299,15 +324,6 @@ static void print_row_json(const struct db_rows *rows, const char *source)
     json_dumpf(object, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(object);
-}
-
-static bool parse_id(const char *text, uint64_t *id)
-{
-    char *end = NULL;
-
-    errno = 0;
-    *id = strtoull(text, &end, DECIMAL);
-    return errno == 0 && text[0] >= '0' && text[0] <= '9' && *end == '\0';
 }
 
 static enum ctl_exit show(const struct ctl_args *args, const struct target *target)

@@ -4,18 +4,17 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <jansson.h>
 
 #include "human.h"
 #include "outbox_state.h"
 #include "request_run.h"
+#include "who.h"
 
-enum { PAGE = 1000, BY_MAX = 128, HOST_MAX = 64, LINES_MAX = 20, DECIMAL = 10 };
+enum { PAGE = 1000, LINES_MAX = 20, DECIMAL = 10 };
 
 static enum ctl_exit complain(const char *what)
 {
@@ -59,19 +58,6 @@ static enum ctl_exit check_usage(const struct ctl_args *args, bool is_discard)
     if (is_discard && (args->text[CTL_NOTE] == NULL || args->text[CTL_NOTE][0] == '\0'))
         return complain("discarding is for ever: say why with --note TEXT");
     return CTL_OK;
-}
-
-static void who_am_i(char *dst)
-{
-    const struct passwd *user = getpwuid(geteuid());
-    char host[HOST_MAX + 1] = "unknown";
-
-    if (gethostname(host, sizeof(host) - 1) == 0)
-        host[HOST_MAX] = '\0';
-    if (user != NULL)
-        snprintf(dst, BY_MAX, "%.60s@%.60s", user->pw_name, host);
-    else
-        snprintf(dst, BY_MAX, "uid %ld@%.60s", (long)geteuid(), host);
 }
 
 /* Every row that fits, page by page. */
@@ -256,7 +242,7 @@ static enum ctl_exit run_request(struct request_run *run, const struct ctl_args 
 
 static enum ctl_exit with_target(const struct ctl_args *args, const char *ids, bool is_discard)
 {
-    char by[BY_MAX];
+    char by[WHO_MAX];
     struct request_run run = {.request = {.action = is_discard ? "discard" : "resume",
                                           .by = by,
                                           .note = args->text[CTL_NOTE]},

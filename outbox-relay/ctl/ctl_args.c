@@ -40,6 +40,8 @@ static const struct option options[] = {
     {"note", required_argument, NULL, OPT_FIRST + CTL_NOTE},
     {"yes", no_argument, NULL, OPT_FIRST + CTL_YES},
     {"wait", required_argument, NULL, OPT_FIRST + CTL_WAIT},
+    {"state", required_argument, NULL, OPT_FIRST + CTL_STATE},
+    {"producer", required_argument, NULL, OPT_FIRST + CTL_PRODUCER},
     {"version", no_argument, NULL, OPT_VERSION},
     {NULL, 0, NULL, 0},
 };
@@ -69,8 +71,6 @@ static bool take_number(struct ctl_args *args, enum ctl_option option, const cha
 {
     uint64_t number = 0;
 
-    if (option == CTL_AFTER)
-        return parse_number("after", text, UINT64_MAX, &args->after);
     if (option == CTL_LIMIT) {
         if (!parse_number("limit", text, LIMIT_MAX, &number))
             return false;
@@ -98,7 +98,7 @@ static bool take_option(struct ctl_args *args, enum ctl_option option)
         args->yes = true;
     else if (option == CTL_CONFIG)
         args->config = optarg;
-    else if (option == CTL_LIMIT || option == CTL_AFTER || option == CTL_WAIT)
+    else if (option == CTL_LIMIT || option == CTL_WAIT)
         return take_number(args, option, optarg);
     return true;
 }
@@ -130,6 +130,9 @@ static bool find_command(struct ctl_args *args, int count, char *const *words)
     }
     if (count >= 1 && strcmp(words[0], "parked") == 0)
         return args->wants_help || complain("parked what? list, show, resume or discard", NULL);
+    if (count >= 1 && strcmp(words[0], "half") == 0)
+        return args->wants_help ||
+               complain("half what? list, show, commit, rollback or resume", NULL);
     return complain("there is no command", words[0]);
 }
 

@@ -45,6 +45,8 @@ enum ctl_option {
     CTL_NOTE,
     CTL_YES,
     CTL_WAIT,
+    CTL_STATE,
+    CTL_PRODUCER,
     CTL_OPTION_COUNT
 };
 
@@ -56,7 +58,6 @@ struct ctl_args {
     const char *config; /* --config, else OBX_CONFIG; NULL: the environment, or --db */
     const char *text[CTL_OPTION_COUNT]; /* of the options that are text; NULL: not given */
     uint32_t limit;
-    uint64_t after;
     uint32_t wait_s;
     char *const *words; /* what stands behind the command */
     size_t word_count;
@@ -70,6 +71,11 @@ void ctl_help(FILE *file, const struct ctl_command *command);
 enum ctl_exit cmd_migrate(const struct ctl_args *args);
 enum ctl_exit cmd_check(const struct ctl_args *args);
 enum ctl_exit cmd_status(const struct ctl_args *args);
+enum ctl_exit cmd_half_list(const struct ctl_args *args);
+enum ctl_exit cmd_half_show(const struct ctl_args *args);
+enum ctl_exit cmd_half_commit(const struct ctl_args *args);
+enum ctl_exit cmd_half_rollback(const struct ctl_args *args);
+enum ctl_exit cmd_half_resume(const struct ctl_args *args);
 enum ctl_exit cmd_ring(const struct ctl_args *args);
 enum ctl_exit cmd_parked_list(const struct ctl_args *args);
 enum ctl_exit cmd_parked_show(const struct ctl_args *args);

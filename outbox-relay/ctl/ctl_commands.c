@@ -99,6 +99,40 @@ static const char discard_help[] =
     "  --yes                 yes, all of them\n"
     "  --wait SECONDS        how long to wait until it is done (10); 0: do not wait\n";
 
+static const char half_list_help[] =
+    "Lists half-messages in the order of their gids: parked ones, which wait for you, unless "
+    "another\n"
+    "state is asked for.\n"
+    "\n"
+    "  --state STATE         prepared, parked (default), committed, rolled_back or any\n"
+    "  --producer NAME       of this producer\n"
+    "  --limit N             so many at most (50)\n"
+    "  --after GID           the page behind this one\n";
+
+static const char half_show_help[] =
+    "Shows one half-message: its state, the messages it holds, and what was asked, answered and\n"
+    "decided.\n";
+
+static const char half_commit_help[] =
+    "Decides that the local transaction took place: the half-message's messages for a commit go\n"
+    "out. Look into the producer's database first. A verdict is given once: where another one was\n"
+    "given before, this one is refused, and says by whom and when.\n"
+    "\n"
+    "  --note TEXT           why; it must be given, and is kept with your name\n"
+    "  --outbox NAME         where the messages go, if not as configured\n";
+
+static const char half_rollback_help[] =
+    "Decides that the local transaction did not take place and never will: the messages for a\n"
+    "rollback, if any, go out. A producer that comes late is refused.\n"
+    "\n"
+    "  --note TEXT           why; it must be given, and is kept with your name\n"
+    "  --outbox NAME         where the messages go, if not as configured\n";
+
+static const char half_resume_help[] =
+    "Has the producers of parked half-messages asked again, from the start.\n"
+    "\n"
+    "  --note TEXT           why; it must be given, and is kept with your name\n";
+
 const struct ctl_command ctl_commands[] = {
     {"migrate", TARGET | BIT(CTL_SIDE) | BIT(CTL_OUTBOX) | BIT(CTL_PRINT), false, cmd_migrate,
      "make or update the tables", "migrate [--side SIDES] [--outbox NAME] [--print]", migrate_help},
@@ -119,6 +153,17 @@ const struct ctl_command ctl_commands[] = {
      "delete parked messages for ever",
      "parked discard {ID... | FILTER... | --all} --note TEXT [--yes] [--wait SECONDS]",
      discard_help},
+    {"half list", TARGET | BIT(CTL_STATE) | BIT(CTL_PRODUCER) | BIT(CTL_LIMIT) | BIT(CTL_AFTER),
+     false, cmd_half_list, "list half-messages",
+     "half list [--state STATE] [--producer NAME] [--limit N] [--after GID]", half_list_help},
+    {"half show", TARGET, true, cmd_half_show, "show one half-message", "half show GID",
+     half_show_help},
+    {"half commit", TARGET | BIT(CTL_NOTE) | BIT(CTL_OUTBOX), true, cmd_half_commit,
+     "decide that it took place", "half commit GID... --note TEXT", half_commit_help},
+    {"half rollback", TARGET | BIT(CTL_NOTE) | BIT(CTL_OUTBOX), true, cmd_half_rollback,
+     "decide that it did not", "half rollback GID... --note TEXT", half_rollback_help},
+    {"half resume", TARGET | BIT(CTL_NOTE), true, cmd_half_resume, "have the producer asked again",
+     "half resume GID... --note TEXT", half_resume_help},
 };
 const size_t ctl_command_count = sizeof(ctl_commands) / sizeof(ctl_commands[0]);
 

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 enum { KIB = 1024, US_PER_MS = 1000, US_PER_S = 1000000, MINUTE = 60, HOUR = 3600, DAY = 86400 };
 
@@ -83,5 +84,16 @@ const char *human_time(struct obx_bytes datetime, char *dst)
     }
     memcpy(dst, datetime.p, whole_seconds);
     memcpy(dst + whole_seconds, "Z", sizeof("Z"));
+    return dst;
+}
+
+const char *human_time_us(uint64_t us, char *dst)
+{
+    time_t seconds = (time_t)(us / US_PER_S);
+    struct tm tm;
+
+    if (us == 0 || gmtime_r(&seconds, &tm) == NULL ||
+        strftime(dst, HUMAN_MAX, "%Y-%m-%d %H:%M:%SZ", &tm) == 0)
+        snprintf(dst, HUMAN_MAX, "-");
     return dst;
 }

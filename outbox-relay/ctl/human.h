@@ -19,5 +19,7 @@ const char *human_age(uint64_t us, char *dst);
 const char *human_count(uint64_t count, bool is_capped, char *dst);
 /** The database's "2026-11-22 11:58:01.123456" as "2026-11-22 11:58:01Z"; "-" when absent. */
 const char *human_time(struct obx_bytes datetime, char *dst);
+/** Microseconds since 1970 in the same form; "-" for 0. */
+const char *human_time_us(uint64_t us, char *dst);
 
 #endif

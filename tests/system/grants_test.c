@@ -126,8 +126,7 @@ static void rights_of_the_relay(void **state)
     ALLOWED("INSERT INTO half_message (gid, producer) VALUES ('g', 'p')",
             "INSERT INTO half_part (gid, topic, payload) VALUES ('g', 't', 'p')",
             "UPDATE half_message SET state = 'committed', next_check_at = NULL",
-            "INSERT INTO outbox (message_id, topic, payload) "
-            "SELECT message_id, topic, payload FROM half_part",
+            "INSERT INTO outbox (topic, payload) SELECT topic, payload FROM half_part",
             "DELETE FROM half_part",
             "INSERT INTO half_history (gid, event, actor) VALUES ('g', 'e', 'a')",
             "DELETE FROM half_message",
@@ -157,6 +156,52 @@ static void rights_of_an_operator(void **state)
     DENIED("DELETE FROM outbox_parked", "UPDATE outbox_parked SET payload = ''",
            "UPDATE outbox_lease SET epoch = 9", "DELETE FROM outbox",
            "INSERT INTO outbox (topic, payload) VALUES ('t', 'p')");
+}
+
+static void rights_of_a_half_operator(void **state)
+{
+    (void)state;
+    migrate(admin);
+    test_db_run(admin, "INSERT INTO half_message (gid, producer) VALUES ('g', 'p')");
+    become("half-operator");
+    assert_int_equal(schema_check(db, SCHEMA_HALF, &err), OBX_OK);
+    ALLOWED("START TRANSACTION", "SELECT state FROM half_message WHERE gid = 'g' FOR UPDATE",
+            "UPDATE half_message SET state = 'committed', note = 'n' WHERE gid = 'g'",
+            "INSERT INTO outbox (topic, payload) SELECT topic, payload FROM half_part",
+            "DELETE FROM half_part WHERE gid = 'g'",
+            "INSERT INTO half_history (gid, event, actor) VALUES ('g', 'verdict', 'o')", "COMMIT",
+            "SELECT * FROM half_history", "SELECT owner FROM outbox_lease");
+    DENIED("DELETE FROM half_message", "DELETE FROM half_history", "DELETE FROM outbox",
+           "UPDATE half_part SET payload = 'x'", "UPDATE outbox_lease SET epoch = 9");
+}
+
+static void rights_of_a_half_producer(void **state)
+{
+    (void)state;
+    migrate(admin);
+    become("half-producer");
+    ALLOWED("START TRANSACTION", "INSERT INTO half_message (gid, producer) VALUES ('g', 'p')",
+            "INSERT INTO half_part (gid, verdict, seq, topic, payload) "
+            "VALUES ('g', 'commit', 0, 't', 'p')",
+            "COMMIT", "START TRANSACTION",
+            "SELECT state FROM half_message WHERE gid = 'g' FOR UPDATE",
+            "UPDATE half_message SET state = 'committed', next_check_at = NULL, "
+            "decided_at = UTC_TIMESTAMP(6), decided_by = 'producer' WHERE gid = 'g'",
+            "INSERT INTO outbox (message_id, topic, ordering_key, headers, content_type, payload) "
+            "SELECT message_id, topic, ordering_key, headers, content_type, payload "
+            "FROM half_part WHERE gid = 'g' AND verdict = 'commit' ORDER BY seq",
+            "DELETE FROM half_part WHERE gid = 'g'", "COMMIT");
+    DENIED("DELETE FROM half_message", "UPDATE half_message SET note = 'x'", "DELETE FROM outbox",
+           "SELECT * FROM half_history");
+}
+
+static void rights_at_the_barrier(void **state)
+{
+    (void)state;
+    migrate(admin);
+    become("barrier");
+    ALLOWED("INSERT INTO obx_barrier (gid) VALUES ('g')", "SELECT reason FROM obx_barrier");
+    DENIED("DELETE FROM obx_barrier", "UPDATE obx_barrier SET reason = 'commit'");
 }
 
 static void rights_of_a_producer(void **state)
@@ -194,8 +239,10 @@ static void rights_of_a_consumer(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(rights_to_migrate),    TEST(rights_of_the_relay),  TEST(rights_of_an_operator),
-        TEST(rights_of_a_producer), TEST(rights_of_a_consumer),
+        TEST(rights_to_migrate),         TEST(rights_of_the_relay),
+        TEST(rights_of_an_operator),     TEST(rights_of_a_producer),
+        TEST(rights_of_a_consumer),      TEST(rights_of_a_half_operator),
+        TEST(rights_of_a_half_producer), TEST(rights_at_the_barrier),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
 

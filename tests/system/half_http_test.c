@@ -169,7 +169,54 @@ static void what_may_not_be_is_refused(void **state)
     assert_int_equal(post(rig, ROOT, PREPARE("x") "}", &answer), 400);
     memset(large, ' ', sizeof(large) - 1);
     assert_int_equal(post(rig, ROOT, large, &answer), 413);
+    assert_non_null(strstr(answer.body, "\"reason\":\"too_large\""));
     assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_message"), 0);
+}
+
+static long list(struct rig *rig, const char *query, struct http_answer *answer)
+{
+    struct http_call call = {.port = rig->port, .path = query, .token = TOKEN};
+
+    http_call(&call, answer);
+    return answer->status;
+}
+
+static unsigned occurrences(const char *text, const char *word)
+{
+    unsigned count = 0;
+
+    while ((text = strstr(text, word)) != NULL) {
+        count++;
+        text++;
+    }
+    return count;
+}
+
+static void lists_go_page_by_page(void **state)
+{
+    struct rig *rig = *state;
+    struct http_answer answer;
+
+    test_db_run(rig->db, "INSERT INTO half_message (gid, producer, state) VALUES "
+                         "('l-1', 'a', 'parked'), ('l-2', 'a', 'prepared'), "
+                         "('l-3', 'b', 'parked'), ('l-4', 'a', 'parked'), "
+                         "('l-5', 'a', 'committed')");
+    assert_int_equal(list(rig, ROOT "?state=parked&limit=2", &answer), 200);
+    assert_int_equal(occurrences(answer.body, "\"gid\""), 2);
+    assert_non_null(strstr(answer.body, "\"l-1\""));
+    assert_non_null(strstr(answer.body, "\"next\":\"l-3\""));
+    assert_int_equal(list(rig, ROOT "?state=parked&limit=2&after=l%2D3", &answer), 200);
+    assert_int_equal(occurrences(answer.body, "\"gid\""), 1);
+    assert_non_null(strstr(answer.body, "\"l-4\""));
+    assert_non_null(strstr(answer.body, "\"next\":null"));
+    assert_int_equal(list(rig, ROOT "?producer=a", &answer), 200);
+    assert_int_equal(occurrences(answer.body, "\"gid\""), 4);
+    assert_int_equal(list(rig, ROOT "?state=lost", &answer), 400);
+    assert_int_equal(list(rig, ROOT "?stat=parked", &answer), 400);
+    assert_non_null(strstr(answer.body, "\"reason\":\"unknown_field\""));
+    assert_int_equal(list(rig, ROOT "?limit=501", &answer), 400);
+    assert_int_equal(list(rig, ROOT "?after=%zz", &answer), 400);
+    assert_int_equal(get(rig, ROOT, &answer), 401);
 }
 
 struct caller {
@@ -297,6 +344,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_whole_way_by_http, setup, teardown),
         cmocka_unit_test_setup_teardown(what_may_not_be_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(lists_go_page_by_page, setup, teardown),
         cmocka_unit_test_setup_teardown(overload_is_refused_and_what_was_accepted_is_there,
                                         setup_database, teardown),
         cmocka_unit_test_setup_teardown(an_unknown_commit_is_said_and_a_repeat_settles_it,

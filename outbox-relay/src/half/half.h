@@ -51,7 +51,33 @@ struct half_record {
     uint32_t checks_asked, checks_answered;
 };
 
-enum half_kind { HALF_REQ_PREPARE, HALF_REQ_VERDICT, HALF_REQ_LOOKUP };
+enum half_kind { HALF_REQ_PREPARE, HALF_REQ_VERDICT, HALF_REQ_LOOKUP, HALF_REQ_LIST };
+
+#define HALF_LIST_MAX 500 /* half-messages on one page */
+
+/** A half-message on a page of a list. */
+struct half_item {
+    char gid[HALF_GID_MAX + 1];
+    struct half_record rec;
+};
+
+/** Which half-messages, in the order of their gids, and the page that was found. */
+struct half_list {
+    bool has_state;
+    enum half_state state;                /* with has_state */
+    char producer[HALF_PRODUCER_MAX + 1]; /* "": any */
+    char after[HALF_GID_MAX + 1];         /* gids behind this one; "": from the first */
+    uint32_t limit;                       /* 1 to HALF_LIST_MAX */
+    struct half_item *items;              /* owned, see half_list_fini */
+    size_t count;
+    bool has_more;
+};
+
+/** Find a page. Read by index: open ones through (state, producer), decided ones along the primary
+ * key. Errors as db_query, OBX_E_NOMEM; list->items is NULL then. */
+OBX_NODISCARD enum obx_code half_list_run(struct db *db, struct half_list *list,
+                                          struct obx_err *err);
+void half_list_fini(struct half_list *list);
 
 enum half_answer {
     HALF_ANS_OK, /* done, or had been done before (is_repeat); rec is what the database has now */
@@ -70,7 +96,7 @@ typedef void half_done_fn(struct half_request *req, void *ctx);
 /** Borrowed by the store, whole, from a successful half_store_submit until its done call. */
 struct half_request {
     enum half_kind kind;
-    struct obx_bytes gid; /* 1 to HALF_GID_MAX ASCII bytes */
+    struct obx_bytes gid; /* 1 to HALF_GID_MAX ASCII bytes; absent in a list */
     /* HALF_REQ_PREPARE */
     struct obx_bytes producer;
     unsigned char digest[HALF_DIGEST_LEN];
@@ -81,6 +107,8 @@ struct half_request {
     enum half_verdict verdict;
     const char *actor; /* producer, check, barrier, operator:NAME */
     const char *note;  /* NULL: none */
+    /* HALF_REQ_LIST; the page found in it is the caller's to free */
+    struct half_list *list;
     half_done_fn *done;
     void *ctx;
     /* the answer */

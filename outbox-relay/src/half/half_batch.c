@@ -11,15 +11,9 @@
 #include "base/bytes.h"
 #include "base/crash.h"
 #include "half/half.h"
+#include "half/half_record.h"
 
 #define BATCH_TRIES 6 /* of a transaction that met a deadlock or a lock wait */
-
-/* The columns of a half_record, in the order that read_record expects. */
-#define RECORD_COLUMNS                                                                             \
-    "gid, state, digest, producer, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', prepared_at), "        \
-    "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', decided_at), "                                       \
-    "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', next_check_at), decided_by, note, checks_asked, "    \
-    "checks_answered"
 
 struct batch {
     struct db *db;
@@ -29,24 +23,6 @@ struct batch {
     struct obx_buf sql;
     bool outbox_rows;
 };
-
-static const char *const state_names[] = {"prepared", "committed", "rolled_back", "parked"};
-static const char *const verdict_names[] = {"commit", "rollback"};
-
-const char *half_state_name(enum half_state state)
-{
-    return state_names[state];
-}
-
-const char *half_verdict_name(enum half_verdict verdict)
-{
-    return verdict_names[verdict];
-}
-
-enum half_state half_state_after(enum half_verdict verdict)
-{
-    return verdict == HALF_COMMIT ? HALF_COMMITTED : HALF_ROLLED_BACK;
-}
 
 /* Text building. A failed append leaves the buffer as it was; the first failure is kept in rc. */
 
@@ -139,27 +115,6 @@ static void add_gids(struct batch *b, enum obx_code *rc, pick_fn *pick)
     add(b, rc, ")");
 }
 
-static enum half_state state_of(struct obx_bytes text)
-{
-    for (unsigned i = 0; i < sizeof(state_names) / sizeof(state_names[0]); i++)
-        if (bytes_is(text, state_names[i]))
-            return (enum half_state)i;
-    return HALF_PARKED;
-}
-
-static void read_record(const struct db_rows *rows, struct half_record *rec)
-{
-    rec->state = state_of(db_rows_bytes(rows, 1));
-    (void)bytes_to_text(db_rows_bytes(rows, 3), rec->producer, sizeof(rec->producer));
-    rec->prepared_us = db_rows_u64(rows, 4);
-    rec->decided_us = db_rows_u64(rows, 5);
-    rec->next_check_us = db_rows_u64(rows, 6);
-    (void)bytes_to_text(db_rows_bytes(rows, 7), rec->decided_by, sizeof(rec->decided_by));
-    (void)bytes_to_text(db_rows_bytes(rows, 8), rec->note, sizeof(rec->note));
-    rec->checks_asked = (uint32_t)db_rows_u64(rows, 9);
-    rec->checks_answered = (uint32_t)db_rows_u64(rows, 10);
-}
-
 static void answer(struct half_request *req, enum half_answer what, bool is_repeat)
 {
     req->answer = what;
@@ -169,7 +124,7 @@ static void answer(struct half_request *req, enum half_answer what, bool is_repe
 
 static void answer_prepare(struct half_request *req, const struct db_rows *rows)
 {
-    struct obx_bytes digest = db_rows_bytes(rows, 2);
+    struct obx_bytes digest = db_rows_bytes(rows, HALF_COLUMN_DIGEST);
     bool same =
         digest.len == HALF_DIGEST_LEN && memcmp(digest.p, req->digest, HALF_DIGEST_LEN) == 0;
 
@@ -188,7 +143,7 @@ static void answer_verdict(struct half_request *req)
 
 static void answer_found(struct half_request *req, const struct db_rows *rows)
 {
-    read_record(rows, &req->rec);
+    half_record_read(rows, &req->rec);
     if (req->kind == HALF_REQ_PREPARE)
         answer_prepare(req, rows);
     else if (req->kind == HALF_REQ_VERDICT)
@@ -206,7 +161,7 @@ static enum obx_code read_picked(struct batch *b, pick_fn *pick, const char *tai
     enum obx_code rc = OBX_OK;
 
     buf_reset(&b->sql);
-    add(b, &rc, "SELECT " RECORD_COLUMNS " FROM half_message WHERE gid IN ");
+    add(b, &rc, "SELECT " HALF_RECORD_COLUMNS " FROM half_message WHERE gid IN ");
     add_gids(b, &rc, pick);
     add(b, &rc, tail);
     if (rc != OBX_OK)
@@ -434,11 +389,13 @@ static enum obx_code write_history(struct batch *b, struct half_request *req, st
 
     if (!is_verdict(req) || !(conflict || (is_deciding(req) && !plain)))
         return OBX_OK;
-    return db_exec(
-        b->db, "INSERT INTO half_history (gid, event, actor, detail) VALUES (?, ?, ?, ?)",
-        DB_ARGS(DB_BYTES(req->gid), DB_TEXT(conflict ? "conflict" : "verdict"), DB_TEXT(req->actor),
-                DB_TEXT(req->note != NULL ? req->note : half_verdict_name(req->verdict))),
-        NULL, err);
+    return db_exec(b->db,
+                   "INSERT INTO half_history (gid, event, actor, detail) "
+                   "VALUES (?, ?, ?, CONCAT_WS(': ', ?, ?))",
+                   DB_ARGS(DB_BYTES(req->gid), DB_TEXT(conflict ? "conflict" : "verdict"),
+                           DB_TEXT(req->actor), DB_TEXT(half_verdict_name(req->verdict)),
+                           DB_TEXT(req->note)),
+                   NULL, err);
 }
 
 static enum obx_code run_verdicts(struct batch *b, struct obx_err *err)
@@ -462,6 +419,20 @@ static enum obx_code run_verdicts(struct batch *b, struct obx_err *err)
     return rc;
 }
 
+static enum obx_code run_lists(struct batch *b, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    for (size_t i = 0; rc == OBX_OK && i < b->count; i++) {
+        if (b->reqs[i]->kind != HALF_REQ_LIST)
+            continue;
+        rc = half_list_run(b->db, b->reqs[i]->list, err);
+        if (rc == OBX_OK)
+            answer(b->reqs[i], HALF_ANS_OK, false);
+    }
+    return rc;
+}
+
 /* The transaction */
 
 static void forget_answers(struct batch *b)
@@ -479,6 +450,8 @@ static enum obx_code run_once(struct batch *b, struct obx_err *err)
 
     forget_answers(b);
     rc = db_begin(b->db, err);
+    if (rc == OBX_OK)
+        rc = run_lists(b, err); /* first: they may take a while, and no row is locked yet */
     if (rc == OBX_OK)
         rc = run_prepares(b, err);
     if (rc == OBX_OK)

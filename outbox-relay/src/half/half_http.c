@@ -29,11 +29,12 @@
 #include "base/fail.h"
 #include "base/log.h"
 #include "half/half_json.h"
+#include "half/half_query.h"
 
 #define PREFIX            "/v1/half-messages"
 #define HEADER_MAX        8192
 #define TOKEN_MAX         8
-#define FLUSH_MS          1000
+#define FLUSH_US          100000L
 #define HTTP_CONFLICT     409
 #define HTTP_UNAUTHORIZED 401
 #define HTTP_MEDIA_TYPE   415
@@ -45,6 +46,7 @@ struct call {
     struct half_prepare *prepare;
     struct half_request own; /* for all but a prepare */
     struct half_request *req;
+    struct half_list list;
     char gid[HALF_GID_MAX + 1];
     uint64_t start_us;
     struct call *next;
@@ -61,6 +63,7 @@ struct half_http {
     char *tokens[TOKEN_MAX];
     size_t token_count;
     uint32_t first_check_ms;
+    uint32_t max_body_bytes;
     pthread_t thread;
     bool has_thread;
     atomic_bool is_stopping;
@@ -183,6 +186,11 @@ static int answer_body(struct obx_buf *body, const struct call *call)
 
     switch (req->answer) {
     case HALF_ANS_OK:
+        if (req->kind == HALF_REQ_LIST) {
+            if (half_json_add_list(body, req->list) != OBX_OK)
+                buf_reset(body);
+            return HTTP_OK;
+        }
         if (half_json_add_record(body, req->gid, &req->rec, req->is_repeat) != OBX_OK)
             buf_reset(body);
         return req->kind == HALF_REQ_PREPARE && !req->is_repeat ? HTTP_CREATED : HTTP_OK;
@@ -206,6 +214,7 @@ static void free_call(struct call *call)
     if (call->http != NULL)
         evhttp_connection_set_closecb(evhttp_request_get_connection(call->http), NULL, NULL);
     half_prepare_free(call->prepare);
+    half_list_fini(&call->list);
     obx_free(call);
 }
 
@@ -282,7 +291,7 @@ static void on_bell(evutil_socket_t fd, short what, void *ctx)
     }
     take_done(front);
     if (atomic_load(&front->is_ending) && front->calls == 0) {
-        struct timeval flush = {.tv_usec = FLUSH_MS / 10 * 1000};
+        struct timeval flush = {.tv_usec = FLUSH_US};
 
         event_base_loopexit(front->base, &flush);
     }
@@ -351,6 +360,10 @@ static void on_prepare(struct half_http *front, struct evhttp_request *http)
         refuse(front, http, HTTP_MEDIA_TYPE, "media_type", "send Content-Type: application/json");
         return;
     }
+    if (len > front->max_body_bytes) {
+        refuse(front, http, HTTP_ENTITYTOOLARGE, "too_large", "the body is larger than max_body");
+        return;
+    }
     call = new_call(front, http);
     if (call == NULL)
         return;
@@ -381,6 +394,23 @@ static void on_gid(struct half_http *front, struct evhttp_request *http, enum ha
     (void)bytes_to_text(gid, call->gid, sizeof(call->gid));
     call->own = (struct half_request){
         .kind = kind, .gid = bytes_of(call->gid), .verdict = verdict, .actor = "producer"};
+    submit(front, call);
+}
+
+static void on_list(struct half_http *front, struct evhttp_request *http, const char *query)
+{
+    struct half_refusal refusal = {0};
+    struct call *call = new_call(front, http);
+
+    if (call == NULL)
+        return;
+    if (half_query_parse(query, &call->list, &refusal) != OBX_OK) {
+        call->http = NULL;
+        free_call(call);
+        refuse(front, http, refusal.status, refusal.reason, refusal.text);
+        return;
+    }
+    call->own = (struct half_request){.kind = HALF_REQ_LIST, .list = &call->list};
     submit(front, call);
 }
 
@@ -426,6 +456,30 @@ static void route_gid(struct half_http *front, struct evhttp_request *http, cons
                "POST .../commit or .../rollback, GET to look up");
 }
 
+/* The collection itself: prepare, and list. Both need the token: a list tells what is open. */
+static void route_all(struct half_http *front, struct evhttp_request *http, const char *query)
+{
+    enum evhttp_cmd_type method = evhttp_request_get_command(http);
+
+    if (method != EVHTTP_REQ_POST && method != EVHTTP_REQ_GET)
+        refuse(front, http, HTTP_BADMETHOD, "method", "POST to prepare, GET to list");
+    else if (!has_token(front, http))
+        refuse(front, http, HTTP_UNAUTHORIZED, "unauthorized",
+               "send Authorization: Bearer with a valid token");
+    else if (method == EVHTTP_REQ_POST)
+        on_prepare(front, http);
+    else
+        on_list(front, http, query);
+}
+
+static bool is_of_api(const char *path)
+{
+    const size_t len = sizeof(PREFIX) - 1;
+
+    return path != NULL && strncmp(path, PREFIX, len) == 0 &&
+           (path[len] == '/' || path[len] == '\0');
+}
+
 static void on_request(struct evhttp_request *http, void *ctx)
 {
     struct half_http *front = ctx;
@@ -435,21 +489,14 @@ static void on_request(struct evhttp_request *http, void *ctx)
     pthread_mutex_lock(&front->mutex);
     front->stats.requests++;
     pthread_mutex_unlock(&front->mutex);
-    if (path == NULL || strncmp(path, PREFIX, sizeof(PREFIX) - 1) != 0)
+    if (!is_of_api(path))
         refuse(front, http, HTTP_NOTFOUND, "no_such_path", "the API is below " PREFIX);
     else if (atomic_load(&front->is_stopping))
         refuse(front, http, HTTP_SERVUNAVAIL, "stopping", "this relay is stopping; ask again");
     else if (path[sizeof(PREFIX) - 1] == '/')
         route_gid(front, http, path + sizeof(PREFIX));
-    else if (path[sizeof(PREFIX) - 1] != '\0')
-        refuse(front, http, HTTP_NOTFOUND, "no_such_path", "the API is below " PREFIX);
-    else if (evhttp_request_get_command(http) != EVHTTP_REQ_POST)
-        refuse(front, http, HTTP_BADMETHOD, "method", "POST to prepare");
-    else if (!has_token(front, http))
-        refuse(front, http, HTTP_UNAUTHORIZED, "unauthorized",
-               "send Authorization: Bearer with a valid token");
     else
-        on_prepare(front, http);
+        route_all(front, http, evhttp_uri_get_query(uri));
 }
 
 /* Life */
@@ -482,11 +529,12 @@ static enum obx_code copy_tokens(struct half_http *front, const struct half_http
 static void set_limits(struct half_http *front, const struct half_http_opts *opts)
 {
     uint32_t timeout_ms = opts->timeout_ms == 0 ? 30000 : opts->timeout_ms;
-    struct timeval timeout = {.tv_sec = timeout_ms / 1000, .tv_usec = (timeout_ms % 1000) * 1000};
+    struct timeval timeout = {.tv_sec = timeout_ms / 1000,
+                              .tv_usec = (long)(timeout_ms % 1000) * 1000};
 
     evhttp_set_max_headers_size(front->http, HEADER_MAX);
-    evhttp_set_max_body_size(front->http,
-                             opts->max_body_bytes == 0 ? 4 * 1024 * 1024 : opts->max_body_bytes);
+    /* What is a little too large gets our own answer; far too large, libevent's bare 413. */
+    evhttp_set_max_body_size(front->http, (ev_ssize_t)front->max_body_bytes * 2 + HEADER_MAX);
     evhttp_set_timeout_tv(front->http, &timeout);
     evhttp_set_allowed_methods(front->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_PUT |
                                                 EVHTTP_REQ_DELETE | EVHTTP_REQ_HEAD |
@@ -550,6 +598,7 @@ enum obx_code half_http_create(const struct half_http_opts *opts, struct half_ht
     front->store = opts->store;
     front->bell_fd = -1;
     front->first_check_ms = opts->first_check_ms == 0 ? 60000 : opts->first_check_ms;
+    front->max_body_bytes = opts->max_body_bytes == 0 ? 4 * 1024 * 1024 : opts->max_body_bytes;
     pthread_mutex_init(&front->mutex, NULL);
     rc = set_up(front, opts, err);
     if (rc != OBX_OK) {

@@ -20,7 +20,7 @@
 #define KEY_MAX         255
 #define MESSAGE_ID_MAX  64
 #define CONTENT_MAX     255
-#define FIRST_CHECK_MAX (7u * 24 * 3600 * 1000)
+#define FIRST_CHECK_MAX (7LL * 24 * 3600 * 1000)
 
 struct half_prepare {
     struct half_request req;
@@ -258,7 +258,7 @@ static enum obx_code read_first_check(struct half_prepare *prepare, uint32_t def
         return OBX_OK;
     if (!json_is_integer(value) || json_integer_value(value) < 0 ||
         json_integer_value(value) > FIRST_CHECK_MAX)
-        return refuse(refusal, 400, "invalid_value", "\"first_check_ms\" must be 0 to %u",
+        return refuse(refusal, 400, "invalid_value", "\"first_check_ms\" must be 0 to %lld",
                       FIRST_CHECK_MAX);
     prepare->req.first_check_ms = (uint32_t)json_integer_value(value);
     return OBX_OK;
@@ -420,6 +420,23 @@ enum obx_code half_json_add_record(struct obx_buf *out, struct obx_bytes gid,
     add_record_fields(object, gid, rec);
     json_object_set_new(object, "repeated", json_boolean(is_repeat));
     return add_dump(out, object);
+}
+
+enum obx_code half_json_add_list(struct obx_buf *out, const struct half_list *list)
+{
+    json_t *root = json_object();
+    json_t *items = json_array();
+    const char *last = list->count == 0 ? NULL : list->items[list->count - 1].gid;
+
+    for (size_t i = 0; i < list->count; i++) {
+        json_t *object = json_object();
+
+        add_record_fields(object, bytes_of(list->items[i].gid), &list->items[i].rec);
+        json_array_append_new(items, object);
+    }
+    json_object_set_new(root, "items", items);
+    json_object_set_new(root, "next", list->has_more ? json_string(last) : json_null());
+    return add_dump(out, root);
 }
 
 enum obx_code half_json_add_error(struct obx_buf *out, const char *reason, const char *text,

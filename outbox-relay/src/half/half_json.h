@@ -43,6 +43,8 @@ bool half_producer_is_valid(struct obx_bytes name);
 /** Append {"gid":..., "state":..., ...}. OBX_E_NOMEM. */
 OBX_NODISCARD enum obx_code half_json_add_record(struct obx_buf *out, struct obx_bytes gid,
                                                  const struct half_record *rec, bool is_repeat);
+/** Append {"items":[...],"next":gid or null}. OBX_E_NOMEM. */
+OBX_NODISCARD enum obx_code half_json_add_list(struct obx_buf *out, const struct half_list *list);
 /** Append {"error":{"reason":...,"message":...}}, with the record beside it where there is one.
  * OBX_E_NOMEM. */
 OBX_NODISCARD enum obx_code half_json_add_error(struct obx_buf *out, const char *reason,
