@@ -7,10 +7,8 @@
  * relay's doorbell, if it is told where that is: a hint that makes the message leave at once and
  * may fail without harm.
  *
- * usage: order-service [--rate PER_SECOND] [--count N] [--seconds N] [--rollback-percent N]
- *                      [--doorbell SOCKET] [--seed N]
  * The database comes from DB_HOST, DB_PORT, DB_USER, DB_PASSWORD and DB_NAME. Ends on SIGTERM or
- * SIGINT too.
+ * SIGINT too. The options: order-service --help.
  */
 #include <errno.h>
 #include <mysql.h>
@@ -24,6 +22,16 @@
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+
+static const char usage[] =
+    "usage: order-service [OPTION VALUE]...\n"
+    "\n"
+    "  --rate N              orders a second (100)\n"
+    "  --count N             stop after so many committed orders\n"
+    "  --seconds N           stop after so many seconds\n"
+    "  --rollback-percent N  so many of a hundred transactions are rolled back on purpose (10)\n"
+    "  --doorbell SOCKET     the relay's doorbell_socket, to ring after each commit\n"
+    "  --seed N              for the random orders\n";
 
 enum {
     CUSTOMERS = 8,
@@ -89,6 +97,7 @@ static MYSQL *connect_database(void)
     mysql_options(db, MYSQL_OPT_CONNECT_TIMEOUT, &timeout);
     mysql_options(db, MYSQL_OPT_READ_TIMEOUT, &timeout);
     mysql_options(db, MYSQL_OPT_WRITE_TIMEOUT, &timeout);
+    mysql_options(db, MYSQL_SET_CHARSET_NAME, "utf8mb4");
     if (mysql_real_connect(db, env("DB_HOST", "127.0.0.1"), env("DB_USER", "shop"),
                            env("DB_PASSWORD", ""), env("DB_NAME", "shop"),
                            (unsigned)strtoul(env("DB_PORT", "3306"), NULL, 10), NULL, 0) == NULL) {
@@ -99,7 +108,8 @@ static MYSQL *connect_database(void)
 }
 
 /* Order and message, in the transaction that is open. The UPDATE makes two orders of one customer
- * wait for each other. */
+ * wait for each other, so their messages get ids in the order of their numbers. The values are our
+ * own numbers and words; what comes from outside belongs into prepared statements. */
 static bool write_order(MYSQL *db, int customer, const char *sku, int quantity)
 {
     char sql[512];
@@ -225,6 +235,10 @@ static struct settings parse(int argc, char **argv)
     for (int i = 1; i < argc; i += 2) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
 
+        if (strcmp(argv[i], "--help") == 0) {
+            fputs(usage, stdout);
+            exit(0);
+        }
         if (strcmp(argv[i], "--rate") == 0)
             settings.rate = (unsigned)number(argv[i], value);
         else if (strcmp(argv[i], "--count") == 0)
@@ -238,8 +252,7 @@ static struct settings parse(int argc, char **argv)
         else if (strcmp(argv[i], "--doorbell") == 0 && value != NULL)
             settings.doorbell = value;
         else {
-            fprintf(stderr, "order-service: unknown option %s; see the head of order_service.c\n",
-                    argv[i]);
+            fprintf(stderr, "order-service: '%s' is not understood\n%s", argv[i], usage);
             exit(2);
         }
     }

@@ -1,0 +1,242 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154  # the variables are set by examples/demo
+# The stage: private servers, two databases with an account for each role, and the five processes.
+# Sourced by examples/demo.
+
+server() {
+    "$servers" "$@" 8>&-
+}
+
+# Runs SQL from standard input as the server's administrator.
+as_root() {
+    server mariadb -N -B "$@"
+}
+
+# ---------------------------------------------------------------- accounts
+
+# The statements for a role as sql/schema/grants.md has them (its first block: what it needs at least),
+# for this database and account.
+grants_of() {
+    local role=$1 database=$2 user=$3 password=$4
+    awk -v role="$role" '
+        /^## / { in_role = $0 == "## " role; block = 0; next }
+        /^```/ { in_sql = $0 == "```sql"; block += in_sql; next }
+        in_role && in_sql && block == 1' "$root/sql/schema/grants.md" |
+        sed "s/\`shop\`/\`$database\`/g; s/'[a-z_]*'@/'$user'@/; s/'password'/'$password'/"
+}
+
+# account ROLE DATABASE USER: prints the SQL; the password goes into a file of its own.
+account() {
+    local role=$1 database=$2 user=$3
+    (umask 077 && random_word >"$dir/$user.password")
+    echo "DROP USER IF EXISTS '$user'@'%';"
+    grants_of "$role" "$database" "$user" "$(password_of "$user")"
+}
+
+password_of() {
+    cat "$dir/$1.password"
+}
+
+# What each service needs on its own tables; the audit reads both databases and writes none.
+own_rights() {
+    cat <<SQL
+GRANT SELECT, UPDATE ON shop.customer TO 'shop_app'@'%';
+GRANT SELECT, INSERT ON shop.orders TO 'shop_app'@'%';
+GRANT SELECT, UPDATE ON stock.stock TO 'stock_app'@'%';
+GRANT INSERT ON stock.applied_order TO 'stock_app'@'%';
+DROP USER IF EXISTS 'audit'@'%';
+CREATE USER 'audit'@'%' IDENTIFIED BY '$(password_of audit)';
+GRANT SELECT ON shop.* TO 'audit'@'%';
+GRANT SELECT ON stock.* TO 'audit'@'%';
+SQL
+}
+
+make_databases() {
+    say "making the databases shop and stock: outboxctl migrate, and the accounts of sql/schema/grants.md"
+    {
+        echo "DROP DATABASE IF EXISTS shop; CREATE DATABASE shop;"
+        echo "DROP DATABASE IF EXISTS stock; CREATE DATABASE stock;"
+        account migrate shop obx_migrate
+        account migrate stock stock_migrate
+    } | as_root || return 1
+    migrate shop obx_migrate producer && migrate stock stock_migrate consumer || return 1
+    as_root shop <"$here/shop.sql" && as_root stock <"$here/stock.sql" || return 1
+    (umask 077 && random_word >"$dir/audit.password")
+    {
+        account relay shop obx_relay
+        account operator shop obx_operator
+        account producer shop shop_app
+        account consumer stock stock_app
+        own_rights
+    } | as_root
+}
+
+migrate() {
+    local database=$1 user=$2 side=$3
+    "$prefix/bin/outboxctl" --db "mysql://$user@127.0.0.1:$OBX_TEST_DB_PORT/$database" \
+        --password-file "$dir/$user.password" migrate --side "$side" >>"$dir/migrate.log" 2>&1 || {
+        cat "$dir/migrate.log" >&2
+        fail "outboxctl migrate of $database"
+    }
+}
+
+# ---------------------------------------------------------------- processes
+
+# A short lease shows a takeover within seconds; rows are settled late, so that a killed relay leaves
+# some that are published and not yet deleted: those are published again, and the consumer must notice.
+write_relay_config() {
+    local name=$1
+    (umask 077 && cat >"$dir/$name.conf") <<CONF
+[relay]
+name = $name
+http_port = $(state_get "$name" port)
+doorbell_socket = $dir/$name.bell
+drain = 1s
+
+[broker]
+addresses = 127.0.0.1:$OBX_TEST_AMQP_PORT
+user = $OBX_TEST_AMQP_USER
+password = $OBX_TEST_AMQP_PASSWORD
+reconnect_max = 1s
+
+[lane]
+lease = 2s
+settle_age = 200ms
+
+[source shop]
+host = 127.0.0.1
+port = $OBX_TEST_DB_PORT
+user = obx_relay
+password_file = $dir/obx_relay.password
+database = shop
+CONF
+}
+
+start_relay() {
+    local name=$1
+    settle_port "$name" port && write_relay_config "$name" || return 1
+    launch "$name" "$dir/$name.log" "$prefix/bin/outbox-relay" --config "$dir/$name.conf"
+}
+
+# Each life of a consumer has a log of its own: the last line has the counts of that life.
+declare -A lives=([inventory-1]=0 [inventory-2]=0)
+start_inventory() {
+    local name=$1
+    lives[$name]=$((lives[$name] + 1))
+    launch "$name" "$dir/$name.${lives[$name]}.log" env \
+        DB_PORT="$OBX_TEST_DB_PORT" DB_USER=stock_app DB_PASSWORD="$(password_of stock_app)" DB_NAME=stock \
+        AMQP_ADDRESSES="127.0.0.1:$OBX_TEST_AMQP_PORT" AMQP_USER="$OBX_TEST_AMQP_USER" \
+        AMQP_PASSWORD="$OBX_TEST_AMQP_PASSWORD" "$base/examples/inventory-service"
+}
+
+start_orders() {
+    launch order-service "$dir/order-service.log" env \
+        DB_PORT="$OBX_TEST_DB_PORT" DB_USER=shop_app DB_PASSWORD="$(password_of shop_app)" DB_NAME=shop \
+        "$base/examples/order-service" --rate "$rate" --rollback-percent 10 --doorbell "$dir/relay-1.bell"
+}
+
+# Has a log got such a line?
+log_has() {
+    grep -qs -- "$2" "$1"
+}
+
+relay_is_ready() {
+    case $(http_get "$(state_get "$1" port)" /readyz) in
+    'HTTP/1.'?' 200 '*) return 0 ;;
+    *) return 1 ;;
+    esac
+}
+
+# http_get PORT PATH: the whole answer of a server on the loopback.
+http_get() {
+    (
+        exec 3<>"/dev/tcp/127.0.0.1/$1" || exit 1
+        printf 'GET %s HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' "$2" >&3
+        timeout 5 cat <&3
+    ) 2>/dev/null
+}
+
+is_consuming() {
+    log_has "$dir/$1.${lives[$1]}.log" ' broker.up '
+}
+
+# The inventory services first: they declare the queue, without which no message could be routed.
+start_processes() {
+    local name
+    say "starting inventory-1 and inventory-2, relay-1 and relay-2"
+    for name in inventory-1 inventory-2; do
+        start_inventory $name
+    done
+    for name in inventory-1 inventory-2; do
+        wait_for 60 is_consuming $name || fail "$name did not start" || return 1
+    done
+    for name in relay-1 relay-2; do
+        start_relay $name || return 1
+    done
+    for name in relay-1 relay-2; do
+        wait_for 60 relay_is_ready $name || fail "$name did not get ready" || return 1
+    done
+    "$prefix/bin/outbox-relay" --config "$dir/relay-1.conf" --check >"$dir/check.log" 2>&1 ||
+        { cat "$dir/check.log" >&2; fail "outbox-relay --check"; }
+}
+
+start_scene() {
+    local coordinates
+    say "starting a private MariaDB and a private RabbitMQ"
+    stop_everything
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    chmod 700 "$dir"
+    # The broker begins empty; the databases are made anew.
+    rm -rf "${OBX_SERVERS_DIR:?}/rabbitmq/data"
+    built "the servers" "$dir/servers.log" server start || return 1
+    coordinates=$(server env) || return 1
+    eval "$coordinates"
+    make_databases && start_processes
+}
+
+# ---------------------------------------------------------------- the end
+
+stop_everything() {
+    local name pids=()
+    mkdir -p "$dir"
+    for name in order-service inventory-1 inventory-2 relay-1 relay-2; do
+        stop_process $name 10 &
+        pids+=($!)
+    done
+    [ -z "${running-}" ] || kill "$running" 2>/dev/null
+    wait "${pids[@]}"
+    [ ! -d "$OBX_SERVERS_DIR" ] || server stop >>"$base/stop.log" 2>&1
+}
+
+# What the consumers hold is finished or given back, so that the audit sees it; then their counts are final.
+settle_scene() {
+    note_published relay-1
+    note_published relay-2
+    stop_process inventory-1 30 && stop_process inventory-2 30
+}
+
+say_how_to_look() {
+    start_inventory inventory-1
+    start_inventory inventory-2
+    (umask 077 && cat >"$dir/env") <<ENV
+export PATH="$prefix/bin:\$PATH" OBX_CONFIG="$dir/relay-1.conf" OBX_SERVERS_DIR="$OBX_SERVERS_DIR"
+export DB_PORT=$OBX_TEST_DB_PORT DB_USER=shop_app DB_PASSWORD=$(password_of shop_app) DB_NAME=shop
+ENV
+    cat <<LOOK
+
+Everything runs on. Look around:
+
+  . $dir/env
+  sh examples/order.sh 1 apple 2         place an order
+  outboxctl status                       how the outbox is, and the relays
+  outboxctl parked list                  what could not be published
+  tests/support/servers mariadb stock    SQL, for instance: SELECT * FROM stock
+  tests/support/servers rabbitmqctl list_queues
+  bash $dir/audit    the audit again
+  metrics: http://127.0.0.1:$(state_get relay-1 port)/metrics
+  logs:    $dir
+
+and end it with: bash examples/demo --stop
+LOOK
+}
