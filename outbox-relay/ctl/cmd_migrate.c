@@ -10,7 +10,7 @@
 #include "sql/schema.h"
 #include "target.h"
 
-enum { SIDES_MAX = 4 };
+enum { SIDES_MAX = SCHEMA_SIDE_COUNT };
 
 struct sides {
     enum schema_side items[SIDES_MAX];
@@ -29,7 +29,7 @@ static void add_side(struct sides *sides, enum schema_side side)
 static bool add_named(struct sides *sides, struct obx_bytes name)
 {
     static const enum schema_side all[] = {SCHEMA_PRODUCER, SCHEMA_CONSUMER, SCHEMA_HALF,
-                                           SCHEMA_BARRIER};
+                                           SCHEMA_BARRIER,  SCHEMA_NOTIFY,   SCHEMA_JOURNAL};
 
     if (bytes_is(name, "both")) {
         add_side(sides, SCHEMA_PRODUCER);
@@ -42,7 +42,9 @@ static bool add_named(struct sides *sides, struct obx_bytes name)
             return true;
         }
     }
-    fprintf(stderr, "outboxctl: there is no side %.*s; it is producer, consumer, half or barrier\n",
+    fprintf(stderr,
+            "outboxctl: there is no side %.*s; it is producer, consumer, half, barrier, notify or "
+            "journal\n",
             (int)name.len, (const char *)name.p);
     return false;
 }

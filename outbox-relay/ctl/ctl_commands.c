@@ -43,8 +43,10 @@ static const char migrate_help[] =
     "Applies the missing migrations, one after the other, and makes the outbox tables that the\n"
     "configuration names. Doing it again does nothing. The user needs the right to create tables.\n"
     "\n"
-    "  --side SIDES          producer (default), consumer, half, barrier; several with commas;\n"
-    "                        both: producer,consumer. A consumer's database is named with --db\n"
+    "  --side SIDES          producer (default), consumer, half, barrier, notify, journal; "
+    "several\n"
+    "                        with commas; both: producer,consumer. A consumer's database is named\n"
+    "                        with --db\n"
     "  --outbox NAME         make this outbox table too, with the definition of `outbox`\n"
     "  --print               print the SQL to apply by hand, and do nothing\n";
 

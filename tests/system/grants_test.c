@@ -20,7 +20,7 @@ static struct db *db;    /* the account under test */
 static struct obx_err err;
 
 static const enum schema_side sides[] = {SCHEMA_PRODUCER, SCHEMA_CONSUMER, SCHEMA_HALF,
-                                         SCHEMA_BARRIER};
+                                         SCHEMA_BARRIER,  SCHEMA_NOTIFY,   SCHEMA_JOURNAL};
 enum { SIDES = sizeof(sides) / sizeof(sides[0]) };
 
 static int make_database(void **state)
@@ -132,7 +132,11 @@ static void rights_of_the_relay(void **state)
             "DELETE FROM half_message",
             "DELETE FROM half_history WHERE NOT EXISTS (SELECT 1 FROM half_message m "
             "WHERE m.gid = half_history.gid)",
-            "SELECT reason FROM obx_barrier", "INSERT INTO obx_barrier (gid) VALUES ('g')");
+            "SELECT reason FROM obx_barrier", "INSERT INTO obx_barrier (gid) VALUES ('g')",
+            "INSERT INTO outbox_journal (is_custom, message_id, outbox, topic, created_at) "
+            "SELECT 1, message_id, 'outbox', topic, created_at FROM outbox "
+            "ON DUPLICATE KEY UPDATE settled_at = VALUES(settled_at)",
+            "DELETE FROM outbox_journal WHERE is_custom = 1");
     DENIED("UPDATE outbox SET topic = 'x'", "DELETE FROM oncebox_schema", "DELETE FROM obx_barrier",
            "INSERT INTO oncebox_schema (side, version, name) VALUES ('producer', 9, 'x')",
            "SELECT id FROM orders", "CREATE TABLE x (id INT)", "DROP TABLE outbox",
@@ -152,10 +156,17 @@ static void rights_of_an_operator(void **state)
     ALLOWED("SELECT * FROM outbox_parked", "SELECT * FROM outbox_lease",
             "SELECT COUNT(*) FROM (SELECT 1 FROM outbox LIMIT 1000) x",
             "UPDATE outbox_parked SET request = 'resume', requested_at = UTC_TIMESTAMP(6), "
-            "requested_by = 'me', request_note = 'mended' WHERE parked_id = 1 AND request IS NULL");
-    DENIED("DELETE FROM outbox_parked", "UPDATE outbox_parked SET payload = ''",
-           "UPDATE outbox_lease SET epoch = 9", "DELETE FROM outbox",
-           "INSERT INTO outbox (topic, payload) VALUES ('t', 'p')");
+            "requested_by = 'me', request_note = 'mended' WHERE parked_id = 1 AND request IS NULL",
+            "UPDATE obx_notification SET state = 'waiting', due_at = UTC_TIMESTAMP(6), "
+            "attempts = 0 WHERE id IN (1, 2)",
+            "INSERT INTO obx_notification_endpoint (consumer_group, endpoint) VALUES ('g', 'e') "
+            "ON DUPLICATE KEY UPDATE is_paused = 1",
+            "SELECT message_id FROM outbox_journal WHERE is_custom = 0",
+            "SELECT message_id FROM obx_dedup WHERE consumer_group = 'g'");
+    DENIED("UPDATE obx_notification SET body = ''", "DELETE FROM obx_notification",
+           "DELETE FROM obx_dedup", "DELETE FROM outbox_parked",
+           "UPDATE outbox_parked SET payload = ''", "UPDATE outbox_lease SET epoch = 9",
+           "DELETE FROM outbox", "INSERT INTO outbox (topic, payload) VALUES ('t', 'p')");
 }
 
 static void rights_of_a_half_operator(void **state)
@@ -234,6 +245,26 @@ static void rights_of_a_consumer(void **state)
            "INSERT INTO outbox (topic, payload) VALUES ('t', 'p')");
 }
 
+static void rights_of_a_notifier(void **state)
+{
+    (void)state;
+    migrate(admin);
+    become("notifier");
+    assert_int_equal(schema_check(db, SCHEMA_CONSUMER, &err), OBX_OK);
+    assert_int_equal(schema_check(db, SCHEMA_NOTIFY, &err), OBX_OK);
+    ALLOWED("INSERT INTO obx_dedup (consumer_group, message_id) VALUES ('g', 'a')",
+            "INSERT INTO obx_notification (consumer_group, endpoint, message_id, topic, body) "
+            "VALUES ('g', 'e', 'm', 't', 'b')",
+            "UPDATE obx_notification SET state = 'delivered', due_at = NULL WHERE id = 1",
+            "DELETE FROM obx_notification WHERE id = 1",
+            "INSERT INTO obx_notification_endpoint (consumer_group, endpoint) VALUES ('g', 'e') "
+            "ON DUPLICATE KEY UPDATE is_paused = 1",
+            "INSERT INTO obx_notification_lease (consumer_group) VALUES ('g')",
+            "UPDATE obx_notification_lease SET epoch = epoch + 1");
+    DENIED("SELECT id FROM outbox", "DELETE FROM obx_notification_lease",
+           "UPDATE obx_dedup SET message_id = 'c'");
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_database, drop_database)
 
 int main(void)
@@ -243,6 +274,7 @@ int main(void)
         TEST(rights_of_an_operator),     TEST(rights_of_a_producer),
         TEST(rights_of_a_consumer),      TEST(rights_of_a_half_operator),
         TEST(rights_of_a_half_producer), TEST(rights_at_the_barrier),
+        TEST(rights_of_a_notifier),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
