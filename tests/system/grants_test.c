@@ -123,6 +123,23 @@ static void rights_of_the_relay(void **state)
         "created_at) SELECT id, message_id, topic, ordering_key, headers, content_type, payload, "
         "created_at FROM outbox_parked WHERE id = 4",
         "DELETE FROM outbox_parked", "DELETE FROM outbox_lease");
+    ALLOWED(
+        "START TRANSACTION",
+        "INSERT INTO outbox (topic, payload, receipt_from) VALUES ('t', 'p', 'g')",
+        "INSERT INTO outbox_awaiting (message_id, outbox, id, topic, content_type, payload, "
+        "created_at, receipt_from, next_send_at) SELECT message_id, 'outbox', id, topic, "
+        "content_type, payload, created_at, receipt_from, created_at FROM outbox WHERE "
+        "receipt_from IS NOT NULL "
+        "ON DUPLICATE KEY UPDATE sends = sends + 1",
+        "INSERT INTO outbox_receipt (message_id, consumer_group, outcome) SELECT message_id, 'g', "
+        "'applied' FROM outbox_awaiting",
+        "SELECT a.message_id FROM outbox_awaiting a JOIN outbox_receipt r USING (message_id) FOR "
+        "UPDATE",
+        "UPDATE outbox_awaiting SET next_send_at = UTC_TIMESTAMP(6)", "DELETE FROM outbox_awaiting",
+        "DELETE FROM outbox_receipt",
+        "SELECT id FROM outbox_delayed WHERE deliver_at < UTC_TIMESTAMP(6) FOR UPDATE SKIP LOCKED",
+        "DELETE FROM outbox_delayed", "INSERT INTO outbox_secret (version, secret) VALUES (1, 'x')",
+        "SELECT version, secret FROM outbox_secret", "ROLLBACK");
     ALLOWED("INSERT INTO half_message (gid, producer) VALUES ('g', 'p')",
             "INSERT INTO half_part (gid, topic, payload) VALUES ('g', 't', 'p')",
             "UPDATE half_message SET state = 'committed', next_check_at = NULL",
@@ -141,6 +158,8 @@ static void rights_of_the_relay(void **state)
            "INSERT INTO oncebox_schema (side, version, name) VALUES ('producer', 9, 'x')",
            "SELECT id FROM orders", "CREATE TABLE x (id INT)", "DROP TABLE outbox",
            "ALTER TABLE outbox ADD COLUMN x INT", "TRUNCATE TABLE outbox",
+           "DELETE FROM outbox_secret", "UPDATE outbox_receipt SET outcome = 'applied'",
+           "INSERT INTO outbox_delayed (topic, payload, deliver_at) VALUES ('t', 'p', NOW())",
            "SELECT * FROM obx_dedup");
 }
 
@@ -226,8 +245,17 @@ static void rights_of_a_producer(void **state)
             "('own2', 't', NULL, NULL, 'text/plain', '')",
             "COMMIT");
     assert_int_equal(test_db_number(admin, "SELECT COUNT(*) FROM outbox"), 3);
+    ALLOWED("INSERT INTO outbox (topic, payload, receipt_from, on_rejected) VALUES ('t', 'p', 'g', "
+            "'t.undo')",
+            "INSERT INTO outbox_delayed (message_id, topic, payload, deliver_at) VALUES ('m', 't', "
+            "'p', UTC_TIMESTAMP(6) + INTERVAL 1 DAY)",
+            "DELETE FROM outbox_delayed WHERE message_id = 'm'",
+            "SELECT outcome, reason FROM outbox_receipt WHERE message_id = 'm'");
     DENIED("SELECT id FROM outbox", "DELETE FROM outbox", "UPDATE outbox SET topic = 'x'",
-           "SELECT * FROM outbox_parked", "DELETE FROM outbox_lease");
+           "SELECT * FROM outbox_parked", "DELETE FROM outbox_lease", "SELECT * FROM outbox_secret",
+           "SELECT payload FROM outbox_delayed", "SELECT * FROM outbox_awaiting",
+           "INSERT INTO outbox_receipt (message_id, consumer_group, outcome) VALUES ('m', 'g', "
+           "'applied')");
 }
 
 static void rights_of_a_consumer(void **state)

@@ -24,7 +24,7 @@ enum {
 
 /* %s is the quoted outbox table in those that have one. */
 static const char *const outbox_trials[] = {
-    "SELECT id FROM %s WHERE id = 0",
+    "SELECT id, receipt_from FROM %s WHERE id = 0",
     "DELETE FROM %s WHERE id = 0",
     "INSERT INTO %s (id, message_id, topic, payload) SELECT 0, '', '', '' FROM DUAL WHERE FALSE",
 };
@@ -37,6 +37,20 @@ static const char *const common_trials[] = {
     "SELECT owner FROM outbox_lease WHERE outbox = ''",
     "INSERT INTO outbox_lease (outbox) SELECT '' FROM DUAL WHERE FALSE",
     "UPDATE outbox_lease SET owner = '' WHERE outbox = ''",
+    "SELECT id FROM outbox_delayed WHERE id = 0",
+    "DELETE FROM outbox_delayed WHERE id = 0",
+    "SELECT id FROM outbox_awaiting WHERE message_id = ''",
+    "INSERT INTO outbox_awaiting (message_id, outbox, id, topic, content_type, payload, created_at,"
+    " receipt_from, next_send_at) SELECT '', '', 0, '', '', '', UTC_TIMESTAMP(6), '',"
+    " UTC_TIMESTAMP(6) FROM DUAL WHERE FALSE",
+    "UPDATE outbox_awaiting SET sends = 1 WHERE message_id = ''",
+    "DELETE FROM outbox_awaiting WHERE message_id = ''",
+    "SELECT outcome FROM outbox_receipt WHERE message_id = ''",
+    "INSERT INTO outbox_receipt (message_id, consumer_group, outcome) SELECT '', '', 'applied'"
+    " FROM DUAL WHERE FALSE",
+    "DELETE FROM outbox_receipt WHERE message_id = ''",
+    "SELECT version FROM outbox_secret WHERE version = 0",
+    "INSERT INTO outbox_secret (version, secret) SELECT 0, '' FROM DUAL WHERE FALSE",
 };
 
 static enum obx_code run_trial(struct db *db, const char *sql, struct obx_err *err)
@@ -144,7 +158,8 @@ static void check_grants(struct db *db, const struct source_config *source, stru
     if (try_common(db, &err) != OBX_OK)
         check_failed(out, subject, &err);
     else
-        check_ok(out, subject, "lease and parked messages can be read and written");
+        check_ok(out, subject,
+                 "lease, parked, awaiting and delayed messages can be read and written");
 }
 
 void check_source(const struct source_config *source, struct check_out *out)

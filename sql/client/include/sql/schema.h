@@ -47,11 +47,12 @@ typedef void schema_progress_fn(const struct schema_step *step, void *ctx);
 /**
  * Apply what is missing, under a named lock so that two runs do not collide; each step is recorded when its statements
  * are through. A step that was cut off half-way is run again (every statement of a step is safe to repeat). Doing nothing is success.
+ * The producer's side ends with further outbox tables: those that lack a column which `outbox` has got since are given it.
  */
 OBX_NODISCARD enum obx_code schema_migrate(struct db *db, enum schema_side side,
                                            schema_progress_fn *progress, void *ctx,
                                            struct obx_err *err);
-/** Make one more outbox table with the definition of `outbox`; nothing when it exists. name: 1-64 of [A-Za-z0-9_]. OBX_E_DB_SCHEMA
+/** Make one more outbox table with the definition of `outbox`; when it exists, give it the columns that it lacks. name: 1-64 of [A-Za-z0-9_]. OBX_E_DB_SCHEMA
  * when a table of that name is there that is no outbox; OBX_E_DB_NO_TABLE before `outbox` itself is there. Needs CREATE and SELECT
  * on outbox. */
 OBX_NODISCARD enum obx_code schema_add_outbox(struct db *db, const char *name, struct obx_err *err);
