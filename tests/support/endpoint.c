@@ -24,7 +24,35 @@ struct endpoint {
     atomic_ullong requests;
     atomic_bool is_ending;
     struct evhttp_request *endless;
+    struct evhttp_request **unanswered; /* all that got no whole answer */
+    size_t unanswered_count;
 };
+
+/*
+ * libevent leaves a request that nobody has answered to its handler when the client goes away, and
+ * frees it with its connection otherwise; endpoint_destroy tells the two apart.
+ */
+static void keep_unanswered(struct endpoint *endpoint, struct evhttp_request *req)
+{
+    const size_t count = endpoint->unanswered_count + 1;
+    struct evhttp_request **more =
+        realloc(endpoint->unanswered, count * sizeof(struct evhttp_request *));
+
+    if (more == NULL)
+        abort();
+    more[count - 1] = req;
+    endpoint->unanswered = more;
+    endpoint->unanswered_count = count;
+}
+
+static void free_unanswered(struct endpoint *endpoint)
+{
+    for (size_t i = 0; i < endpoint->unanswered_count; i++) {
+        if (evhttp_request_get_connection(endpoint->unanswered[i]) == NULL)
+            evhttp_request_free(endpoint->unanswered[i]);
+    }
+    free(endpoint->unanswered);
+}
 
 static void on_tick(evutil_socket_t fd, short what, void *ctx)
 {
@@ -58,6 +86,7 @@ static void send_endless(struct endpoint *endpoint, struct evhttp_request *req)
         return;
     }
     endpoint->endless = req;
+    keep_unanswered(endpoint, req);
     evhttp_connection_set_closecb(evhttp_request_get_connection(req), on_endless_closed, endpoint);
     evhttp_send_reply_start(req, 200, "OK");
 }
@@ -88,6 +117,7 @@ static void on_request(struct evhttp_request *req, void *ctx)
         evhttp_send_reply(req, answer.status, "Answer", NULL);
         break;
     case ENDPOINT_SILENT:
+        keep_unanswered(endpoint, req);
         break;
     case ENDPOINT_CLOSE:
         evhttp_connection_free(evhttp_request_get_connection(req));
@@ -148,6 +178,7 @@ void endpoint_destroy(struct endpoint *endpoint)
     atomic_store(&endpoint->is_ending, true);
     pthread_join(endpoint->thread, NULL);
     event_free(endpoint->tick);
+    free_unanswered(endpoint);
     evhttp_free(endpoint->http);
     event_base_free(endpoint->base);
     free(endpoint);
