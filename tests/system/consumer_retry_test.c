@@ -286,6 +286,7 @@ struct crossing {
     struct db *other;
     _Atomic int met;
     struct obx_err why;
+    _Atomic bool is_victim; /* and why says so */
 };
 
 /* Takes row 1, lets the other session (which holds row 2) want row 1, then wants row 2. */
@@ -299,8 +300,10 @@ static enum obx_verdict cross(const struct obx_message *msg, struct obx_tx *tx, 
     if (rc == OBX_OK && bytes_is(msg->body, "cross")) {
         atomic_fetch_add(&crossing->met, 1);
         rc = obx_tx_exec(tx, "UPDATE stock SET n = n + 1 WHERE id = 2", OBX_NO_ARGS, NULL, &err);
-        if (rc != OBX_OK)
+        if (rc != OBX_OK) {
             crossing->why = err;
+            atomic_store(&crossing->is_victim, true);
+        }
     }
     if (rc == OBX_OK)
         rc = obx_tx_exec(tx, "INSERT INTO applied (message_id, body, attempt) VALUES (?, '', 1)",
@@ -313,6 +316,13 @@ static bool has_met(void *ctx)
     struct crossing *crossing = ctx;
 
     return atomic_load(&crossing->met) > 0;
+}
+
+static bool is_victim(void *ctx)
+{
+    struct crossing *crossing = ctx;
+
+    return atomic_load(&crossing->is_victim);
 }
 
 static void a_deadlock_is_run_again_and_not_half_committed(void **state)
@@ -337,10 +347,15 @@ static void a_deadlock_is_run_again_and_not_half_committed(void **state)
     rig->opts.batch_wait_us = GATHER_US;
     consumer = rig_start(rig, cross, &crossing);
     assert_true(wait_until(RIG_WAIT_MS, has_met, &crossing));
-    /* Whoever is the victim: ours is run again, the other one is rolled back by the close below. */
+    /*
+     * Whoever is the victim: ours is run again, the other one is rolled back by the close below. The
+     * two sessions get their answers in any order, so ours has to be waited for.
+     */
     if (db_exec(crossing.other, "UPDATE stock SET n = n + 100 WHERE id = 1", DB_NO_ARGS, NULL,
-                &err) == OBX_OK)
+                &err) == OBX_OK) {
+        assert_true(wait_until(RIG_WAIT_MS, is_victim, &crossing));
         assert_int_equal(crossing.why.code, OBX_E_DB_DEADLOCK);
+    }
     db_close(crossing.other); /* rolls back */
     RIG_WAIT_STAT(consumer, acked, 3);
     rig_stop(consumer);
