@@ -66,6 +66,13 @@ static void sleep_until(uint64_t due_us)
     nanosleep(&pause, NULL);
 }
 
+static bool bell_is_there(void *ctx)
+{
+    const struct plan *plan = ctx;
+
+    return plan->doorbell == NULL || access(plan->doorbell, W_OK) == 0;
+}
+
 /* What any language does after a commit: one datagram with the outbox's name. */
 static void ring(int bell, const struct plan *plan)
 {
@@ -198,6 +205,8 @@ int main(int argc, char **argv)
     relay = tap != NULL && plan.committed_us != NULL ? proc_start(&relay_opts) : NULL;
     if (relay == NULL)
         bench_die("cannot start", NULL);
+    if (!wait_until(RELAY_READY_MS, bell_is_there, &plan))
+        bench_die("the relay makes no doorbell", NULL);
     run_writers(&plan);
     wait_confirms(tap, plan.messages, CONFIRMS_MS);
     report(&plan, tap);

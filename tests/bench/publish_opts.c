@@ -21,6 +21,7 @@ _Noreturn static void usage(const char *what)
     (void)fprintf(
         stderr,
         "%s\nusage: PROGRAM --queue NAME [--count N] [--window N] [--size BYTES] [--rate N]\n"
+        "               [--exchange NAME --key KEY] [--like-relay 1]\n"
         "The broker is the one of: eval \"$(tests/support/servers env)\"\n",
         what);
     exit(2);
@@ -40,6 +41,12 @@ static void set_option(struct publish_opts *opts, const char *name, const char *
 {
     if (strcmp(name, "--queue") == 0)
         opts->queue = value;
+    else if (strcmp(name, "--exchange") == 0)
+        opts->exchange = value;
+    else if (strcmp(name, "--key") == 0)
+        opts->key = value;
+    else if (strcmp(name, "--like-relay") == 0)
+        opts->is_like_relay = number(value);
     else if (strcmp(name, "--count") == 0)
         opts->count = number(value);
     else if (strcmp(name, "--window") == 0)
@@ -69,7 +76,11 @@ void publish_opts_parse(struct publish_opts *opts, int argc, char **argv)
             usage("an option without a value");
         set_option(opts, argv[i], argv[i + 1]);
     }
-    if (opts->queue == NULL || opts->count == 0 || opts->window == 0)
+    if (opts->exchange == NULL) {
+        opts->exchange = "";
+        opts->key = opts->queue;
+    }
+    if (opts->queue == NULL || opts->key == NULL || opts->count == 0 || opts->window == 0)
         usage("no queue, no messages or no window");
     opts->host = from_env("OBX_TEST_AMQP_HOST");
     opts->user = from_env("OBX_TEST_AMQP_USER");

@@ -17,7 +17,11 @@ struct publish_opts {
     const char *password;
     const char *vhost;
     int port;
-    const char *queue; /* --queue: must exist; published to by the default exchange */
+    const char *queue;    /* --queue: must exist; published to by the default exchange, unless */
+    const char *exchange; /* --exchange: by this one, which must exist, */
+    const char *key;      /* --key: with this routing key */
+    uint64_t
+        is_like_relay; /* --like-relay: mandatory, with the properties and headers of a relay */
     uint64_t count;    /* --count */
     uint64_t window;   /* --window: unconfirmed messages at most */
     uint64_t body_len; /* --size: bytes */

@@ -31,11 +31,6 @@ size() {
     if [ "$is_smoke" = yes ]; then echo "$2"; else echo "$1"; fi
 }
 
-# divide A B: the quotient, with digits to spare; fails when there is none.
-divide() {
-    awk -v a="$1" -v b="$2" 'BEGIN { if (b + 0 == 0) exit 1; printf "%.6f\n", a / b }'
-}
-
 # calculate EXPRESSION: in awk's arithmetic.
 calculate() {
     awk "BEGIN { printf \"%.6f\\n\", $1 }"
@@ -62,37 +57,55 @@ tidy() {
         printf((a >= 1000 ? "%.0f" : a >= 10 ? "%.1f" : "%.3f") "\n", v) }'
 }
 
-# in_turns PAIRS A B: runs the functions A and B in turns, the other one first in every second pair. Each prints
-# one number; they are added to the arrays a_values and b_values, which are empty at first.
+# in_turns ROUNDS FUNCTION...: runs the functions in turns, another one first in every round. Each prints one
+# line of numbers, the same number of them each time; they are kept for values and ratios.
 in_turns() {
-    local pairs=$1 i
-    a_values=() b_values=()
-    for ((i = 0; i < pairs; i++)); do
-        if [ $((i % 2)) = 0 ]; then
-            take_turn a_values "$2" && take_turn b_values "$3" || return 1
-        else
-            take_turn b_values "$3" && take_turn a_values "$2" || return 1
-        fi
+    local rounds=$1 round i functions name
+    shift
+    functions=("$@")
+    for name in "${functions[@]}"; do
+        turn_lines[$name]=''
+    done
+    for ((round = 0; round < rounds; round++)); do
+        for ((i = 0; i < $#; i++)); do
+            take_turn "${functions[(round + i) % $#]}" || return 1
+        done
     done
 }
 
-# take_turn ARRAY FUNCTION: adds the number that the function prints.
+declare -A turn_lines
+
 take_turn() {
-    local -n values=$1
-    local value
-    value=$("$2") || return 1
-    is_number "$value" || { note "$2 printed no number: '$value'"; return 1; }
-    note "$2: $(tidy "$value")"
-    values+=("$value")
+    local line number
+    line=$("$1") || return 1
+    for number in ${line:-nothing}; do
+        is_number "$number" || { note "$1 printed no number: '$line'"; return 1; }
+    done
+    note "$1: $line"
+    turn_lines[$1]+=$line$'\n'
 }
 
-# Fills the array ratios with a_values over b_values, pair by pair.
-ratios_of_pairs() {
-    local i
-    ratios=()
-    for i in "${!a_values[@]}"; do
-        ratios+=("$(divide "${a_values[i]}" "${b_values[i]}")") || return 1
-    done
+# keep NAME LINES: for a program that takes turns within itself; NAME stands for a function from then on.
+keep() {
+    note "$1: ${2//$'\n'/; }"
+    turn_lines[$1]=$2
+}
+
+# values FUNCTION [COLUMN]: the numbers that it printed in its turns.
+values() {
+    awk -v column="${2:-1}" 'NF > 0 { print $column }' <<<"${turn_lines[$1]}"
+}
+
+# ratios FUNCTION OTHER [COLUMN]: the numbers of the one over those of the other, round by round.
+ratios() {
+    paste -d ' ' <(values "$1" "${3:-1}") <(values "$2" "${3:-1}") |
+        awk '{ if ($2 + 0 == 0) exit 1; printf "%.6f\n", $1 / $2 }'
+}
+
+# typical FUNCTION [COLUMN]: the median as a person reads it.
+typical() {
+    # shellcheck disable=SC2046
+    tidy "$(median $(values "$@"))"
 }
 
 is_number() {

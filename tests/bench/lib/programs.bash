@@ -47,12 +47,17 @@ prepare() {
 make_database() {
     local url="mysql://$OBX_TEST_DB_USER@$OBX_TEST_DB_HOST:$OBX_TEST_DB_PORT/obx_bench"
     (umask 077 && printf '%s\n' "$OBX_TEST_DB_PASSWORD" >"$out/password") || return 1
-    sql "CREATE DATABASE IF NOT EXISTS obx_bench" || return 1
+    sql "DROP DATABASE IF EXISTS obx_bench; CREATE DATABASE obx_bench" || return 1
     quietly migrate.log "$outboxctl_bin" --db "$url" --password-file "$out/password" \
-        migrate --side producer,half,barrier,consumer --outbox outbox_big || return 1
+        migrate --side "$(schema_sides)" --outbox outbox_big || return 1
     relay_password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
     documented_account relay obx_bench_relay "$relay_password" || return 1
     sql "GRANT SELECT, INSERT, DELETE ON obx_bench.outbox_big TO obx_bench_relay@'127.0.0.1'"
+}
+
+# All sides that there are migrations for, with commas.
+schema_sides() {
+    basename -a sql/schema/*_0001_*.sql | sed 's/_.*//' | paste -sd ,
 }
 
 # documented_account ROLE USER PASSWORD: an account with the rights that sql/schema/grants.md lists for the role,
@@ -119,11 +124,12 @@ fill() {
     program fill.log "$bin/bench_fill" --table "$1" --rows "$2" --body 256 "${@:3}"
 }
 
-# bare_publisher WINDOW COUNT: messages per second of the yardstick, into the same kind of queue.
+# bare_rate COUNT [OPTION...]: messages per second of the yardstick, into the same kind of queue.
 bare_rate() {
-    local fields
+    local fields count=$1
+    shift
     fresh_queue || return 1
-    fields=$(program bare.log "$bin/bare_publisher" --queue "$queue" --count "$1" --window 2000 --size 256) ||
+    fields=$(program bare.log "$bin/bare_publisher" --queue "$queue" --count "$count" --window 2000 --size 256 "$@") ||
         return 1
     delete_queue || return 1
     echo "${fields#rate }"
