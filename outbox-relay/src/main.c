@@ -51,6 +51,13 @@ static int help_config(void)
     return print(cfg_reference_text(&relay_schema, &text), &text);
 }
 
+static int example(void)
+{
+    struct obx_buf text = {0};
+
+    return print(cfg_reference_example(&relay_schema, &text), &text);
+}
+
 static int check(const struct relay_config *config)
 {
     struct check_out out = {.on_line = check_print_line, .ctx = stdout};
@@ -123,6 +130,8 @@ int main(int argc, char **argv)
         relay_args_help(stdout);
     else if (args.command == RELAY_HELP_CONFIG)
         return help_config();
+    else if (args.command == RELAY_EXAMPLE)
+        return example();
     else
         return with_config(&args);
     return EXIT_SUCCESS;

@@ -263,6 +263,8 @@ static enum obx_code print_all(void)
     if (rc == OBX_OK)
         rc = cfg_reference_markdown(&sample_schema, &text);
     if (rc == OBX_OK)
+        rc = cfg_reference_example(&sample_schema, &text);
+    if (rc == OBX_OK)
         rc = cfg_compare(one, other, &changes);
     buf_fini(&text);
     buf_fini(&changes.lines);

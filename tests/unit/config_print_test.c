@@ -152,6 +152,33 @@ static void reference_markdown_has_a_table_per_section(void **state)
     buf_fini(&text);
 }
 
+static void example_has_every_key_and_loads(void **state)
+{
+    struct obx_buf text = {0};
+    struct cfg *cfg = NULL;
+
+    (void)state;
+    assert_int_equal(cfg_reference_example(&sample_schema, &text), OBX_OK);
+    assert_non_null(strstr(text.data, "\n"
+                                      "# The RabbitMQ cluster.\n"
+                                      "[broker]\n"
+                                      "\n"
+                                      "# The user's name.\n"
+                                      "# (a text of 1 to 16 bytes; default guest; fixed until a "
+                                      "restart; OBX_BROKER_USER)\n"
+                                      "#user = guest\n"));
+    assert_non_null(strstr(text.data, "\n[lane shop.outbox]\n"));
+    assert_non_null(strstr(text.data, "\ntable = CHANGE_ME\n"));
+    assert_non_null(strstr(text.data, "\n#body_max = 2MiB\n"));
+    assert_non_null(strstr(text.data, "\n#[source NAME]\n"));
+    assert_non_null(strstr(text.data, "\n#password =\n#password_file = /run/secrets/s\n"));
+    cfg = sample_must_load(text.data, NULL);
+    assert_int_equal(((const struct sample *)cfg_root(cfg))->lane_count, 1);
+    assert_int_equal(((const struct sample *)cfg_root(cfg))->source_count, 0);
+    cfg_destroy(cfg);
+    buf_fini(&text);
+}
+
 static void a_good_table_verifies(void **state)
 {
     struct obx_err err = {0};
@@ -205,8 +232,13 @@ static void a_bad_table_does_not(void **state)
         {.name = "out", .offset = 4096, .item_size = 4, .help = "x"},
         {.name = "no name", CFG_PLAIN(struct bad_root, part), .help = "x"},
     };
-    static const struct cfg_schema schema = {
-        .sections = sections, .section_count = 4, .root_size = sizeof(struct bad_root)};
+    static const struct cfg_sample samples[] = {
+        {"part", "absent", "x"}, {"part", NULL, "x"}, {"absent", NULL, "x"}};
+    static const struct cfg_schema schema = {.sections = sections,
+                                             .section_count = 4,
+                                             .root_size = sizeof(struct bad_root),
+                                             .samples = samples,
+                                             .sample_count = 3};
     struct obx_buf problems = {0};
     struct obx_err err = {0};
 
@@ -227,7 +259,10 @@ static void a_bad_table_does_not(void **state)
                         "table: part: help is missing\n"
                         "table: out: section lies outside of the root struct\n"
                         "table: no name: name is not of 1 to 40 lower case letters, digits and "
-                        "_\n");
+                        "_\n"
+                        "table: sample for what is not there: part absent\n"
+                        "table: sample for what is not there: part NAME\n"
+                        "table: sample for what is not there: absent NAME\n");
     buf_fini(&problems);
 }
 
@@ -260,6 +295,7 @@ int main(void)
         cmocka_unit_test(comparison_goes_by_effect),
         cmocka_unit_test(reference_text_names_every_key),
         cmocka_unit_test(reference_markdown_has_a_table_per_section),
+        cmocka_unit_test(example_has_every_key_and_loads),
         cmocka_unit_test(a_good_table_verifies),
         cmocka_unit_test(a_bad_table_does_not),
         cmocka_unit_test(sections_may_not_share_a_variable),

@@ -119,6 +119,12 @@ static const struct cfg_section sections[] = {
      .help = "One database."},
 };
 
+static const struct cfg_sample samples[] = {
+    {"lane", NULL, "shop.outbox"},
+    {"lane", "body_max", "2MiB"},
+    {"source", "password", "/run/secrets/s"},
+};
+
 /* A rule over two keys: a window of 77 and a timeout of 7 s do not go together. */
 static void check(const void *root, struct cfg_report *report)
 {
@@ -138,6 +144,8 @@ static void check(const void *root, struct cfg_report *report)
 
 const struct cfg_schema sample_schema = {.sections = sections,
                                          .section_count = sizeof(sections) / sizeof(sections[0]),
+                                         .samples = samples,
+                                         .sample_count = sizeof(samples) / sizeof(samples[0]),
                                          .root_size = sizeof(struct sample),
                                          .check = check};
 

@@ -51,6 +51,69 @@ static void bad(const char *text, const char *expected)
     buf_fini(&problems);
 }
 
+/* All of a file, with a NUL behind it. */
+static struct obx_buf read_file(const char *path)
+{
+    struct obx_buf text = {0};
+    char part[4096];
+    FILE *file = fopen(path, "re");
+    size_t got;
+
+    if (file == NULL)
+        fail_msg("cannot open %s", path);
+    while ((got = fread(part, 1, sizeof(part), file)) > 0)
+        assert_int_equal(buf_add(&text, part, got), OBX_OK);
+    fclose(file);
+    assert_true(text.len > 0);
+    return text;
+}
+
+/* The text with "#key =" and "#[section]" made into what they stand for; prose begins with "# ".
+ * Files of secrets are left out: they are not there, and their key is given already. */
+static void uncomment(char *text)
+{
+    for (char *line = text; line != NULL && *line != '\0';) {
+        char *end = strchr(line, '\n');
+        const char *file = strstr(line, "_file = /run/");
+
+        if (line[0] == '#' && line[1] != ' ' && (file == NULL || file > end))
+            line[0] = ' ';
+        line = end != NULL ? end + 1 : NULL;
+    }
+}
+
+static void the_shipped_example_is_what_the_table_says(void **state)
+{
+    struct obx_buf shipped = read_file(OBX_TEST_EXAMPLE_CONFIG);
+    struct obx_buf made = {0};
+
+    (void)state;
+    assert_int_equal(cfg_reference_example(&relay_schema, &made), OBX_OK);
+    if (strcmp(shipped.data, made.data) != 0)
+        fail_msg("%s is not up to date; make it anew: outbox-relay --example >FILE",
+                 OBX_TEST_EXAMPLE_CONFIG);
+    buf_fini(&made);
+    buf_fini(&shipped);
+}
+
+static void the_shipped_example_can_be_loaded(void **state)
+{
+    struct obx_buf text = read_file(OBX_TEST_EXAMPLE_CONFIG);
+    struct relay_config *config = good(text.data);
+
+    (void)state;
+    assert_int_equal(config->source_count, 1);
+    assert_string_equal(config->sources[0].name, "shop");
+    assert_int_equal(config->rule_count, 0);
+    relay_config_unref(config);
+    uncomment(text.data);
+    config = good(text.data);
+    assert_int_equal(config->rule_count, 1);
+    assert_int_equal(config->topology.queue_count, 1);
+    relay_config_unref(config);
+    buf_fini(&text);
+}
+
 static void the_table_is_sound(void **state)
 {
     struct obx_buf problems = {0};
@@ -343,6 +406,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_table_is_sound),
+        cmocka_unit_test(the_shipped_example_is_what_the_table_says),
+        cmocka_unit_test(the_shipped_example_can_be_loaded),
         cmocka_unit_test(little_is_needed),
         cmocka_unit_test(values_reach_their_places),
         cmocka_unit_test(topics_and_topology),

@@ -87,10 +87,19 @@ struct cfg_section {
 struct cfg;
 struct cfg_report;
 
+/** What stands in the example file where a default says too little. */
+struct cfg_sample {
+    const char *section;
+    const char *key;  /**< NULL: text is the name of the example's section of this kind */
+    const char *text; /**< for a secret: the path for <key>_file */
+};
+
 struct cfg_schema {
     const struct cfg_section *sections;
     size_t section_count;
     size_t root_size;
+    const struct cfg_sample *samples; /**< may be NULL */
+    size_t sample_count;
     /**
      * What one row cannot say (may be NULL): called once, when every value is right by itself, to
      * complain about values that do not go together.
@@ -146,6 +155,13 @@ struct cfg_changes {
 OBX_NODISCARD enum obx_code cfg_compare(const struct cfg *before, const struct cfg *after,
                                         struct cfg_changes *changes);
 
+/**
+ * Append a configuration file with every key, its help and its default behind a '#'. As it stands
+ * it can be loaded: what is required has its sample.
+ */
+OBX_NODISCARD enum obx_code cfg_reference_example(const struct cfg_schema *schema,
+                                                  struct obx_buf *out);
+
 /** Append the reference as plain text (--help-config) or as Markdown with one table per section. */
 OBX_NODISCARD enum obx_code cfg_reference_text(const struct cfg_schema *schema,
                                                struct obx_buf *out);
@@ -154,7 +170,8 @@ OBX_NODISCARD enum obx_code cfg_reference_markdown(const struct cfg_schema *sche
 
 /**
  * Check the table itself, for a unit test of each program: names, help texts, field sizes, defaults
- * within their limits, no two keys with one environment variable. Problems as with cfg_load.
+ * within their limits, no two keys with one environment variable, samples for what is there.
+ * Problems as with cfg_load.
  */
 OBX_NODISCARD enum obx_code cfg_verify(const struct cfg_schema *schema, struct obx_buf *problems,
                                        struct obx_err *err);

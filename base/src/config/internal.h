@@ -134,4 +134,11 @@ bool cfg_same_value(const struct cfg_key *key, const void *a, const void *b);
 /* "a number from 1 to 1000", to stand after "expected" or "allowed:". */
 void cfg_out_allowed(struct cfg_out *out, const struct cfg_key *key);
 
+/* ---- reference.c ---- */
+
+/* "default 5s", "required" */
+void cfg_out_default(struct cfg_out *out, const struct cfg_key *key);
+/* Words of text in lines of at most 78 characters, each behind `before`. */
+void cfg_out_wrapped(struct cfg_out *out, const char *before, const char *text);
+
 #endif

@@ -10,8 +10,7 @@ static const char *placeholder(const struct cfg_section *section)
     return section->is_named ? "<NAME>" : NULL;
 }
 
-/* "default 5s", "required" */
-static void out_default(struct cfg_out *out, const struct cfg_key *key)
+void cfg_out_default(struct cfg_out *out, const struct cfg_key *key)
 {
     if (key->def == NULL)
         cfg_outf(out, "required");
@@ -21,8 +20,7 @@ static void out_default(struct cfg_out *out, const struct cfg_key *key)
         cfg_outf(out, "default %s", key->def);
 }
 
-/* Words of text in lines of at most 78 characters, each behind indent blanks. */
-static void out_wrapped(struct cfg_out *out, int indent, const char *text)
+void cfg_out_wrapped(struct cfg_out *out, const char *before, const char *text)
 {
     const int width = 78;
     int column = 0; /* 0: no word yet */
@@ -34,8 +32,8 @@ static void out_wrapped(struct cfg_out *out, int indent, const char *text)
         if (fits)
             cfg_outf(out, " %.*s", len, text);
         else
-            cfg_outf(out, "%s%*s%.*s", column > 0 ? "\n" : "", indent, "", len, text);
-        column = len + (fits ? column + 1 : indent);
+            cfg_outf(out, "%s%s%.*s", column > 0 ? "\n" : "", before, len, text);
+        column = len + (fits ? column + 1 : (int)strlen(before));
         text += len;
         text += strspn(text, " ");
     }
@@ -48,7 +46,7 @@ static void out_key_text(struct cfg_out *out, const struct cfg_section *section,
     cfg_outf(out, "\n  %s = ", key->name);
     cfg_out_allowed(out, key);
     cfg_outf(out, "\n      ");
-    out_default(out, key);
+    cfg_out_default(out, key);
     cfg_outf(out, "; %s; ", key->is_reloadable ? "reloadable" : "fixed until a restart");
     cfg_out_variable(out, section, placeholder(section), key);
     cfg_outf(out, "\n");
@@ -57,7 +55,7 @@ static void out_key_text(struct cfg_out *out, const struct cfg_section *section,
         cfg_out_variable(out, section, placeholder(section), key);
         cfg_outf(out, "_FILE, the path of a file that holds it\n");
     }
-    out_wrapped(out, 6, key->help);
+    cfg_out_wrapped(out, "      ", key->help);
 }
 
 enum obx_code cfg_reference_text(const struct cfg_schema *schema, struct obx_buf *buf)
@@ -69,7 +67,7 @@ enum obx_code cfg_reference_text(const struct cfg_schema *schema, struct obx_buf
 
         cfg_outf(&out, "%s[%s%s]\n", i > 0 ? "\n" : "", section->name,
                  section->is_named ? " NAME" : "");
-        out_wrapped(&out, 2, section->help);
+        cfg_out_wrapped(&out, "  ", section->help);
         if (section->is_named) {
             cfg_outf(&out, "  May be given several times; ");
             cfg_out_names_variable(&out, section);

@@ -118,6 +118,27 @@ static void verify_section(struct verify *verify, const struct cfg_section *sect
         verify_key(verify, section, &section->keys[i]);
 }
 
+static bool has_key(const struct cfg_section *section, const char *name)
+{
+    for (size_t i = 0; i < section->key_count; i++) {
+        if (strcmp(section->keys[i].name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void verify_sample(struct verify *verify, const struct cfg_sample *sample)
+{
+    static const struct cfg_origin none = {.kind = CFG_FROM_DEFAULT};
+    const struct cfg_section *section =
+        cfg_find_section(verify->cfg->schema, bytes_of(sample->section));
+
+    if (section == NULL || (sample->key == NULL && !section->is_named) ||
+        (sample->key != NULL && !has_key(section, sample->key)))
+        cfg_problem(&verify->report, &none, NULL, NULL, "sample for what is not there: %s %s",
+                    sample->section, sample->key != NULL ? sample->key : "NAME");
+}
+
 enum obx_code cfg_verify(const struct cfg_schema *schema, struct obx_buf *problems,
                          struct obx_err *err)
 {
@@ -130,6 +151,8 @@ enum obx_code cfg_verify(const struct cfg_schema *schema, struct obx_buf *proble
     verify.report = (struct cfg_report){.cfg = verify.cfg, .lines = problems};
     for (size_t i = 0; i < schema->section_count && verify.report.rc == OBX_OK; i++)
         verify_section(&verify, &schema->sections[i]);
+    for (size_t i = 0; i < schema->sample_count && verify.report.rc == OBX_OK; i++)
+        verify_sample(&verify, &schema->samples[i]);
     cfg_destroy(verify.cfg);
     return cfg_judge(&verify.report, err);
 }

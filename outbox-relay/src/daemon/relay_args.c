@@ -21,6 +21,7 @@ static const char help[] =
     "                  change nothing, and say line by line what is wrong and how to mend it\n"
     "  --dump          print the configuration in force and where each value comes from\n"
     "  --help-config   print every key with its meaning, its default and its variable\n"
+    "  --example       print a configuration file to begin with: every key with its default\n"
     "  --health        ask the relay that runs with this configuration whether it is alive\n"
     "  --version       print the version\n"
     "  --help          print this\n"
@@ -36,6 +37,7 @@ static const struct option options[] = {
     {"check", no_argument, NULL, OPT_FIRST_COMMAND + RELAY_CHECK},
     {"dump", no_argument, NULL, OPT_FIRST_COMMAND + RELAY_DUMP},
     {"help-config", no_argument, NULL, OPT_FIRST_COMMAND + RELAY_HELP_CONFIG},
+    {"example", no_argument, NULL, OPT_FIRST_COMMAND + RELAY_EXAMPLE},
     {"health", no_argument, NULL, OPT_FIRST_COMMAND + RELAY_HEALTH},
     {"version", no_argument, NULL, OPT_FIRST_COMMAND + RELAY_VERSION},
     {NULL, 0, NULL, 0},

@@ -10,6 +10,7 @@ enum relay_command {
     RELAY_CHECK,
     RELAY_DUMP,
     RELAY_HELP_CONFIG,
+    RELAY_EXAMPLE,
     RELAY_HEALTH,
     RELAY_VERSION,
     RELAY_HELP

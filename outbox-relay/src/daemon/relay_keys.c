@@ -325,10 +325,32 @@ static const struct cfg_section sections[] = {
      .help = "A producer of half-messages and how it is asked. Only these are ever called."},
 };
 
+/* For outbox-relay.conf.example. */
+static const struct cfg_sample samples[] = {
+    {"broker", "password", "/run/secrets/rabbitmq"},
+    {"source", NULL, "shop"},
+    {"source", "user", "obx_relay"},
+    {"source", "password", "/run/secrets/mysql"},
+    {"source", "database", "shop"},
+    {"topic", NULL, "order.*"},
+    {"exchange", NULL, "orders"},
+    {"queue", NULL, "inventory"},
+    {"queue", "bind", "oncebox:order.*"},
+    {"queue", "arguments", "x-delivery-limit=20, x-overflow=reject-publish"},
+    {"half", "token", "/run/secrets/half_token"},
+    {"half", "previous_token", "/run/secrets/half_token_before"},
+    {"producer", NULL, "payments"},
+    {"producer", "url", "https://payments.example.com/half-messages/{gid}"},
+    {"producer", "token", "/run/secrets/payments_token"},
+    {"producer", "password", "/run/secrets/payments_mysql"},
+};
+
 const struct cfg_schema relay_schema = {
     .sections = sections,
     .section_count = sizeof(sections) / sizeof(sections[0]),
     .root_size = sizeof(struct keys_root),
+    .samples = samples,
+    .sample_count = sizeof(samples) / sizeof(samples[0]),
     .check = relay_keys_check,
 };
 
