@@ -163,9 +163,11 @@ bool ctl_args_parse(int argc, char **argv, struct ctl_args *out)
     out->config = getenv("OBX_CONFIG");
     out->limit = DEFAULT_LIMIT;
     out->wait_s = DEFAULT_WAIT_S;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (option == '?')
-            return false;
+    opterr = 0; /* what is wrong is said here, with the way to the help */
+    while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1) {
+        if (option == '?' || option == ':')
+            return complain(option == ':' ? "a value is missing behind" : "there is no option",
+                            argv[optind - 1]);
         if (option == OPT_VERSION) {
             out->wants_version = true;
             continue;

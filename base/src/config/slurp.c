@@ -4,10 +4,25 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/fail.h"
 #include "internal.h"
+
+/* In the words of whoever has to mend it, who need not know which system call it was. */
+static enum obx_code cannot_read(struct obx_err *err, int sys)
+{
+    char text[128] = "unknown error";
+
+    (void)strerror_r(sys, text, sizeof(text));
+    if (err != NULL) {
+        *err = (struct obx_err){.code = OBX_E_SYSTEM, .sys = sys};
+        (void)snprintf(err->text, sizeof(err->text), "cannot be read: %s", text);
+    }
+    return OBX_E_SYSTEM;
+}
 
 static enum obx_code read_all(int fd, size_t max, struct obx_buf *out, struct obx_err *err)
 {
@@ -20,7 +35,7 @@ static enum obx_code read_all(int fd, size_t max, struct obx_buf *out, struct ob
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
-            return obx_fail_errno(err, OBX_E_SYSTEM, errno, "read");
+            return cannot_read(err, errno);
         if (got == 0)
             return OBX_OK;
         total += (size_t)got;
@@ -37,7 +52,7 @@ enum obx_code cfg_slurp(const char *path, size_t max, struct obx_buf *out, struc
     int fd = open(path, O_RDONLY | O_CLOEXEC);
 
     if (fd < 0)
-        return obx_fail_errno(err, OBX_E_SYSTEM, errno, "open");
+        return cannot_read(err, errno);
     rc = read_all(fd, max, out, err);
     close(fd);
     return rc;

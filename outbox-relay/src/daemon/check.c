@@ -1,5 +1,5 @@
 /*
- * The order of the checks, how a line is printed, and what to do about each kind of failure.
+ * The order of the checks, and how a line is printed.
  */
 #include "check.h"
 
@@ -7,39 +7,6 @@
 #include <stdio.h>
 
 enum { DETAIL_MAX = 512 };
-
-struct fix {
-    enum obx_code code;
-    const char *text;
-};
-
-/* One sentence for whoever reads a FAILED line. A code without one needs none: its text says it. */
-static const struct fix fixes[] = {
-    {OBX_E_DB_CONNECT,
-     "start the database server, or correct host, port, socket or database of the source"},
-    {OBX_E_DB_AUTH, "correct user and password of the source, or create the user"},
-    {OBX_E_DB_TLS, "correct the tls keys of the source"},
-    {OBX_E_DB_DENIED, "grant what is missing; docs/operations.md lists the grants of the relay"},
-    {OBX_E_DB_NO_TABLE, "run: outboxctl migrate, as a user who may create tables"},
-    {OBX_E_DB_SCHEMA, "older: run outboxctl migrate; newer: upgrade this program"},
-    {OBX_E_DB_READ_ONLY, "connect to the primary"},
-    {OBX_E_TIMEOUT, "look whether the server answers at all, or lengthen the timeout"},
-    {OBX_E_MQ_CONNECT, "start RabbitMQ, or correct addresses in [broker]"},
-    {OBX_E_MQ_AUTH, "correct user, password and vhost in [broker], or create them: rabbitmqctl "
-                    "add_user, add_vhost, set_permissions"},
-    {OBX_E_MQ_TLS, "correct the tls keys in [broker]"},
-    {OBX_E_MQ_TOPOLOGY, "make the section fit what the broker has, or delete it there"},
-    {OBX_E_MQ_DENIED, "give the user configure and write permission: rabbitmqctl set_permissions"},
-};
-
-static const char *fix_for(enum obx_code code)
-{
-    for (size_t i = 0; i < sizeof(fixes) / sizeof(fixes[0]); i++) {
-        if (fixes[i].code == code)
-            return fixes[i].text;
-    }
-    return "see the text";
-}
 
 void check_ok(struct check_out *out, const char *subject, const char *fmt, ...)
 {
@@ -52,16 +19,10 @@ void check_ok(struct check_out *out, const char *subject, const char *fmt, ...)
     out->on_line(&(struct check_line){true, subject, detail, ""}, out->ctx);
 }
 
-void check_failed_fix(struct check_out *out, const char *subject, const char *detail,
-                      const char *fix)
+void check_failed(struct check_out *out, const char *subject, const char *detail, const char *fix)
 {
     out->failed++;
     out->on_line(&(struct check_line){false, subject, detail, fix}, out->ctx);
-}
-
-void check_failed(struct check_out *out, const char *subject, const struct obx_err *err)
-{
-    check_failed_fix(out, subject, err->text, fix_for(err->code));
 }
 
 void check_print_line(const struct check_line *line, void *ctx)

@@ -30,11 +30,7 @@ check_line_fn check_print_line;
 
 /* For the files of the check. */
 void check_ok(struct check_out *out, const char *subject, const char *fmt, ...) OBX_PRINTF(3, 4);
-/** With the fix that belongs to the error's code. */
-void check_failed(struct check_out *out, const char *subject, const struct obx_err *err);
-/** With a fix of its own. */
-void check_failed_fix(struct check_out *out, const char *subject, const char *detail,
-                      const char *fix);
+void check_failed(struct check_out *out, const char *subject, const char *detail, const char *fix);
 void check_source(const struct source_config *source, struct check_out *out);
 void check_broker(const struct relay_config *config, struct check_out *out);
 

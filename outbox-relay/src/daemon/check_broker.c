@@ -7,27 +7,41 @@
 
 #include <stdio.h>
 
+#include "check_fix.h"
+
 enum { SUBJECT_MAX = 300, AMQP_NOT_FOUND = 404 };
 
-/* A topology of one thing. */
+static void failed(const struct relay_config *config, const char *subject, const char *section,
+                   const struct obx_err *err, struct check_out *out)
+{
+    char fix[CHECK_FIX_MAX];
+
+    check_fix_broker(config, section, err, fix);
+    check_failed(out, subject, err->text, fix);
+}
+
+/* A topology of one thing; subject is "exchange x". */
 static void check_one(const struct relay_config *config, const struct topology *one,
                       const char *subject, struct check_out *out)
 {
     const bool may_declare = config->topology_policy == TOPOLOGY_POLICY_DECLARE;
+    char section[SUBJECT_MAX + 2];
     struct obx_err err = {0};
     enum obx_code rc = bridge_topology_apply(&config->broker, one, TOPOLOGY_VERIFY, &err);
 
     if (rc == OBX_OK && may_declare)
         rc = bridge_topology_apply(&config->broker, one, TOPOLOGY_DECLARE, &err);
+    snprintf(section, sizeof(section), "[%s]", subject);
     if (rc == OBX_OK)
         check_ok(out, subject, "there");
     else if (rc == OBX_E_MQ_TOPOLOGY && err.sys == AMQP_NOT_FOUND && may_declare)
-        check_ok(out, subject, "not there yet; the relay declares it when it starts");
+        check_ok(out, subject,
+                 "not there yet; the relay declares it when it starts, if '%s' may configure it",
+                 config->broker.user);
     else if (rc == OBX_E_MQ_TOPOLOGY && err.sys == AMQP_NOT_FOUND)
-        check_failed_fix(out, subject, err.text,
-                         "create it, or set topology = declare in [broker]");
+        check_failed(out, subject, err.text, "create it, or set topology = declare in [broker]");
     else
-        check_failed(out, subject, &err);
+        failed(config, subject, section, &err, out);
 }
 
 static void check_exchanges(const struct relay_config *config, struct check_out *out)
@@ -60,7 +74,7 @@ void check_broker(const struct relay_config *config, struct check_out *out)
     struct obx_err err = {0};
 
     if (bridge_check(&config->broker, &err) != OBX_OK) {
-        check_failed(out, "broker", &err);
+        failed(config, "broker", NULL, &err, out);
         return;
     }
     check_ok(out, "broker", "connected to %s, vhost %s", config->broker.addresses,

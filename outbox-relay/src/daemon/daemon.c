@@ -214,9 +214,12 @@ static void on_reload(void *ctx)
 
     if (daemon->phase != PHASE_RUNNING)
         return;
-    notify_reloading(daemon->notify);
+    /* Before the first READY a reload is part of the start, and must not be taken for its end. */
+    if (daemon->is_ready_told)
+        notify_reloading(daemon->notify);
     reload_run(&reload);
-    notify_ready(daemon->notify);
+    if (daemon->is_ready_told)
+        notify_ready(daemon->notify);
     arm(daemon->turn_event, 0);
 }
 
@@ -405,7 +408,6 @@ static void finish(struct daemon *daemon)
     if (daemon->topology != NULL && daemon->phase == PHASE_DONE &&
         !topology_task_has_ended(daemon->topology)) {
         /* It waits for a broker that does not answer; the process has nothing left to lose. */
-        OBX_LOG(LOG_LVL_INFO, "daemon", "stopped", KV_STR("owner", daemon->owner));
         _exit(EXIT_SUCCESS);
     }
     topology_task_destroy(daemon->topology);

@@ -58,14 +58,18 @@ bool relay_args_parse(int argc, char **argv, struct relay_args *out)
     int option;
 
     *out = (struct relay_args){.command = RELAY_RUN, .config_path = getenv("OBX_CONFIG")};
-    while ((option = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
-        bool is_right = option != '?';
+    opterr = 0; /* what is wrong is said here, with the way to the help */
+    while ((option = getopt_long(argc, argv, ":c:h", options, NULL)) != -1) {
+        bool is_right = option != '?' && option != ':';
 
         if (option == OPT_CONFIG)
             out->config_path = optarg;
         else if (option == OPT_HELP)
             is_right = set_command(out, RELAY_HELP);
-        else if (is_right)
+        else if (!is_right)
+            fprintf(stderr, "outbox-relay: %s %s; see --help\n", argv[optind - 1],
+                    option == ':' ? "needs a value" : "is no option");
+        else
             is_right = set_command(out, (enum relay_command)(option - OPT_FIRST_COMMAND));
         if (!is_right)
             return false;

@@ -1,0 +1,156 @@
+/*
+ * The sentences. Called by check_source.c and check_broker.c.
+ */
+#include "check_fix.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    MYSQL_DB_ACCESS_DENIED = 1044,
+    MYSQL_NO_SUCH_DB = 1049,
+    AMQP_NOT_ALLOWED = 530,
+};
+
+static void say(char fix[CHECK_FIX_MAX], const char *text)
+{
+    snprintf(fix, CHECK_FIX_MAX, "%s", text);
+}
+
+/* The first key of a file that is named and cannot be read; NULL: all can. */
+static const char *unreadable(const char *const keys[3], const char *const paths[3], size_t *which)
+{
+    for (size_t i = 0; i < 3; i++) {
+        if (paths[i] != NULL && access(paths[i], R_OK) != 0) {
+            *which = i;
+            return keys[i];
+        }
+    }
+    return NULL;
+}
+
+/* The part that TLS has in common for both servers. section: "[broker]". */
+static void fix_tls(const char *section, const char *const paths[3], const struct obx_err *err,
+                    char fix[CHECK_FIX_MAX])
+{
+    static const char *const keys[3] = {"tls_ca_file", "tls_cert_file", "tls_key_file"};
+    size_t which = 0;
+    const char *key = unreadable(keys, paths, &which);
+
+    if (key != NULL)
+        snprintf(fix, CHECK_FIX_MAX, "correct %s in %s: %s is not there or may not be read", key,
+                 section, paths[which]);
+    else if (strstr(err->text, "certificate") != NULL)
+        snprintf(fix, CHECK_FIX_MAX,
+                 "set tls_ca_file in %s to the authority that has signed the server's certificate, "
+                 "and name the server as its certificate does",
+                 section);
+    else
+        snprintf(fix, CHECK_FIX_MAX,
+                 "the port speaks no TLS, or another version of it: correct the port or the tls "
+                 "keys in %s",
+                 section);
+}
+
+static void fix_database(const struct source_config *source, char fix[CHECK_FIX_MAX])
+{
+    const struct db_opts *db = &source->lane.db;
+
+    snprintf(fix, CHECK_FIX_MAX,
+             "correct database in [source %s], or, as an administrator: CREATE DATABASE `%s`; then "
+             "outboxctl migrate, and the grants for '%s' that sql/schema/grants.md lists",
+             source->name, db->database, db->user);
+}
+
+static void fix_connect(const struct source_config *source, char fix[CHECK_FIX_MAX])
+{
+    const struct db_opts *db = &source->lane.db;
+
+    if (db->unix_socket != NULL)
+        snprintf(fix, CHECK_FIX_MAX,
+                 "start the database server, or correct socket (%s) in [source %s]",
+                 db->unix_socket, source->name);
+    else
+        snprintf(fix, CHECK_FIX_MAX,
+                 "start the database server, or correct host and port (%s:%u) in [source %s]",
+                 db->host, (unsigned)db->port, source->name);
+}
+
+void check_fix_source(const struct source_config *source, const struct obx_err *err,
+                      char fix[CHECK_FIX_MAX])
+{
+    const struct db_opts *db = &source->lane.db;
+    char section[CHECK_FIX_MAX / 4];
+
+    snprintf(section, sizeof(section), "[source %s]", source->name);
+    if (err->sys == MYSQL_DB_ACCESS_DENIED || err->sys == MYSQL_NO_SUCH_DB)
+        fix_database(source, fix);
+    else if (err->code == OBX_E_DB_AUTH)
+        snprintf(fix, CHECK_FIX_MAX,
+                 "correct user and password in %s, or make the account '%s' as "
+                 "sql/schema/grants.md shows",
+                 section, db->user);
+    else if (err->code == OBX_E_DB_CONNECT || err->code == OBX_E_DB_GONE)
+        fix_connect(source, fix);
+    else if (err->code == OBX_E_TIMEOUT)
+        snprintf(fix, CHECK_FIX_MAX,
+                 "look whether the server answers at all, or lengthen the timeouts in %s", section);
+    else if (err->code == OBX_E_DB_TLS)
+        fix_tls(section,
+                (const char *const[3]){db->tls_ca_file, db->tls_cert_file, db->tls_key_file}, err,
+                fix);
+    else if (err->code == OBX_E_DB_NO_TABLE)
+        say(fix, "run: outboxctl migrate, as a user who may create tables");
+    else if (err->code == OBX_E_DB_SCHEMA)
+        say(fix, "where it is older: run outboxctl migrate; where it is newer: install a newer "
+                 "version of outbox-relay");
+    else if (err->code == OBX_E_DB_READ_ONLY)
+        snprintf(fix, CHECK_FIX_MAX, "name the primary in %s", section);
+    else
+        say(fix, "see the text");
+}
+
+static void fix_broker_login(const struct bridge_opts *broker, const struct obx_err *err,
+                             char fix[CHECK_FIX_MAX])
+{
+    if (strstr(err->text, "vhost") != NULL && err->sys == AMQP_NOT_ALLOWED)
+        snprintf(fix, CHECK_FIX_MAX,
+                 "correct vhost in [broker], or: rabbitmqctl add_vhost %s; rabbitmqctl "
+                 "set_permissions -p %s %s '.*' '.*' '.*'",
+                 broker->vhost, broker->vhost, broker->user);
+    else
+        snprintf(fix, CHECK_FIX_MAX,
+                 "correct user and password in [broker], or: rabbitmqctl add_user %s; rabbitmqctl "
+                 "set_permissions -p %s %s '.*' '.*' '.*'",
+                 broker->user, broker->vhost, broker->user);
+}
+
+void check_fix_broker(const struct relay_config *config, const char *section,
+                      const struct obx_err *err, char fix[CHECK_FIX_MAX])
+{
+    const struct bridge_opts *broker = &config->broker;
+
+    if (err->code == OBX_E_MQ_AUTH)
+        fix_broker_login(broker, err, fix);
+    else if (err->code == OBX_E_MQ_CONNECT || err->code == OBX_E_MQ_GONE)
+        say(fix, "start RabbitMQ, or correct addresses in [broker]; a port that speaks TLS needs "
+                 "tls = yes");
+    else if (err->code == OBX_E_TIMEOUT)
+        say(fix, "look whether the broker answers at all, or lengthen the timeouts in [broker]");
+    else if (err->code == OBX_E_MQ_TLS)
+        fix_tls("[broker]",
+                (const char *const[3]){broker->tls.ca_file, broker->tls.cert_file,
+                                       broker->tls.key_file},
+                err, fix);
+    else if (err->code == OBX_E_MQ_TOPOLOGY)
+        snprintf(fix, CHECK_FIX_MAX, "make %s fit what the broker has, or delete it there",
+                 section == NULL ? "the configuration" : section);
+    else if (err->code == OBX_E_MQ_DENIED)
+        snprintf(fix, CHECK_FIX_MAX,
+                 "let the user configure, write and read: rabbitmqctl set_permissions -p %s %s "
+                 "'.*' '.*' '.*'",
+                 broker->vhost, broker->user);
+    else
+        say(fix, "see the text");
+}

@@ -1,0 +1,282 @@
+/*
+ * `outbox-relay --check` on real servers: everything that can be wrong, one at a time, is named
+ * together with what mends it; what is right is said to be right beside it; nothing is changed.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "program_rig.h"
+#include "wait.h"
+
+/* --check with one thing wrong: exit status 1, and in one FAILED line of the subject what it is and
+ * the way out. */
+static void expect_failed(struct program_rig *rig, const char *const *env, const char *subject,
+                          const char *what, const char *fix)
+{
+    char head[128];
+    const char *line, *end;
+
+    assert_int_equal(rig_run_relay(rig, env, WORDS("--check")), 1);
+    snprintf(head, sizeof(head), "FAILED  %s: ", subject);
+    for (line = strstr(rig->out.data, head); line != NULL; line = strstr(line + 1, head)) {
+        char text[1024];
+
+        end = strchr(line, '\n');
+        assert_non_null(end);
+        snprintf(text, sizeof(text), "%.*s", (int)(end - line), line);
+        if (strstr(text, what) != NULL && strstr(text, " | fix: ") != NULL &&
+            strstr(strstr(text, " | fix: "), fix) != NULL)
+            return;
+    }
+    fail_msg("no line \"%s\" with \"%s\" and the fix \"%s\" in:\n%s", head, what, fix,
+             rig->out.data);
+}
+
+static void all_is_well(void **state)
+{
+    struct program_rig *rig = *state;
+
+    assert_int_equal(rig_run_relay(rig, NULL, WORDS("--check")), 0);
+    rig_said_not(rig, "FAILED");
+    rig_said(rig, "ok      database shop: ");
+    rig_said(rig, "ok      broker: ");
+    assert_int_equal(rig_run_ctl(rig, NULL, WORDS("check")), 0);
+    rig_said_not(rig, "FAILED");
+    assert_int_equal(rig_run_ctl(rig, NULL, WORDS("check", "--json")), 0);
+    rig_said(rig, "\"ok\": true");
+    rig_said_not(rig, "\"ok\": false");
+}
+
+/* A look must not make what it looks for. */
+static void a_check_changes_nothing(void **state)
+{
+    struct program_rig *rig = *state;
+
+    assert_int_equal(rig_run_relay(rig, NULL, WORDS("--check")), 0);
+    rig_said(rig, "not there yet; the relay declares it when it starts");
+    assert_int_equal(rig_run_relay(rig, NULL, WORDS("--check")), 0);
+    rig_said(rig, "not there yet; the relay declares it when it starts");
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM outbox_lease"), 0);
+}
+
+static void database_trouble(void **state)
+{
+    struct program_rig *rig = *state;
+
+    expect_failed(rig, WORDS("OBX_SOURCE_SHOP_PASSWORD=not-the-password"), "database shop",
+                  "Access denied for user", "password in [source shop]");
+    rig_said_not(rig, "not-the-password");
+    rig_said(rig, "ok      broker: ");
+    expect_failed(rig, WORDS("OBX_SOURCE_SHOP_DATABASE=no_such_db"), "database shop", "no_such_db",
+                  "CREATE DATABASE `no_such_db`");
+    expect_failed(rig, WORDS("OBX_SOURCE_SHOP_PORT=1"), "database shop", "cannot connect",
+                  "host and port (127.0.0.1:1) in [source shop]");
+    expect_failed(rig, WORDS("OBX_SOURCE_SHOP_SOCKET=/no/such/socket"), "database shop",
+                  "cannot connect", "socket (/no/such/socket) in [source shop]");
+    expect_failed(rig, WORDS("OBX_SOURCE_SHOP_HOST=no.such.host.invalid"), "database shop",
+                  "no.such.host.invalid", "host and port");
+}
+
+static void database_tls_trouble(void **state)
+{
+    struct program_rig *rig = *state;
+
+    expect_failed(rig, WORDS("OBX_SOURCE_SHOP_TLS=verify-full"), "database shop", "certificate",
+                  "tls_ca_file in [source shop]");
+    expect_failed(
+        rig,
+        WORDS("OBX_SOURCE_SHOP_TLS=verify-full", "OBX_SOURCE_SHOP_TLS_CA_FILE=/no/such/ca.pem"),
+        "database shop", "TLS", "/no/such/ca.pem");
+}
+
+static void broker_trouble(void **state)
+{
+    struct program_rig *rig = *state;
+
+    expect_failed(rig, WORDS("OBX_BROKER_PASSWORD=not-the-password"), "broker", "ACCESS_REFUSED",
+                  "password in [broker]");
+    rig_said_not(rig, "not-the-password");
+    rig_said(rig, "ok      database shop: ");
+    expect_failed(rig, WORDS("OBX_BROKER_ADDRESSES=127.0.0.1:1"), "broker", "127.0.0.1:1",
+                  "addresses in [broker]");
+    expect_failed(rig, WORDS("OBX_BROKER_VHOST=no_such_vhost"), "broker", "no_such_vhost",
+                  "rabbitmqctl add_vhost no_such_vhost");
+}
+
+static void broker_tls_trouble(void **state)
+{
+    struct program_rig *rig = *state;
+    char tls_port[64];
+
+    snprintf(tls_port, sizeof(tls_port), "OBX_BROKER_ADDRESSES=127.0.0.1:%s",
+             test_env("OBX_TEST_AMQP_TLS_PORT"));
+    expect_failed(rig, WORDS("OBX_BROKER_TLS=yes"), "broker", "TLS", "the port speaks no TLS");
+    expect_failed(rig, WORDS("OBX_BROKER_TLS=yes", tls_port), "broker", "certificate",
+                  "tls_ca_file in [broker]");
+    expect_failed(rig,
+                  WORDS("OBX_BROKER_TLS=yes", tls_port, "OBX_BROKER_TLS_CA_FILE=/no/such/ca.pem"),
+                  "broker", "/no/such/ca.pem", "tls_ca_file in [broker]");
+    expect_failed(rig, WORDS(tls_port), "broker", "127.0.0.1", "tls = yes");
+}
+
+static void missing_and_other_schemas(void **state)
+{
+    struct program_rig *rig = *state;
+
+    rig_sql(rig, "INSERT INTO oncebox_schema (side, version, name) VALUES ('producer', 1000, 'x')");
+    expect_failed(rig, NULL, "schema shop", "upgrade", "newer version of outbox-relay");
+    rig_sql(rig, "DELETE FROM oncebox_schema WHERE side = 'producer' AND version <> 1");
+    expect_failed(rig, NULL, "schema shop", "has version 1", "run outboxctl migrate");
+    rig_sql(rig, "DELETE FROM oncebox_schema WHERE side = 'producer'");
+    expect_failed(rig, NULL, "schema shop", "", "outboxctl migrate");
+    rig_sql(rig, "DROP TABLE oncebox_schema");
+    expect_failed(rig, NULL, "schema shop", "", "outboxctl migrate");
+}
+
+static void missing_tables(void **state)
+{
+    struct program_rig *rig = *state;
+
+    expect_failed(rig, WORDS("OBX_SOURCE_SHOP_OUTBOXES=outbox,outbox_bulk"),
+                  "outbox shop/outbox_bulk", "outbox_bulk",
+                  "outboxctl migrate --outbox outbox_bulk");
+    rig_said(rig, "ok      outbox shop/outbox: ");
+    rig_sql(rig, "DROP TABLE outbox_lease");
+    expect_failed(rig, NULL, "grants shop", "outbox_lease", "outboxctl migrate");
+}
+
+/* Every right of the documented ones, taken away one by one. */
+static void missing_grants(void **state)
+{
+    static const struct {
+        const char *right, *table, *subject;
+    } all[] = {
+        {"SELECT", "outbox", "outbox shop/outbox"},   {"INSERT", "outbox", "outbox shop/outbox"},
+        {"DELETE", "outbox", "outbox shop/outbox"},   {"SELECT", "outbox_parked", "grants shop"},
+        {"INSERT", "outbox_parked", "grants shop"},   {"UPDATE", "outbox_parked", "grants shop"},
+        {"DELETE", "outbox_parked", "grants shop"},   {"SELECT", "outbox_lease", "grants shop"},
+        {"INSERT", "outbox_lease", "grants shop"},    {"UPDATE", "outbox_lease", "grants shop"},
+        {"SELECT", "oncebox_schema", "schema shop"},  {"SELECT", "outbox_delayed", "grants shop"},
+        {"DELETE", "outbox_delayed", "grants shop"},  {"SELECT", "outbox_awaiting", "grants shop"},
+        {"INSERT", "outbox_awaiting", "grants shop"}, {"UPDATE", "outbox_awaiting", "grants shop"},
+        {"DELETE", "outbox_awaiting", "grants shop"}, {"SELECT", "outbox_receipt", "grants shop"},
+        {"INSERT", "outbox_receipt", "grants shop"},  {"DELETE", "outbox_receipt", "grants shop"},
+        {"SELECT", "outbox_secret", "grants shop"},   {"INSERT", "outbox_secret", "grants shop"},
+    };
+    struct program_rig *rig = *state;
+    char fix[192];
+
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        rig_sql(rig, "REVOKE %s ON `%s`.`%s` FROM '%s'@'%%'", all[i].right, rig->test_db.name,
+                all[i].table, rig->relay.name);
+        snprintf(fix, sizeof(fix), "GRANT %s ON `%s`.`%s` TO '%s'@", all[i].right,
+                 rig->test_db.name, all[i].table, rig->relay.name);
+        expect_failed(rig, NULL, all[i].subject, all[i].right, fix);
+        rig_sql(rig, "GRANT %s ON `%s`.`%s` TO '%s'@'%%'", all[i].right, rig->test_db.name,
+                all[i].table, rig->relay.name);
+    }
+    assert_int_equal(rig_run_relay(rig, NULL, WORDS("--check")), 0);
+}
+
+/* All that is missing is said at once, so that nobody mends it one run at a time. */
+static void all_missing_grants_at_once(void **state)
+{
+    struct program_rig *rig = *state;
+
+    rig_sql(rig, "REVOKE INSERT, DELETE ON `%s`.`outbox` FROM '%s'@'%%'", rig->test_db.name,
+            rig->relay.name);
+    rig_sql(rig, "REVOKE UPDATE ON `%s`.`outbox_lease` FROM '%s'@'%%'", rig->test_db.name,
+            rig->relay.name);
+    assert_int_equal(rig_run_relay(rig, NULL, WORDS("--check")), 1);
+    rig_said(rig, "fix: GRANT INSERT ON");
+    rig_said(rig, "fix: GRANT DELETE ON");
+    rig_said(rig, "fix: GRANT UPDATE ON");
+}
+
+static void topology_trouble(void **state)
+{
+    struct program_rig *rig = *state;
+    char subject[128], verify[] = "OBX_BROKER_TOPOLOGY=verify";
+    struct obx_buf text = {0};
+
+    snprintf(subject, sizeof(subject), "exchange %s", rig->exchange);
+    expect_failed(rig, WORDS(verify), subject, "404", "topology = declare in [broker]");
+    broker_exchange(rig->admin, rig->exchange); /* a direct one, where a topic one is wanted */
+    expect_failed(rig, NULL, subject, "type", "[exchange ");
+    snprintf(subject, sizeof(subject), "queue %s", rig->queue);
+    expect_failed(rig, WORDS(verify), subject, "404", "topology = declare in [broker]");
+    broker_queue(rig->admin, rig->queue, NULL, 0); /* a classic one */
+    rig_config_text(rig, &text);
+    memcpy(strstr(text.data, "type = classic"), "type = quorum ", strlen("type = quorum "));
+    rig_write(rig, "relay.conf", text.data, rig->config);
+    expect_failed(rig, NULL, subject, "x-queue-type", "[queue ");
+    buf_fini(&text);
+}
+
+/* A user that may publish and not configure. */
+static void broker_grants(void **state)
+{
+    struct program_rig *rig = *state;
+    char subject[128], user[96], command[160];
+
+    snprintf(user, sizeof(user), "OBX_BROKER_USER=weak_%.50s", rig->test_db.name);
+    snprintf(command, sizeof(command), "rabbitmqctl add_user %s weak-pw", strchr(user, '=') + 1);
+    broker_servers(command);
+    snprintf(command, sizeof(command), "rabbitmqctl set_permissions %s '^$' '.*' '^$'",
+             strchr(user, '=') + 1);
+    broker_servers(command);
+    broker_exchange(rig->admin, rig->exchange);
+    snprintf(subject, sizeof(subject), "exchange %s", rig->exchange);
+    expect_failed(rig, WORDS(user, "OBX_BROKER_PASSWORD=weak-pw"), subject, "ACCESS_REFUSED",
+                  "rabbitmqctl set_permissions");
+    snprintf(command, sizeof(command), "rabbitmqctl delete_user %s", strchr(user, '=') + 1);
+    broker_servers(command);
+}
+
+static bool is_listening(void *ctx)
+{
+    struct program_rig *rig = ctx;
+
+    return rig_run_relay(rig, NULL, WORDS("--check")) == 0;
+}
+
+/* Both ends away at once: both are named. */
+static void both_servers_absent(void **state)
+{
+    struct program_rig *rig = *state;
+
+    expect_failed(rig, WORDS("OBX_SOURCE_SHOP_PORT=1", "OBX_BROKER_ADDRESSES=127.0.0.1:1"),
+                  "database shop", "cannot connect", "start");
+    rig_said(rig, "FAILED  broker: ");
+    assert_true(wait_until(RIG_WAIT_MS, is_listening, rig));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(all_is_well, program_setup, program_teardown),
+        cmocka_unit_test_setup_teardown(a_check_changes_nothing, program_setup, program_teardown),
+        cmocka_unit_test_setup_teardown(database_trouble, program_setup, program_teardown),
+        cmocka_unit_test_setup_teardown(database_tls_trouble, program_setup, program_teardown),
+        cmocka_unit_test_setup_teardown(broker_trouble, program_setup, program_teardown),
+        cmocka_unit_test_setup_teardown(broker_tls_trouble, program_setup, program_teardown),
+        cmocka_unit_test_setup_teardown(missing_and_other_schemas, program_setup, program_teardown),
+        cmocka_unit_test_setup_teardown(missing_tables, program_setup, program_teardown),
+        cmocka_unit_test_setup_teardown(missing_grants, program_setup, program_teardown),
+        cmocka_unit_test_setup_teardown(all_missing_grants_at_once, program_setup,
+                                        program_teardown),
+        cmocka_unit_test_setup_teardown(topology_trouble, program_setup, program_teardown),
+        cmocka_unit_test_setup_teardown(broker_grants, program_setup, program_teardown),
+        cmocka_unit_test_setup_teardown(both_servers_absent, program_setup, program_teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
