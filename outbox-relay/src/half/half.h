@@ -96,7 +96,8 @@ typedef void half_done_fn(struct half_request *req, void *ctx);
 /** Borrowed by the store, whole, from a successful half_store_submit until its done call. */
 struct half_request {
     enum half_kind kind;
-    struct obx_bytes gid; /* 1 to HALF_GID_MAX ASCII bytes; absent in a list */
+    enum half_verdict verdict; /* HALF_REQ_VERDICT */
+    struct obx_bytes gid;      /* 1 to HALF_GID_MAX ASCII bytes; absent in a list */
     /* HALF_REQ_PREPARE */
     struct obx_bytes producer;
     unsigned char digest[HALF_DIGEST_LEN];
@@ -104,7 +105,6 @@ struct half_request {
     const struct half_part *parts;
     size_t part_count;
     /* HALF_REQ_VERDICT */
-    enum half_verdict verdict;
     const char *actor; /* producer, check, barrier, operator:NAME */
     const char *note;  /* NULL: none */
     /* HALF_REQ_LIST; the page found in it is the caller's to free */
@@ -114,13 +114,13 @@ struct half_request {
     /* the answer */
     enum half_answer answer;
     bool is_repeat;
+    bool is_answered; /* the store's own */
     struct half_record rec;
     struct obx_err err;
     /* the store's own */
     struct half_request *next;
     uint64_t gid_hash;
     size_t cost;
-    bool is_answered;
 };
 
 struct half_store_opts {

@@ -387,7 +387,7 @@ static enum obx_code write_history(struct batch *b, struct half_request *req, st
     bool conflict = req->is_answered && req->answer == HALF_ANS_CONFLICT;
     bool plain = req->rec.state == HALF_PREPARED && strcmp(req->actor, "producer") == 0;
 
-    if (!is_verdict(req) || !(conflict || (is_deciding(req) && !plain)))
+    if (!conflict && (!is_deciding(req) || plain))
         return OBX_OK;
     return db_exec(b->db,
                    "INSERT INTO half_history (gid, event, actor, detail) "
@@ -415,7 +415,8 @@ static enum obx_code run_verdicts(struct batch *b, struct obx_err *err)
             rc = delete_parts(b, err);
     }
     for (size_t i = 0; rc == OBX_OK && i < b->count; i++)
-        rc = write_history(b, b->reqs[i], err);
+        if (is_verdict(b->reqs[i]))
+            rc = write_history(b, b->reqs[i], err);
     return rc;
 }
 
