@@ -58,6 +58,11 @@ struct lane_opts {
     uint32_t retry_cap_ms;       /* 0: 30000 */
     uint32_t confirm_timeout_ms; /* 0: 30000 */
     uint32_t drain_ms;           /* how long lane_drain waits for confirms; 0: 10000 */
+    const char *receipt_queue;   /* where receipts for this source are to be sent; NULL: rows that ask for receipts are parked */
+    uint32_t receipt_timeout_ms; /* a message is sent again when its receipts do not come for so long, doubling; 0: 60000 */
+    uint32_t receipt_cap_ms;     /* longest such wait; 0: 3600000 */
+    uint32_t max_sends;          /* sends without receipts before it is parked; 0: 20 */
+    uint32_t delayed_poll_ms;    /* how often delayed messages that are due are looked for; 0: 500 */
     bool gated; /* publish nothing before lane_open_gate: the topology is not there yet. All else goes on (connect, lease, counts) */
 };
 
@@ -86,6 +91,14 @@ struct lane_stats {
     bool waiting_capped;     /* there are at least that many */
     uint64_t oldest_age_us;  /* age of the oldest row by the database's clock; 0 none */
     uint64_t parked_now;     /* rows in outbox_parked for this outbox, capped alike */
+    uint64_t awaiting_now;   /* rows in outbox_awaiting, capped alike */
+    uint64_t delayed_now;    /* rows in outbox_delayed, capped alike */
+    uint64_t awaited;        /* confirmed rows moved to outbox_awaiting */
+    uint64_t receipts_early; /* confirmed rows whose receipts were there already, or that the scan found complete */
+    uint64_t resent;         /* put back into the outbox for want of receipts */
+    uint64_t receipts_missing; /* parked for want of receipts */
+    uint64_t rejected;       /* rejected rows that this lane settled */
+    uint64_t delayed_moved;  /* delayed messages that became due */
 };
 
 struct lane;

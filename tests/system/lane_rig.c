@@ -299,6 +299,12 @@ static void on_delivery(struct bridge_delivery *delivery, void *ctx)
     (void)bytes_to_text(delivery->msg.type, message->topic, sizeof(message->topic));
     (void)bytes_to_text(delivery->msg.message_id, message->message_id, sizeof(message->message_id));
     message->body_len = delivery->msg.body.len;
+    copy_header(&delivery->msg, "x-obx-receipt-to", message->receipt_to,
+                sizeof(message->receipt_to));
+    copy_header(&delivery->msg, "x-obx-receipt-from", message->receipt_from,
+                sizeof(message->receipt_from));
+    copy_header(&delivery->msg, "x-obx-receipt-token", message->receipt_token,
+                sizeof(message->receipt_token));
     assert_int_equal(
         bridge_consumer_ack(collector->consumer, delivery->epoch, delivery->tag, false, NULL),
         OBX_OK);

@@ -23,6 +23,9 @@ struct rig_message {
     char topic[64];
     char message_id[65];
     size_t body_len;
+    char receipt_to[64]; /* "" when not there, as the two below */
+    char receipt_from[64];
+    char receipt_token[80];
 };
 
 struct lane_rig {

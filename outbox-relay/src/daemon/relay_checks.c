@@ -59,6 +59,8 @@ static void check_tuning(const struct keys_lane *lane, uint32_t drain_ms, const 
         cfg_complain(report, section, name, "poll_min", "is longer than poll_max");
     if (lane->retry_min > lane->retry_max)
         cfg_complain(report, section, name, "retry_min", "is longer than retry_max");
+    if (lane->receipt_timeout > lane->receipt_retry_max)
+        cfg_complain(report, section, name, "receipt_timeout", "is longer than receipt_retry_max");
     if (lane->inline_size > lane->max_body)
         cfg_complain(report, section, name, "inline_size", "is larger than max_body");
     if (lane->lease <= drain_ms)
@@ -147,6 +149,18 @@ static void check_shared_outboxes(const struct keys_source *a, const struct keys
     }
 }
 
+/* Consumers report to the queue that a message names: the name's beginning keeps them from being
+ * made to write into any other queue. */
+static void check_receipt_queue(const struct keys_source *source, struct cfg_report *report)
+{
+    static const char prefix[] = "oncebox.receipts.";
+
+    if (source->receipt_queue[0] != '\0' &&
+        strncmp(source->receipt_queue, prefix, sizeof(prefix) - 1) != 0)
+        cfg_complain(report, "source", source->name, "receipt_queue", "does not begin with %s",
+                     prefix);
+}
+
 static void check_source(const struct keys_root *root, size_t index, struct cfg_report *report)
 {
     const struct keys_source *source = &root->sources[index];
@@ -158,6 +172,7 @@ static void check_source(const struct keys_root *root, size_t index, struct cfg_
     if (source->host[0] == '\0' && source->socket[0] == '\0')
         cfg_complain(report, "source", source->name, "host", "is empty, and there is no socket");
     check_tls_pair("source", source->name, source->tls_cert_file, source->tls_key_file, report);
+    check_receipt_queue(source, report);
     check_outboxes(source, report);
     check_lower_limits(source, report);
     check_tuning(&lane, root->relay.drain, "source", source->name, report);

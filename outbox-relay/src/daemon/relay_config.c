@@ -150,6 +150,11 @@ static struct lane_opts lane_opts_of(const struct relay_config *config, const ch
         .retry_cap_ms = keys->retry_max,
         .confirm_timeout_ms = keys->confirm_timeout,
         .drain_ms = config->drain_ms,
+        .receipt_queue = or_null(source->receipt_queue),
+        .receipt_timeout_ms = keys->receipt_timeout,
+        .receipt_cap_ms = keys->receipt_retry_max,
+        .max_sends = keys->max_sends,
+        .delayed_poll_ms = keys->delayed_poll,
     };
 }
 
@@ -168,6 +173,7 @@ static enum obx_code build_sources(struct relay_config *config, const struct key
             .outboxes = source->outboxes.items,
             .outbox_count = source->outboxes.count,
             .lane = lane_opts_of(config, root->broker.exchange, source, &lane),
+            .receipt_retention_ms = source->receipt_retention,
         };
     }
     return OBX_OK;
@@ -288,7 +294,7 @@ static enum obx_code alloc_topology(struct relay_config *config, const struct ke
     size_t exchanges = root->exchange_count + root->topic_count + bindings;
 
     build->exchanges = obx_calloc(exchanges + 1, sizeof(*build->exchanges));
-    build->queues = obx_calloc(root->queue_count + 1, sizeof(*build->queues));
+    build->queues = obx_calloc(root->queue_count + root->source_count + 1, sizeof(*build->queues));
     build->bindings = obx_calloc(bindings + 1, sizeof(*build->bindings));
     config->topology.exchanges = build->exchanges;
     config->topology.queues = build->queues;
@@ -296,6 +302,21 @@ static enum obx_code alloc_topology(struct relay_config *config, const struct ke
     return build->exchanges == NULL || build->queues == NULL || build->bindings == NULL
                ? OBX_E_NOMEM
                : OBX_OK;
+}
+
+/* Those that have no [queue] section of their own. Two sources may share one. */
+static void add_receipt_queues(struct relay_config *config, const struct keys_root *root,
+                               struct topology_build *build)
+{
+    for (size_t i = 0; i < root->source_count; i++) {
+        const char *name = root->sources[i].receipt_queue;
+        bool is_there = name[0] == '\0';
+
+        for (size_t k = 0; k < config->topology.queue_count && !is_there; k++)
+            is_there = strcmp(build->queues[k].name, name) == 0;
+        if (!is_there)
+            build->queues[config->topology.queue_count++] = (struct topology_queue){.name = name};
+    }
 }
 
 static enum obx_code build_topology(struct relay_config *config, const struct keys_root *root)
@@ -314,6 +335,7 @@ static enum obx_code build_topology(struct relay_config *config, const struct ke
         rc = build_queue(config, &root->queues[i], &build, &build.queues[i]);
         config->topology.queue_count = i + 1;
     }
+    add_receipt_queues(config, root, &build);
     config->topology.exchange_count = build.exchange_count;
     config->topology.binding_count = build.binding_count;
     return rc;

@@ -33,6 +33,7 @@ struct source_config {
     /** What every lane of the source is made with; outbox, owner, address and gated are for the
      * maker to fill in. */
     struct lane_opts lane;
+    uint32_t receipt_retention_ms;
 };
 
 struct relay_config {

@@ -68,7 +68,11 @@ static bool same_tuning(const struct lane_opts *a, const struct lane_opts *b)
            a->poll_max_ms == b->poll_max_ms && a->sweep_ms == b->sweep_ms &&
            a->lease_ms == b->lease_ms && a->max_tries == b->max_tries &&
            a->retry_min_ms == b->retry_min_ms && a->retry_cap_ms == b->retry_cap_ms &&
-           a->confirm_timeout_ms == b->confirm_timeout_ms && a->drain_ms == b->drain_ms;
+           a->confirm_timeout_ms == b->confirm_timeout_ms && a->drain_ms == b->drain_ms &&
+           a->receipt_timeout_ms == b->receipt_timeout_ms &&
+           a->receipt_cap_ms == b->receipt_cap_ms && a->max_sends == b->max_sends &&
+           a->delayed_poll_ms == b->delayed_poll_ms &&
+           same_text(a->receipt_queue, b->receipt_queue);
 }
 
 bool source_config_same_lane(const struct source_config *a, const struct source_config *b)

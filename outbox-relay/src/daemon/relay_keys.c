@@ -130,7 +130,18 @@ static const struct cfg_key broker_keys[] = {
       "First wait between two tries; doubles with jitter.")                                        \
     X(T, AT, retry_max, CFG_DURATION, "30s", 1, 24 * HOUR, "Longest wait between two tries.")      \
     X(T, AT, confirm_timeout, CFG_DURATION, "30s", SECOND, HOUR,                                   \
-      "A confirm that takes longer makes the relay give up the connection and publish again.")
+      "A confirm that takes longer makes the relay give up the connection and publish again.")     \
+    X(T, AT, receipt_timeout, CFG_DURATION, "60s", 10, 24 * HOUR,                                  \
+      "A message that asks for receipts is sent again when they do not come for so long; doubles " \
+      "with each send.")                                                                           \
+    X(T, AT, receipt_retry_max, CFG_DURATION, "1h", 10, 168U * HOUR,                               \
+      "Longest wait before such a message is sent again.")                                         \
+    X(T, AT, max_sends, CFG_COUNT, "20", 1, 1000000,                                               \
+      "Sends without receipts before such a message is parked. All waits together must be "        \
+      "shorter "                                                                                   \
+      "than the consumers' dedup retention.")                                                      \
+    X(T, AT, delayed_poll, CFG_DURATION, "500ms", 1, HOUR,                                         \
+      "How often delayed messages that are due are looked for.")
 
 #define LANE_ROW(T, AT, key, cfg_kind, value, lo, hi, text)                                        \
     ROW(T, key, cfg_kind, value, lo, hi, text),
@@ -177,6 +188,12 @@ static const struct cfg_key source_keys[] = {
         "For sending to the server; whole seconds."),
     ROW(struct keys_source, lock_wait, CFG_DURATION, "10s", SECOND, HOUR,
         "How long a statement waits for a row lock; whole seconds."),
+    ROW(struct keys_source, receipt_queue, CFG_STRING, "", 0, 255,
+        "Queue to which consumers report what they have applied, declared by the relay; its name "
+        "begins with oncebox.receipts. A process reads it for this source. Empty: messages that "
+        "ask for receipts are parked."),
+    ROW(struct keys_source, receipt_retention, CFG_DURATION, "168h", MINUTE, 1000U * HOUR,
+        "How long reports are kept after the message was settled."),
     LANE_KEYS(SOURCE_ROW, struct keys_source, lane.)};
 
 static const struct cfg_key topic_keys[] = {

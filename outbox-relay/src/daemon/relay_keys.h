@@ -56,6 +56,10 @@ struct keys_lane {
     uint32_t retry_min;
     uint32_t retry_max;
     uint32_t confirm_timeout;
+    uint32_t receipt_timeout;
+    uint32_t receipt_retry_max;
+    uint32_t max_sends;
+    uint32_t delayed_poll;
 };
 
 struct keys_source {
@@ -75,6 +79,8 @@ struct keys_source {
     uint32_t read_timeout;
     uint32_t write_timeout;
     uint32_t lock_wait;
+    const char *receipt_queue;
+    uint32_t receipt_retention;
     struct keys_lane lane;
 };
 

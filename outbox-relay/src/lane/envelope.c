@@ -10,12 +10,12 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
+#include "receipt_key.h"
 
 enum {
     NAME_MAX_BYTES = 255,
     TIME_SIZE = 40,
     DATE_SIZE = 20,
-    OWN_HEADERS = 7,
     HEADERS_MIN = 16,
     US_PER_S = 1000000,
     S_PER_DAY = 86400,
@@ -33,6 +33,9 @@ struct envelope {
     char time[TIME_SIZE];
     uint64_t date_s; /* the second that `date` shows */
     char date[DATE_SIZE + 1];
+    const char *receipt_queue; /* borrowed; NULL: no receipts */
+    const struct receipt_keys *receipt_keys;
+    char token[RECEIPT_TOKEN_SIZE];
 };
 
 static const char prefix_own[] = "x-obx-";
@@ -69,6 +72,13 @@ enum obx_code envelope_create(const char *source, const char *outbox, struct env
     (void)snprintf(envelope->source, size, "/%s/%s", source, outbox);
     *out = envelope;
     return OBX_OK;
+}
+
+void envelope_offer_receipts(struct envelope *envelope, const char *queue,
+                             const struct receipt_keys *keys)
+{
+    envelope->receipt_queue = queue;
+    envelope->receipt_keys = keys;
 }
 
 static void reset(struct envelope *envelope)
@@ -185,6 +195,29 @@ static enum obx_code add_own_headers(struct envelope *envelope, const struct out
         return OBX_E_NOMEM;
     header->v.i64 = (int64_t)row->id;
     return OBX_OK;
+}
+
+/* Where a receipt is to be sent, by whom, and what proves that it answers this message. */
+static enum obx_code add_receipt_headers(struct envelope *envelope, const struct outbox_row *row,
+                                         struct obx_err *err)
+{
+    struct receipt_groups groups;
+    enum obx_code rc = OBX_OK;
+
+    if (!receipt_groups_parse(row->receipt_from, &groups))
+        return obx_fail(err, OBX_E_FORMAT, "receipt_from is not a list of 1 to %d consumer groups",
+                        (int)RECEIPT_GROUPS_MAX);
+    if (envelope->receipt_queue == NULL)
+        return obx_fail(err, OBX_E_CONFIG,
+                        "the message asks for receipts, but the source has no receipt_queue");
+    if (!receipt_token_make(envelope->receipt_keys, row->message_id, envelope->token))
+        return obx_fail(err, OBX_E_NOMEM, "token of a receipt");
+    rc = add_text(envelope, "x-obx-receipt-to", bytes_of(envelope->receipt_queue));
+    if (rc == OBX_OK)
+        rc = add_text(envelope, "x-obx-receipt-from", row->receipt_from);
+    if (rc == OBX_OK)
+        rc = add_text(envelope, "x-obx-receipt-token", bytes_of(envelope->token));
+    return rc == OBX_OK ? OBX_OK : obx_fail(err, rc, "headers");
 }
 
 static bool is_reserved(const char *name)
@@ -324,7 +357,9 @@ enum obx_code envelope_build(struct envelope *envelope, const struct outbox_row 
         return rc;
     if (add_own_headers(envelope, row) != OBX_OK)
         return obx_fail(err, OBX_E_NOMEM, "headers");
-    if (row->headers.p != NULL)
+    if (row->receipt_from.p != NULL)
+        rc = add_receipt_headers(envelope, row, err);
+    if (rc == OBX_OK && row->headers.p != NULL)
         rc = add_app_headers(envelope, row->headers, err);
     if (rc != OBX_OK)
         return rc;

@@ -19,12 +19,19 @@ OBX_NODISCARD enum obx_code envelope_create(const char *source, const char *outb
                                             struct envelope **out, struct obx_err *err);
 void envelope_destroy(struct envelope *envelope);
 
+struct receipt_keys;
+/** From now on rows that ask for receipts carry the queue to send them to and a token made with
+ * keys; without, they are refused. Both are borrowed and outlive the envelope. */
+void envelope_offer_receipts(struct envelope *envelope, const char *queue,
+                             const struct receipt_keys *keys);
+
 /**
  * Fill msg from row, but for exchange and routing key. msg borrows from row and envelope, until the
  * next build.
  * @return OBX_OK; OBX_E_FORMAT: this row can never be a message (topic empty, too long or with a
  * NUL byte; message id empty or with a NUL byte; headers not a JSON object, malformed, or with a
- * name that is too long or reserved): the text says which; OBX_E_NOMEM
+ * name that is too long or reserved; a list of groups that cannot be read): the text says which;
+ * OBX_E_CONFIG: it asks for receipts and none are offered, alike; OBX_E_NOMEM
  */
 OBX_NODISCARD enum obx_code envelope_build(struct envelope *envelope, const struct outbox_row *row,
                                            struct bridge_message *msg, struct obx_err *err);

@@ -49,10 +49,11 @@ struct flight_row {
     struct outbox_row *data; /* NULL: has to be read again. Owned by the table */
     char *reason;            /* DOOMED: why; owned by the table; NULL: see behind */
     enum obx_code reason_code;
-    uint16_t tries; /* user's: refusals that counted */
-    uint16_t nacks; /* user's: refusals that did not */
-    uint16_t rule;  /* user's: the topic rule it was published by */
-    uint8_t state;  /* enum flight_state */
+    uint16_t tries;     /* user's: refusals that counted */
+    uint16_t nacks;     /* user's: refusals that did not */
+    uint16_t rule;      /* user's: the topic rule it was published by */
+    uint8_t state;      /* enum flight_state */
+    bool wants_receipt; /* user's: it asks for receipts, so a confirm is not the end of it */
     /* private */
     bool is_gated; /* counted in its topic's gate */
     struct flight_key *key;

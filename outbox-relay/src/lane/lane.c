@@ -39,6 +39,10 @@ enum {
     MAX_RETRYING = 4096,
     MAX_TOPIC_RETRYING = 256,
     MAX_HOLLOW_KEYS = 4096,
+    DEFAULT_RECEIPT_MS = 60 * 1000,
+    DEFAULT_RECEIPT_CAP_MS = 3600 * 1000,
+    DEFAULT_SENDS = 20,
+    DEFAULT_DELAYED_MS = 500,
     MAX_ROW_BYTES = 8 * 1024 * 1024,
     BATCH_BYTES = 4 * 1024 * 1024,
     LOCK_WAIT_PART = 4, /* a statement waits for a lock at most this part of the lease */
@@ -86,6 +90,10 @@ static void fill_defaults(struct lane_opts *opts)
     set_default(&opts->retry_cap_ms, DEFAULT_RETRY_CAP_MS);
     set_default(&opts->confirm_timeout_ms, DEFAULT_CONFIRM_MS);
     set_default(&opts->drain_ms, DEFAULT_DRAIN_MS);
+    set_default(&opts->receipt_timeout_ms, DEFAULT_RECEIPT_MS);
+    set_default(&opts->receipt_cap_ms, DEFAULT_RECEIPT_CAP_MS);
+    set_default(&opts->max_sends, DEFAULT_SENDS);
+    set_default(&opts->delayed_poll_ms, DEFAULT_DELAYED_MS);
     lock_wait_s = opts->lease_ms / LOCK_WAIT_PART / MS_PER_S;
     set_default(&opts->db.lock_wait_s, lock_wait_s > 0 ? lock_wait_s : 1);
 }
@@ -106,8 +114,8 @@ static enum obx_code check_opts(const struct lane_opts *opts, struct obx_err *er
 /* Copies the names, so that the caller need not keep them. */
 static enum obx_code copy_names(struct lane *lane, struct obx_err *err)
 {
-    const char **names[] = {&lane->opts.source, &lane->opts.outbox, &lane->opts.owner,
-                            &lane->opts.address, &lane->opts.exchange};
+    const char **names[] = {&lane->opts.source,  &lane->opts.outbox,   &lane->opts.owner,
+                            &lane->opts.address, &lane->opts.exchange, &lane->opts.receipt_queue};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (*names[i] == NULL)
@@ -195,6 +203,24 @@ static enum obx_code create_reader(struct lane *lane, struct obx_err *err)
     return reader_create(&opts, &store, lane->flight, &lane->reader, err);
 }
 
+/* What deals with messages that wait: for receipts, or for their time. */
+static enum obx_code create_waiting(struct lane *lane, const char *table, struct obx_err *err)
+{
+    const struct awaiting_opts opts = {.outbox = lane->opts.outbox,
+                                       .table = table,
+                                       .lease = &lane->lease,
+                                       .timeout_ms = lane->opts.receipt_timeout_ms,
+                                       .cap_ms = lane->opts.receipt_cap_ms,
+                                       .max_sends = lane->opts.max_sends};
+    enum obx_code rc = awaiting_init(&lane->awaiting, &opts, err);
+
+    if (rc == OBX_OK)
+        rc = overdue_init(&lane->overdue, &lane->awaiting, err);
+    if (rc == OBX_OK)
+        rc = delayed_init(&lane->delayed, lane->opts.outbox, table, &lane->lease, err);
+    return rc;
+}
+
 /* The parts that read and write, in the order in which they lean on each other. */
 static enum obx_code create_parts(struct lane *lane, struct obx_err *err)
 {
@@ -221,7 +247,11 @@ static enum obx_code create_parts(struct lane *lane, struct obx_err *err)
     if (rc == OBX_OK)
         rc = row_delete_init(&lane->settle_del, table, "id", err);
     if (rc == OBX_OK)
+        rc = create_waiting(lane, table, err);
+    if (rc == OBX_OK)
         rc = envelope_create(opts->source, opts->outbox, &lane->envelope, err);
+    if (rc == OBX_OK && opts->receipt_queue != NULL)
+        envelope_offer_receipts(lane->envelope, opts->receipt_queue, &lane->receipt_keys);
     return rc;
 }
 
@@ -282,6 +312,9 @@ void lane_destroy(struct lane *lane)
     reader_destroy(lane->reader);
     flight_destroy(lane->flight);
     row_delete_fini(&lane->settle_del);
+    delayed_fini(&lane->delayed);
+    overdue_fini(&lane->overdue);
+    awaiting_fini(&lane->awaiting);
     outbox_store_fini(&lane->store);
     envelope_destroy(lane->envelope);
     row_batch_fini(&lane->fetched);

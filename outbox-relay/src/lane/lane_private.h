@@ -9,16 +9,20 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "awaiting.h"
 #include "base/backoff.h"
 #include "base/log.h"
+#include "delayed.h"
 #include "envelope.h"
 #include "faults.h"
 #include "flight.h"
 #include "lane.h"
 #include "lease.h"
 #include "outbox_store.h"
+#include "overdue.h"
 #include "parking.h"
 #include "reader.h"
+#include "receipt_key.h"
 #include "requests.h"
 #include "route.h"
 #include "row_delete.h"
@@ -37,7 +41,7 @@ enum lane_trouble {
 struct lane {
     /* Set before the thread starts, never changed. */
     struct lane_opts opts; /* defaults filled in */
-    char *names[5];        /* copies that opts points to */
+    char *names[6];        /* copies that opts points to */
     /* Any thread. */
     int wake_fd;
     _Atomic bool rung, drain_wanted, stop_wanted, gate_open;
@@ -59,6 +63,10 @@ struct lane {
     struct parking parking;
     struct requests requests;
     struct row_delete settle_del;
+    struct awaiting awaiting;
+    struct overdue overdue;
+    struct delayed delayed;
+    struct receipt_keys receipt_keys;
     struct envelope *envelope;
     struct faults faults;
     struct row_batch fetched; /* scratch */
@@ -73,6 +81,8 @@ struct lane {
     uint64_t settle_after_ms;    /* not before, after a failure */
     uint64_t park_after_ms;
     uint64_t requests_due_ms;
+    uint64_t overdue_due_ms;
+    uint64_t delayed_due_ms;
     uint64_t count_due_ms;
     uint64_t drain_until_ms;
     uint64_t own_queries;

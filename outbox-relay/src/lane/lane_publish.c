@@ -148,7 +148,7 @@ static enum step send_body(struct lane *lane, struct flight_row *row, const stru
     struct obx_err err = {0};
     enum obx_code rc = envelope_build(lane->envelope, row->data, &msg, &err);
 
-    if (rc == OBX_E_FORMAT) {
+    if (rc == OBX_E_FORMAT || rc == OBX_E_CONFIG) {
         doom(lane, row, rc, err.text);
         return STEP_NEXT;
     }
@@ -156,6 +156,7 @@ static enum step send_body(struct lane *lane, struct flight_row *row, const stru
         lane_set_trouble(lane, TROUBLE_ROW, err.text);
         return STEP_STOP;
     }
+    row->wants_receipt = row->data->receipt_from.p != NULL;
     msg.exchange = route->exchange;
     msg.routing_key = route->routing_key.p != NULL ? route->routing_key : row->data->topic;
     msg.body = payload;

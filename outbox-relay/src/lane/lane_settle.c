@@ -28,6 +28,17 @@ static int compare_rows(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/* Rows that ask for receipts come last. */
+static int compare_confirmed(const void *a, const void *b)
+{
+    const struct flight_row *x = *(struct flight_row *const *)a;
+    const struct flight_row *y = *(struct flight_row *const *)b;
+
+    if (x->wants_receipt != y->wants_receipt)
+        return x->wants_receipt ? 1 : -1;
+    return compare_rows(a, b);
+}
+
 static size_t take_confirmed(const struct lane *lane, struct flight_row **rows, size_t cap)
 {
     struct flight_row *row = flight_first(lane->flight, FLIGHT_CONFIRMED);
@@ -37,7 +48,7 @@ static size_t take_confirmed(const struct lane *lane, struct flight_row **rows, 
         rows[count++] = row;
         row = flight_next(row);
     }
-    qsort(rows, count, sizeof(struct flight_row *), compare_rows);
+    qsort(rows, count, sizeof(struct flight_row *), compare_confirmed);
     return count;
 }
 
@@ -71,20 +82,42 @@ bool lane_settle_due(const struct lane *lane, uint64_t now_ms)
            lane->state == LANE_DRAINING;
 }
 
-static enum obx_code settle_batch(struct lane *lane, struct flight_row **rows, uint64_t *ids,
-                                  struct obx_err *err)
+/* One kind of rows: those that ask for receipts are moved, the others deleted. Each kind has a
+ * transaction of its own, so that a receipts role that hangs with locks in its hand cannot stop
+ * rows that have nothing to do with it. */
+static enum obx_code settle_kind(struct lane *lane, struct flight_row **rows, size_t count,
+                                 uint64_t *ids, struct obx_err *err)
 {
-    size_t count = take_confirmed(lane, rows, lane->opts.settle_max_rows);
     enum obx_code rc = OBX_OK;
 
+    if (count == 0)
+        return OBX_OK;
     for (size_t i = 0; i < count; i++)
         ids[i] = rows[i]->id;
-    rc = delete_rows(lane, ids, count, err);
+    rc = rows[0]->wants_receipt ? awaiting_move(&lane->awaiting, lane->db, ids, count, err)
+                                : delete_rows(lane, ids, count, err);
     if (rc != OBX_OK)
         return rc;
     for (size_t i = 0; i < count; i++)
         flight_forget(lane->flight, rows[i]);
     lane->stats.settled += count;
+    return OBX_OK;
+}
+
+static enum obx_code settle_batch(struct lane *lane, struct flight_row **rows, uint64_t *ids,
+                                  struct obx_err *err)
+{
+    size_t count = take_confirmed(lane, rows, lane->opts.settle_max_rows);
+    size_t plain = 0;
+    enum obx_code rc = OBX_OK;
+
+    while (plain < count && !rows[plain]->wants_receipt)
+        plain++;
+    rc = settle_kind(lane, rows, plain, ids, err);
+    if (rc == OBX_OK)
+        rc = settle_kind(lane, rows + plain, count - plain, ids, err);
+    if (rc != OBX_OK)
+        return rc;
     lane->first_confirmed_ms =
         flight_count(lane->flight, FLIGHT_CONFIRMED) == 0 ? UINT64_MAX : clock_now_ms();
     return OBX_OK;

@@ -23,7 +23,9 @@ enum {
     STANDBY_SOON_MS = 20,
     REQUESTS_MS = 1000,
     COUNT_MS = 2000,
+    OVERDUE_MS = 1000,
     COUNT_CAP = 10000,
+    LOOK_SHARE = 50,  /* looking for what is due takes at most this part of the time */
     COUNT_SHARE = 50, /* counting takes at most 1 / COUNT_SHARE of the time */
     IDLE_PART = 8, /* the pause between polls grows to this part of the time since the last row */
     RETRY_SOON_MS = 100,
@@ -184,6 +186,8 @@ static void become_owner(struct lane *lane)
     struct obx_err err = {0};
     enum obx_code rc = parking_load(&lane->parking, lane->db, &err);
 
+    if (rc == OBX_OK && lane->opts.receipt_queue != NULL)
+        rc = receipt_keys_load(&lane->receipt_keys, lane->db, &err);
     if (rc != OBX_OK) {
         lose_db(lane, &err);
         return;
@@ -194,6 +198,8 @@ static void become_owner(struct lane *lane)
     lane->poll_due_us = 0;
     lane->last_row_us = clock_now_us();
     lane->requests_due_ms = 0;
+    lane->overdue_due_ms = 0;
+    lane->delayed_due_ms = 0;
     lane->count_due_ms = 0;
     set_state(lane, LANE_OWNER);
 }
@@ -307,6 +313,45 @@ static enum obx_code do_requests(struct lane *lane, uint64_t now_ms, struct obx_
     return rc;
 }
 
+/* A look that took long (its end of the index is full of what purge has not removed yet) is not
+ * repeated soon. */
+static uint64_t next_look_ms(uint64_t began_ms, uint64_t pause_ms)
+{
+    uint64_t spaced_ms = (clock_now_ms() - began_ms) * LOOK_SHARE;
+
+    return began_ms + (spaced_ms > pause_ms ? spaced_ms : pause_ms);
+}
+
+static enum obx_code scan_overdue(struct lane *lane, struct obx_err *err)
+{
+    uint64_t now_ms = clock_now_ms();
+    bool may_have_more = false;
+    enum obx_code rc = OBX_OK;
+
+    if (now_ms < lane->overdue_due_ms || lane_is_choked(lane))
+        return OBX_OK;
+    rc = overdue_scan(&lane->overdue, lane->db, lane->reader, &may_have_more, err);
+    lane->overdue_due_ms = may_have_more ? now_ms : next_look_ms(now_ms, OVERDUE_MS);
+    return rc;
+}
+
+static enum obx_code move_delayed(struct lane *lane, struct obx_err *err)
+{
+    uint64_t now_ms = clock_now_ms();
+    bool may_have_more = false;
+    size_t count = 0;
+    enum obx_code rc = OBX_OK;
+
+    if (now_ms < lane->delayed_due_ms || lane_is_choked(lane))
+        return OBX_OK;
+    rc = delayed_move(&lane->delayed, lane->db, &count, &may_have_more, err);
+    lane->delayed_due_ms =
+        may_have_more ? now_ms : next_look_ms(now_ms, lane->opts.delayed_poll_ms);
+    if (count > 0)
+        lane->poll_due_us = 0;
+    return rc;
+}
+
 static enum obx_code count_rows(struct lane *lane, uint64_t now_ms, struct obx_err *err)
 {
     struct outbox_counts counts = {0};
@@ -326,6 +371,8 @@ static enum obx_code count_rows(struct lane *lane, uint64_t now_ms, struct obx_e
     lane->stats.oldest_age_us = counts.oldest_age_us;
     lane->stats.parked_now = counts.parked;
     lane->stats.frozen_keys = counts.frozen;
+    lane->stats.awaiting_now = counts.awaiting;
+    lane->stats.delayed_now = counts.delayed;
     return OBX_OK;
 }
 
@@ -366,6 +413,10 @@ static void own(struct lane *lane, uint64_t now_ms)
         return;
     if (survives(lane, rc, &err) && rc == OBX_OK)
         rc = do_requests(lane, now_ms, &err);
+    if (survives(lane, rc, &err) && rc == OBX_OK)
+        rc = scan_overdue(lane, &err);
+    if (survives(lane, rc, &err) && rc == OBX_OK)
+        rc = move_delayed(lane, &err);
     if (survives(lane, rc, &err) && rc == OBX_OK)
         rc = count_rows(lane, now_ms, &err);
     if (survives(lane, rc, &err) && rc == OBX_OK)
@@ -429,8 +480,15 @@ static void fill_stats(struct lane *lane)
     stats->polls = reader.polls;
     stats->resumed = lane->requests.resumed;
     stats->discarded = lane->requests.discarded;
-    stats->queries = lane->own_queries + lane->store.queries + lane->parking.queries +
-                     lane->requests.queries + lane->settle_del.queries;
+    stats->awaited = lane->awaiting.moved;
+    stats->receipts_early = lane->awaiting.settled_at_once + lane->overdue.found;
+    stats->resent = lane->overdue.resends;
+    stats->receipts_missing = lane->overdue.parked;
+    stats->rejected = lane->awaiting.rejected + lane->overdue.rejected;
+    stats->delayed_moved = lane->delayed.moved;
+    stats->queries = lane->awaiting.queries + lane->awaiting.del.queries + lane->overdue.queries +
+                     lane->delayed.queries + lane->own_queries + lane->store.queries +
+                     lane->parking.queries + lane->requests.queries + lane->settle_del.queries;
     stats->inflight = flight_count(lane->flight, FLIGHT_INFLIGHT);
     stats->held = flight_count(lane->flight, FLIGHT_WAITING);
     stats->retrying = flight_count(lane->flight, FLIGHT_RETRYING);
@@ -520,6 +578,8 @@ static uint64_t owner_due_us(const struct lane *lane)
     if (requests_busy(&lane->requests))
         return 0;
     due_ms = min_u64(due_ms, lane->requests_due_ms);
+    if (!lane_is_choked(lane))
+        due_ms = min_u64(due_ms, min_u64(lane->overdue_due_ms, lane->delayed_due_ms));
     due_ms = min_u64(due_ms, flight_next_due_ms(lane->flight));
     if (flight_count(lane->flight, FLIGHT_CONFIRMED) >= lane->opts.settle_max_rows)
         due_ms = min_u64(due_ms, lane->settle_after_ms);

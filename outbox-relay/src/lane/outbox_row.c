@@ -28,7 +28,8 @@ static struct obx_bytes place(char **at, struct obx_bytes from)
 struct outbox_row *outbox_row_copy(const struct outbox_row *src)
 {
     size_t size = sizeof(*src) + src->message_id.len + src->topic.len + src->key.len +
-                  src->headers.len + src->content_type.len + src->payload.len;
+                  src->headers.len + src->content_type.len + src->receipt_from.len +
+                  src->payload.len;
     struct outbox_row *row = obx_malloc(size);
     char *at = NULL;
 
@@ -42,6 +43,7 @@ struct outbox_row *outbox_row_copy(const struct outbox_row *src)
     row->key = place(&at, src->key);
     row->headers = place(&at, src->headers);
     row->content_type = place(&at, src->content_type);
+    row->receipt_from = place(&at, src->receipt_from);
     row->payload = place(&at, src->payload);
     return row;
 }

@@ -24,8 +24,9 @@ struct outbox_row {
     struct obx_bytes key;     /* absent: no order asked for */
     struct obx_bytes headers; /* absent: none */
     struct obx_bytes content_type;
-    struct obx_bytes payload; /* absent: not read */
-    size_t size;              /* bytes of the allocation */
+    struct obx_bytes receipt_from; /* absent: no receipts asked for */
+    struct obx_bytes payload;      /* absent: not read */
+    size_t size;                   /* bytes of the allocation */
 };
 
 /** A heap copy of src and of all its bytes; NULL when out of memory. Free with obx_free. */

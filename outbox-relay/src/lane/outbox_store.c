@@ -19,6 +19,7 @@ enum full_column {
     COL_CONTENT_TYPE,
     COL_CREATED_US,
     COL_PAYLOAD_LEN,
+    COL_RECEIPT_FROM,
     COL_PAYLOAD
 };
 enum light_column { LIGHT_ID, LIGHT_TOPIC, LIGHT_KEY };
@@ -31,6 +32,7 @@ static enum obx_code build_columns(struct outbox_store *store)
         buf_addf(&store->columns,
                  "SELECT id, message_id, topic, ordering_key, headers, content_type,"
                  " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', created_at), OCTET_LENGTH(payload),"
+                 " NULLIF(receipt_from, ''),"
                  " IF(OCTET_LENGTH(payload) <= %lu, payload, NULL) FROM ",
                  (unsigned long)store->inline_bytes);
 
@@ -49,7 +51,9 @@ static enum obx_code build_count(struct outbox_store *store)
         " LIMIT ?) f),"
         " (SELECT GREATEST(TIMESTAMPDIFF(MICROSECOND, created_at, UTC_TIMESTAMP(6)), 0) FROM %s"
         " ORDER BY id LIMIT 1),"
-        " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
+        " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)),"
+        " (SELECT COUNT(*) FROM (SELECT 1 FROM outbox_awaiting WHERE outbox = ? LIMIT ?) a),"
+        " (SELECT COUNT(*) FROM (SELECT 1 FROM outbox_delayed WHERE outbox = ? LIMIT ?) d)",
         store->table.data, store->table.data);
 }
 
@@ -106,6 +110,7 @@ static void fill_full(struct outbox_row *row, const struct db_rows *rows)
                                .key = db_rows_bytes(rows, COL_KEY),
                                .headers = db_rows_bytes(rows, COL_HEADERS),
                                .content_type = db_rows_bytes(rows, COL_CONTENT_TYPE),
+                               .receipt_from = db_rows_bytes(rows, COL_RECEIPT_FROM),
                                .payload = db_rows_bytes(rows, COL_PAYLOAD)};
 }
 
@@ -246,7 +251,8 @@ enum obx_code outbox_store_count(struct outbox_store *store, const char *outbox,
     struct db_rows *rows = NULL;
     enum obx_code rc =
         db_query(store->db, store->count.data,
-                 DB_ARGS(DB_U64(cap), DB_TEXT(outbox), DB_U64(cap), DB_TEXT(outbox), DB_U64(cap)),
+                 DB_ARGS(DB_U64(cap), DB_TEXT(outbox), DB_U64(cap), DB_TEXT(outbox), DB_U64(cap),
+                         DB_TEXT(outbox), DB_U64(cap), DB_TEXT(outbox), DB_U64(cap)),
                  &rows, err);
 
     store->queries++;
@@ -259,6 +265,8 @@ enum obx_code outbox_store_count(struct outbox_store *store, const char *outbox,
         counts->frozen = db_rows_u64(rows, 2);
         counts->oldest_age_us = db_rows_u64(rows, 3);
         counts->db_now_us = db_rows_u64(rows, 4);
+        counts->awaiting = db_rows_u64(rows, 5);
+        counts->delayed = db_rows_u64(rows, 6);
     }
     db_rows_free(rows);
     return OBX_OK;

@@ -51,6 +51,8 @@ struct outbox_counts {
     uint64_t frozen;  /* parked rows that hold their key, alike */
     uint64_t oldest_age_us;
     uint64_t db_now_us;
+    uint64_t awaiting; /* confirmed rows that wait for receipts, counted up to cap */
+    uint64_t delayed;  /* rows for later, alike */
 };
 /** What operators want to know; costs up to cap rows of an index. */
 OBX_NODISCARD enum obx_code outbox_store_count(struct outbox_store *store, const char *outbox,

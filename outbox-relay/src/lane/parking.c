@@ -16,13 +16,14 @@ static const char sql_frozen[] = "SELECT parked_id, ordering_key FROM outbox_par
 
 static enum obx_code build_park_one(struct parking *parking, const char *table)
 {
-    return buf_addf(&parking->park_one,
-                    "INSERT INTO outbox_parked (outbox, id, message_id, topic, ordering_key,"
-                    " headers, content_type, payload, created_at, reason_code, reason, tries,"
-                    " holds_key, behind_id)"
-                    " SELECT ?, id, message_id, topic, ordering_key, headers, content_type,"
-                    " payload, created_at, ?, ?, ?, ?, ? FROM %s WHERE id = ?",
-                    table);
+    return buf_addf(
+        &parking->park_one,
+        "INSERT INTO outbox_parked (outbox, id, message_id, topic, ordering_key,"
+        " headers, content_type, payload, created_at, receipt_from, on_rejected,"
+        " reason_code, reason, tries, holds_key, behind_id)"
+        " SELECT ?, id, message_id, topic, ordering_key, headers, content_type,"
+        " payload, created_at, receipt_from, on_rejected, ?, ?, ?, ?, ? FROM %s WHERE id = ?",
+        table);
 }
 
 static enum obx_code build_park_behind(struct parking *parking, const char *table)
@@ -30,9 +31,12 @@ static enum obx_code build_park_behind(struct parking *parking, const char *tabl
     return buf_addf(
         &parking->park_behind,
         "INSERT INTO outbox_parked (outbox, id, message_id, topic, ordering_key,"
-        " headers, content_type, payload, created_at, reason_code, reason, behind_id)"
+        " headers, content_type, payload, created_at, receipt_from, on_rejected, reason_code, "
+        "reason,"
+        " behind_id)"
         " SELECT ?, o.id, o.message_id, o.topic, o.ordering_key, o.headers, o.content_type,"
-        " o.payload, o.created_at, 'KEY_FROZEN', CONCAT('key frozen behind row ', ?), ?"
+        " o.payload, o.created_at, o.receipt_from, o.on_rejected, 'KEY_FROZEN', CONCAT('key frozen "
+        "behind row ', ?), ?"
         " FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k"
         " STRAIGHT_JOIN %s o FORCE INDEX (PRIMARY) ON o.id = k.id ORDER BY o.id",
         table);

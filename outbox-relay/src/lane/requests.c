@@ -46,9 +46,9 @@ enum obx_code requests_init(struct requests *requests, struct parking *parking,
     requests->outbox = parking->outbox;
     rc = buf_addf(&requests->put_back,
                   "INSERT INTO %s (id, message_id, topic, ordering_key, headers, content_type,"
-                  " payload, created_at)"
+                  " payload, created_at, receipt_from, on_rejected)"
                   " SELECT p.id, p.message_id, p.topic, p.ordering_key, p.headers,"
-                  " p.content_type, p.payload, p.created_at"
+                  " p.content_type, p.payload, p.created_at, p.receipt_from, p.on_rejected"
                   " FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k"
                   " STRAIGHT_JOIN outbox_parked p FORCE INDEX (PRIMARY) ON p.parked_id = k.id"
                   " WHERE p.id <> ? ORDER BY p.id",
