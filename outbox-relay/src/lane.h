@@ -48,7 +48,7 @@ struct lane_opts {
     uint32_t inline_bytes;       /* payloads up to this come with the batch, larger ones one by one; 0: 16 KiB */
     uint32_t max_body_bytes;     /* larger ones are parked; 0: 16 MiB */
     uint32_t settle_max_rows;    /* 0: 1000 */
-    uint32_t settle_max_age_ms;  /* a confirmed row waits at most this long for its delete; 0: 20 */
+    uint32_t settle_max_age_ms;  /* a confirmed row waits at most this long for its delete; 0: 100 */
     uint32_t poll_min_ms;        /* pause between looks when busy; 0: 2 */
     uint32_t poll_max_ms;        /* when idle; 0: 50 */
     uint32_t sweep_ms;           /* look for late commits behind the cursor at least this often; 0: 1000 */

@@ -28,10 +28,22 @@ static void drains_a_backlog_in_order(void **state)
     assert_int_equal(rig->seen_count, 5000);
 }
 
+/* However long a confirmed row may wait for company. */
+static void settles_a_burst_when_it_is_over(void **state)
+{
+    struct lane_rig *rig = *state;
+
+    rig->opts.settle_max_age_ms = 10 * 60 * 1000;
+    rig_fill(rig, 300, 0, 256);
+    rig_start(rig);
+    rig_wait_empty(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(drains_a_backlog_in_order, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(settles_a_burst_when_it_is_over, rig_setup, rig_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,7 +10,12 @@
 #include "base/clock.h"
 #include "base/crash.h"
 
-enum { PARK_ROWS = 200, PARK_PAUSE_MS = 1000, SETTLE_PAUSE_MS = 200 };
+enum {
+    PARK_ROWS = 200,
+    PARK_PAUSE_MS = 1000,
+    SETTLE_PAUSE_MS = 200,
+    BURST_PART = 8 /* so many parts of a batch are worth a commit when nothing is to come */
+};
 
 bool lane_is_passing(enum obx_code rc)
 {
@@ -73,13 +78,22 @@ static enum obx_code delete_rows(struct lane *lane, const uint64_t *ids, size_t 
     return rc;
 }
 
+/* The end of a burst: nothing is on its way that these rows could wait for. */
+static bool is_burst_over(const struct lane *lane)
+{
+    return flight_count(lane->flight, FLIGHT_CONFIRMED) >=
+               lane->opts.settle_max_rows / BURST_PART + 1 &&
+           flight_count(lane->flight, FLIGHT_INFLIGHT) == 0 &&
+           flight_count(lane->flight, FLIGHT_READY) == 0;
+}
+
 bool lane_settle_due(const struct lane *lane, uint64_t now_ms)
 {
     if (lane->first_confirmed_ms == UINT64_MAX || now_ms < lane->settle_after_ms)
         return false;
     return flight_count(lane->flight, FLIGHT_CONFIRMED) >= lane->opts.settle_max_rows ||
            now_ms >= lane->first_confirmed_ms + lane->opts.settle_max_age_ms ||
-           lane->state == LANE_DRAINING;
+           lane->state == LANE_DRAINING || is_burst_over(lane);
 }
 
 /* One kind of rows: those that ask for receipts are moved, the others deleted. Each kind has a
@@ -125,7 +139,7 @@ static enum obx_code settle_batch(struct lane *lane, struct flight_row **rows, u
 
 enum obx_code lane_settle(struct lane *lane, struct obx_err *err)
 {
-    struct flight_row **rows = obx_calloc(lane->opts.settle_max_rows, sizeof(*rows));
+    struct flight_row **rows = obx_calloc(lane->opts.settle_max_rows, sizeof(struct flight_row *));
     uint64_t *ids = obx_calloc(lane->opts.settle_max_rows, sizeof(*ids));
     enum obx_code rc = OBX_OK;
 
