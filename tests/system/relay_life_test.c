@@ -220,6 +220,24 @@ static void hup_says_what_needs_a_restart(void **state)
     rig_stop(rig, 0);
 }
 
+/* Somebody deletes a queue while everything is connected. The message waits, and a HUP without any
+ * change makes the queue again. */
+static void hup_makes_a_deleted_queue_again(void **state)
+{
+    struct program_rig *rig = *state;
+
+    rig_start_ready(rig, 0, NULL);
+    broker_delete_queue(rig->admin, rig->queue);
+    rig_insert(rig, "outbox", "t.x", NULL, "b");
+    rig_wait_lane_metric(rig, 0, "oncebox_returned_total", 1);
+    hup(rig, "reload.taken changes=0");
+    rig_wait_log(rig, 0, "topology.done");
+    rig_wait_empty(rig, "outbox");
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM outbox_parked"), 0);
+    assert_int_equal(broker_count(rig->admin, rig->queue), 1);
+    rig_stop(rig, 0);
+}
+
 /* Rows, signals and reloads at the same time: nothing is lost and the last one is in force. */
 static void hup_under_load(void **state)
 {
@@ -447,6 +465,7 @@ int main(void)
         CASE(hup_takes_a_new_outbox),
         CASE(hup_refuses_what_is_wrong_and_says_why),
         CASE(hup_says_what_needs_a_restart),
+        CASE(hup_makes_a_deleted_queue_again),
         CASE(hup_under_load),
         CASE(the_manager_is_told),
         CASE(the_manager_is_not_told_too_early),

@@ -63,6 +63,8 @@ static enum obx_code take(const struct reload *reload, struct relay_config *afte
         relay_set_gate(reload->relay, after->topology_policy == TOPOLOGY_POLICY_NONE);
     report(reload, after);
     topology_task_set(reload->topology, after);
+    /* Even when nothing about it has changed: a queue that somebody deleted is made again. */
+    topology_task_repeat(reload->topology);
     log_set_level(after->log_level);
     *reload->config = after;
     relay_config_unref(before);
