@@ -202,6 +202,7 @@ static enum obx_code await(struct request_run *run, bool is_behind, uint64_t due
         size_t left = 0;
         enum obx_code rc = look(run, is_behind, &left, err);
 
+        progress_set(&run->progress, run->count - request_count(run, REQUEST_WAITING));
         if (rc != OBX_OK || left == 0 || is_last)
             return rc;
         pause_ms(interval_ms);
@@ -230,7 +231,7 @@ static size_t pending(const struct request_run *run, bool is_behind)
     return count;
 }
 
-enum obx_code request_carry_out(struct request_run *run, struct obx_err *err)
+static enum obx_code carry_out(struct request_run *run, struct obx_err *err)
 {
     const uint64_t due_ms = clock_now_ms() + (uint64_t)run->wait_s * MS_PER_S;
     const bool is_discard = strcmp(run->request.action, "discard") == 0;
@@ -246,4 +247,15 @@ enum obx_code request_carry_out(struct request_run *run, struct obx_err *err)
             "the messages behind frozen keys are not discarded yet, so their heads were left "
             "alone; run the command again, or give it a longer --wait");
     return run_half(run, false, due_ms, err);
+}
+
+enum obx_code request_carry_out(struct request_run *run, struct obx_err *err)
+{
+    const bool is_discard = strcmp(run->request.action, "discard") == 0;
+    enum obx_code rc;
+
+    progress_begin(&run->progress, is_discard ? "discarded" : "resumed", run->count);
+    rc = carry_out(run, err);
+    progress_end(&run->progress);
+    return rc;
 }

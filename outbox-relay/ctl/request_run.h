@@ -7,6 +7,7 @@
 #define CTL_REQUEST_RUN_H
 
 #include "parked_store.h"
+#include "progress.h"
 #include "target.h"
 
 enum request_fate {
@@ -30,6 +31,7 @@ struct request_run {
     struct db *db;
     struct parked_request request;
     uint32_t wait_s;
+    struct progress progress;   /* of request_carry_out */
     struct request_item *items; /* owned */
     size_t count;
     size_t room;

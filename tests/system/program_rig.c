@@ -64,15 +64,27 @@ void rig_config_text(const struct program_rig *rig, struct obx_buf *text)
     read_file(rig->config, text);
 }
 
+unsigned rig_count_in_file(const char *path, const char *text)
+{
+    struct obx_buf all = {0};
+    unsigned count = 0;
+
+    read_file(path, &all);
+    for (const char *at = strstr(all.data, text); at != NULL; at = strstr(at + 1, text))
+        count++;
+    buf_fini(&all);
+    return count;
+}
+
 static void write_config(struct program_rig *rig)
 {
     char text[2 * TEXT_MAX];
 
     snprintf(text, sizeof(text),
-             "[relay]\nhttp_port = 0\ndrain = 2s\n"
+             "[relay]\nhttp_port = 0\ndrain = 1s\n"
              "[broker]\naddresses = %s\nvhost = %s\nuser = %s\npassword = %s\nexchange = %s\n"
              "reconnect_min = 50ms\nreconnect_max = 300ms\n"
-             "[lane]\nlease = 3s\nretry_min = 20ms\nretry_max = 200ms\nmax_tries = 3\n"
+             "[lane]\nlease = 2s\nretry_min = 20ms\nretry_max = 200ms\nmax_tries = 3\n"
              "[source shop]\nhost = %s\nport = %u\nuser = %s\npassword = %s\ndatabase = %s\n"
              "[queue %s]\ntype = classic\nbind = %s:t.#\n",
              rig->broker.address, rig->broker.vhost, rig->broker.user, rig->broker.password,
@@ -137,6 +149,11 @@ static int run(struct program_rig *rig, const char *program, const char *const *
         fail_msg("%s %s did not end", program, argv[1] == NULL ? "" : argv[count - 1]);
     read_file(log, &rig->out);
     return how.code;
+}
+
+const char *rig_outboxctl(void)
+{
+    return PROGRAM_OUTBOXCTL;
 }
 
 int rig_run_relay(struct program_rig *rig, const char *const *env, const char *const *args)

@@ -101,6 +101,10 @@ void rig_wait_empty(struct program_rig *rig, const char *outbox);
 /** Another outbox table, with the rights that grants.md tells for it. */
 void rig_add_outbox(struct program_rig *rig, const char *outbox);
 
+/** The path of the program, for a test that starts it in a way of its own. */
+const char *rig_outboxctl(void);
+/** How often a text stands in a file. */
+unsigned rig_count_in_file(const char *path, const char *text);
 /** A port of 127.0.0.1 that nobody uses now. */
 uint16_t rig_free_port(void);
 /** Write a file into the rig's folder; its path is in `path`. */

@@ -20,6 +20,9 @@ struct relay_config *config_or_say(const char *program, const char *path, char *
         fwrite(problems.data, 1, problems.len, stderr);
     else if (*rc != OBX_OK)
         fprintf(stderr, "%s: %s\n", program, err.text);
+    if (*rc == OBX_E_CONFIG && path == NULL)
+        fprintf(stderr, "%s: no configuration file was named; --config FILE or OBX_CONFIG does\n",
+                program);
     buf_fini(&problems);
     return config;
 }
