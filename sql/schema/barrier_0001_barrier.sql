@@ -14,8 +14,8 @@ CREATE TABLE IF NOT EXISTS oncebox_schema (
 CREATE TABLE IF NOT EXISTS obx_barrier (
     gid        VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     branch     VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
-    op         VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'msg', -- msg, try, confirm, cancel
-    reason     VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'commit', -- who inserted: commit, rollback, try, ...
+    op         VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'msg', -- msg, try, end (confirm or cancel)
+    reason     VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'commit', -- who inserted: commit, rollback; try, cancel; confirm, cancel
     created_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
     PRIMARY KEY (gid, branch, op)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET ascii COLLATE ascii_bin ROW_FORMAT = DYNAMIC;

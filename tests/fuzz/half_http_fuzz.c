@@ -14,7 +14,7 @@
 #include "fuzz.h"
 #include "half/half_http.h"
 
-enum { ANSWER_MS = 10000, ANSWER_MAX = 65536, SILENT_MS = 2000, MAX_BODY = 4096 };
+enum { ANSWER_MS = 10000, ANSWER_MAX = 65536, SILENT_MS = 2000, MAX_BODY = 4096, STATUS_AT = 9 };
 
 #define TOKEN "a-token-for-fuzzing"
 
@@ -83,7 +83,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fd = dial(port);
     len = converse(fd, data, size, answer);
     (void)close(fd);
-    FUZZ_CHECK(len == 0 || strncmp(answer, "HTTP/1.", strlen("HTTP/1.")) == 0);
-    FUZZ_CHECK(strstr(answer, "HTTP/1.1 20") == NULL || strstr(answer, "100-continue") != NULL);
+    FUZZ_CHECK(len == 0 || strncmp(answer, "HTTP/", strlen("HTTP/")) == 0);
+    FUZZ_CHECK(len <= STATUS_AT || answer[STATUS_AT] != '2');
     return 0;
 }

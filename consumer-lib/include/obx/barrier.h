@@ -26,8 +26,8 @@ enum obx_barrier {
     OBX_BARRIER_GO,     /**< do the work of this step in this transaction */
     OBX_BARRIER_REPEAT, /**< done before: answer OBX_APPLIED and do nothing */
     OBX_BARRIER_NONE,   /**< a Cancel whose Try never ran: answer OBX_APPLIED and do nothing */
-    OBX_BARRIER_REFUSED /**< a Try after its Cancel, or a Confirm without a Try: do nothing, answer
-                           OBX_REJECT */
+    OBX_BARRIER_REFUSED /**< a Try after its Cancel, a Confirm without a Try, or a Confirm and a
+                           Cancel of one branch: do nothing, answer OBX_REJECT */
 };
 
 /**
