@@ -110,6 +110,9 @@ static void leave_state(struct flight *flight, struct flight_row *row)
     if (state == FLIGHT_WAITING &&
         flight->lists[state].count <= flight->opts.max_waiting - flight->opts.max_waiting / 4)
         flight->waiting_was_full = false;
+    if (state == FLIGHT_RETRYING &&
+        flight->lists[state].count <= flight->opts.max_retrying - flight->opts.max_retrying / 4)
+        flight->retrying_was_full = false;
 }
 
 static void enter_state(struct flight *flight, struct flight_row *row, enum flight_state state)
@@ -354,6 +357,8 @@ void flight_clear(struct flight *flight)
     flight->again_tail = NULL;
     flight->next_due_ms = UINT64_MAX;
     flight->waiting_was_full = false;
+    flight->retrying_was_full = false;
+    flight->doomed_was_full = false;
     flight->has_orphans = false;
     keys_clear(flight);
     gates_clear(flight);
@@ -425,6 +430,15 @@ static bool has_room(struct flight *flight, const struct outbox_row *data, struc
     return false;
 }
 
+/* The same for a row of a frozen key, which only waits for its parking. */
+static bool has_room_to_doom(struct flight *flight)
+{
+    if (flight->lists[FLIGHT_DOOMED].count < flight->opts.max_doomed)
+        return true;
+    flight->doomed_was_full = true;
+    return false;
+}
+
 static void fill_row(struct flight *flight, struct flight_row *row, struct outbox_row *data)
 {
     row->id = data->id;
@@ -452,6 +466,7 @@ static void gate_admits(struct flight *flight, struct flight_row *row, struct fl
     if (gate == NULL || row->state == FLIGHT_DOOMED)
         return;
     row->is_gated = true;
+    gate->is_shut = false;
     gate->active++;
     gates_refresh(flight, gate);
 }
@@ -489,7 +504,7 @@ enum flight_answer flight_admit_take(struct flight *flight, struct outbox_row *d
     key = keys_find(flight, data->key);
     if (flight->gate_count > 0)
         gate = gates_find(flight, bytes_hash(data->topic));
-    if (data->behind == 0 && !has_room(flight, data, gate, key))
+    if (data->behind == 0 ? !has_room(flight, data, gate, key) : !has_room_to_doom(flight))
         return FLIGHT_NO_ROOM;
     if (data->key.p != NULL && key == NULL)
         key = keys_get(flight, data->key);
@@ -631,7 +646,14 @@ static void shed_one(struct flight *flight, struct flight_row *row)
 static void shed(struct flight *flight, struct flight_row *row)
 {
     struct flight_row *last = row->key == NULL ? row : row->key->tail;
+    struct flight_gate *gate = gates_get(flight, row->topic_hash);
 
+    /* Or it would be read again at once, sent, refused and shed again, without a pause. */
+    flight->retrying_was_full = true;
+    if (gate != NULL) {
+        gate->is_shut = true;
+        gates_note_passed_over(flight, gate);
+    }
     while (last != row) {
         struct flight_row *before = last->key_prev;
 
@@ -710,6 +732,20 @@ void flight_freeze(struct flight *flight, struct flight_row *head)
     keys_refresh(flight, key);
 }
 
+void flight_shed_behind(struct flight *flight, struct obx_bytes name, uint64_t head)
+{
+    struct flight_key *key = keys_find(flight, name);
+    struct flight_row *row = key == NULL ? NULL : key->head;
+
+    while (row != NULL) {
+        struct flight_row *next = row->key_next; /* the key goes with its last row */
+
+        if (row->state == FLIGHT_DOOMED && row->behind == head)
+            shed_one(flight, row);
+        row = next;
+    }
+}
+
 bool flight_holds_key(const struct flight_row *row)
 {
     return row->key != NULL && row->key->frozen_behind == row->id;
@@ -774,6 +810,11 @@ size_t flight_room(const struct flight *flight)
     return ready < flight->opts.max_ready ? flight->opts.max_ready - ready : 0;
 }
 
+bool flight_is_choked(const struct flight *flight)
+{
+    return flight->lists[FLIGHT_DOOMED].count / 2 >= flight->opts.max_doomed;
+}
+
 size_t flight_bytes(const struct flight *flight)
 {
     return flight->bytes;
@@ -796,7 +837,10 @@ uint64_t flight_lowest_id(const struct flight *flight)
 
 bool flight_is_hungry(const struct flight *flight)
 {
-    if (flight->has_orphans || flight->hungry_gates > 0)
+    if (flight->has_orphans || (flight->hungry_gates > 0 && !flight->retrying_was_full))
+        return true;
+    if (flight->doomed_was_full &&
+        flight->lists[FLIGHT_DOOMED].count <= flight->opts.max_doomed / 2)
         return true;
     return flight->hungry_keys[2] > 0 || (flight->hungry_keys[1] > 0 && !flight->waiting_was_full);
 }
@@ -804,6 +848,7 @@ bool flight_is_hungry(const struct flight *flight)
 uint64_t flight_pass_begin(struct flight *flight)
 {
     flight->has_orphans = false;
+    flight->doomed_was_full = false;
     return ++flight->pass;
 }
 

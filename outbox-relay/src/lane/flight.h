@@ -73,6 +73,8 @@ struct flight_opts {
     uint32_t max_key_waiting;    /* followers of one key */
     uint32_t max_retrying;       /* refused rows of all topics */
     uint32_t max_topic_retrying; /* a topic with so many refused rows admits no more */
+    uint32_t max_doomed; /* rows of frozen keys that are admitted only to be parked; with twice as
+                            many doomed ones flight_is_choked */
     uint32_t max_hollow_keys; /* keys kept in mind only because rows of theirs were passed over */
     size_t max_bytes;         /* row data kept in memory; above it data is dropped and read again */
     flight_shed_fn *on_shed;
@@ -130,6 +132,11 @@ void flight_doom(struct flight *flight, struct flight_row *row, enum obx_code co
  * forgotten. Afterwards the database says who is frozen.
  */
 void flight_freeze(struct flight *flight, struct flight_row *row);
+/**
+ * The parked head of the key goes back into the outbox: rows that were to be parked behind it are
+ * shed. Whoever comes after them has to be kept out by the caller.
+ */
+void flight_shed_behind(struct flight *flight, struct obx_bytes key, uint64_t head);
 /** Whether flight_freeze was called for this row. */
 bool flight_holds_key(const struct flight_row *row);
 /** The row is settled, parked or gone. The key goes on. */
@@ -144,6 +151,8 @@ size_t flight_count(const struct flight *flight, enum flight_state state);
 size_t flight_total(const struct flight *flight);
 /** How many more rows may become READY by admission. */
 size_t flight_room(const struct flight *flight);
+/** Parking does not keep up at all: nothing more should be read. */
+bool flight_is_choked(const struct flight *flight);
 size_t flight_bytes(const struct flight *flight);
 /** The lowest id in memory; UINT64_MAX if none. Looks at every row. */
 uint64_t flight_lowest_id(const struct flight *flight);

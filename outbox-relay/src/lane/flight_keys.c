@@ -219,7 +219,7 @@ bool gates_is_closed(const struct flight *flight, const struct flight_gate *gate
         return false;
     if (gate->retrying + gate->active >= flight->opts.max_topic_retrying)
         return true;
-    return gate->retrying > 0 && flight->lists[FLIGHT_RETRYING].count >= flight->opts.max_retrying;
+    return (gate->retrying > 0 || gate->is_shut) && flight->retrying_was_full;
 }
 
 static void free_gate(struct flight *flight, struct flight_gate *gate)

@@ -30,6 +30,7 @@ struct flight_gate {
     uint64_t passed_in;
     uint32_t retrying;
     uint32_t active; /* admitted while the gate stood, not answered yet */
+    bool is_shut;    /* a row of it was shed: closed as long as there is no room for refused rows */
     bool is_hungry;
 };
 
@@ -57,7 +58,9 @@ struct flight {
     size_t hungry_keys[3]; /* by hunger; the first is not kept */
     struct flight_gate *gates[GATE_BUCKETS];
     size_t gate_count, hungry_gates;
-    bool waiting_was_full; /* until a quarter of the room is free again */
+    bool waiting_was_full;  /* until a quarter of the room is free again */
+    bool retrying_was_full; /* alike */
+    bool doomed_was_full;   /* rows of frozen keys were passed over, since the last pass began */
     bool has_orphans; /* something was passed over for which there is no key or gate to remember it
                        */
     uint64_t pass;    /* the number of the last pass that began */

@@ -66,6 +66,11 @@ static size_t find(const struct gaps *gaps, uint64_t id)
     return low < gaps->count && gaps->ranges[low].lo <= id ? low : gaps->count;
 }
 
+bool gaps_has(const struct gaps *gaps, uint64_t id)
+{
+    return find(gaps, id) < gaps->count;
+}
+
 static void split(struct gaps *gaps, size_t i, uint64_t id)
 {
     size_t behind = gaps->count - i;

@@ -7,6 +7,7 @@
 #ifndef RELAY_GAPS_H
 #define RELAY_GAPS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,8 @@ struct gaps {
 void gaps_clear(struct gaps *gaps);
 /** lo to hi, above everything in the list, has not been seen. */
 void gaps_add(struct gaps *gaps, uint64_t lo, uint64_t hi, uint64_t born_ms);
+/** Whether id may not have been seen. */
+bool gaps_has(const struct gaps *gaps, uint64_t id);
 /** id has been seen now. */
 void gaps_fill(struct gaps *gaps, uint64_t id);
 /** Forget ranges from the front that were born before old_ms and lie below floor. Returns the

@@ -38,6 +38,7 @@ enum {
     MAX_KEY_WAITING = 2000,
     MAX_RETRYING = 4096,
     MAX_TOPIC_RETRYING = 256,
+    MAX_DOOMED = 2000,
     MAX_HOLLOW_KEYS = 4096,
     DEFAULT_RECEIPT_MS = 60 * 1000,
     DEFAULT_RECEIPT_CAP_MS = 3600 * 1000,
@@ -145,6 +146,13 @@ static enum obx_code store_behind(void *ctx, const struct id_range *ranges, size
     return outbox_store_behind(&lane->store, ranges, range_count, after, limit, batch, err);
 }
 
+static enum obx_code store_snapshot(void *ctx, bool on, struct obx_err *err)
+{
+    struct lane *lane = ctx;
+
+    return outbox_store_snapshot(&lane->store, on, err);
+}
+
 static enum obx_code mark_frozen(void *ctx, struct row_batch *batch, struct obx_err *err)
 {
     struct lane *lane = ctx;
@@ -180,6 +188,7 @@ static enum obx_code create_flight(struct lane *lane, struct obx_err *err)
                                      .max_key_waiting = MAX_KEY_WAITING,
                                      .max_retrying = MAX_RETRYING,
                                      .max_topic_retrying = MAX_TOPIC_RETRYING,
+                                     .max_doomed = MAX_DOOMED,
                                      .max_hollow_keys = MAX_HOLLOW_KEYS,
                                      .max_bytes = MAX_ROW_BYTES,
                                      .on_shed = on_shed,
@@ -192,6 +201,7 @@ static enum obx_code create_reader(struct lane *lane, struct obx_err *err)
 {
     const struct reader_store store = {.forward = store_forward,
                                        .behind = store_behind,
+                                       .snapshot = store_snapshot,
                                        .mark_frozen = mark_frozen,
                                        .now_us = store_now_us,
                                        .db_now_us = store_db_now_us,
@@ -243,7 +253,7 @@ static enum obx_code create_parts(struct lane *lane, struct obx_err *err)
     if (rc == OBX_OK)
         rc = parking_init(&lane->parking, opts->outbox, table, &lane->lease, err);
     if (rc == OBX_OK)
-        rc = requests_init(&lane->requests, &lane->parking, lane->reader, table, err);
+        rc = requests_init(&lane->requests, &lane->parking, lane->reader, lane->flight, table, err);
     if (rc == OBX_OK)
         rc = row_delete_init(&lane->settle_del, table, "id", err);
     if (rc == OBX_OK)

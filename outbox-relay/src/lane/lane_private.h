@@ -116,6 +116,8 @@ bool lane_is_choked(const struct lane *lane);
 /** Delete confirmed rows, one batch. OBX_E_LEASE_LOST, any OBX_E_DB_*. */
 OBX_NODISCARD enum obx_code lane_settle(struct lane *lane, struct obx_err *err);
 bool lane_settle_due(const struct lane *lane, uint64_t now_ms);
+/** When it will be, as things stand; UINT64_MAX when nothing is confirmed. */
+uint64_t lane_settle_due_ms(const struct lane *lane);
 /** Park doomed rows, one batch. OBX_E_LEASE_LOST, any OBX_E_DB_*. */
 OBX_NODISCARD enum obx_code lane_park(struct lane *lane, struct obx_err *err);
 bool lane_park_due(const struct lane *lane, uint64_t now_ms);

@@ -87,13 +87,21 @@ static bool is_burst_over(const struct lane *lane)
            flight_count(lane->flight, FLIGHT_READY) == 0;
 }
 
+uint64_t lane_settle_due_ms(const struct lane *lane)
+{
+    uint64_t due_ms = 0;
+
+    if (lane->first_confirmed_ms == UINT64_MAX)
+        return UINT64_MAX;
+    if (flight_count(lane->flight, FLIGHT_CONFIRMED) < lane->opts.settle_max_rows &&
+        lane->state != LANE_DRAINING && !is_burst_over(lane))
+        due_ms = lane->first_confirmed_ms + lane->opts.settle_max_age_ms;
+    return due_ms > lane->settle_after_ms ? due_ms : lane->settle_after_ms;
+}
+
 bool lane_settle_due(const struct lane *lane, uint64_t now_ms)
 {
-    if (lane->first_confirmed_ms == UINT64_MAX || now_ms < lane->settle_after_ms)
-        return false;
-    return flight_count(lane->flight, FLIGHT_CONFIRMED) >= lane->opts.settle_max_rows ||
-           now_ms >= lane->first_confirmed_ms + lane->opts.settle_max_age_ms ||
-           lane->state == LANE_DRAINING || is_burst_over(lane);
+    return now_ms >= lane_settle_due_ms(lane);
 }
 
 /* One kind of rows: those that ask for receipts are moved, the others deleted. Each kind has a

@@ -251,7 +251,8 @@ static enum obx_code keep_lease(struct lane *lane, uint64_t now_ms, struct obx_e
 /* Whether a read is worth its while: half of what may be ready is gone. */
 static bool wants_rows(const struct lane *lane)
 {
-    return flight_room(lane->flight) >= lane->opts.batch_rows && !lane_is_choked(lane);
+    return flight_room(lane->flight) >= lane->opts.batch_rows && !lane_is_choked(lane) &&
+           !flight_is_choked(lane->flight);
 }
 
 static void plan_poll(struct lane *lane, const struct reader_result *result)
@@ -299,16 +300,16 @@ static enum obx_code read_rows(struct lane *lane, struct obx_err *err)
 
 static enum obx_code do_requests(struct lane *lane, uint64_t now_ms, struct obx_err *err)
 {
+    bool was_busy = requests_busy(&lane->requests);
     enum obx_code rc = OBX_OK;
 
-    if (requests_busy(&lane->requests)) {
-        rc = requests_step(&lane->requests, lane->db, err);
-    } else if (now_ms >= lane->requests_due_ms) {
-        lane->requests_due_ms = now_ms + REQUESTS_MS;
-        rc = requests_look(&lane->requests, lane->db, err);
-    }
+    if (now_ms < lane->requests_due_ms)
+        return OBX_OK;
+    lane->requests_due_ms = now_ms + REQUESTS_MS; /* also after a failure */
+    rc = was_busy ? requests_step(&lane->requests, lane->db, err)
+                  : requests_look(&lane->requests, lane->db, err);
     /* One request done: the next one is looked for at once. */
-    if (rc == OBX_OK && requests_busy(&lane->requests))
+    if (rc == OBX_OK && (was_busy || requests_busy(&lane->requests)))
         lane->requests_due_ms = now_ms;
     return rc;
 }
@@ -575,16 +576,11 @@ static uint64_t owner_due_us(const struct lane *lane)
     uint64_t due_ms = min_u64(lane->lease.renew_due_ms, lane->count_due_ms);
     uint64_t due_us = UINT64_MAX;
 
-    if (requests_busy(&lane->requests))
-        return 0;
     due_ms = min_u64(due_ms, lane->requests_due_ms);
     if (!lane_is_choked(lane))
         due_ms = min_u64(due_ms, min_u64(lane->overdue_due_ms, lane->delayed_due_ms));
     due_ms = min_u64(due_ms, flight_next_due_ms(lane->flight));
-    if (flight_count(lane->flight, FLIGHT_CONFIRMED) >= lane->opts.settle_max_rows)
-        due_ms = min_u64(due_ms, lane->settle_after_ms);
-    else if (lane->first_confirmed_ms != UINT64_MAX)
-        due_ms = min_u64(due_ms, lane->first_confirmed_ms + lane->opts.settle_max_age_ms);
+    due_ms = min_u64(due_ms, lane_settle_due_ms(lane));
     if (flight_count(lane->flight, FLIGHT_DOOMED) > 0)
         due_ms = min_u64(due_ms, lane->park_after_ms);
     if (due_ms < UINT64_MAX / US_PER_MS)

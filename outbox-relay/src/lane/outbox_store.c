@@ -212,6 +212,20 @@ enum obx_code outbox_store_behind(struct outbox_store *store, const struct id_ra
     return rc == OBX_OK ? collect(rows, false, batch, err) : rc;
 }
 
+enum obx_code outbox_store_snapshot(struct outbox_store *store, bool on, struct obx_err *err)
+{
+    static const char isolate[] = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ";
+    static const char begin[] = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
+    enum obx_code rc = OBX_OK;
+
+    store->queries++;
+    if (!on)
+        return db_rollback(store->db, err);
+    store->queries++;
+    rc = db_exec_text(store->db, bytes_of(isolate), NULL, err);
+    return rc == OBX_OK ? db_exec_text(store->db, bytes_of(begin), NULL, err) : rc;
+}
+
 enum obx_code outbox_store_fetch(struct outbox_store *store, const uint64_t *ids, size_t count,
                                  struct row_batch *batch, struct obx_err *err)
 {

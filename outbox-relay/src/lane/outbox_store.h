@@ -35,6 +35,9 @@ OBX_NODISCARD enum obx_code outbox_store_behind(struct outbox_store *store,
                                                 const struct id_range *ranges, size_t range_count,
                                                 uint64_t after, uint32_t limit,
                                                 struct row_batch *batch, struct obx_err *err);
+/** See struct reader_store. */
+OBX_NODISCARD enum obx_code outbox_store_snapshot(struct outbox_store *store, bool on,
+                                                  struct obx_err *err);
 /** Full rows by id, ascending; those that are gone are missing. */
 OBX_NODISCARD enum obx_code outbox_store_fetch(struct outbox_store *store, const uint64_t *ids,
                                                size_t count, struct row_batch *batch,

@@ -15,7 +15,7 @@ enum {
     PAGE_ROWS = 1000,
     FIRST_BATCH_ROWS = 128,
     MIN_BATCH_ROWS = 16,
-    MIN_PASS_ROOM = 64,
+    PASS_ROOM = 64,        /* a pass is worth its while when so many rows may become ready */
     FIRST_GAP_IDS = 10000, /* ids below the first row that are looked at like gaps */
     GAP_AGE_MS = 10000,    /* older gaps fall below low water */
     GAP_LOOK_US = 20000,   /* gaps are looked at so often when nothing new comes */
@@ -24,7 +24,7 @@ enum {
         20, /* a dearer one takes at most 1 / DEEP_SHARE of the time, and so do complete passes */
     PASS_SHARE =
         10, /* a page of a pass that finds nearly nothing to admit takes at most 1 / PASS_SHARE */
-    TURN_PAGES = 8,            /* pages of a look in one turn */
+    SNAPSHOT_PAGES = 64,       /* pages of a look in one turn */
     FLOOR_INTERVAL_US = 500000 /* the lowest id in memory is looked up so often */
 };
 
@@ -62,7 +62,8 @@ struct reader {
         batch; /* of the forward read; while is_batch_held it waits for the scan to end */
     bool is_batch_held;
     bool is_batch_full;
-    struct row_batch late; /* of a look behind */
+    struct row_batch late;      /* of a look behind */
+    struct row_batch pass_rows; /* of a page of the pass */
     struct reader_stats stats;
     uint64_t cursor;
     uint64_t low_water; /* up to here no id is in memory and no gap is kept: only a look at all of
@@ -97,6 +98,8 @@ enum obx_code reader_create(const struct reader_opts *opts, const struct reader_
         return rc;
     }
     reader->opts = *opts;
+    if (reader->opts.page_rows == 0)
+        reader->opts.page_rows = PAGE_ROWS;
     reader->store = *store;
     reader->flight = flight;
     reader_reset(reader);
@@ -110,6 +113,7 @@ void reader_destroy(struct reader *reader)
         return;
     row_batch_fini(&reader->batch);
     row_batch_fini(&reader->late);
+    row_batch_fini(&reader->pass_rows);
     skips_fini(&reader->skips);
     obx_free(reader);
 }
@@ -185,15 +189,15 @@ static enum obx_code consider(struct reader *reader, struct row_batch *batch, si
 /* ---- looks behind the cursor ---- */
 
 static enum obx_code read_page(struct reader *reader, const struct id_range *ranges, size_t count,
-                               uint64_t after, struct obx_err *err)
+                               uint64_t after, struct row_batch *rows, struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
 
-    row_batch_clear(&reader->late);
-    rc = reader->store.behind(reader->store.ctx, ranges, count, after, PAGE_ROWS, &reader->late,
+    row_batch_clear(rows);
+    rc = reader->store.behind(reader->store.ctx, ranges, count, after, reader->opts.page_rows, rows,
                               err);
-    if (rc == OBX_OK && reader->late.count > 0)
-        rc = reader->store.mark_frozen(reader->store.ctx, &reader->late, err);
+    if (rc == OBX_OK && rows->count > 0)
+        rc = reader->store.mark_frozen(reader->store.ctx, rows, err);
     return rc;
 }
 
@@ -259,6 +263,33 @@ static enum obx_code scan_admit(struct reader *reader, struct obx_err *err)
     return OBX_OK;
 }
 
+static enum obx_code scan_page(struct reader *reader, struct obx_err *err)
+{
+    const struct scan *scan = &reader->scan;
+
+    return read_page(reader, scan->ranges, scan->range_count, scan->read_to, &reader->late, err);
+}
+
+/* Pages that are read one after the other would show a row of the second page, and not one of the
+   first that was committed before it, meanwhile. So they are read as of one moment, from the first
+   one on. */
+static enum obx_code scan_snapshot(struct reader *reader, bool *is_last, struct obx_err *err)
+{
+    enum obx_code end_rc = OBX_OK;
+    enum obx_code rc = reader->store.snapshot(reader->store.ctx, true, err);
+
+    if (rc != OBX_OK)
+        return rc;
+    for (int page = 0; page < SNAPSHOT_PAGES && !*is_last && rc == OBX_OK; page++) {
+        rc = scan_page(reader, err);
+        *is_last = reader->late.count < reader->opts.page_rows;
+        if (rc == OBX_OK)
+            rc = scan_admit(reader, err);
+    }
+    end_rc = reader->store.snapshot(reader->store.ctx, false, rc == OBX_OK ? err : NULL);
+    return rc == OBX_OK ? end_rc : rc;
+}
+
 /* Goes on with the scan for a turn; it may still be on afterwards. */
 static enum obx_code scan_run(struct reader *reader, struct obx_err *err)
 {
@@ -267,39 +298,46 @@ static enum obx_code scan_run(struct reader *reader, struct obx_err *err)
     enum obx_code rc = OBX_OK;
     bool is_last = scan->range_count == 0;
 
-    for (int page = 0; page < TURN_PAGES && !is_last && rc == OBX_OK; page++) {
-        rc = read_page(reader, scan->ranges, scan->range_count, scan->read_to, err);
-        if (rc == OBX_OK)
+    if (!is_last && scan->read_to == 0) {
+        rc = scan_page(reader, err);
+        is_last = reader->late.count < reader->opts.page_rows;
+        if (rc == OBX_OK && is_last)
             rc = scan_admit(reader, err);
-        is_last = reader->late.count < PAGE_ROWS;
     }
+    if (rc == OBX_OK && !is_last)
+        rc = scan_snapshot(reader, &is_last, err);
     scan->cost_us += now_us(reader) - start_us;
     if (rc == OBX_OK && is_last)
         scan_end(reader);
     return rc;
 }
 
+static bool may_look_deep(const struct reader *reader)
+{
+    return reader->deep_cost_us <= CHEAP_DEEP_US || now_us(reader) >= reader->deep_free_us;
+}
+
 /* ---- the forward read ---- */
 
 /* When the ids before a row were given out: when we noticed, or earlier if the row itself is older.
  */
-static uint64_t born_ms(const struct reader *reader, const struct outbox_row *row)
+static uint64_t born_ms(const struct reader *reader, uint64_t created_us)
 {
     uint64_t now_ms = now_us(reader) / US_PER_MS;
     uint64_t db_now_us = reader->store.db_now_us(reader->store.ctx);
     uint64_t age_ms = 0;
 
-    if (db_now_us > row->created_us)
-        age_ms = (db_now_us - row->created_us) / US_PER_MS;
+    if (db_now_us > created_us)
+        age_ms = (db_now_us - created_us) / US_PER_MS;
     return age_ms < now_ms ? now_ms - age_ms : 0;
 }
 
-static void note_gap(struct reader *reader, const struct outbox_row *row)
+static void note_gap(struct reader *reader, uint64_t id, uint64_t created_us)
 {
     uint64_t lo = reader->cursor + 1;
-    uint64_t hi = row->id - 1;
+    uint64_t hi = id - 1;
 
-    if (row->id <= lo)
+    if (id <= lo)
         return;
     if (reader->cursor == 0 && hi > FIRST_GAP_IDS) {
         lo = hi - FIRST_GAP_IDS + 1;
@@ -307,7 +345,7 @@ static void note_gap(struct reader *reader, const struct outbox_row *row)
     }
     /* Before the first row everything may be young: transactions that were open when we started. */
     gaps_add(&reader->gaps, lo, hi,
-             reader->cursor == 0 ? now_us(reader) / US_PER_MS : born_ms(reader, row));
+             reader->cursor == 0 ? now_us(reader) / US_PER_MS : born_ms(reader, created_us));
 }
 
 static enum obx_code admit_batch(struct reader *reader, struct obx_err *err)
@@ -317,12 +355,13 @@ static enum obx_code admit_batch(struct reader *reader, struct obx_err *err)
     for (size_t i = 0; i < reader->batch.count; i++) {
         struct outbox_row *row = reader->batch.rows[i];
         uint64_t id = row->id;
+        uint64_t created_us = row->created_us;
         bool admitted = false;
 
         bytes += row->size > row->payload_len ? row->size : row->payload_len;
-        note_gap(reader, row);
-        if (consider(reader, &reader->batch, i, false, &admitted) != OBX_OK)
+        if (consider(reader, &reader->batch, i, OF_FORWARD, &admitted) != OBX_OK)
             return obx_fail(err, OBX_E_NOMEM, "row %llu", (unsigned long long)id);
+        note_gap(reader, id, created_us);
         reader->cursor = id;
         reader->stats.rows++;
     }
@@ -382,8 +421,7 @@ static enum obx_code read_ahead(struct reader *reader, struct obx_err *err)
         return rc;
     reader->is_batch_held = true;
     reader->is_batch_full = reader->batch.count >= limit;
-    scan_start(reader,
-               reader->deep_cost_us <= CHEAP_DEEP_US || now_us(reader) >= reader->deep_free_us);
+    scan_start(reader, may_look_deep(reader));
     return OBX_OK;
 }
 
@@ -452,13 +490,26 @@ static void pass_end(struct reader *reader, bool is_complete)
     reader->pass_us = now_us(reader) + pause_us;
 }
 
+/* A page may show a row that no look has seen. It is as new as one of a forward read, and is
+   released after a look as that is. */
+static enum obx_code pass_look(struct reader *reader, struct obx_err *err)
+{
+    for (size_t i = 0; i < reader->pass_rows.count; i++) {
+        if (!gaps_has(&reader->gaps, reader->pass_rows.rows[i]->id))
+            continue;
+        scan_start(reader, may_look_deep(reader));
+        return scan_run(reader, err);
+    }
+    return OBX_OK;
+}
+
 static enum obx_code pass_admit(struct reader *reader, size_t *admitted_rows, struct obx_err *err)
 {
-    for (size_t i = 0; i < reader->late.count; i++) {
-        uint64_t id = reader->late.rows[i]->id;
+    for (size_t i = 0; i < reader->pass_rows.count; i++) {
+        uint64_t id = reader->pass_rows.rows[i]->id;
         bool admitted = false;
 
-        if (consider(reader, &reader->late, i, OF_PASS, &admitted) != OBX_OK)
+        if (consider(reader, &reader->pass_rows, i, OF_PASS, &admitted) != OBX_OK)
             return obx_fail(err, OBX_E_NOMEM, "row %llu", (unsigned long long)id);
         gaps_fill(&reader->gaps, id);
         reader->pass.read_to = id;
@@ -470,7 +521,7 @@ static enum obx_code pass_admit(struct reader *reader, size_t *admitted_rows, st
 /* How long to leave the database alone after a page: not at all if it was worth it. */
 static uint64_t pass_pause_us(const struct reader *reader, size_t admitted, uint64_t cost_us)
 {
-    if (admitted > PAGE_ROWS / PASS_SHARE)
+    if (admitted > reader->opts.page_rows / PASS_SHARE)
         return 0;
     return reader->pass.is_complete_wanted ? cost_us : cost_us * PASS_SHARE;
 }
@@ -485,16 +536,18 @@ static enum obx_code pass_page(struct reader *reader, struct obx_err *err)
     bool is_last = false;
     enum obx_code rc = OBX_OK;
 
-    row_batch_clear(&reader->late);
+    row_batch_clear(&reader->pass_rows);
     if (range.lo <= range.hi)
-        rc = read_page(reader, &range, 1, reader->pass.read_to, err);
+        rc = read_page(reader, &range, 1, reader->pass.read_to, &reader->pass_rows, err);
+    if (rc == OBX_OK)
+        rc = pass_look(reader, err);
     if (rc == OBX_OK)
         rc = pass_admit(reader, &admitted, err);
     if (rc != OBX_OK)
         return rc;
     cost_us = now_us(reader) - start_us;
     reader->pass.cost_us += cost_us;
-    is_last = reader->late.count < PAGE_ROWS;
+    is_last = reader->pass_rows.count < reader->opts.page_rows;
     if (is_last || !(reader->pass.is_complete_wanted || flight_is_hungry(reader->flight)))
         pass_end(reader, is_last);
     else
@@ -502,15 +555,20 @@ static enum obx_code pass_page(struct reader *reader, struct obx_err *err)
     return OBX_OK;
 }
 
-static bool pass_is_due(const struct reader *reader, uint64_t now)
+/* Microseconds at which the pass has something to do; UINT64_MAX: not before something changes. A
+   row above the cursor is the forward read's (a resume may put one there); it will be passed over
+   then, for its key is in the set. */
+static uint64_t pass_due_us(const struct reader *reader)
 {
-    if (flight_room(reader->flight) < MIN_PASS_ROOM)
-        return false;
+    uint32_t worth = reader->opts.batch_rows < PASS_ROOM ? reader->opts.batch_rows : PASS_ROOM;
+
+    if (flight_room(reader->flight) < worth)
+        return UINT64_MAX;
     if (reader->pass.is_on)
-        return now >= reader->pass.next_us;
-    if (!skips_any(&reader->skips))
-        return false;
-    return reader->pass_wanted || flight_is_hungry(reader->flight) || now >= reader->pass_us;
+        return reader->pass.next_us;
+    if (!skips_any(&reader->skips) || skips_low(&reader->skips) > reader->cursor)
+        return UINT64_MAX;
+    return reader->pass_wanted || flight_is_hungry(reader->flight) ? 0 : reader->pass_us;
 }
 
 /* A look at the gaps, or below low water, that no forward read asks for. */
@@ -532,7 +590,7 @@ enum obx_code reader_service(struct reader *reader, struct obx_err *err)
     enum obx_code rc = look_if_due(reader, now, err);
 
     raise_low_water(reader);
-    if (rc != OBX_OK || !pass_is_due(reader, now))
+    if (rc != OBX_OK || now < pass_due_us(reader))
         return rc;
     if (!reader->pass.is_on)
         pass_start(reader);
@@ -552,15 +610,7 @@ uint64_t reader_next_due_us(const struct reader *reader)
         return 0;
     if (reader->gaps.count > 0)
         due = min_u64(due, reader->gap_look_us);
-    if (flight_room(reader->flight) < MIN_PASS_ROOM)
-        return due;
-    if (reader->pass.is_on)
-        return min_u64(due, reader->pass.next_us);
-    if (!skips_any(&reader->skips))
-        return due;
-    if (reader->pass_wanted || flight_is_hungry(reader->flight))
-        return 0;
-    return min_u64(due, reader->pass_us);
+    return min_u64(due, pass_due_us(reader));
 }
 
 void reader_want_pass(struct reader *reader)

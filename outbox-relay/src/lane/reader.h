@@ -27,6 +27,9 @@ struct reader_store {
     enum obx_code (*behind)(void *ctx, const struct id_range *ranges, size_t range_count,
                             uint64_t after, uint32_t limit, struct row_batch *batch,
                             struct obx_err *err);
+    /** From true to false, every `behind` sees the table as it was at one moment. Nothing is
+     * written and nothing waited for in between. */
+    enum obx_code (*snapshot)(void *ctx, bool on, struct obx_err *err);
     /** Set row->behind for rows whose key is frozen or is being resumed (READER_HOLD). */
     enum obx_code (*mark_frozen)(void *ctx, struct row_batch *batch, struct obx_err *err);
     /** Monotonic microseconds. */
@@ -43,6 +46,7 @@ struct reader_opts {
     uint64_t batch_bytes; /* rows a read are limited to about that many bytes, judged by those read
                              before */
     uint64_t sweep_us;    /* look below low water at least that often */
+    uint32_t page_rows;   /* rows of one page of a look behind or of a pass; 0: 1000 */
 };
 
 struct reader_stats {

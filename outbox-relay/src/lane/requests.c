@@ -18,8 +18,9 @@ static const char sql_next[] =
 static const char sql_followers[] =
     "SELECT parked_id, id, OCTET_LENGTH(payload) FROM outbox_parked"
     " WHERE outbox = ? AND ordering_key = ? AND behind_id = ? ORDER BY id LIMIT ?";
+/* Locked, and only if it is still wanted: an operator may have changed his mind meanwhile. */
 static const char sql_self[] = "SELECT parked_id, id, OCTET_LENGTH(payload) FROM outbox_parked"
-                               " WHERE outbox = ? AND id = ?";
+                               " WHERE outbox = ? AND id = ? AND request = ? FOR UPDATE";
 static const char sql_pass_on[] =
     "UPDATE outbox_parked SET request = 'resume', requested_at = UTC_TIMESTAMP(6)"
     " WHERE outbox = ? AND id = ? AND holds_key = 1";
@@ -36,13 +37,15 @@ struct step {
 };
 
 enum obx_code requests_init(struct requests *requests, struct parking *parking,
-                            struct reader *reader, const char *table, struct obx_err *err)
+                            struct reader *reader, struct flight *flight, const char *table,
+                            struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
 
     memset(requests, 0, sizeof(*requests));
     requests->parking = parking;
     requests->reader = reader;
+    requests->flight = flight;
     requests->outbox = parking->outbox;
     rc = buf_addf(&requests->put_back,
                   "INSERT INTO %s (id, message_id, topic, ordering_key, headers, content_type,"
@@ -95,6 +98,8 @@ static enum obx_code hold_key(struct requests *requests)
     buf_reset(&parking->held_key);
     rc = buf_add(&parking->held_key, requests->task.key.data, requests->task.key.len);
     parking->is_holding = rc == OBX_OK;
+    if (rc == OBX_OK && requests->task.has_head)
+        flight_shed_behind(requests->flight, buf_bytes(&parking->held_key), requests->task.id);
     return rc;
 }
 
@@ -221,8 +226,11 @@ static enum obx_code find_self(struct requests *requests, struct db *db, struct 
                                struct obx_err *err)
 {
     struct db_rows *rows = NULL;
-    enum obx_code rc = db_query(
-        db, sql_self, DB_ARGS(DB_TEXT(requests->outbox), DB_U64(requests->task.id)), &rows, err);
+    const char *request = requests->task.is_discard ? "discard" : "resume";
+    enum obx_code rc =
+        db_query(db, sql_self,
+                 DB_ARGS(DB_TEXT(requests->outbox), DB_U64(requests->task.id), DB_TEXT(request)),
+                 &rows, err);
 
     requests->queries++;
     if (rc != OBX_OK)
@@ -231,11 +239,11 @@ static enum obx_code find_self(struct requests *requests, struct db *db, struct 
         step->parked_ids[step->count] = db_rows_u64(rows, 0);
         step->ids[step->count] = db_rows_u64(rows, 1);
         step->count++;
+        if (requests->task.is_discard)
+            step->discard_id = requests->task.id;
     }
     db_rows_free(rows);
     step->is_last = true;
-    if (requests->task.is_discard)
-        step->discard_id = requests->task.id;
     return OBX_OK;
 }
 
@@ -286,7 +294,7 @@ static enum obx_code carry_out(struct requests *requests, struct db *db, struct 
     enum obx_code rc = OBX_OK;
 
     if (step->count == 0)
-        return OBX_OK; /* somebody was faster */
+        return OBX_OK; /* somebody was faster, or it is not wanted any more */
     rc = put_back(requests, db, step, err);
     qsort(step->parked_ids, step->count, sizeof(step->parked_ids[0]), compare_u64);
     if (rc == OBX_OK)
@@ -309,7 +317,7 @@ static void tell_reader(struct requests *requests, const struct step *step)
             reader_pass_over(requests->reader, step->ids[i], key);
     }
     requests->discarded += step->discard_id != 0;
-    requests->resumed += step->count - (step->discard_id != 0 && step->count > 0);
+    requests->resumed += step->count - (step->discard_id != 0);
 }
 
 static void end_task(struct requests *requests)

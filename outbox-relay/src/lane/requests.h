@@ -27,6 +27,7 @@ struct request_task {
 struct requests {
     struct parking *parking; /* borrowed */
     struct reader *reader;   /* borrowed */
+    struct flight *flight;   /* borrowed */
     const char *outbox;      /* borrowed */
     struct request_task task;
     struct obx_buf put_back; /* statements */
@@ -37,8 +38,8 @@ struct requests {
 
 /** table is the quoted name of the outbox. OBX_E_NOMEM. */
 OBX_NODISCARD enum obx_code requests_init(struct requests *requests, struct parking *parking,
-                                          struct reader *reader, const char *table,
-                                          struct obx_err *err);
+                                          struct reader *reader, struct flight *flight,
+                                          const char *table, struct obx_err *err);
 void requests_fini(struct requests *requests);
 /** Forget the task; the requests stand in the table. */
 void requests_reset(struct requests *requests);

@@ -1,0 +1,179 @@
+/*
+ * A simulated world for the real lane: the code of lane_turn.c and everything below it runs
+ * unchanged, on one thread and under a clock of its own, against a simulated outbox with producers
+ * that commit late and out of order, and a simulated broker that refuses, returns and vanishes.
+ *
+ * The linker puts what is here in the place of db_*, bridge_publisher_*, the clock and the random
+ * numbers (WRAPS). All chance comes from one seed, so a failure is repeated by its seed.
+ */
+#ifndef LANE_SIM_H
+#define LANE_SIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lane/lane_private.h"
+
+/** The symbol that the linker calls in place of a function of the product. */
+#define WRAPS(name) __asm__("__wrap_" #name)
+
+enum {
+    SIM_ROWS = 400,
+    SIM_KEYS = 6,
+    SIM_TOPICS = 4,
+    SIM_TXS = 8,
+    SIM_LANES = 2,
+    SIM_FLIGHT = 64,
+    SIM_UNDO = 1024,
+    SIM_BATCH = 16,
+};
+
+enum sim_row_state {
+    SIM_OPEN,   /* its transaction has not ended */
+    SIM_GHOST,  /* rolled back */
+    SIM_LIVE,   /* committed, in the outbox */
+    SIM_PARKED, /* in outbox_parked */
+    SIM_GONE    /* deleted */
+};
+
+struct sim_row {
+    uint64_t id;
+    enum sim_row_state state;
+    int key;   /* -1: none */
+    int topic; /* index; topic 3 is of the policy "skip" */
+    uint64_t created_us, began_us, commit_us;
+    uint64_t commit_seq; /* order of becoming visible; anew when a resume puts it back */
+    bool is_exempt;      /* its transaction was open for so long that only its coming out is due */
+    bool is_bad;         /* its headers are no object */
+    bool may_vanish;     /* an operator asked for its end */
+    uint32_t body_len;
+    unsigned sent, stored;
+    uint64_t refused_us; /* when its last answer was a refusal; 0: none, or it is long ago */
+    unsigned refused_at; /* how many faults there had been */
+    char name[32];       /* its message id */
+    /* in outbox_parked */
+    uint64_t parked_id, behind;
+    bool holds_key;
+    int request; /* 0 none, 1 resume, 2 discard */
+};
+
+struct sim_tx {
+    bool is_on;
+    uint64_t end_us, began_us;
+    unsigned left; /* rows still to come */
+    int key;       /* most of its rows are of this key */
+    bool will_commit;
+};
+
+struct sim_lease {
+    bool is_there;
+    char owner[64];
+    uint64_t epoch, expires_us;
+};
+
+/** What chance may do; 0 never, else once in so many. */
+struct sim_chaos {
+    unsigned db_loss, db_wait, broker_loss, pause, kill, topic_trouble, long_tx;
+};
+
+struct sim_topic {
+    bool is_full, is_unbound, is_missing;
+    uint64_t confirmed_us;
+};
+
+struct sim_message {
+    uint64_t token;
+    size_t row;
+    bool is_done; /* the broker has decided; the answer is under way */
+    enum pub_outcome outcome;
+};
+
+struct bridge_publisher {
+    struct bridge_publisher_opts opts;
+    struct obx_err trouble;
+    bool is_up, is_blocked;
+    uint64_t up_at_us, unblock_us;
+    struct sim_message flight[SIM_FLIGHT];
+    size_t flight_count;
+};
+
+struct sim_slot {
+    struct lane *lane;
+    char owner[64];
+    unsigned life;
+    uint64_t paused_until_us;
+    unsigned stale_sends; /* sent while another held the lease, since it was stopped last */
+    unsigned idle_turns; /* turns one after the other that were asked for at once and did nothing */
+};
+
+struct undo {
+    size_t row;
+    struct sim_row was;
+};
+
+struct sim {
+    uint64_t seed, rng;
+    uint64_t now_us;
+    struct sim_chaos chaos;
+    bool has_poor_hash;
+    unsigned bad_row; /* how rare rows are that can never be a message */
+    bool is_calm;     /* no more faults: now everything has to come out */
+    struct sim_row rows[SIM_ROWS];
+    size_t row_count, row_limit;
+    size_t first_open; /* rows before it are GHOST or GONE for good */
+    uint64_t next_id, next_parked, next_seq;
+    struct sim_tx txs[SIM_TXS];
+    uint64_t next_tx_us;
+    struct sim_topic topics[SIM_TOPICS];
+    struct sim_lease lease;
+    struct sim_slot slots[SIM_LANES];
+    size_t lanes;
+    const struct sim_slot *running; /* whose turn it is; NULL none */
+    struct lane_opts opts;
+    struct undo undo[SIM_UNDO];
+    size_t undo_count;
+    struct sim_lease lease_was;
+    bool in_tx;
+    uint64_t snapshot_seq;         /* rows that came later are not seen; UINT64_MAX: all are */
+    unsigned hasty_sends;          /* of rows that had been refused just before */
+    uint64_t queries, sends, work; /* work: anything that a turn may be for */
+    bool is_frozen;                /* one of the lanes stands still */
+    unsigned losses;               /* faults that excuse a second publish */
+    size_t flight_max;
+};
+
+extern struct sim *sim; /* the world of the running case */
+
+/* lane_sim.c */
+uint64_t sim_random(void);
+/** True once in n times; never for 0. */
+bool sim_chance(unsigned n);
+uint64_t sim_below(uint64_t n);
+void sim_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
+/** Run one world to its end; fails the running cmocka test with the seed. */
+void sim_run(uint64_t seed);
+struct sim_slot *sim_slot_of(const void *lane);
+/** The process of this lane stands still for a while, in the middle of what it does; the others go
+ * on. */
+void sim_freeze(struct sim_slot *slot);
+
+/* lane_sim_db.c */
+uint64_t sim_db_now_us(void);
+struct sim_row *sim_find(uint64_t id);
+/** A moment passes in the database: producers go on. */
+void sim_db_step(void);
+/** End all transactions that are open. */
+void sim_db_end_txs(void);
+/** When a producer does something next. */
+uint64_t sim_db_next_us(void);
+/** The row with this id in outbox_parked, if it is there. */
+struct sim_row *sim_parked(uint64_t id);
+
+/* lane_sim_broker.c */
+/** Whether a poll on the broker's socket would return. */
+bool sim_broker_readable(const struct bridge_publisher *pub);
+/** Kill the connection of a lane that is killed. */
+void sim_broker_kill(struct bridge_publisher *pub);
+
+#endif
