@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include <event2/buffer.h>
+#include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
@@ -18,6 +19,7 @@ struct endpoint {
     struct evhttp *http;
     struct event *tick;
     endpoint_fn *decide;
+    endpoint_request_fn *decide_full; /* one of the two */
     void *ctx;
     uint16_t port;
     pthread_t thread;
@@ -102,19 +104,96 @@ static void send_huge(struct evhttp_request *req)
     evhttp_send_reply(req, 200, "OK", NULL);
 }
 
+static void send_garbage(struct evhttp_request *req)
+{
+    static const char garbage[] = "this is not HTTP at all\r\n\r\n";
+    struct evhttp_connection *connection = evhttp_request_get_connection(req);
+
+    bufferevent_write(evhttp_connection_get_bufferevent(connection), garbage, strlen(garbage));
+}
+
+struct later {
+    struct evhttp_request *req;
+    int status;
+};
+
+static void on_closed(struct evhttp_connection *connection, void *ctx)
+{
+    (void)connection;
+    ((struct later *)ctx)->req = NULL;
+}
+
+static void on_later(evutil_socket_t fd, short what, void *ctx)
+{
+    struct later *later = ctx;
+
+    (void)fd;
+    (void)what;
+    if (later->req != NULL) {
+        evhttp_connection_set_closecb(evhttp_request_get_connection(later->req), NULL, NULL);
+        evhttp_send_reply(later->req, later->status, "Answer", NULL);
+    }
+    free(later);
+}
+
+static void send_later(struct endpoint *endpoint, struct evhttp_request *req,
+                       const struct endpoint_answer *answer)
+{
+    struct timeval delay = {.tv_sec = answer->delay_ms / 1000,
+                            .tv_usec = (suseconds_t)(answer->delay_ms % 1000) * 1000};
+    struct later *later = calloc(1, sizeof(*later));
+
+    if (later == NULL)
+        abort();
+    *later = (struct later){.req = req, .status = answer->status};
+    evhttp_connection_set_closecb(evhttp_request_get_connection(req), on_closed, later);
+    event_base_once(endpoint->base, -1, EV_TIMEOUT, on_later, later, &delay);
+}
+
+static void decide(struct endpoint *endpoint, struct evhttp_request *req,
+                   struct endpoint_answer *answer)
+{
+    struct evbuffer *input = evhttp_request_get_input_buffer(req);
+    struct endpoint_request request = {.path = evhttp_request_get_uri(req),
+                                       .body_len = evbuffer_get_length(input),
+                                       .headers = evhttp_request_get_input_headers(req)};
+
+    if (endpoint->decide_full == NULL) {
+        endpoint->decide(request.path, answer, endpoint->ctx);
+        return;
+    }
+    evbuffer_add(input, "", 1);
+    request.body = (const char *)evbuffer_pullup(input, -1);
+    endpoint->decide_full(&request, answer, endpoint->ctx);
+}
+
+const char *endpoint_header(const struct endpoint_request *request, const char *name)
+{
+    return evhttp_find_header(request->headers, name);
+}
+
 static void on_request(struct evhttp_request *req, void *ctx)
 {
     struct endpoint *endpoint = ctx;
     struct endpoint_answer answer = {.status = 200};
 
     atomic_fetch_add(&endpoint->requests, 1);
-    endpoint->decide(evhttp_request_get_uri(req), &answer, endpoint->ctx);
+    decide(endpoint, req, &answer);
     if (answer.location[0] != '\0')
         evhttp_add_header(evhttp_request_get_output_headers(req), "Location", answer.location);
+    if (answer.retry_after[0] != '\0')
+        evhttp_add_header(evhttp_request_get_output_headers(req), "Retry-After",
+                          answer.retry_after);
     switch (answer.mode) {
     case ENDPOINT_ANSWER:
         evbuffer_add(evhttp_request_get_output_buffer(req), answer.body, strlen(answer.body));
-        evhttp_send_reply(req, answer.status, "Answer", NULL);
+        if (answer.delay_ms > 0)
+            send_later(endpoint, req, &answer);
+        else
+            evhttp_send_reply(req, answer.status, "Answer", NULL);
+        break;
+    case ENDPOINT_GARBAGE:
+        send_garbage(req);
         break;
     case ENDPOINT_SILENT:
         keep_unanswered(endpoint, req);
@@ -147,7 +226,8 @@ static uint16_t port_of(struct evhttp_bound_socket *socket)
     return ntohs(address.sin_port);
 }
 
-struct endpoint *endpoint_create(endpoint_fn *decide, void *ctx)
+static struct endpoint *create(endpoint_fn *decide_path, endpoint_request_fn *decide_full,
+                               void *ctx)
 {
     struct endpoint *endpoint = calloc(1, sizeof(*endpoint));
     struct timeval every = {.tv_usec = 20000};
@@ -155,7 +235,8 @@ struct endpoint *endpoint_create(endpoint_fn *decide, void *ctx)
 
     if (endpoint == NULL)
         abort();
-    endpoint->decide = decide;
+    endpoint->decide = decide_path;
+    endpoint->decide_full = decide_full;
     endpoint->ctx = ctx;
     endpoint->base = event_base_new();
     endpoint->http = evhttp_new(endpoint->base);
@@ -169,6 +250,16 @@ struct endpoint *endpoint_create(endpoint_fn *decide, void *ctx)
     if (pthread_create(&endpoint->thread, NULL, endpoint_main, endpoint) != 0)
         abort();
     return endpoint;
+}
+
+struct endpoint *endpoint_create(endpoint_fn *decide_path, void *ctx)
+{
+    return create(decide_path, NULL, ctx);
+}
+
+struct endpoint *endpoint_create_full(endpoint_request_fn *decide_full, void *ctx)
+{
+    return create(NULL, decide_full, ctx);
 }
 
 void endpoint_destroy(struct endpoint *endpoint)

@@ -1,0 +1,48 @@
+/*
+ * Calls to endpoints, many at once, with curl. Belongs to one thread, which calls calls_service.
+ * TLS is verified unless the endpoint says otherwise, redirects are not followed, size and time of
+ * an answer are bounded, proxies of the environment are ignored.
+ */
+#ifndef NOTIFY_CALL_H
+#define NOTIFY_CALL_H
+
+#include "job.h"
+
+struct calls;
+
+/** job->result is filled in. Runs inside calls_service or calls_cancel. */
+typedef void call_done_fn(struct job *job, void *ctx);
+
+struct calls_opts {
+    uint32_t max_calls;
+    call_done_fn *done;
+    void *ctx;
+};
+
+/** On failure *out is NULL. OBX_E_NOMEM. */
+OBX_NODISCARD enum obx_code calls_create(const struct calls_opts *opts, struct calls **out,
+                                         struct obx_err *err);
+/** Cut off what is under way: done with CALL_NOT_MADE. */
+void calls_cancel(struct calls *calls);
+/** Nothing may be under way. NULL is fine. */
+void calls_destroy(struct calls *calls);
+/**
+ * Start one call; done is called after OBX_OK only.
+ * @param now_us  the database's time, microseconds since 1970
+ * @return OBX_OK; OBX_E_FULL - max_calls are under way; OBX_E_NOMEM
+ */
+OBX_NODISCARD enum obx_code call_start(struct calls *calls, struct job *job, uint64_t now_us,
+                                       struct obx_err *err);
+/** Send, receive and report; waits at most wait_ms for something to happen, or for calls_wake. */
+void calls_service(struct calls *calls, int wait_ms);
+/** End a wait of calls_service. Any thread. */
+void calls_wake(struct calls *calls);
+uint32_t calls_under_way(const struct calls *calls);
+
+/**
+ * What a Retry-After asks for: seconds, or a date; in milliseconds from now_us on. 0 when it is
+ * neither, or over.
+ */
+uint64_t retry_after_ms(const char *value, uint64_t now_us);
+
+#endif

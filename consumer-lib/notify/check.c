@@ -1,0 +1,180 @@
+/*
+ * The checks: database, schema, rights, broker, queue; and each endpoint by a connection (TCP and
+ * TLS, verified as a call would) over which nothing is sent. Called by main.c.
+ */
+#include "check.h"
+
+#include <string.h>
+
+#include <curl/curl.h>
+
+#include "bridge/topology.h"
+#include "sql/schema.h"
+
+struct checking {
+    FILE *out;
+    unsigned failed;
+};
+
+OBX_PRINTF(3, 4)
+static void say_ok(const struct checking *checking, const char *subject, const char *fmt, ...)
+{
+    va_list args;
+
+    fprintf(checking->out, "ok      %s: ", subject);
+    va_start(args, fmt);
+    vfprintf(checking->out, fmt, args);
+    va_end(args);
+    fputc('\n', checking->out);
+}
+
+static void say_failed(struct checking *checking, const char *subject, const char *why,
+                       const char *fix)
+{
+    fprintf(checking->out, "FAILED  %s: %s | fix: %s\n", subject, why, fix);
+    checking->failed++;
+}
+
+/* ---- database ---- */
+
+/* Every statement of the program, on no row, undone; the first that is refused. */
+static enum obx_code try_rights(struct db *db, struct obx_err *err)
+{
+    static const char *const statements[] = {
+        "INSERT INTO obx_dedup (consumer_group, message_id) SELECT '', '' FROM DUAL WHERE 1 = 0",
+        "DELETE FROM obx_dedup WHERE consumer_group = ''",
+        "INSERT INTO obx_notification (consumer_group, endpoint, message_id, topic, body)"
+        " SELECT '', '', '', '', '' FROM DUAL WHERE 1 = 0",
+        "UPDATE obx_notification SET attempts = 0 WHERE id = 0",
+        "DELETE FROM obx_notification WHERE id = 0",
+        "INSERT INTO obx_notification_endpoint (consumer_group, endpoint)"
+        " SELECT '', '' FROM DUAL WHERE 1 = 0",
+        "UPDATE obx_notification_endpoint SET is_paused = 1 WHERE consumer_group = ''",
+        "INSERT INTO obx_notification_lease (consumer_group) SELECT '' FROM DUAL WHERE 1 = 0",
+        "UPDATE obx_notification_lease SET epoch = 0 WHERE consumer_group = ''",
+    };
+    enum obx_code rc = db_begin(db, err);
+
+    for (size_t i = 0; i < sizeof(statements) / sizeof(statements[0]) && rc == OBX_OK; i++)
+        rc = db_exec(db, statements[i], DB_NO_ARGS, NULL, err);
+    (void)db_rollback(db, NULL);
+    return rc;
+}
+
+static void check_schema(struct checking *checking, struct db *db, enum schema_side side)
+{
+    struct obx_err err = {0};
+    char fix[96];
+
+    snprintf(fix, sizeof(fix), "outboxctl migrate --side %s --db mysql://...",
+             schema_side_name(side));
+    if (schema_check(db, side, &err) == OBX_OK)
+        say_ok(checking, "schema", "%s is at version %u", schema_side_name(side),
+               (unsigned)schema_latest(side));
+    else
+        say_failed(checking, "schema", err.text, fix);
+}
+
+static void check_database(struct checking *checking, const struct notify_config *config)
+{
+    struct obx_err err = {0};
+    struct db *db = NULL;
+
+    if (db_open(&config->db, &db, &err) != OBX_OK) {
+        say_failed(checking, "database", err.text, "see [database]; is the server up?");
+        return;
+    }
+    say_ok(checking, "database", "%s, %s", config->db.database, db_server_version(db));
+    check_schema(checking, db, SCHEMA_CONSUMER);
+    check_schema(checking, db, SCHEMA_NOTIFY);
+    if (try_rights(db, &err) == OBX_OK)
+        say_ok(checking, "rights", "all there");
+    else
+        say_failed(checking, "rights", err.text, "sql/schema/grants.md, under notifier");
+    db_close(db);
+}
+
+/* ---- broker ---- */
+
+static void check_queue(struct checking *checking, const struct notify_config *config)
+{
+    const struct topology_queue queue = {.name = config->consumer.queue};
+    const struct topology topology = {.queues = &queue, .queue_count = 1};
+    struct obx_err err = {0};
+
+    if (bridge_topology_apply(&config->broker, &topology, TOPOLOGY_VERIFY, &err) == OBX_OK)
+        say_ok(checking, "queue", "%s is there", queue.name);
+    else if (config->declares)
+        say_ok(checking, "queue", "%s is not there yet; it is declared at the start", queue.name);
+    else
+        say_failed(checking, "queue", err.text, "make it, or set topology = declare in [broker]");
+}
+
+static void check_broker(struct checking *checking, const struct notify_config *config)
+{
+    struct obx_err err = {0};
+
+    if (bridge_check(&config->broker, &err) != OBX_OK) {
+        say_failed(checking, "broker", err.text, "see [broker]; is RabbitMQ up?");
+        return;
+    }
+    say_ok(checking, "broker", "connected to %s, vhost %s", config->broker.addresses,
+           config->broker.vhost);
+    check_queue(checking, config);
+}
+
+/* ---- endpoints ---- */
+
+static CURLcode connect_only(const struct endpoint_config *endpoint, char *why)
+{
+    CURL *easy = curl_easy_init();
+    CURLcode code;
+
+    if (easy == NULL)
+        return CURLE_OUT_OF_MEMORY;
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_PROXY, "");
+    curl_easy_setopt(easy, CURLOPT_CONNECT_ONLY, 1L);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, why);
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)endpoint->connect_timeout_ms);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, endpoint->tls_verify ? 1L : 0L);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, endpoint->tls_verify ? 2L : 0L);
+    if (endpoint->tls_ca_file != NULL)
+        curl_easy_setopt(easy, CURLOPT_CAINFO, endpoint->tls_ca_file);
+    curl_easy_setopt(easy, CURLOPT_URL, endpoint->url);
+    code = curl_easy_perform(easy);
+    curl_easy_cleanup(easy);
+    return code;
+}
+
+static void check_endpoint(struct checking *checking, const struct endpoint_config *endpoint)
+{
+    char why[CURL_ERROR_SIZE] = "";
+    char subject[NOTIFY_NAME_MAX + 16];
+    CURLcode code = connect_only(endpoint, why);
+    const char *signs = endpoint->keys.count == 0 ? "not signed" : "signed";
+
+    snprintf(subject, sizeof(subject), "endpoint %s", endpoint->name);
+    if (code != CURLE_OK)
+        say_failed(checking, subject, why[0] != '\0' ? why : curl_easy_strerror(code),
+                   "its url, certificate or network; calls would fail alike and be repeated");
+    else if (strncmp(endpoint->url, "https:", strlen("https:")) != 0)
+        say_ok(checking, subject, "connected, %s, not encrypted (http)", signs);
+    else
+        say_ok(checking, subject, "connected, %s, TLS%s", signs,
+               endpoint->tls_verify ? " verified" : " NOT verified");
+}
+
+bool notify_check(const struct notify_config *config, FILE *out)
+{
+    struct checking checking = {.out = out};
+
+    say_ok(&checking, "configuration", "%zu endpoints", config->endpoint_count);
+    check_database(&checking, config);
+    check_broker(&checking, config);
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    for (size_t i = 0; i < config->endpoint_count; i++)
+        check_endpoint(&checking, &config->endpoints[i]);
+    curl_global_cleanup();
+    return checking.failed == 0;
+}

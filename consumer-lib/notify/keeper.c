@@ -1,0 +1,311 @@
+/*
+ * The keeper's loop and its states. Reading and recording rows is keeper_rows.c. Called by
+ * notifier.c.
+ */
+#include "keeper_private.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/crash.h"
+#include "base/log.h"
+#include "service/signals.h"
+#include "sql/schema.h"
+
+enum { RECONNECT_MIN_MS = 100, RECONNECT_CAP_MS = 5000, HOST_MAX = 65, PAUSES_MS = 1000 };
+enum { HOUSEKEEPING_MS = 5000, WAIT_MAX_MS = 250, LOST_GRACE_MS = 1000 };
+
+const char *keeper_state_name(enum keeper_state state)
+{
+    static const char *const names[] = {"away", "standby", "owner", "draining", "ended"};
+
+    return names[state];
+}
+
+static void set_state(struct keeper *keeper, enum keeper_state state)
+{
+    if (keeper->view.state == state)
+        return;
+    OBX_LOG(LOG_LVL_INFO, "notify", "state", KV_STR("from", keeper_state_name(keeper->view.state)),
+            KV_STR("to", keeper_state_name(state)), KV_U64("epoch", keeper->ledger.epoch));
+    pthread_mutex_lock(&keeper->lock);
+    keeper->view.state = state;
+    keeper->view.epoch = keeper->ledger.epoch;
+    pthread_mutex_unlock(&keeper->lock);
+}
+
+void keeper_set_trouble(struct keeper *keeper, const struct obx_err *err)
+{
+    const char *text = err == NULL ? "" : err->text;
+
+    if (strcmp(keeper->view.trouble, text) == 0)
+        return;
+    if (err != NULL)
+        OBX_LOG(LOG_LVL_WARN, "notify", "database.trouble", KV_ERR(err));
+    pthread_mutex_lock(&keeper->lock);
+    snprintf(keeper->view.trouble, sizeof(keeper->view.trouble), "%s", text);
+    pthread_mutex_unlock(&keeper->lock);
+}
+
+/* ---- the connection ---- */
+
+static void disconnect(struct keeper *keeper)
+{
+    db_close(keeper->ledger.db);
+    keeper->ledger.db = NULL;
+    keeper->connect_due_ms = clock_now_ms() + backoff_next_ms(&keeper->backoff);
+    set_state(keeper, KEEPER_AWAY);
+}
+
+void keeper_failed(struct keeper *keeper, const struct obx_err *err)
+{
+    keeper_set_trouble(keeper, err);
+    if (err->code == OBX_E_LEASE_LOST) {
+        keeper->ledger.epoch = 0;
+        caller_recall(keeper->opts.caller, true);
+        set_state(keeper, KEEPER_STANDBY);
+    } else if (obx_code_action(err->code) != OBX_DO_RETRY || err->code == OBX_E_TIMEOUT) {
+        disconnect(keeper);
+    }
+    keeper->pause_until_ms = clock_now_ms() + RECONNECT_MIN_MS;
+}
+
+static void connect_if_due(struct keeper *keeper, const struct notify_config *config)
+{
+    struct obx_err err = {0};
+    enum obx_code rc;
+
+    if (clock_now_ms() < keeper->connect_due_ms)
+        return;
+    rc = db_open(&config->db, &keeper->ledger.db, &err);
+    if (rc == OBX_OK)
+        rc = schema_check(keeper->ledger.db, SCHEMA_NOTIFY, &err);
+    if (rc != OBX_OK) {
+        keeper_set_trouble(keeper, &err);
+        disconnect(keeper);
+        return;
+    }
+    backoff_reset(&keeper->backoff);
+    keeper_set_trouble(keeper, NULL);
+    set_state(keeper, keeper->ledger.epoch == 0 ? KEEPER_STANDBY : KEEPER_OWNER);
+}
+
+/* ---- ownership ---- */
+
+static void acquire_if_free(struct keeper *keeper)
+{
+    struct obx_err err = {0};
+    bool acquired = false;
+
+    if (clock_now_ms() < keeper->acquire_due_ms)
+        return;
+    keeper->acquire_due_ms = clock_now_ms() + WAIT_MAX_MS;
+    if (ledger_acquire(&keeper->ledger, &acquired, &err) != OBX_OK) {
+        keeper_failed(keeper, &err);
+        return;
+    }
+    keeper_set_trouble(keeper, NULL);
+    caller_set_db_offset(keeper->opts.caller, keeper->ledger.db_offset_us);
+    if (acquired) {
+        /* A 410 that could not be written under the lease before is asked for again. */
+        for (size_t i = 0; i < keeper->opts.outlets->count; i++)
+            atomic_store(&keeper->opts.outlets->items[i]->stats.is_paused,
+                         keeper->opts.outlets->items[i]->keeper.is_paused);
+        keeper->pauses_due_ms = keeper->housekeeping_due_ms = 0;
+        keeper->is_recalled = false;
+        set_state(keeper, KEEPER_OWNER);
+    }
+}
+
+static void renew_if_due(struct keeper *keeper)
+{
+    struct obx_err err = {0};
+
+    if (clock_now_ms() >= keeper->ledger.renew_due_ms &&
+        ledger_renew(&keeper->ledger, &err) != OBX_OK)
+        keeper_failed(keeper, &err);
+}
+
+/* While it is not sure that the lease is ours, nothing new is called. */
+static void recall_if_unsure(struct keeper *keeper)
+{
+    bool is_sure = ledger_holds(&keeper->ledger, clock_now_ms());
+
+    if (!is_sure && !keeper->is_recalled && keeper->ledger.epoch != 0)
+        caller_recall(keeper->opts.caller, false);
+    keeper->is_recalled = !is_sure;
+}
+
+static bool may_work(const struct keeper *keeper)
+{
+    return keeper->ledger.db != NULL && keeper->ledger.epoch != 0 &&
+           clock_now_ms() >= keeper->pause_until_ms;
+}
+
+static void work(struct keeper *keeper, struct notify_config *config)
+{
+    uint64_t now_ms = clock_now_ms();
+
+    keeper_record(keeper);
+    if (may_work(keeper))
+        renew_if_due(keeper);
+    if (may_work(keeper) && now_ms >= keeper->pauses_due_ms) {
+        keeper->pauses_due_ms = now_ms + PAUSES_MS;
+        keeper_read_pauses(keeper, config);
+    }
+    if (may_work(keeper) && !keeper->is_draining)
+        keeper_read_due(keeper, config);
+    if (may_work(keeper) && !keeper->is_draining && now_ms >= keeper->housekeeping_due_ms) {
+        keeper->housekeeping_due_ms = now_ms + HOUSEKEEPING_MS;
+        keeper_housekeeping(keeper, config);
+    }
+}
+
+/* ---- the end ---- */
+
+static void heed_stop(struct keeper *keeper)
+{
+    if (!atomic_load(&keeper->is_stopping))
+        return;
+    if (!keeper->is_draining) {
+        keeper->is_draining = true;
+        caller_recall(keeper->opts.caller, false);
+        if (keeper->view.state == KEEPER_OWNER)
+            set_state(keeper, KEEPER_DRAINING);
+    }
+    if (!keeper->is_cut_off && clock_now_ms() >= atomic_load(&keeper->drain_until_ms)) {
+        keeper->is_cut_off = true;
+        caller_recall(keeper->opts.caller, true);
+    }
+}
+
+/* Everything is back and written, or cannot be written in time. */
+static bool is_over(const struct keeper *keeper)
+{
+    if (!keeper->is_draining)
+        return false;
+    if (keeper->held_count == 0)
+        return true;
+    return keeper->is_cut_off &&
+           clock_now_ms() >= atomic_load(&keeper->drain_until_ms) + LOST_GRACE_MS;
+}
+
+static void turn(struct keeper *keeper)
+{
+    struct notify_config *config = config_box_get(keeper->opts.box);
+
+    heed_stop(keeper);
+    if (keeper->ledger.db == NULL)
+        connect_if_due(keeper, config);
+    recall_if_unsure(keeper);
+    keeper_sort_out(keeper);
+    if (keeper->ledger.db != NULL && keeper->ledger.epoch == 0 && !keeper->is_draining)
+        acquire_if_free(keeper);
+    if (may_work(keeper))
+        work(keeper, config);
+    notify_config_unref(config);
+}
+
+static void *keeper_main(void *arg)
+{
+    struct keeper *keeper = arg;
+    uint32_t wait_ms = 0;
+
+    while (!is_over(keeper)) {
+        struct job_list returned = handover_collect(keeper->opts.handover, wait_ms);
+        struct job *job;
+
+        while ((job = job_list_take(&returned)) != NULL)
+            job_list_add(&keeper->finished, job);
+        turn(keeper);
+        wait_ms = keeper_wait_ms(keeper, WAIT_MAX_MS);
+    }
+    ledger_release(&keeper->ledger);
+    ledger_fini(&keeper->ledger);
+    set_state(keeper, KEEPER_ENDED);
+    db_thread_end();
+    return NULL;
+}
+
+/* ---- life ---- */
+
+static void name_owner(struct keeper *keeper, const struct notify_config *config)
+{
+    char host[HOST_MAX] = "?";
+
+    if (config->name == NULL)
+        (void)gethostname(host, sizeof(host) - 1);
+    snprintf(keeper->ledger.owner, sizeof(keeper->ledger.owner), "%s/%ld/%08" PRIx32,
+             config->name == NULL ? host : config->name, (long)getpid(), (uint32_t)random_u64());
+}
+
+enum obx_code keeper_create(const struct keeper_opts *opts, struct keeper **out,
+                            struct obx_err *err)
+{
+    struct keeper *keeper = obx_calloc(1, sizeof(*keeper));
+    const struct notify_config *config = opts->box->config;
+
+    *out = NULL;
+    if (keeper == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "keeper");
+    keeper->opts = *opts;
+    snprintf(keeper->group, sizeof(keeper->group), "%s", config->group);
+    keeper->ledger.group = keeper->group;
+    keeper->ledger.lease_ms = config->lease_ms;
+    name_owner(keeper, config);
+    backoff_init(&keeper->backoff, RECONNECT_MIN_MS, RECONNECT_CAP_MS);
+    pthread_mutex_init(&keeper->lock, NULL);
+    *out = keeper;
+    return OBX_OK;
+}
+
+enum obx_code keeper_start(struct keeper *keeper, struct obx_err *err)
+{
+    sigset_t old;
+    int sys;
+
+    signals_block(&old);
+    sys = pthread_create(&keeper->thread, NULL, keeper_main, keeper);
+    signals_restore(&old);
+    keeper->has_thread = sys == 0;
+    return sys == 0 ? OBX_OK : obx_fail_sys(err, OBX_E_SYSTEM, sys, "thread of the keeper");
+}
+
+void keeper_stop(struct keeper *keeper, uint32_t drain_ms)
+{
+    uint64_t until_ms = clock_now_ms() + drain_ms;
+
+    if (atomic_load(&keeper->is_stopping))
+        until_ms = clock_now_ms();
+    atomic_store(&keeper->drain_until_ms, until_ms);
+    atomic_store(&keeper->is_stopping, true);
+    handover_kick(keeper->opts.handover);
+}
+
+void keeper_destroy(struct keeper *keeper)
+{
+    struct job *job;
+
+    if (keeper == NULL)
+        return;
+    if (keeper->has_thread) {
+        keeper_stop(keeper, 0);
+        pthread_join(keeper->thread, NULL);
+    }
+    while ((job = job_list_take(&keeper->finished)) != NULL)
+        job_destroy(job);
+    ledger_fini(&keeper->ledger);
+    pthread_mutex_destroy(&keeper->lock);
+    obx_free(keeper);
+}
+
+void keeper_get_view(struct keeper *keeper, struct keeper_view *out)
+{
+    pthread_mutex_lock(&keeper->lock);
+    *out = keeper->view;
+    pthread_mutex_unlock(&keeper->lock);
+}

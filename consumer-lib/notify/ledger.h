@@ -1,0 +1,89 @@
+/*
+ * The statements over the tables of notifications: lease, due rows, results, pauses, cleaning.
+ * Belongs to the keeper's thread. What changes rows runs in one transaction with a check of the
+ * lease.
+ */
+#ifndef NOTIFY_LEDGER_H
+#define NOTIFY_LEDGER_H
+
+#include "job.h"
+#include "sql/db.h"
+
+struct ledger {
+    struct db *db;
+    const char *group;
+    char owner[128];
+    uint32_t lease_ms;
+    uint64_t epoch; /* 0: the lease is not ours */
+    uint64_t held_until_ms, renew_due_ms;
+    uint64_t fenced_at_ms;
+    int64_t db_offset_us; /* the database's clock less clock_now_us() */
+    struct obx_buf ids;   /* a JSON array while a statement is built */
+};
+
+/** Take the lease if it is free; *acquired says so. */
+OBX_NODISCARD enum obx_code ledger_acquire(struct ledger *ledger, bool *acquired,
+                                           struct obx_err *err);
+/** OBX_E_LEASE_LOST when it is another one's. */
+OBX_NODISCARD enum obx_code ledger_renew(struct ledger *ledger, struct obx_err *err);
+void ledger_release(struct ledger *ledger);
+/** By our own clock, with a margin: whether the lease is still ours for sure. */
+bool ledger_holds(const struct ledger *ledger, uint64_t now_ms);
+void ledger_fini(struct ledger *ledger);
+
+/** The due rows of an endpoint that are not in its held set, max of them, in the order of due_at.
+ */
+struct due_request {
+    struct notify_config *config;
+    const struct endpoint_config *endpoint;
+    struct outlet *outlet;
+    size_t max;
+    uint64_t bytes_max; /* of bodies together; the first is read whatever its size */
+};
+/**
+ * Append jobs for them, put their ids into the held set, and count their bodies into *bytes. On
+ * failure the jobs that were made stay in the list.
+ */
+OBX_NODISCARD enum obx_code ledger_read_due(struct ledger *ledger,
+                                            const struct due_request *request,
+                                            struct job_list *jobs, uint64_t *bytes,
+                                            struct obx_err *err);
+
+/**
+ * Write the results of jobs of this epoch, all in one transaction. Rows that are not as they were
+ * read (sent again by an operator meanwhile, or written by a commit whose answer was lost) are left
+ * alone, so that it may be done again.
+ * @return OBX_OK; OBX_E_LEASE_LOST; any OBX_E_DB_*: nothing is written, or with
+ * OBX_E_DB_COMMIT_UNKNOWN perhaps all
+ */
+OBX_NODISCARD enum obx_code ledger_record(struct ledger *ledger, const struct job_list *jobs,
+                                          struct obx_err *err);
+
+/** Called for each endpoint that has a row about a pause. */
+typedef void ledger_pause_fn(const char *endpoint, bool is_paused, const char *reason, void *ctx);
+OBX_NODISCARD enum obx_code ledger_read_pauses(struct ledger *ledger, ledger_pause_fn *each,
+                                               void *ctx, struct obx_err *err);
+
+/** Numbers of an endpoint's rows; counts stop at a limit. */
+struct ledger_counts {
+    uint64_t waiting, given_up, oldest_due_us;
+};
+OBX_NODISCARD enum obx_code ledger_count(struct ledger *ledger, const char *endpoint,
+                                         struct ledger_counts *out, struct obx_err *err);
+/** Remove finished rows whose time is over, a batch; *removed of them. */
+OBX_NODISCARD enum obx_code ledger_clean(struct ledger *ledger, const char *endpoint,
+                                         uint64_t *removed, struct obx_err *err);
+/**
+ * Give up due rows older than the endpoint's schedule and half of it more, those held left out; a
+ * batch; *expired of them.
+ */
+OBX_NODISCARD enum obx_code ledger_expire(struct ledger *ledger, const struct due_request *request,
+                                          uint64_t *expired, struct obx_err *err);
+
+enum { LEDGER_COUNT_CAP = 100000 };
+
+/** When the next call of a job is due after a failed one, from now on; false: the schedule is
+ * over. */
+bool ledger_next_delay(const struct job *job, uint32_t *delay_ms);
+
+#endif

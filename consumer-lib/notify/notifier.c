@@ -1,0 +1,220 @@
+/*
+ * Putting the process together, and its end. Called by main.c.
+ */
+#include "notifier.h"
+
+#include <string.h>
+#include <sys/time.h>
+
+#include <event2/event.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "pages.h"
+#include "service/signals.h"
+
+enum { TICK_US = 20000 };
+
+struct notifier {
+    struct notifier_opts opts;
+    struct event_base *base;
+    struct event *tick;
+    struct signals *signals;
+    struct config_box box;
+    struct outlets outlets;
+    struct handover handover;
+    struct recorder recorder;
+    struct obx_consumer *consumer;
+    struct caller *caller;
+    struct keeper *keeper;
+    struct pages *pages;
+    bool is_stopping;
+};
+
+/* ---- signals ---- */
+
+static void on_terminate(int number, void *ctx)
+{
+    struct notifier *notifier = ctx;
+    struct notify_config *config = config_box_get(&notifier->box);
+
+    OBX_LOG(LOG_LVL_INFO, "notify", notifier->is_stopping ? "stop.now" : "stop",
+            KV_I64("signal", number), KV_U64("drain_ms", config->drain_ms));
+    notifier->is_stopping = true;
+    obx_consumer_stop(notifier->consumer);
+    keeper_stop(notifier->keeper, config->drain_ms);
+    notify_config_unref(config);
+}
+
+static void refuse(const struct obx_buf *problems, const struct obx_err *err)
+{
+    const char *line = problems->len > 0 ? problems->data : err->text;
+
+    OBX_LOG(LOG_LVL_ERROR, "notify", "reload.refused",
+            KV_BYTES("problem", ((struct obx_bytes){line, strcspn(line, "\n")})));
+}
+
+static void on_reload(void *ctx)
+{
+    struct notifier *notifier = ctx;
+    const struct cfg_input input = {.path = notifier->opts.path, .env = notifier->opts.env};
+    struct notify_config *after = NULL;
+    struct obx_buf problems = {0};
+    struct obx_err err = {0};
+
+    if (notify_config_load(&input, &after, &problems, &err) != OBX_OK ||
+        !notify_config_can_follow(notifier->box.config, after, &err)) {
+        refuse(&problems, &err);
+        notify_config_unref(after);
+    } else {
+        log_set_level(after->log_level);
+        OBX_LOG(LOG_LVL_INFO, "notify", "reload.taken", KV_U64("endpoints", after->endpoint_count));
+        config_box_set(&notifier->box, after);
+        handover_kick(&notifier->handover);
+    }
+    buf_fini(&problems);
+}
+
+/* While stopping: over when both sides are. */
+static void on_tick(evutil_socket_t fd, short what, void *ctx)
+{
+    const struct notifier *notifier = ctx;
+    struct obx_consumer_stats stats = {0};
+    struct keeper_view keeper = {0};
+
+    (void)fd;
+    (void)what;
+    if (!notifier->is_stopping)
+        return;
+    obx_consumer_get_stats(notifier->consumer, &stats, sizeof(stats));
+    keeper_get_view(notifier->keeper, &keeper);
+    if (stats.state == OBX_CONSUMER_STOPPED && keeper.state == KEEPER_ENDED)
+        event_base_loopbreak(notifier->base);
+}
+
+/* ---- building ---- */
+
+static enum obx_code make_loop(struct notifier *notifier, struct obx_err *err)
+{
+    const struct timeval every = {.tv_usec = TICK_US};
+    struct signals_opts signals = {
+        .on_terminate = on_terminate, .on_reload = on_reload, .ctx = notifier};
+
+    notifier->base = event_base_new();
+    if (notifier->base == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "event loop");
+    notifier->tick = event_new(notifier->base, -1, EV_PERSIST, on_tick, notifier);
+    if (notifier->tick == NULL || event_add(notifier->tick, &every) != 0)
+        return obx_fail(err, OBX_E_NOMEM, "event loop");
+    signals.base = notifier->base;
+    return signals_create(&signals, &notifier->signals, err);
+}
+
+static enum obx_code make_halves(struct notifier *notifier, struct obx_err *err)
+{
+    const struct notify_config *config = notifier->box.config;
+    struct caller_opts caller = {.handover = &notifier->handover,
+                                 .outlets = &notifier->outlets,
+                                 .max_calls = config->max_calls};
+    struct keeper_opts keeper = {
+        .box = &notifier->box, .outlets = &notifier->outlets, .handover = &notifier->handover};
+    enum obx_code rc = caller_create(&caller, &notifier->caller, err);
+
+    if (rc == OBX_OK) {
+        keeper.caller = notifier->caller;
+        rc = keeper_create(&keeper, &notifier->keeper, err);
+    }
+    if (rc == OBX_OK)
+        rc = obx_consumer_open(&config->consumer, &notifier->consumer, err);
+    if (rc == OBX_OK)
+        rc = obx_consumer_subscribe(notifier->consumer, record_message, &notifier->recorder, err);
+    return rc;
+}
+
+static enum obx_code make_pages(struct notifier *notifier, struct obx_err *err)
+{
+    const struct notify_config *config = notifier->box.config;
+    struct pages_opts pages = {.base = notifier->base,
+                               .address = config->http_address,
+                               .port = config->http_port,
+                               .consumer = notifier->consumer,
+                               .keeper = notifier->keeper,
+                               .outlets = &notifier->outlets,
+                               .recorder = &notifier->recorder};
+
+    return config->http_port == 0 ? OBX_OK : pages_create(&pages, &notifier->pages, err);
+}
+
+static enum obx_code start(struct notifier *notifier, struct obx_err *err)
+{
+    sigset_t old;
+    enum obx_code rc = caller_start(notifier->caller, err);
+
+    if (rc == OBX_OK)
+        rc = keeper_start(notifier->keeper, err);
+    signals_block(&old);
+    if (rc == OBX_OK)
+        rc = obx_consumer_start(notifier->consumer, err);
+    signals_restore(&old);
+    return rc;
+}
+
+static enum obx_code make(struct notifier *notifier, struct obx_err *err)
+{
+    enum obx_code rc = make_loop(notifier, err);
+
+    if (rc == OBX_OK)
+        rc = make_halves(notifier, err);
+    if (rc == OBX_OK)
+        rc = make_pages(notifier, err);
+    /* So that the metrics name an endpoint before its first message. */
+    for (size_t i = 0; i < notifier->box.config->endpoint_count && rc == OBX_OK; i++) {
+        if (outlets_get(&notifier->outlets, notifier->box.config->endpoints[i].name) == NULL)
+            rc = obx_fail(err, OBX_E_NOMEM, "endpoints");
+    }
+    return rc == OBX_OK ? start(notifier, err) : rc;
+}
+
+/* The keeper before the caller: it waits for what the caller gives back. */
+static void unmake(struct notifier *notifier)
+{
+    pages_destroy(notifier->pages);
+    obx_consumer_close(notifier->consumer);
+    keeper_destroy(notifier->keeper);
+    caller_destroy(notifier->caller);
+    signals_destroy(notifier->signals);
+    if (notifier->tick != NULL)
+        event_free(notifier->tick);
+    if (notifier->base != NULL)
+        event_base_free(notifier->base);
+    handover_fini(&notifier->handover);
+    outlets_fini(&notifier->outlets);
+    config_box_fini(&notifier->box);
+    obx_free(notifier);
+}
+
+enum obx_code notifier_run(const struct notifier_opts *opts, struct obx_err *err)
+{
+    struct notifier *notifier = obx_calloc(1, sizeof(*notifier));
+    enum obx_code rc;
+
+    if (notifier == NULL) {
+        notify_config_unref(opts->config);
+        return obx_fail(err, OBX_E_NOMEM, "notifier");
+    }
+    notifier->opts = *opts;
+    config_box_init(&notifier->box, opts->config);
+    outlets_init(&notifier->outlets);
+    handover_init(&notifier->handover);
+    notifier->recorder = (struct recorder){
+        .box = &notifier->box, .outlets = &notifier->outlets, .handover = &notifier->handover};
+    rc = make(notifier, err);
+    if (rc == OBX_OK) {
+        OBX_LOG(LOG_LVL_INFO, "notify", "started", KV_STR("group", notifier->box.config->group),
+                KV_U64("endpoints", notifier->box.config->endpoint_count));
+        event_base_dispatch(notifier->base);
+        OBX_LOG(LOG_LVL_INFO, "notify", "stopped", KV_STR("group", notifier->box.config->group));
+    }
+    unmake(notifier);
+    return rc;
+}

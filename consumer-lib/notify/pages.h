@@ -1,0 +1,27 @@
+/* /healthz, /readyz and /metrics of outbox-notify. Main thread. */
+#ifndef NOTIFY_PAGES_H
+#define NOTIFY_PAGES_H
+
+#include "keeper.h"
+#include "record.h"
+
+struct event_base;
+struct pages;
+
+struct pages_opts {
+    struct event_base *base; /* borrowed like the rest */
+    const char *address;
+    uint16_t port;
+    struct obx_consumer *consumer;
+    struct keeper *keeper;
+    struct outlets *outlets;
+    struct recorder *recorder;
+};
+
+/** Listen. Errors as http_server_create. */
+OBX_NODISCARD enum obx_code pages_create(const struct pages_opts *opts, struct pages **out,
+                                         struct obx_err *err);
+/** NULL is fine. */
+void pages_destroy(struct pages *pages);
+
+#endif
