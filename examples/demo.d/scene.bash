@@ -71,9 +71,18 @@ make_databases() {
     } | as_root
 }
 
+# Sets the array plain: runs a program without the caller's OBX_ variables, which would be its configuration.
+set_plain() {
+    local name
+    plain=(env)
+    for name in $(compgen -e OBX_); do
+        [ "$name" = OBX_TEST_RUN ] || plain+=(-u "$name")
+    done
+}
+
 migrate() {
     local database=$1 user=$2 side=$3
-    "$prefix/bin/outboxctl" --db "mysql://$user@127.0.0.1:$OBX_TEST_DB_PORT/$database" \
+    "${plain[@]}" "$prefix/bin/outboxctl" --db "mysql://$user@127.0.0.1:$OBX_TEST_DB_PORT/$database" \
         --password-file "$dir/$user.password" migrate --side "$side" >>"$dir/migrate.log" 2>&1 || {
         cat "$dir/migrate.log" >&2
         fail "outboxctl migrate of $database"
@@ -115,7 +124,7 @@ CONF
 start_relay() {
     local name=$1
     settle_port "$name" port && write_relay_config "$name" || return 1
-    launch "$name" "$dir/$name.log" "$prefix/bin/outbox-relay" --config "$dir/$name.conf"
+    launch "$name" "$dir/$name.log" "${plain[@]}" "$prefix/bin/outbox-relay" --config "$dir/$name.conf"
 }
 
 # Each life of a consumer has a log of its own: the last line has the counts of that life.
@@ -160,6 +169,19 @@ is_consuming() {
     log_has "$dir/$1.${lives[$1]}.log" ' broker.up '
 }
 
+# wait_up NAME LOG TEST: until the test says that it is at work; shows why it is not.
+wait_up() {
+    local name=$1 log=$2 test=$3 end=$((SECONDS + 60))
+    until "$test" "$name"; do
+        if ! is_running "$name" || [ $SECONDS -ge $end ]; then
+            tail -n 5 "$log" >&2
+            fail "$name does not get ready; the end of its log is above"
+            return 1
+        fi
+        sleep 0.1
+    done
+}
+
 # The inventory services first: they declare the queue, without which no message could be routed.
 start_processes() {
     local name
@@ -168,15 +190,15 @@ start_processes() {
         start_inventory $name
     done
     for name in inventory-1 inventory-2; do
-        wait_for 60 is_consuming $name || fail "$name did not start" || return 1
+        wait_up $name "$dir/$name.${lives[$name]}.log" is_consuming || return 1
     done
     for name in relay-1 relay-2; do
         start_relay $name || return 1
     done
     for name in relay-1 relay-2; do
-        wait_for 60 relay_is_ready $name || fail "$name did not get ready" || return 1
+        wait_up $name "$dir/$name.log" relay_is_ready || return 1
     done
-    "$prefix/bin/outbox-relay" --config "$dir/relay-1.conf" --check >"$dir/check.log" 2>&1 ||
+    "${plain[@]}" "$prefix/bin/outbox-relay" --config "$dir/relay-1.conf" --check >"$dir/check.log" 2>&1 ||
         { cat "$dir/check.log" >&2; fail "outbox-relay --check"; }
 }
 
@@ -192,6 +214,7 @@ start_scene() {
     built "the servers" "$dir/servers.log" server start || return 1
     coordinates=$(server env) || return 1
     eval "$coordinates"
+    set_plain
     make_databases && start_processes
 }
 
