@@ -25,6 +25,7 @@
 #include "notify.h"
 #include "process_stats.h"
 #include "readiness.h"
+#include "receipts_role.h"
 #include "relay.h"
 #include "reload.h"
 #include "service/signals.h"
@@ -33,6 +34,7 @@
 enum {
     HOUSEKEEPING_MS = 1000,
     STOP_GRACE_MS = 3000,
+    STOPPING_TURN_MS = 20,
     OWNER_MAX = 129,
     HOST_MAX = 64,
     US_PER_MS = 1000,
@@ -56,6 +58,7 @@ struct daemon {
     struct admin *admin;
     struct half_role *half; /* NULL: not configured */
     struct half_view half_view;
+    struct receipts_role *receipts;
     struct event *half_event;
     struct event *turn_event;
     struct event *bell_event;
@@ -94,6 +97,8 @@ static void fill_view(struct relay_view *view, void *ctx)
         half_role_view(daemon->half, &daemon->half_view);
         view->half = &daemon->half_view;
     }
+    if (daemon->receipts != NULL)
+        view->receipts = receipts_role_views(daemon->receipts, &view->receipts_count);
     process_stats_read(&view->process);
     view->process.started_wall_us = daemon->started_wall_us;
     view->uptime_us = (clock_now_ms() - daemon->started_ms) * US_PER_MS;
@@ -156,7 +161,7 @@ static void end_phase(struct daemon *daemon, uint64_t now_ms)
 {
     if (daemon->phase == PHASE_RUNNING)
         return;
-    if (relay_is_idle(daemon->relay)) {
+    if (relay_is_idle(daemon->relay) && receipts_role_is_idle(daemon->receipts)) {
         daemon->phase = PHASE_DONE;
         event_base_loopbreak(daemon->base);
     } else if (now_ms >= daemon->stop_due_ms && daemon->phase == PHASE_DRAINING) {
@@ -164,7 +169,7 @@ static void end_phase(struct daemon *daemon, uint64_t now_ms)
         daemon->stop_due_ms = now_ms + STOP_GRACE_MS;
         relay_stop(daemon->relay);
     } else if (now_ms >= daemon->stop_due_ms) {
-        leave_at_once("a lane waits for a server that does not answer");
+        leave_at_once("a lane or a reader of receipts waits for a server that does not answer");
     }
 }
 
@@ -177,9 +182,12 @@ static void on_turn(evutil_socket_t fd, short what, void *ctx)
     (void)fd;
     (void)what;
     next_ms = relay_turn(daemon->relay);
+    receipts_role_turn(daemon->receipts);
     now_ms = clock_now_ms();
     housekeep(daemon, now_ms);
     end_phase(daemon, now_ms);
+    if (daemon->phase != PHASE_RUNNING && next_ms > STOPPING_TURN_MS)
+        next_ms = STOPPING_TURN_MS;
     if (daemon->housekeeping_due_ms < now_ms + next_ms)
         next_ms = (uint32_t)(daemon->housekeeping_due_ms - now_ms);
     arm(daemon->turn_event, next_ms);
@@ -197,6 +205,7 @@ static void on_terminate(int signal_number, void *ctx)
     daemon->stop_due_ms = clock_now_ms() + daemon->config->drain_ms + STOP_GRACE_MS;
     notify_stopping(daemon->notify);
     half_role_stop(daemon->half);
+    receipts_role_stop(daemon->receipts);
     relay_drain(daemon->relay);
     topology_task_stop(daemon->topology);
     arm(daemon->turn_event, 0);
@@ -218,6 +227,7 @@ static void on_reload(void *ctx)
     if (daemon->is_ready_told)
         notify_reloading(daemon->notify);
     reload_run(&reload);
+    receipts_role_apply(daemon->receipts, daemon->config);
     if (daemon->is_ready_told)
         notify_ready(daemon->notify);
     arm(daemon->turn_event, 0);
@@ -367,6 +377,10 @@ static enum obx_code start(struct daemon *daemon, struct obx_err *err)
     if (rc == OBX_OK)
         rc = start_half(daemon, err);
     if (rc == OBX_OK)
+        rc = receipts_role_create(&daemon->receipts, err);
+    if (rc == OBX_OK)
+        receipts_role_apply(daemon->receipts, daemon->config);
+    if (rc == OBX_OK)
         rc = relay_apply(daemon->relay, daemon->config, err);
     if (rc == OBX_OK)
         topology_task_set(daemon->topology, daemon->config);
@@ -398,6 +412,7 @@ static void finish(struct daemon *daemon)
     if (daemon->half_event != NULL)
         event_free(daemon->half_event);
     half_role_destroy(daemon->half);
+    receipts_role_destroy(daemon->receipts);
     if (daemon->turn_event != NULL)
         event_free(daemon->turn_event);
     if (daemon->bell_event != NULL)

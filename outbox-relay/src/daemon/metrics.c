@@ -14,6 +14,7 @@
 
 #include "base/hist.h"
 #include "metrics_half.h"
+#include "metrics_receipts.h"
 #include "readiness.h"
 
 enum { US_PER_S = 1000000, LABEL_MAX = 64, NAME_MAX_LEN = 96 };
@@ -358,5 +359,7 @@ enum obx_code metrics_write(const struct relay_view *view, struct obx_buf *buf)
                   "From the publish to the broker's confirm.", false);
     if (out.rc == OBX_OK && view->half != NULL)
         out.rc = metrics_half_write(view->half, buf);
+    if (out.rc == OBX_OK)
+        out.rc = metrics_receipts_write(view->receipts, view->receipts_count, buf);
     return out.rc;
 }

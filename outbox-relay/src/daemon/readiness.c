@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "half_role.h"
+#include "receipts_role.h"
 
 const char *slot_state_name(enum slot_state state)
 {
@@ -83,6 +84,18 @@ bool lane_view_is_ready(const struct lane_view *lane, char *reason, size_t size)
     return not_ready(reason, size, "unknown state", lane->trouble);
 }
 
+/* The first reader of receipts that cannot work; NULL: all can. */
+static const struct receipts_view *unready_receipts(const struct relay_view *view)
+{
+    for (size_t i = 0; i < view->receipts_count; i++) {
+        const struct receipts_stats *stats = &view->receipts[i].stats;
+
+        if (!stats->db_up || !stats->broker_up || stats->trouble[0] != '\0')
+            return &view->receipts[i];
+    }
+    return NULL;
+}
+
 bool relay_view_is_ready(const struct relay_view *view)
 {
     char reason[OBX_ERR_TEXT_MAX];
@@ -90,6 +103,8 @@ bool relay_view_is_ready(const struct relay_view *view)
     if (view->is_stopping || !view->topology.is_done)
         return false;
     if (view->half != NULL && !view->half->store.is_up)
+        return false;
+    if (unready_receipts(view) != NULL)
         return false;
     for (size_t i = 0; i < view->lane_count; i++) {
         if (!lane_view_is_ready(&view->lanes[i], reason, sizeof(reason)))
@@ -111,6 +126,7 @@ static size_t count_ready(const struct relay_view *view)
 void relay_view_summary(const struct relay_view *view, char *text, size_t size)
 {
     char reason[OBX_ERR_TEXT_MAX];
+    const struct receipts_view *receipts = NULL;
 
     if (view->is_stopping) {
         snprintf(text, size, "stopping");
@@ -134,5 +150,11 @@ void relay_view_summary(const struct relay_view *view, char *text, size_t size)
                  view->lane_count, lane->source, lane->outbox, reason);
         return;
     }
-    snprintf(text, size, "%zu lanes ready", view->lane_count);
+    receipts = unready_receipts(view);
+    if (receipts != NULL)
+        snprintf(text, size, "receipts of %s: %s", receipts->source,
+                 receipts->stats.trouble[0] == '\0' ? "not yet connected"
+                                                    : receipts->stats.trouble);
+    else
+        snprintf(text, size, "%zu lanes ready", view->lane_count);
 }

@@ -161,6 +161,15 @@ static void check_receipt_queue(const struct keys_source *source, struct cfg_rep
                      prefix);
 }
 
+/* Each of two readers would get the other's reports and take them for forged ones. */
+static void check_shared_receipts(const struct keys_source *a, const struct keys_source *b,
+                                  struct cfg_report *report)
+{
+    if (b->receipt_queue[0] != '\0' && strcmp(a->receipt_queue, b->receipt_queue) == 0)
+        cfg_complain(report, "source", b->name, "receipt_queue",
+                     "'%s' belongs to [source %s] already", b->receipt_queue, a->name);
+}
+
 static void check_source(const struct keys_root *root, size_t index, struct cfg_report *report)
 {
     const struct keys_source *source = &root->sources[index];
@@ -176,8 +185,10 @@ static void check_source(const struct keys_root *root, size_t index, struct cfg_
     check_outboxes(source, report);
     check_lower_limits(source, report);
     check_tuning(&lane, root->relay.drain, "source", source->name, report);
-    for (size_t i = 0; i < index; i++)
+    for (size_t i = 0; i < index; i++) {
         check_shared_outboxes(&root->sources[i], source, report);
+        check_shared_receipts(&root->sources[i], source, report);
+    }
 }
 
 static void check_topic(const struct keys_topic *topic, struct cfg_report *report)

@@ -304,7 +304,7 @@ static enum obx_code alloc_topology(struct relay_config *config, const struct ke
                : OBX_OK;
 }
 
-/* Those that have no [queue] section of their own. Two sources may share one. */
+/* Those that have no [queue] section of their own. */
 static void add_receipt_queues(struct relay_config *config, const struct keys_root *root,
                                struct topology_build *build)
 {

@@ -116,7 +116,7 @@ static const struct cfg_key broker_keys[] = {
     X(T, AT, max_body, CFG_SIZE, "16MiB", KIB, 512ULL * MIB,                                       \
       "Larger payloads are parked. RabbitMQ has a limit of its own (max_message_size).")           \
     X(T, AT, settle_rows, CFG_COUNT, "1000", 1, 10000, "Confirmed rows deleted at once, at most.") \
-    X(T, AT, settle_age, CFG_DURATION, "100ms", 1, MINUTE,                                          \
+    X(T, AT, settle_age, CFG_DURATION, "100ms", 1, MINUTE,                                         \
       "How long a confirmed row waits for others to be deleted with it.")                          \
     X(T, AT, poll_min, CFG_DURATION, "2ms", 1, MINUTE, "Pause between two looks at a busy table.") \
     X(T, AT, poll_max, CFG_DURATION, "50ms", 1, HOUR, "The same for an idle one.")                 \

@@ -50,6 +50,7 @@ struct process_stats {
 };
 
 struct half_view;
+struct receipts_view;
 
 struct relay_view {
     const char *owner;
@@ -60,6 +61,8 @@ struct relay_view {
     struct bell_stats bell;
     struct http_stats http;
     const struct half_view *half; /* NULL: no half-messages here */
+    const struct receipts_view *receipts;
+    size_t receipts_count;
     struct process_stats process;
     uint64_t uptime_us;
     uint64_t reloads;         /* that took effect */

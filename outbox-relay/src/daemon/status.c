@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "readiness.h"
+#include "receipts_role.h"
 
 enum { US_PER_MS = 1000 };
 
@@ -49,6 +50,10 @@ static int add_counters(json_t *lane, const struct lane_stats *stats)
     rc |= add_u64(lane, "resumed", stats->resumed);
     rc |= add_u64(lane, "discarded", stats->discarded);
     rc |= add_u64(lane, "late", stats->late);
+    rc |= add_u64(lane, "awaited", stats->awaited);
+    rc |= add_u64(lane, "resent", stats->resent);
+    rc |= add_u64(lane, "receipts_missing", stats->receipts_missing);
+    rc |= add_u64(lane, "delayed_moved", stats->delayed_moved);
     rc |= add_u64(lane, "lease_acquired", stats->lease_acquired);
     rc |= add_u64(lane, "lease_lost", stats->lease_lost);
     rc |= add_u64(lane, "db_connects", stats->db_connects);
@@ -72,6 +77,8 @@ static int add_gauges(json_t *lane, const struct lane_stats *stats)
     rc |= add_bool(lane, "waiting_capped", stats->waiting_capped);
     rc |= add_u64(lane, "oldest_age_ms", stats->oldest_age_us / US_PER_MS);
     rc |= add_u64(lane, "parked_now", stats->parked_now);
+    rc |= add_u64(lane, "awaiting_now", stats->awaiting_now);
+    rc |= add_u64(lane, "delayed_now", stats->delayed_now);
     return rc;
 }
 
@@ -153,6 +160,30 @@ static int add_topology(json_t *root, const struct topology_view *view)
     return rc | json_object_set_new(root, "topology", topology);
 }
 
+static int add_receipts(json_t *root, const struct relay_view *view)
+{
+    json_t *array = json_array();
+    int rc = 0;
+
+    for (size_t i = 0; i < view->receipts_count; i++) {
+        const struct receipts_stats *stats = &view->receipts[i].stats;
+        json_t *object = json_object();
+
+        rc |= add_text(object, "source", view->receipts[i].source);
+        rc |= add_bool(object, "database", stats->db_up != 0);
+        rc |= add_bool(object, "broker", stats->broker_up != 0);
+        rc |= add_u64(object, "noted", stats->noted);
+        rc |= add_u64(object, "forged", stats->forged);
+        rc |= add_u64(object, "malformed", stats->malformed);
+        rc |= add_u64(object, "settled", stats->settled);
+        rc |= add_u64(object, "rejected", stats->rejected);
+        rc |= add_u64(object, "compensations", stats->compensations);
+        rc |= add_text(object, "trouble", stats->trouble);
+        rc |= json_array_append_new(array, object);
+    }
+    return rc | json_object_set_new(root, "receipts", array);
+}
+
 static int add_bell(json_t *root, const struct bell_stats *stats)
 {
     json_t *bell = json_object();
@@ -213,6 +244,7 @@ enum obx_code status_write(const struct relay_view *view, struct obx_buf *out)
     rc |= add_process(root, view);
     rc |= add_topology(root, &view->topology);
     rc |= add_bell(root, &view->bell);
+    rc |= add_receipts(root, view);
     rc |= add_lanes(root, view, add_lane);
     return write_json(root, rc, out);
 }

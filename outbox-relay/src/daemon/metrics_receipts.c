@@ -1,0 +1,63 @@
+/* Metrics of the receipts role. Called by metrics.c. */
+#include "metrics_receipts.h"
+
+#include <inttypes.h>
+#include <stddef.h>
+#include <string.h>
+
+struct receipts_metric {
+    const char *name;
+    const char *type;
+    const char *help;
+    size_t offset; /* in struct receipts_stats */
+};
+#define METRIC(name, type, member, help)                                                           \
+    {                                                                                              \
+        "oncebox_receipts_" name, type, help, offsetof(struct receipts_stats, member)              \
+    }
+
+static const struct receipts_metric numbers[] = {
+    METRIC("messages_total", "counter", messages, "Messages with receipts that came."),
+    METRIC("noted_total", "counter", noted, "Receipts written down, repetitions included."),
+    METRIC("forged_total", "counter", forged,
+           "Receipts dropped because their token is not ours. Any is worth a look."),
+    METRIC("malformed_total", "counter", malformed,
+           "Receipts and messages dropped because they cannot be read."),
+    METRIC("unasked_total", "counter", unasked,
+           "Receipts dropped because their group was not asked."),
+    METRIC("early_total", "counter", early,
+           "Receipts that no message awaited then: early, late or repeated."),
+    METRIC("settled_total", "counter", settled, "Messages settled by their receipts."),
+    METRIC("rejected_total", "counter", rejected, "Of these, rejected ones."),
+    METRIC("compensations_total", "counter", compensations, "Compensation messages sent."),
+    METRIC("batches_total", "counter", batches, "Transactions committed."),
+    METRIC("failures_total", "counter", failures, "Transactions undone, to be tried again."),
+    METRIC("db_up", "gauge", db_up, "1: connected to the database of the source."),
+    METRIC("broker_up", "gauge", broker_up, "1: subscribed to the receipt queue."),
+};
+
+static uint64_t number_at(const struct receipts_stats *stats, size_t offset)
+{
+    uint64_t value;
+
+    memcpy(&value, (const char *)stats + offset, sizeof(value));
+    return value;
+}
+
+enum obx_code metrics_receipts_write(const struct receipts_view *views, size_t count,
+                                     struct obx_buf *buf)
+{
+    enum obx_code rc = OBX_OK;
+
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]) && count > 0; i++) {
+        const struct receipts_metric *metric = &numbers[i];
+
+        if (rc == OBX_OK)
+            rc = buf_addf(buf, "# HELP %s %s\n# TYPE %s %s\n", metric->name, metric->help,
+                          metric->name, metric->type);
+        for (size_t k = 0; k < count && rc == OBX_OK; k++)
+            rc = buf_addf(buf, "%s{source=\"%s\"} %" PRIu64 "\n", metric->name, views[k].source,
+                          number_at(&views[k].stats, metric->offset));
+    }
+    return rc;
+}

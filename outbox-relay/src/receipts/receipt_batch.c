@@ -1,0 +1,477 @@
+/*
+ * The transactions of receipts. See receipt_batch.h.
+ *
+ * The order of locks is the same for everybody who runs this: rows of outbox_awaiting by message
+ * id, then rows of outbox_receipt by message id and group.
+ */
+#include "receipts/receipt_batch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/crash.h"
+#include "lane/receipt_key.h"
+
+enum { CLEAN_PAGE = 1000 };
+
+/* A message of the batch. */
+struct entry {
+    struct obx_bytes message_id; /* borrowed from the receipts */
+    struct receipt_tally tally;  /* groups borrow from awaited */
+    bool is_awaited;
+    bool is_compensated; /* by this transaction, or before */
+    struct receipt_outbox *outbox;
+};
+
+struct run {
+    struct receipt_batch *batch;
+    struct db *db;
+    const struct receipt *receipts; /* NULL: a second look */
+    size_t receipt_count;
+    struct entry *entries; /* by message id, each once */
+    size_t count;
+    struct db_rows *awaited; /* kept, for the entries borrow from it */
+    struct receipt_counts counts;
+};
+
+void receipt_batch_fini(struct receipt_batch *batch)
+{
+    buf_fini(&batch->text);
+    buf_fini(&batch->ids);
+    buf_fini(&batch->done);
+    for (size_t i = 0; i < batch->outbox_count; i++)
+        compensate_fini(&batch->outboxes[i].comp);
+    batch->outbox_count = 0;
+}
+
+/* ---- entries ---- */
+
+static int compare_bytes(struct obx_bytes a, struct obx_bytes b)
+{
+    size_t least = a.len < b.len ? a.len : b.len;
+    int order = least == 0 ? 0 : memcmp(a.p, b.p, least);
+
+    if (order != 0)
+        return order;
+    return a.len < b.len ? -1 : a.len > b.len;
+}
+
+static int compare_entries(const void *a, const void *b)
+{
+    return compare_bytes(((const struct entry *)a)->message_id,
+                         ((const struct entry *)b)->message_id);
+}
+
+static struct entry *find_entry(const struct run *run, struct obx_bytes message_id)
+{
+    const struct entry key = {.message_id = message_id};
+
+    return bsearch(&key, run->entries, run->count, sizeof(key), compare_entries);
+}
+
+static void sort_entries(struct run *run)
+{
+    size_t kept = 0;
+
+    qsort(run->entries, run->count, sizeof(*run->entries), compare_entries);
+    for (size_t i = 0; i < run->count; i++) {
+        if (kept == 0 || compare_entries(&run->entries[kept - 1], &run->entries[i]) != 0)
+            run->entries[kept++] = run->entries[i];
+    }
+    run->count = kept;
+}
+
+static enum obx_code add_literal(struct obx_buf *buf, struct db *db, struct obx_bytes text)
+{
+    enum obx_code rc = buf->len == 0 ? OBX_OK : buf_add_text(buf, ",");
+
+    return rc == OBX_OK ? db_add_literal(db, buf, text) : rc;
+}
+
+static enum obx_code list_ids(struct run *run, struct obx_err *err)
+{
+    struct obx_buf *ids = &run->batch->ids;
+    enum obx_code rc = OBX_OK;
+
+    buf_reset(ids);
+    for (size_t i = 0; i < run->count && rc == OBX_OK; i++)
+        rc = add_literal(ids, run->db, run->entries[i].message_id);
+    return rc == OBX_OK ? OBX_OK : obx_fail(err, rc, "list of messages");
+}
+
+static enum obx_code build(struct run *run, const char *before, const struct obx_buf *list,
+                           const char *after, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    buf_reset(&run->batch->text);
+    rc = buf_addf(&run->batch->text, "%s%s%s", before, list->data, after);
+    return rc == OBX_OK ? OBX_OK : obx_fail(err, rc, "statement over receipts");
+}
+
+/* ---- the rows that await them ---- */
+
+static struct receipt_outbox *find_outbox(struct receipt_batch *batch, struct obx_bytes name,
+                                          struct obx_err *err)
+{
+    struct receipt_outbox *outbox = NULL;
+    struct obx_buf table = {NULL, 0, 0};
+    enum obx_code rc = OBX_OK;
+
+    for (size_t i = 0; i < batch->outbox_count; i++) {
+        if (bytes_is(name, batch->outboxes[i].name))
+            return &batch->outboxes[i];
+    }
+    if (batch->outbox_count == RECEIPT_OUTBOXES_MAX) {
+        (void)obx_fail(err, OBX_E_FULL, "messages of more than %d outboxes",
+                       (int)RECEIPT_OUTBOXES_MAX);
+        return NULL;
+    }
+    outbox = &batch->outboxes[batch->outbox_count];
+    (void)bytes_to_text(name, outbox->name, sizeof(outbox->name));
+    rc = db_add_identifier(&table, outbox->name);
+    rc = rc == OBX_OK ? compensate_init(&outbox->comp, table.data, err)
+                      : obx_fail(err, rc, "name of an outbox");
+    buf_fini(&table);
+    if (rc != OBX_OK)
+        return NULL;
+    batch->outbox_count++;
+    return outbox;
+}
+
+/* Locks them, in the order of their ids. */
+static enum obx_code lock_awaiting(struct run *run, struct obx_err *err)
+{
+    enum obx_code rc = build(run,
+                             "SELECT message_id, outbox, receipt_from FROM outbox_awaiting"
+                             " FORCE INDEX (PRIMARY) WHERE message_id IN (",
+                             &run->batch->ids, ") ORDER BY message_id FOR UPDATE", err);
+
+    if (rc == OBX_OK)
+        rc = db_query_text(run->db, buf_bytes(&run->batch->text), &run->awaited, err);
+    return rc;
+}
+
+/* The rows of a result are good only while they are the current one: the texts are copied. */
+static enum obx_code take_awaiting(struct run *run, char *texts, size_t text_size,
+                                   struct obx_err *err)
+{
+    size_t used = 0;
+
+    while (db_rows_next(run->awaited)) {
+        struct entry *entry = find_entry(run, db_rows_bytes(run->awaited, 0));
+        struct obx_bytes from = db_rows_bytes(run->awaited, 2);
+        char *copy = texts + used;
+
+        if (entry == NULL || from.len > text_size - used)
+            continue;
+        entry->outbox = find_outbox(run->batch, db_rows_bytes(run->awaited, 1), err);
+        if (entry->outbox == NULL)
+            return OBX_E_NOMEM;
+        if (from.len > 0)
+            memcpy(copy, from.p, from.len);
+        used += from.len;
+        entry->is_awaited = receipt_groups_parse((struct obx_bytes){.p = copy, .len = from.len},
+                                                 &entry->tally.groups);
+    }
+    return OBX_OK;
+}
+
+/* ---- writing them down ---- */
+
+static enum obx_code add_row(struct run *run, const struct receipt *receipt)
+{
+    struct obx_buf *text = &run->batch->text;
+    enum obx_code rc = buf_add_text(text, run->counts.noted == 0 ? "(" : ",(");
+
+    if (rc == OBX_OK)
+        rc = db_add_literal(run->db, text, receipt->message_id);
+    if (rc == OBX_OK)
+        rc = buf_add_text(text, ",");
+    if (rc == OBX_OK)
+        rc = db_add_literal(run->db, text, receipt->group);
+    if (rc == OBX_OK)
+        rc = buf_add_text(text, receipt->is_rejected ? ",'rejected'," : ",'applied',");
+    if (rc == OBX_OK && bytes_is_absent(receipt->reason))
+        rc = buf_add_text(text, "NULL");
+    else if (rc == OBX_OK)
+        rc = db_add_literal(run->db, text, receipt->reason);
+    return rc == OBX_OK ? buf_add_text(text, ")") : rc;
+}
+
+static int compare_receipts(const void *a, const void *b)
+{
+    const struct receipt *x = *(const struct receipt *const *)a;
+    const struct receipt *y = *(const struct receipt *const *)b;
+    int order = compare_bytes(x->message_id, y->message_id);
+
+    return order != 0 ? order : compare_bytes(x->group, y->group);
+}
+
+static bool is_unasked(const struct run *run, const struct receipt *receipt)
+{
+    const struct entry *entry = find_entry(run, receipt->message_id);
+
+    return entry->is_awaited &&
+           receipt_groups_find(&entry->tally.groups, receipt->group) == SIZE_MAX;
+}
+
+/* What is there already stays as it is. */
+static enum obx_code insert_receipts(struct run *run, struct obx_err *err)
+{
+    const struct receipt *sorted[RECEIPT_BATCH_MAX];
+    struct obx_buf *text = &run->batch->text;
+    enum obx_code rc = OBX_OK;
+
+    for (size_t i = 0; i < run->receipt_count; i++)
+        sorted[i] = &run->receipts[i];
+    qsort(sorted, run->receipt_count, sizeof(const struct receipt *), compare_receipts);
+    buf_reset(text);
+    rc = buf_add_text(text, "INSERT INTO outbox_receipt (message_id, consumer_group, outcome,"
+                            " reason) VALUES ");
+    for (size_t i = 0; i < run->receipt_count && rc == OBX_OK; i++) {
+        if (is_unasked(run, sorted[i])) {
+            run->counts.unasked++;
+            continue;
+        }
+        rc = add_row(run, sorted[i]);
+        run->counts.noted++;
+    }
+    if (rc == OBX_OK)
+        rc = buf_add_text(text, " ON DUPLICATE KEY UPDATE consumer_group ="
+                                " outbox_receipt.consumer_group");
+    if (rc != OBX_OK)
+        return obx_fail(err, rc, "statement over receipts");
+    return run->counts.noted == 0 ? OBX_OK : db_exec_text(run->db, buf_bytes(text), NULL, err);
+}
+
+/* ---- settling ---- */
+
+static enum obx_code reject(struct run *run, struct entry *entry, const struct db_rows *rows,
+                            struct obx_err *err)
+{
+    const struct compensate_item item = {.message_id = entry->message_id,
+                                         .group = db_rows_bytes(rows, 1),
+                                         .reason = db_rows_bytes(rows, 3)};
+    bool is_first = false;
+
+    entry->is_compensated = true;
+    return compensate_run(&entry->outbox->comp, run->db, &item, &is_first, err);
+}
+
+static enum obx_code tally(struct run *run, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = build(run,
+                             "SELECT message_id, consumer_group, outcome, reason FROM"
+                             " outbox_receipt FORCE INDEX (PRIMARY) WHERE message_id IN (",
+                             &run->batch->ids, ") AND consumer_group <> ''", err);
+
+    if (rc == OBX_OK)
+        rc = db_query_text(run->db, buf_bytes(&run->batch->text), &rows, err);
+    while (rc == OBX_OK && db_rows_next(rows)) {
+        struct entry *entry = find_entry(run, db_rows_bytes(rows, 0));
+        bool is_rejected = bytes_is(db_rows_bytes(rows, 2), "rejected");
+
+        if (entry == NULL || !entry->is_awaited)
+            continue;
+        if (receipt_tally_add(&entry->tally, db_rows_bytes(rows, 1), is_rejected) && is_rejected &&
+            !entry->is_compensated)
+            rc = reject(run, entry, rows, err);
+    }
+    db_rows_free(rows);
+    return rc;
+}
+
+static enum obx_code delete_complete(struct run *run, struct obx_err *err)
+{
+    struct obx_buf *done = &run->batch->done;
+    uint64_t deleted = 0;
+    enum obx_code rc = OBX_OK;
+
+    buf_reset(done);
+    for (size_t i = 0; i < run->count && rc == OBX_OK; i++) {
+        const struct entry *entry = &run->entries[i];
+
+        if (!entry->is_awaited || !receipt_tally_is_complete(&entry->tally))
+            continue;
+        run->counts.settled++;
+        run->counts.rejected += entry->tally.is_rejected;
+        rc = add_literal(done, run->db, entry->message_id);
+    }
+    if (rc != OBX_OK)
+        return obx_fail(err, rc, "list of settled messages");
+    if (done->len == 0)
+        return OBX_OK;
+    rc = build(run, "DELETE a FROM outbox_awaiting a FORCE INDEX (PRIMARY) WHERE a.message_id IN (",
+               done, ")", err);
+    if (rc == OBX_OK)
+        rc = db_exec_text(run->db, buf_bytes(&run->batch->text), &deleted, err);
+    if (rc == OBX_OK && deleted != run->counts.settled)
+        rc = obx_fail(err, OBX_E_CONFLICT, "%llu messages to settle, %llu deleted",
+                      (unsigned long long)run->counts.settled, (unsigned long long)deleted);
+    return rc;
+}
+
+static void note_early(struct run *run)
+{
+    run->batch->early_count = 0;
+    for (size_t i = 0; i < run->count; i++) {
+        if (run->entries[i].is_awaited)
+            continue;
+        run->counts.early++;
+        if (run->batch->early_count < RECEIPT_BATCH_MAX)
+            run->batch->early[run->batch->early_count++] = run->entries[i].message_id;
+    }
+}
+
+static enum obx_code do_within(struct run *run, char *texts, size_t text_size, struct obx_err *err)
+{
+    enum obx_code rc = lock_awaiting(run, err);
+
+    if (rc == OBX_OK)
+        rc = take_awaiting(run, texts, text_size, err);
+    if (rc == OBX_OK && run->receipts != NULL)
+        rc = insert_receipts(run, err);
+    if (rc == OBX_OK && db_rows_count(run->awaited) > 0)
+        rc = tally(run, err);
+    if (rc == OBX_OK)
+        rc = delete_complete(run, err);
+    return rc;
+}
+
+static enum obx_code transact(struct run *run, struct obx_err *err)
+{
+    size_t text_size = run->count * (RECEIPT_GROUP_MAX + 1) * RECEIPT_GROUPS_MAX;
+    char *texts = obx_malloc(text_size + 1);
+    enum obx_code rc = OBX_OK;
+
+    if (texts == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "receipts");
+    rc = list_ids(run, err);
+    if (rc == OBX_OK)
+        rc = db_begin(run->db, err);
+    if (rc != OBX_OK)
+        goto out;
+    rc = do_within(run, texts, text_size, err);
+    if (rc != OBX_OK) {
+        (void)db_rollback(run->db, NULL);
+        goto out;
+    }
+    OBX_CRASH_POINT("receipts-before-commit");
+    rc = db_commit(run->db, err);
+    if (rc == OBX_OK)
+        OBX_CRASH_POINT("receipts-committed");
+    else if (rc != OBX_E_DB_COMMIT_UNKNOWN)
+        (void)db_rollback(run->db, NULL);
+out:
+    obx_free(texts);
+    return rc;
+}
+
+static enum obx_code carry_out(struct run *run, struct receipt_counts *counts, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    run->batch->early_count = 0;
+    if (run->count == 0)
+        return OBX_OK;
+    sort_entries(run);
+    rc = transact(run, err);
+    db_rows_free(run->awaited);
+    if (rc != OBX_OK)
+        return rc;
+    note_early(run);
+    *counts = run->counts;
+    return OBX_OK;
+}
+
+enum obx_code receipt_batch_run(struct receipt_batch *batch, struct db *db,
+                                const struct receipt *receipts, size_t count,
+                                struct receipt_counts *counts, struct obx_err *err)
+{
+    struct run run = {.batch = batch, .db = db, .receipts = receipts, .receipt_count = count};
+    enum obx_code rc = OBX_OK;
+
+    memset(counts, 0, sizeof(*counts));
+    run.entries = obx_calloc(count + 1, sizeof(*run.entries));
+    if (run.entries == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "%zu receipts", count);
+    for (size_t i = 0; i < count; i++)
+        run.entries[i].message_id = receipts[i].message_id;
+    run.count = count;
+    rc = carry_out(&run, counts, err);
+    obx_free(run.entries);
+    return rc;
+}
+
+enum obx_code receipt_batch_again(struct receipt_batch *batch, struct db *db,
+                                  const struct obx_bytes *ids, size_t count,
+                                  struct receipt_counts *counts, struct obx_err *err)
+{
+    struct run run = {.batch = batch, .db = db};
+    enum obx_code rc = OBX_OK;
+
+    memset(counts, 0, sizeof(*counts));
+    run.entries = obx_calloc(count + 1, sizeof(*run.entries));
+    if (run.entries == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "%zu messages", count);
+    for (size_t i = 0; i < count; i++)
+        run.entries[i].message_id = ids[i];
+    run.count = count;
+    rc = carry_out(&run, counts, err);
+    obx_free(run.entries);
+    return rc;
+}
+
+/* ---- retention ---- */
+
+/* The messages of a page that have an old receipt, as literals in ids; the cursor goes behind the
+ * page. */
+static enum obx_code find_old(struct receipt_batch *batch, struct db *db, char *cursor,
+                              uint64_t retention_ms, bool *is_end, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = db_query(
+        db,
+        "SELECT message_id, received_at < UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND"
+        " FROM outbox_receipt FORCE INDEX (PRIMARY) WHERE message_id > ?"
+        " ORDER BY message_id, consumer_group LIMIT ?",
+        DB_ARGS(DB_U64(retention_ms * 1000), DB_TEXT(cursor), DB_U64(CLEAN_PAGE)), &rows, err);
+
+    buf_reset(&batch->ids);
+    if (rc != OBX_OK)
+        return rc;
+    *is_end = db_rows_count(rows) < CLEAN_PAGE;
+    while (rc == OBX_OK && db_rows_next(rows)) {
+        struct obx_bytes id = db_rows_bytes(rows, 0);
+
+        if (db_rows_u64(rows, 1) != 0 && !bytes_is(id, cursor))
+            rc = add_literal(&batch->ids, db, id);
+        (void)bytes_to_text(id, cursor, RECEIPT_ID_MAX + 1);
+    }
+    db_rows_free(rows);
+    if (*is_end)
+        cursor[0] = '\0';
+    return rc == OBX_OK ? OBX_OK : obx_fail(err, rc, "list of old receipts");
+}
+
+enum obx_code receipt_batch_clean(struct receipt_batch *batch, struct db *db, char *cursor,
+                                  uint64_t retention_ms, bool *is_end, struct obx_err *err)
+{
+    enum obx_code rc = find_old(batch, db, cursor, retention_ms, is_end, err);
+
+    if (rc != OBX_OK || batch->ids.len == 0)
+        return rc;
+    buf_reset(&batch->text);
+    rc = buf_addf(&batch->text,
+                  "DELETE r FROM outbox_receipt r FORCE INDEX (PRIMARY) LEFT JOIN outbox_awaiting a"
+                  " ON a.message_id = r.message_id WHERE r.message_id IN (%s) AND r.received_at <"
+                  " UTC_TIMESTAMP(6) - INTERVAL %llu MICROSECOND AND a.message_id IS NULL",
+                  batch->ids.data, (unsigned long long)retention_ms * 1000);
+    if (rc != OBX_OK)
+        return obx_fail(err, rc, "statement over old receipts");
+    return db_exec_text(db, buf_bytes(&batch->text), NULL, err);
+}
