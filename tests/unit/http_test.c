@@ -11,6 +11,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -264,17 +265,79 @@ static void survives_rubbish(void **state)
     expect_status(fix, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 ");
 }
 
-static void a_silent_peer_is_closed(void **state)
+/* Sends a byte now and then until the server has had enough; false when that takes too long. */
+static bool drips_until_closed(int fd, uint64_t start_ms)
+{
+    struct pollfd peer = {.fd = fd, .events = POLLIN};
+
+    while (clock_now_ms() - start_ms < 15000) {
+        if (send(fd, "G", 1, MSG_NOSIGNAL) < 0 || poll(&peer, 1, 300) > 0)
+            return true;
+    }
+    return false;
+}
+
+/* Neither silence nor a byte now and then keeps a connection open. */
+static void silent_and_slow_peers_are_closed(void **state)
 {
     struct fixture *fix = *state;
     uint64_t start_ms = clock_now_ms();
-    int fd = dial(fix);
+    int silent = dial(fix);
+    int slow = dial(fix);
 
-    (void)send(fd, "GET /hel", 8, MSG_NOSIGNAL);
-    (void)read_all(fix, fd);
-    close(fd);
+    (void)send(silent, "GET /hel", 8, MSG_NOSIGNAL);
+    assert_true(drips_until_closed(slow, start_ms));
+    (void)read_all(fix, silent);
+    close(silent);
+    close(slow);
     assert_true(clock_now_ms() - start_ms < 15000);
     assert_true(clock_now_ms() - start_ms >= 4000);
+}
+
+/* More silent peers than there is room for: who asks is answered at once all the same. */
+static void a_crowd_keeps_nobody_out(void **state)
+{
+    struct fixture *fix = *state;
+    int crowd[300];
+    struct http_stats stats;
+    char byte;
+
+    for (size_t i = 0; i < 300; i++)
+        crowd[i] = dial(fix);
+    expect_status(fix, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 ");
+    http_server_get_stats(fix->server, &stats);
+    assert_true(stats.cut_off >= 300 - 64);
+    assert_true(recv(crowd[0], &byte, 1, 0) <= 0); /* the oldest had to go */
+    for (size_t i = 0; i < 300; i++)
+        close(crowd[i]);
+}
+
+/* A head in many pieces, and a peer that closes its own side before it reads. */
+static void a_head_in_pieces(void **state)
+{
+    static const char request[] = "GET /hello HTTP/1.1\r\nHost: x\r\nX-Long: aaaa\r\n\r\n";
+    struct fixture *fix = *state;
+    int fd = dial(fix);
+
+    for (size_t i = 0; i < sizeof(request) - 1; i++)
+        assert_int_equal(send(fd, request + i, 1, MSG_NOSIGNAL), 1);
+    shutdown(fd, SHUT_WR);
+    assert_non_null(strstr(read_all(fix, fd), "\r\n\r\nhello\n"));
+    close(fd);
+}
+
+/* A body that nobody asked for does not take the answer away. */
+static void a_body_is_not_read(void **state)
+{
+    static const char head[] = "POST /hello HTTP/1.1\r\nContent-Length: 30000\r\n\r\n";
+    struct fixture *fix = *state;
+    char *request = calloc(1, sizeof(head) + 30000);
+
+    assert_non_null(request);
+    memcpy(request, head, sizeof(head) - 1);
+    memset(request + sizeof(head) - 1, 'b', 30000);
+    assert_non_null(strstr(ask(fix, request, sizeof(head) - 1 + 30000), " 405 "));
+    free(request);
 }
 
 static void an_address_in_use_is_an_error(void **state)
@@ -345,7 +408,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(unknown_paths_are_404, start, stop),
         cmocka_unit_test_setup_teardown(other_methods_are_405, start, stop),
         cmocka_unit_test_setup_teardown(survives_rubbish, start, stop),
-        cmocka_unit_test_setup_teardown(a_silent_peer_is_closed, start, stop),
+        cmocka_unit_test_setup_teardown(silent_and_slow_peers_are_closed, start, stop),
+        cmocka_unit_test_setup_teardown(a_crowd_keeps_nobody_out, start, stop),
+        cmocka_unit_test_setup_teardown(a_head_in_pieces, start, stop),
+        cmocka_unit_test_setup_teardown(a_body_is_not_read, start, stop),
         cmocka_unit_test_setup_teardown(an_address_in_use_is_an_error, start, stop),
         cmocka_unit_test_setup_teardown(the_client_gets_the_answer, start, stop),
         cmocka_unit_test(the_client_says_that_nobody_listens),

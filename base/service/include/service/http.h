@@ -1,8 +1,9 @@
 /*
  * A small HTTP server for the main loop: a table of paths that answer GET (and HEAD). It knows
- * nothing of the relay. Sizes and times are bounded: a request has at most 8 KiB of header and 4
- * KiB of body, a silent peer is closed after five seconds, and each connection serves one request.
- * Belongs to the thread that runs the event base.
+ * nothing of the relay. Everything is bounded: the head of a request has at most 8 KiB, a body is
+ * not read, a connection serves one request and lives five seconds, whatever the peer does, and
+ * there are 64 at once: one more, and the oldest has to go. Belongs to the thread that runs the
+ * event base. Proved by tests/unit/http_test.c, tests/system/relay_pages_test.c.
  */
 #ifndef SERVICE_HTTP_H
 #define SERVICE_HTTP_H
@@ -49,7 +50,8 @@ void http_server_destroy(struct http_server *server);
 
 struct http_stats {
     uint64_t requests; /* that reached us whole, errors included */
-    uint64_t refused;  /* answered with 404 or 405 */
+    uint64_t refused;  /* answered with 4xx or 505 */
+    uint64_t cut_off;  /* connections whose time was over, or that had to make room */
 };
 void http_server_get_stats(const struct http_server *server, struct http_stats *out);
 
