@@ -13,27 +13,32 @@ struct receipts_metric {
 };
 #define METRIC(name, type, member, help)                                                           \
     {                                                                                              \
-        "oncebox_receipts_" name, type, help, offsetof(struct receipts_stats, member)              \
+        name, type, help, offsetof(struct receipts_stats, member)                                  \
     }
 
 static const struct receipts_metric numbers[] = {
-    METRIC("messages_total", "counter", messages, "Messages with receipts that came."),
-    METRIC("noted_total", "counter", noted, "Receipts written down, repetitions included."),
-    METRIC("forged_total", "counter", forged,
+    METRIC("oncebox_receipts_messages_total", "counter", messages,
+           "Messages with receipts that came."),
+    METRIC("oncebox_receipts_noted_total", "counter", noted,
+           "Receipts written down, repetitions included."),
+    METRIC("oncebox_receipts_forged_total", "counter", forged,
            "Receipts dropped because their token is not ours. Any is worth a look."),
-    METRIC("malformed_total", "counter", malformed,
+    METRIC("oncebox_receipts_malformed_total", "counter", malformed,
            "Receipts and messages dropped because they cannot be read."),
-    METRIC("unasked_total", "counter", unasked,
+    METRIC("oncebox_receipts_unasked_total", "counter", unasked,
            "Receipts dropped because their group was not asked."),
-    METRIC("early_total", "counter", early,
+    METRIC("oncebox_receipts_unmatched_total", "counter", early,
            "Receipts that no message awaited then: early, late or repeated."),
-    METRIC("settled_total", "counter", settled, "Messages settled by their receipts."),
-    METRIC("rejected_total", "counter", rejected, "Of these, rejected ones."),
-    METRIC("compensations_total", "counter", compensations, "Compensation messages sent."),
-    METRIC("batches_total", "counter", batches, "Transactions committed."),
-    METRIC("failures_total", "counter", failures, "Transactions undone, to be tried again."),
-    METRIC("db_up", "gauge", db_up, "1: connected to the database of the source."),
-    METRIC("broker_up", "gauge", broker_up, "1: subscribed to the receipt queue."),
+    METRIC("oncebox_receipts_settled_total", "counter", settled,
+           "Messages settled by their receipts."),
+    METRIC("oncebox_receipts_rejected_total", "counter", rejected, "Of these, rejected ones."),
+    METRIC("oncebox_receipts_compensations_total", "counter", compensations,
+           "Compensation messages sent."),
+    METRIC("oncebox_receipts_batches_total", "counter", batches, "Transactions committed."),
+    METRIC("oncebox_receipts_failures_total", "counter", failures,
+           "Transactions undone, to be tried again."),
+    METRIC("oncebox_receipts_db_up", "gauge", db_up, "1: connected to the database of the source."),
+    METRIC("oncebox_receipts_broker_up", "gauge", broker_up, "1: subscribed to the receipt queue."),
 };
 
 static uint64_t number_at(const struct receipts_stats *stats, size_t offset)
