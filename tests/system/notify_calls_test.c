@@ -344,6 +344,35 @@ static void retry_after_is_heeded_and_bounded(void **state)
     receiver_destroy(years);
 }
 
+static void half_a_second(const struct rig_call *call, size_t n, struct endpoint_answer *answer)
+{
+    (void)call;
+    (void)n;
+    answer->delay_ms = 500;
+}
+
+/* TERM waits for what is under way and starts nothing more. */
+static void a_stop_awaits_the_calls_under_way(void **state)
+{
+    struct notify_rig *rig = *state;
+    struct receiver *to = receiver_create(half_a_second);
+
+    notify_rig_config(rig, "", ENDPOINT "concurrency = 3\n", "to", receiver_port(to), "#",
+                      SECRET_A);
+    start(rig);
+    notify_rig_fill(rig, "m", 10, "t");
+    receiver_wait(to, 3);
+    notify_rig_wait_number(rig, 10, "SELECT COUNT(*) FROM obx_notification");
+    notify_rig_stop(rig, 0);
+    assert_in_range(receiver_count(to), 3, 6);
+    assert_int_equal(notify_rig_number(rig, DELIVERED), receiver_count(to));
+    /* The lease was given back: the next process need not wait for its end. */
+    assert_int_equal(notify_rig_number(rig, "SELECT expires_at <= UTC_TIMESTAMP(6) FROM "
+                                            "obx_notification_lease"),
+                     1);
+    receiver_destroy(to);
+}
+
 /* ---- a command line ---- */
 
 static void check_says_what_is_wrong(void **state)
@@ -370,11 +399,17 @@ static void check_says_what_is_wrong(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(calls_each_endpoint_once_and_signed), TEST(a_hostile_message_adds_no_header),
-        TEST(secrets_are_changed_without_a_gap),   TEST(gives_up_at_the_end_of_the_schedule),
-        TEST(the_dead_do_not_hold_up_the_healthy), TEST(a_flapping_endpoint_gets_everything),
-        TEST(a_lying_endpoint_is_not_believed),    TEST(gone_pauses_until_it_is_resumed),
-        TEST(retry_after_is_heeded_and_bounded),   TEST(check_says_what_is_wrong),
+        TEST(calls_each_endpoint_once_and_signed),
+        TEST(a_hostile_message_adds_no_header),
+        TEST(secrets_are_changed_without_a_gap),
+        TEST(gives_up_at_the_end_of_the_schedule),
+        TEST(the_dead_do_not_hold_up_the_healthy),
+        TEST(a_flapping_endpoint_gets_everything),
+        TEST(a_lying_endpoint_is_not_believed),
+        TEST(gone_pauses_until_it_is_resumed),
+        TEST(retry_after_is_heeded_and_bounded),
+        TEST(a_stop_awaits_the_calls_under_way),
+        TEST(check_says_what_is_wrong),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
