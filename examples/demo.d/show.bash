@@ -3,8 +3,11 @@
 # Sourced by examples/demo.
 
 SECONDS=0
-has_screen=no
-[ ! -t 1 ] || has_screen=yes
+has_screen=no columns=80
+if [ -t 1 ]; then
+    has_screen=yes
+    columns=$(tput cols 2>/dev/null) || columns=80
+fi
 bar_is_shown=no bar_last=''
 
 clock() {
@@ -36,13 +39,14 @@ show_bar_end() {
 
 # show_bar DONE TOTAL TEXT: on a screen drawn again in its place, elsewhere one line each 20 %.
 show_bar() {
-    local done=$1 total=$2 text=$3 width=30 full percent
+    local done=$1 total=$2 text=$3 width=20 full percent line
     [ "$done" -le "$total" ] || done=$total
     percent=$((total > 0 ? done * 100 / total : 0))
     full=$((percent * width / 100))
     if [ $has_screen = yes ]; then
-        printf '\r\033[K[%s] [%s%s] %3d %%  %s' "$(clock)" "$(stroke $full '#')" \
+        printf -v line '[%s] [%s%s] %3d %%  %s' "$(clock)" "$(stroke $full '#')" \
             "$(stroke $((width - full)) '.')" $percent "$text"
+        printf '\r\033[K%s' "${line:0:columns-1}" # a line that wraps could not be drawn over
         bar_is_shown=yes
     elif [ "$bar_last" != "$((percent / 20))" ]; then
         bar_last=$((percent / 20))

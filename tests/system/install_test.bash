@@ -15,6 +15,16 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/obx-install-XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
 cmake --install "$build" --prefix "$work/first" >"$work/log" 2>&1 || { cat "$work/log"; die "cmake --install"; }
 mv "$work/first" "$work/moved"
+for file in bin/outbox-relay bin/outboxctl lib/systemd/system/outbox-relay.service \
+    share/doc/oncebox/outbox-relay.conf.example share/doc/oncebox/Containerfile share/doc/oncebox/compose.yaml \
+    share/doc/oncebox/grants.md; do
+    [ -s "$work/moved/$file" ] || die "$file was not installed"
+done
+program=$(sed -n 's,^ExecStart=\(/[^ @]*\) --config /.*,\1,p' "$work/moved/lib/systemd/system/outbox-relay.service")
+case $program in
+/*/outbox-relay) ;;
+*) die "the systemd unit starts '$program'" ;;
+esac
 mapfile -t pcs < <(find "$work/moved" -name '*.pc')
 [ ${#pcs[@]} -gt 0 ] || die "no .pc file was installed"
 leaked=$(grep -rIl -e "$work/first" -e "$build" "$work/moved")
