@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -17,17 +18,19 @@ enum { MARGIN_PART = 10, RENEW_PART = 3, CLEAN_ROWS = 500, TEXT_MAX = 256 };
 static const char sql_make[] =
     "INSERT INTO obx_notification_lease (consumer_group, owner, epoch, expires_at)"
     " VALUES (?, '', 0, UTC_TIMESTAMP(6))";
-static const char sql_look[] = "SELECT epoch, expires_at <= UTC_TIMESTAMP(6),"
-                               " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
-                               " FROM obx_notification_lease WHERE consumer_group = ?";
+static const char sql_look[] =
+    "SELECT epoch, expires_at <= UTC_TIMESTAMP(6),"
+    " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)),"
+    " connection_id FROM obx_notification_lease WHERE consumer_group = ?";
 static const char sql_take[] = "UPDATE obx_notification_lease SET owner = ?, epoch = epoch + 1,"
+                               " connection_id = CONNECTION_ID(),"
                                " acquired_at = UTC_TIMESTAMP(6),"
                                " expires_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND"
                                " WHERE consumer_group = ? AND epoch = ?"
                                " AND expires_at <= UTC_TIMESTAMP(6)";
 static const char sql_renew[] =
-    "UPDATE obx_notification_lease SET expires_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND"
-    " WHERE consumer_group = ? AND owner = ? AND epoch = ?";
+    "UPDATE obx_notification_lease SET expires_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND,"
+    " connection_id = CONNECTION_ID() WHERE consumer_group = ? AND owner = ? AND epoch = ?";
 static const char sql_release[] = "UPDATE obx_notification_lease SET expires_at = UTC_TIMESTAMP(6)"
                                   " WHERE consumer_group = ? AND owner = ? AND epoch = ?";
 
@@ -38,16 +41,23 @@ static void count_from(struct ledger *ledger, uint64_t sent_ms)
     ledger->renew_due_ms = sent_ms + ledger->lease_ms / RENEW_PART;
 }
 
-static enum obx_code look(struct ledger *ledger, bool *exists, uint64_t *epoch, bool *is_free,
-                          struct obx_err *err)
+/* What the lease's row says. */
+struct seen {
+    bool exists, is_free;
+    uint64_t epoch, connection_id;
+};
+
+static enum obx_code look(struct ledger *ledger, struct seen *seen, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
     enum obx_code rc = db_query(ledger->db, sql_look, DB_ARGS(DB_TEXT(ledger->group)), &rows, err);
 
-    *exists = rc == OBX_OK && db_rows_next(rows);
-    if (*exists) {
-        *epoch = db_rows_u64(rows, 0);
-        *is_free = db_rows_u64(rows, 1) != 0;
+    memset(seen, 0, sizeof(*seen));
+    seen->exists = rc == OBX_OK && db_rows_next(rows);
+    if (seen->exists) {
+        seen->epoch = db_rows_u64(rows, 0);
+        seen->is_free = db_rows_u64(rows, 1) != 0;
+        seen->connection_id = db_rows_u64(rows, 3);
         ledger->db_offset_us = (int64_t)(db_rows_u64(rows, 2) - clock_now_us());
     }
     db_rows_free(rows);
@@ -62,30 +72,58 @@ static enum obx_code make(struct ledger *ledger, struct obx_err *err)
     return rc == OBX_E_DB_DUPLICATE ? OBX_OK : rc;
 }
 
-enum obx_code ledger_acquire(struct ledger *ledger, bool *acquired, struct obx_err *err)
+/* The lease is over, and yet its row is locked: its owner stands still inside a transaction
+ * (stopped, or cut off without the server's knowing) and would hold it for as long as the server
+ * lets it. Its session is ended, which undoes what it had begun; both are of one account, so that
+ * no right is needed. */
+static void end_session(struct ledger *ledger, uint64_t connection_id)
 {
-    bool exists = false, is_free = false;
-    uint64_t epoch = 0, taken = 0, sent_ms;
-    enum obx_code rc = look(ledger, &exists, &epoch, &is_free, err);
+    char sql[48];
+    struct obx_err err = {0};
 
-    *acquired = false;
-    if (rc == OBX_OK && !exists) {
-        rc = make(ledger, err);
-        is_free = true;
-    }
-    if (rc != OBX_OK || !is_free)
-        return rc;
-    sent_ms = clock_now_ms();
-    rc = db_exec(ledger->db, sql_take,
-                 DB_ARGS(DB_TEXT(ledger->owner), DB_U64(ledger->lease_ms * UINT64_C(1000)),
-                         DB_TEXT(ledger->group), DB_U64(epoch)),
-                 &taken, err);
+    if (connection_id == 0 || connection_id == db_connection_id(ledger->db))
+        return;
+    snprintf(sql, sizeof(sql), "KILL %" PRIu64, connection_id);
+    if (db_exec_text(ledger->db, bytes_of(sql), NULL, &err) == OBX_OK)
+        OBX_LOG(LOG_LVL_WARN, "notify", "lease.owner_stands_still", KV_STR("group", ledger->group),
+                KV_U64("ended_session", connection_id));
+    else
+        OBX_LOG(LOG_LVL_WARN, "notify", "lease.owner_stands_still", KV_STR("group", ledger->group),
+                KV_U64("session", connection_id), KV_ERR(&err));
+}
+
+static enum obx_code take(struct ledger *ledger, const struct seen *seen, bool *acquired,
+                          struct obx_err *err)
+{
+    uint64_t sent_ms = clock_now_ms();
+    uint64_t taken = 0;
+    enum obx_code rc =
+        db_exec(ledger->db, sql_take,
+                DB_ARGS(DB_TEXT(ledger->owner), DB_U64(ledger->lease_ms * UINT64_C(1000)),
+                        DB_TEXT(ledger->group), DB_U64(seen->epoch)),
+                &taken, err);
+
+    if (rc == OBX_E_DB_LOCK_WAIT)
+        end_session(ledger, seen->connection_id);
     if (rc == OBX_OK && taken == 1) {
-        ledger->epoch = epoch + 1;
+        ledger->epoch = seen->epoch + 1;
         count_from(ledger, sent_ms);
         *acquired = true;
     }
     return rc;
+}
+
+enum obx_code ledger_acquire(struct ledger *ledger, bool *acquired, struct obx_err *err)
+{
+    struct seen seen;
+    enum obx_code rc = look(ledger, &seen, err);
+
+    *acquired = false;
+    if (rc == OBX_OK && !seen.exists) {
+        rc = make(ledger, err);
+        seen.is_free = true;
+    }
+    return rc != OBX_OK || !seen.is_free ? rc : take(ledger, &seen, acquired, err);
 }
 
 static enum obx_code renew(struct ledger *ledger, struct obx_err *err)

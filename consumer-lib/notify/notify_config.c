@@ -7,7 +7,7 @@
 
 #include "base/alloc.h"
 
-enum { MS_PER_S = 1000, HEARTBEAT_S = 20, WORKERS = 1, BATCH_MAX = 500 };
+enum { LOCK_WAIT_S = 3, HEARTBEAT_S = 20, WORKERS = 1, BATCH_MAX = 500 };
 
 static const char *or_null(const char *text)
 {
@@ -45,6 +45,7 @@ static void build_database(struct notify_config *config, const struct keys_notif
     db->tls_ca_file = or_null(keys->tls_ca_file);
     db->tls_cert_file = or_null(keys->tls_cert_file);
     db->tls_key_file = or_null(keys->tls_key_file);
+    db->lock_wait_s = LOCK_WAIT_S;
     db->program_name = "outbox-notify";
 }
 

@@ -57,6 +57,8 @@ CREATE TABLE IF NOT EXISTS obx_notification_lease (
     epoch          BIGINT UNSIGNED NOT NULL DEFAULT 0,
     acquired_at    DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
     expires_at     DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+    -- The owner's session. One that was stopped inside its transaction holds this row; who takes over ends it.
+    connection_id  BIGINT UNSIGNED NOT NULL DEFAULT 0,
     PRIMARY KEY (consumer_group)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 

@@ -117,6 +117,28 @@ static void who_wakes_up_too_late_changes_nothing(void **state)
     receiver_destroy(to);
 }
 
+/* The worst place to be stopped: inside the transaction, with the lease's row locked. */
+static void an_owner_that_stands_still_in_its_transaction_is_ended(void **state)
+{
+    struct notify_rig *rig = *state;
+    struct receiver *to = receiver_create(NULL);
+    struct db *stopped = test_db_open(&rig->test_db.opts);
+
+    test_db_run(stopped, "INSERT INTO obx_notification_lease (consumer_group, owner, epoch, "
+                         "connection_id) VALUES ('notify', 'stopped', 7, CONNECTION_ID())");
+    test_db_run(stopped, "START TRANSACTION");
+    test_db_run(stopped, "UPDATE obx_notification_lease SET expires_at = UTC_TIMESTAMP(6)");
+    notify_rig_config(rig, "", ENDPOINT, receiver_port(to));
+    notify_rig_start(rig, 0, NULL);
+    notify_rig_wait_owner(rig);
+    assert_int_equal(notify_rig_number(rig, "SELECT epoch FROM obx_notification_lease"), 8);
+    notify_rig_publish(rig, "m", "t", "x");
+    notify_rig_wait_number(rig, 1, DELIVERED);
+    notify_rig_stop(rig, 0);
+    db_close(stopped);
+    receiver_destroy(to);
+}
+
 static void fails_at_first(const struct rig_call *call, size_t n, struct endpoint_answer *answer)
 {
     (void)call;
@@ -166,6 +188,7 @@ int main(void)
         TEST(killed_at_each_point_it_loses_nothing),
         TEST(another_process_takes_over),
         TEST(who_wakes_up_too_late_changes_nothing),
+        TEST(an_owner_that_stands_still_in_its_transaction_is_ended),
         TEST(the_clock_of_the_host_does_not_matter),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
