@@ -498,8 +498,13 @@ static enum obx_code read_payload(struct call *call)
     static char body[8192];
     const struct sim_row *row = sim_find(call->args[0].v.u64);
 
-    if (row != NULL && row->state == SIM_LIVE)
-        add_row(call)[0] = (struct cell){.text = {.p = body, .len = row->body_len}};
+    struct cell *cells = NULL;
+
+    if (row == NULL || row->state != SIM_LIVE)
+        return OBX_OK;
+    cells = add_row(call);
+    cells[0] = (struct cell){.text = {.p = body, .len = row->body_len}};
+    cells[1] = text(row->is_bad ? "[1]" : NULL);
     return OBX_OK;
 }
 

@@ -340,6 +340,9 @@ static enum obx_code check_row(const struct outbox_row *row, struct obx_err *err
 {
     enum obx_code rc = check_short("topic", row->topic, err);
 
+    if (rc == OBX_OK && row->id > INT64_MAX)
+        return obx_fail(err, OBX_E_FORMAT, "id %llu is above what AMQP's numbers hold",
+                        (unsigned long long)row->id);
     if (rc == OBX_OK)
         rc = check_short("message_id", row->message_id, err);
     if (rc == OBX_OK && row->content_type.len > 0)

@@ -12,7 +12,6 @@
 
 enum {
     DECIMAL = 10,
-    REPLY_CONNECTION_FORCED = 320,
     REPLY_FIRST_SOFT = 403,
 };
 
@@ -38,27 +37,32 @@ void faults_reset(struct faults *faults)
         faults->exchanges[i].probe_token = UINT64_MAX;
 }
 
+void faults_connected(struct faults *faults)
+{
+    faults->broker_max_body = UINT64_MAX;
+}
+
 static uint64_t hash_of(struct obx_bytes exchange)
 {
     return bytes_hash(exchange) | 1U;
 }
 
-static struct exchange_fault *find(const struct faults *faults, struct obx_bytes exchange)
+/* The place of the exchange's fault; FAULTS_MAX: it has none. */
+static size_t find(const struct faults *faults, struct obx_bytes exchange)
 {
     uint64_t hash = hash_of(exchange);
+    size_t i = 0;
 
-    for (size_t i = 0; i < FAULTS_MAX; i++) {
-        /* The caller of a const function only looks. */
-        if (faults->exchanges[i].exchange_hash == hash)
-            return (struct exchange_fault *)(uintptr_t)&faults->exchanges[i];
-    }
-    return NULL;
+    while (i < FAULTS_MAX && faults->exchanges[i].exchange_hash != hash)
+        i++;
+    return i;
 }
 
 enum fault_verdict faults_ask(const struct faults *faults, struct obx_bytes exchange,
                               uint64_t now_ms, const char **why)
 {
-    const struct exchange_fault *fault = find(faults, exchange);
+    size_t at = find(faults, exchange);
+    const struct exchange_fault *fault = at < FAULTS_MAX ? &faults->exchanges[at] : NULL;
 
     if (fault == NULL)
         return FAULT_NONE;
@@ -69,10 +73,10 @@ enum fault_verdict faults_ask(const struct faults *faults, struct obx_bytes exch
 
 void faults_probe_sent(struct faults *faults, struct obx_bytes exchange, uint64_t token)
 {
-    struct exchange_fault *fault = find(faults, exchange);
+    size_t at = find(faults, exchange);
 
-    if (fault != NULL)
-        fault->probe_token = token;
+    if (at < FAULTS_MAX)
+        faults->exchanges[at].probe_token = token;
 }
 
 bool faults_is_of_exchange(enum pub_outcome outcome, const char *why)
@@ -100,10 +104,10 @@ static struct exchange_fault *place(struct faults *faults)
 void faults_exchange_failed(struct faults *faults, struct obx_bytes exchange, uint64_t now_ms,
                             const char *why)
 {
-    struct exchange_fault *fault = find(faults, exchange);
+    size_t at = find(faults, exchange);
+    struct exchange_fault *fault = at < FAULTS_MAX ? &faults->exchanges[at] : place(faults);
 
-    if (fault == NULL) {
-        fault = place(faults);
+    if (at == FAULTS_MAX) {
         memset(fault, 0, sizeof(*fault));
         fault->exchange_hash = hash_of(exchange);
     } else if (now_ms < fault->probe_due_ms) {
@@ -119,13 +123,12 @@ void faults_exchange_failed(struct faults *faults, struct obx_bytes exchange, ui
 
 void faults_answered(struct faults *faults, struct obx_bytes exchange)
 {
-    struct exchange_fault *fault = NULL;
+    size_t at = find(faults, exchange);
 
     if (faults->limit < faults->window)
         faults->limit = faults->limit * 2 < faults->window ? faults->limit * 2 : faults->window;
-    fault = find(faults, exchange);
-    if (fault != NULL)
-        fault->exchange_hash = 0;
+    if (at < FAULTS_MAX)
+        faults->exchanges[at].exchange_hash = 0;
 }
 
 void faults_unknown(struct faults *faults, uint64_t token)
@@ -138,9 +141,9 @@ void faults_unknown(struct faults *faults, uint64_t token)
 
 bool faults_is_objection(const struct obx_err *trouble)
 {
-    /* The reply codes of AMQP from 403 on accuse what was sent; those below, and a broker that
-     * shuts down, do not. */
-    return trouble->sys >= REPLY_FIRST_SOFT && trouble->sys != REPLY_CONNECTION_FORCED;
+    /* The reply codes of AMQP from 403 on accuse what was sent; those below (320: the broker shuts
+     * down), and errno, do not. */
+    return trouble->sys >= REPLY_FIRST_SOFT;
 }
 
 bool faults_isolate(struct faults *faults, uint64_t published, size_t inflight)

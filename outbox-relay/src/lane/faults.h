@@ -42,6 +42,10 @@ void faults_init(struct faults *faults, uint32_t window, uint32_t retry_min_ms,
  * exchanges does. */
 void faults_reset(struct faults *faults);
 
+/** The connection is new, nothing else is: a broker that was set up anew may take larger
+ * messages. */
+void faults_connected(struct faults *faults);
+
 enum fault_verdict {
     FAULT_NONE,  /* send it */
     FAULT_PROBE, /* send it, and call faults_probe_sent */

@@ -141,12 +141,12 @@ static enum step send_built(struct lane *lane, struct flight_row *row,
     return STEP_NEXT;
 }
 
-static enum step send_body(struct lane *lane, struct flight_row *row, const struct route *route,
-                           struct obx_bytes payload, bool is_probe)
+static enum step send_whole(struct lane *lane, struct flight_row *row, const struct route *route,
+                            const struct outbox_row *data, bool is_probe)
 {
     struct bridge_message msg;
     struct obx_err err = {0};
-    enum obx_code rc = envelope_build(lane->envelope, row->data, &msg, &err);
+    enum obx_code rc = envelope_build(lane->envelope, data, &msg, &err);
 
     if (rc == OBX_E_FORMAT || rc == OBX_E_CONFIG) {
         doom(lane, row, rc, err.text);
@@ -156,29 +156,42 @@ static enum step send_body(struct lane *lane, struct flight_row *row, const stru
         lane_set_trouble(lane, TROUBLE_ROW, err.text);
         return STEP_STOP;
     }
-    row->wants_receipt = row->data->receipt_from.p != NULL;
+    row->wants_receipt = data->receipt_from.p != NULL;
     msg.exchange = route->exchange;
-    msg.routing_key = route->routing_key.p != NULL ? route->routing_key : row->data->topic;
-    msg.body = payload;
+    msg.routing_key = route->routing_key.p != NULL ? route->routing_key : data->topic;
     return send_built(lane, row, &msg, is_probe);
 }
 
-/* A large payload is read when its turn has come, and freed at once. */
+static void doom_for_size(struct lane *lane, struct flight_row *row, const char *what,
+                          uint64_t bytes)
+{
+    struct obx_err err = {0};
+
+    (void)obx_fail(&err, OBX_E_TOO_LARGE, "%s of %llu bytes", what, (unsigned long long)bytes);
+    doom(lane, row, OBX_E_TOO_LARGE, err.text);
+}
+
+/* What is large is read when its turn has come, and freed at once. */
 static enum obx_code send_large(struct lane *lane, struct flight_row *row,
                                 const struct route *route, bool is_probe, enum step *step,
                                 struct obx_err *err)
 {
     struct db_rows *rows = NULL;
-    struct obx_bytes payload = {.p = NULL, .len = 0};
-    enum obx_code rc = outbox_store_payload(&lane->store, row->id, &rows, &payload, err);
+    struct outbox_large large;
+    struct outbox_row whole = *row->data;
+    enum obx_code rc = outbox_store_large(&lane->store, row->id, &rows, &large, err);
 
     *step = STEP_NEXT;
     if (rc != OBX_OK)
         return rc;
-    if (payload.p == NULL)
+    whole.payload = large.payload;
+    whole.headers = large.headers;
+    if (large.payload.p == NULL)
         flight_forget(lane->flight, row);
+    else if (large.headers_len > OUTBOX_HEADERS_MAX)
+        doom_for_size(lane, row, "headers", large.headers_len);
     else
-        *step = send_body(lane, row, route, payload, is_probe);
+        *step = send_whole(lane, row, route, &whole, is_probe);
     db_rows_free(rows);
     return OBX_OK;
 }
@@ -191,11 +204,7 @@ static bool passes(struct lane *lane, struct flight_row *row, const struct route
     enum fault_verdict verdict = FAULT_NONE;
 
     if (row->body_len > lane->opts.max_body_bytes || row->body_len > lane->faults.broker_max_body) {
-        struct obx_err err = {0};
-
-        (void)obx_fail(&err, OBX_E_TOO_LARGE, "payload of %llu bytes",
-                       (unsigned long long)row->body_len);
-        doom(lane, row, OBX_E_TOO_LARGE, err.text);
+        doom_for_size(lane, row, "payload", row->body_len);
         return false;
     }
     verdict = faults_ask(&lane->faults, route->exchange, clock_now_ms(), &why);
@@ -224,7 +233,7 @@ static enum obx_code send_first(struct lane *lane, enum step *step, struct obx_e
         return OBX_OK;
     if (row->data->payload.p == NULL)
         return send_large(lane, row, &route, is_probe, step, err);
-    *step = send_body(lane, row, &route, row->data->payload, is_probe);
+    *step = send_whole(lane, row, &route, row->data, is_probe);
     return OBX_OK;
 }
 

@@ -29,6 +29,7 @@ enum {
     COUNT_SHARE = 50, /* counting takes at most 1 / COUNT_SHARE of the time */
     IDLE_PART = 8, /* the pause between polls grows to this part of the time since the last row */
     RETRY_SOON_MS = 100,
+    STABLE_MS = 5000,
     WAIT_MAX_MS = 1000,
 };
 
@@ -94,6 +95,18 @@ static void fill_broker_stats(struct lane *lane)
     lane->stats.broker_state = bridge_publisher_state(lane->publisher);
     lane->stats.broker_connects = lane->past_broker_connects + broker.connects;
     lane->stats.broker_blocked = lane->past_broker_blocked + broker.blocked;
+}
+
+/* Looks at the broker's frames, and whether the connection is another one. */
+static void service_publisher(struct lane *lane)
+{
+    struct bridge_publisher_stats broker = {0};
+
+    bridge_publisher_service(lane->publisher);
+    bridge_publisher_get_stats(lane->publisher, &broker);
+    if (broker.connects != lane->broker_connects_seen)
+        faults_connected(&lane->faults);
+    lane->broker_connects_seen = broker.connects;
 }
 
 /* The connection goes with what is in flight, so that nothing of it is sent late; without any it
@@ -192,9 +205,8 @@ static void become_owner(struct lane *lane)
         lose_db(lane, &err);
         return;
     }
-    backoff_reset(&lane->db_backoff);
-    lane_set_trouble(lane, TROUBLE_DB, NULL);
     lane->stats.lease_acquired++;
+    lane->owner_since_ms = clock_now_ms();
     lane->poll_due_us = 0;
     lane->last_row_us = clock_now_us();
     lane->requests_due_ms = 0;
@@ -395,6 +407,16 @@ static void start_drain(struct lane *lane, uint64_t now_ms)
     set_state(lane, LANE_DRAINING);
 }
 
+/* The waits between connections begin anew only after some time as owner: a table that cannot be
+ * read, or settled, shows so only then. */
+static void all_went_well(struct lane *lane, uint64_t now_ms)
+{
+    lane_set_trouble(lane, TROUBLE_ROW, NULL);
+    lane_set_trouble(lane, TROUBLE_DB, NULL);
+    if (now_ms >= lane->owner_since_ms + STABLE_MS)
+        backoff_reset(&lane->db_backoff);
+}
+
 static void own(struct lane *lane, uint64_t now_ms)
 {
     struct obx_err err = {0};
@@ -421,7 +443,7 @@ static void own(struct lane *lane, uint64_t now_ms)
     if (survives(lane, rc, &err) && rc == OBX_OK)
         rc = count_rows(lane, now_ms, &err);
     if (survives(lane, rc, &err) && rc == OBX_OK)
-        lane_set_trouble(lane, TROUBLE_ROW, NULL);
+        all_went_well(lane, now_ms);
 }
 
 /* ---- draining ---- */
@@ -545,7 +567,7 @@ void lane_turn(struct lane *lane)
         if (lane->publisher == NULL)
             open_publisher(lane);
         if (lane->publisher != NULL)
-            bridge_publisher_service(lane->publisher);
+            service_publisher(lane);
         do_state(lane, clock_now_ms());
     }
     show_stats(lane);

@@ -26,15 +26,20 @@ enum light_column { LIGHT_ID, LIGHT_TOPIC, LIGHT_KEY };
 
 static const char light_columns[] = "SELECT id, topic, ordering_key FROM ";
 
+/* Large headers and payloads would make a batch as large as they like; such a row comes without
+ * either. */
 static enum obx_code build_columns(struct outbox_store *store)
 {
+    unsigned long limit = store->inline_bytes;
     enum obx_code rc =
         buf_addf(&store->columns,
-                 "SELECT id, message_id, topic, ordering_key, headers, content_type,"
+                 "SELECT id, message_id, topic, ordering_key,"
+                 " IF(OCTET_LENGTH(headers) <= %lu, headers, NULL), content_type,"
                  " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', created_at), OCTET_LENGTH(payload),"
                  " NULLIF(receipt_from, ''),"
-                 " IF(OCTET_LENGTH(payload) <= %lu, payload, NULL) FROM ",
-                 (unsigned long)store->inline_bytes);
+                 " IF(OCTET_LENGTH(payload) <= %lu AND COALESCE(OCTET_LENGTH(headers), 0) <= %lu,"
+                 " payload, NULL) FROM ",
+                 limit, limit, limit);
 
     if (rc == OBX_OK)
         rc = buf_addf(&store->columns, "%s FORCE INDEX (PRIMARY) WHERE ", store->table.data);
@@ -70,7 +75,10 @@ static enum obx_code build(struct outbox_store *store, const char *outbox)
                       "%s%s FORCE INDEX (PRIMARY) WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
                       light_columns, store->table.data);
     if (rc == OBX_OK)
-        rc = buf_addf(&store->payload, "SELECT payload FROM %s WHERE id = ?", store->table.data);
+        rc = buf_addf(&store->large,
+                      "SELECT payload, IF(OCTET_LENGTH(headers) <= %d, headers, NULL),"
+                      " OCTET_LENGTH(headers) FROM %s WHERE id = ?",
+                      OUTBOX_HEADERS_MAX, store->table.data);
     if (rc == OBX_OK)
         rc = build_count(store);
     return rc;
@@ -94,7 +102,7 @@ void outbox_store_fini(struct outbox_store *store)
     buf_fini(&store->forward);
     buf_fini(&store->range);
     buf_fini(&store->columns);
-    buf_fini(&store->payload);
+    buf_fini(&store->large);
     buf_fini(&store->count);
     buf_fini(&store->text);
 }
@@ -247,15 +255,18 @@ enum obx_code outbox_store_fetch(struct outbox_store *store, const uint64_t *ids
     return rc == OBX_OK ? collect(rows, true, batch, err) : rc;
 }
 
-enum obx_code outbox_store_payload(struct outbox_store *store, uint64_t id, struct db_rows **rows,
-                                   struct obx_bytes *payload, struct obx_err *err)
+enum obx_code outbox_store_large(struct outbox_store *store, uint64_t id, struct db_rows **rows,
+                                 struct outbox_large *out, struct obx_err *err)
 {
-    enum obx_code rc = db_query(store->db, store->payload.data, DB_ARGS(DB_U64(id)), rows, err);
+    enum obx_code rc = db_query(store->db, store->large.data, DB_ARGS(DB_U64(id)), rows, err);
 
     store->queries++;
-    *payload = (struct obx_bytes){.p = NULL, .len = 0};
-    if (rc == OBX_OK && db_rows_next(*rows))
-        *payload = db_rows_bytes(*rows, 0);
+    memset(out, 0, sizeof(*out));
+    if (rc == OBX_OK && db_rows_next(*rows)) {
+        out->payload = db_rows_bytes(*rows, 0);
+        out->headers = db_rows_bytes(*rows, 1);
+        out->headers_len = db_rows_u64(*rows, 2);
+    }
     return rc;
 }
 

@@ -17,7 +17,7 @@ struct outbox_store {
     uint64_t queries; /* statements run */
     uint32_t inline_bytes;
     struct obx_buf table; /* quoted */
-    struct obx_buf forward, range, columns, payload, count;
+    struct obx_buf forward, range, columns, large, count;
     struct obx_buf text; /* scratch */
 };
 
@@ -42,11 +42,17 @@ OBX_NODISCARD enum obx_code outbox_store_snapshot(struct outbox_store *store, bo
 OBX_NODISCARD enum obx_code outbox_store_fetch(struct outbox_store *store, const uint64_t *ids,
                                                size_t count, struct row_batch *batch,
                                                struct obx_err *err);
-/** The payload of one row, whole. *rows keeps it (db_rows_free); *payload is absent when the row is
- * gone. */
-OBX_NODISCARD enum obx_code outbox_store_payload(struct outbox_store *store, uint64_t id,
-                                                 struct db_rows **rows, struct obx_bytes *payload,
-                                                 struct obx_err *err);
+/** What of a row may be too large to come with its batch. Borrowed from the result. */
+struct outbox_large {
+    struct obx_bytes payload; /* absent: the row is gone */
+    struct obx_bytes headers; /* absent: none, or longer than OUTBOX_HEADERS_MAX */
+    uint64_t headers_len;
+};
+enum { OUTBOX_HEADERS_MAX = 1024 * 1024 /* no broker takes a tenth of it */ };
+/** Payload and headers of one row, whole. *rows keeps them (db_rows_free). */
+OBX_NODISCARD enum obx_code outbox_store_large(struct outbox_store *store, uint64_t id,
+                                               struct db_rows **rows, struct outbox_large *out,
+                                               struct obx_err *err);
 
 struct outbox_counts {
     uint64_t waiting; /* counted up to cap */

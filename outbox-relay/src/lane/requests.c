@@ -16,8 +16,8 @@ static const char sql_next[] =
     " FROM outbox_parked WHERE outbox = ? AND request IN ('resume', 'discard')"
     " ORDER BY request, parked_id LIMIT 1";
 static const char sql_followers[] =
-    "SELECT parked_id, id, OCTET_LENGTH(payload) FROM outbox_parked"
-    " WHERE outbox = ? AND ordering_key = ? AND behind_id = ? ORDER BY id LIMIT ?";
+    "SELECT parked_id, id, OCTET_LENGTH(payload) FROM outbox_parked FORCE INDEX (outbox_key)"
+    " WHERE outbox = ? AND ordering_key = ? AND behind_id = ? ORDER BY parked_id LIMIT ?";
 /* Locked, and only if it is still wanted: an operator may have changed his mind meanwhile. */
 static const char sql_self[] = "SELECT parked_id, id, OCTET_LENGTH(payload) FROM outbox_parked"
                                " WHERE outbox = ? AND id = ? AND request = ? FOR UPDATE";
