@@ -1,10 +1,10 @@
 /*
  * One batch, one transaction.
  *
- *     BEGIN; SAVEPOINT tx;
+ *     BEGIN; SAVEPOINT tx; look what waits for the messages' keys
  *     for each chunk: SAVEPOINT chunk;
  *         for each message: INSERT dedup row (1062: duplicate, skip); handler
- *     RELEASE SAVEPOINT tx; COMMIT
+ *     RELEASE SAVEPOINT tx; the rows of what was not applied; COMMIT
  *
  * The dedup row is written right before its handler, never earlier: what a handler that commits by
  * itself makes durable is the rows of messages whose handlers have been run, so nothing can be
@@ -26,6 +26,10 @@
 #include "base/clock.h"
 #include "settings.h"
 
+/* A delivery that the broker has given out so often before without hearing of it again. */
+#define KILLER_DELIVERIES 2
+#define COUNT_HEADER      "x-delivery-count"
+
 /* What one message did to the batch. */
 enum step {
     STEP_ON,     /* go on with the next one                           */
@@ -43,11 +47,16 @@ static bool is_too_old(const struct apply *apply, const struct item *item)
     return apply->refuse_us != 0 && item->event_us != 0 && item->event_us < apply->refuse_us;
 }
 
-/* A message that cannot be deduplicated is never given to the handler. */
+/*
+ * A message that cannot be deduplicated is never given to the handler. A row was looked at when it
+ * came; as long as it is there no copy of the message is applied, so it does not get too old.
+ */
 static bool refuse(const struct apply *apply, struct item *item)
 {
     struct obx_bytes id = item->msg.message_id;
 
+    if (item->parked_id != 0)
+        return false;
     if (bytes_is_absent(id))
         item_decide(item, ITEM_REJECTED, OBX_E_FORMAT, "no message id");
     else if (id.len > SETTINGS_MESSAGE_ID_MAX)
@@ -61,24 +70,79 @@ static bool refuse(const struct apply *apply, struct item *item)
     return true;
 }
 
+/* It may be the one that ends the process each time: then its attempts have to be counted. */
+static bool may_be_killer(const struct item *item)
+{
+    const struct obx_header *count = NULL;
+
+    if (item->parked_id != 0 || !item->msg.redelivered)
+        return false;
+    count = obx_message_header(&item->msg, COUNT_HEADER);
+    return count != NULL && count->type == OBX_H_I64 && count->v.i64 >= KILLER_DELIVERIES;
+}
+
+/* A row that is behind a lost or blocked one may not overtake it either. */
+bool run_holds_key(const struct run *run, const struct item *item)
+{
+    switch (item->outcome) {
+    case ITEM_FAILED:
+    case ITEM_REJECTED:
+        return !item->is_dead || !run->apply->policy.skips_dead;
+    case ITEM_BEHIND:
+    case ITEM_CAREFUL:
+    case ITEM_STALLED:
+    case ITEM_DROPPED:
+        return true;
+    case ITEM_PENDING:
+    case ITEM_APPLIED:
+    case ITEM_DUPLICATE:
+    case ITEM_PARKED:
+    case ITEM_DEAD:
+    case ITEM_LETTER:
+    case ITEM_SETTLED:
+        break;
+    }
+    return false;
+}
+
 static bool is_behind(const struct run *run, const struct item *item)
 {
+    if (item->survey.is_blocked)
+        return true;
     if (run->failures == 0 || !item_has_key(item))
         return false;
     for (size_t i = 0; i < run->at; i++) {
         const struct item *before = run->items[i];
 
-        if ((before->outcome == ITEM_FAILED || before->outcome == ITEM_REJECTED) &&
-            item_same_key(before, item))
+        if (run_holds_key(run, before) && item_same_key(before, item))
             return true;
     }
     return false;
 }
 
-static enum step fail_step(struct item *item, enum item_outcome outcome, enum obx_code code,
-                           const char *reason)
+uint32_t run_attempt(const struct item *item)
+{
+    return item->parked_id != 0 ? item->attempts : 1;
+}
+
+/* Decided without the handler. */
+static enum step decide(struct run *run, struct item *item, enum item_outcome outcome)
+{
+    item->outcome = outcome;
+    run->failures++;
+    return STEP_ON;
+}
+
+static bool is_last_attempt(const struct run *run, const struct item *item)
+{
+    return run_attempt(item) >= run->apply->policy.max_attempts;
+}
+
+static enum step fail_step(const struct run *run, struct item *item, enum item_outcome outcome,
+                           enum obx_code code, const char *reason)
 {
     item_decide(item, outcome, code, reason[0] != '\0' ? reason : obx_code_text(code));
+    item->is_dead = outcome == ITEM_REJECTED || is_last_attempt(run, item);
     return STEP_FAILED;
 }
 
@@ -100,9 +164,9 @@ static enum step call_handler(struct run *run, struct item *item)
         return STEP_BROKEN;
     }
     if (verdict == OBX_REJECT)
-        return fail_step(item, ITEM_REJECTED, OBX_E_REJECTED, reason);
+        return fail_step(run, item, ITEM_REJECTED, OBX_E_REJECTED, reason);
     if (verdict != OBX_APPLIED)
-        return fail_step(item, ITEM_FAILED, OBX_E_HANDLER, reason);
+        return fail_step(run, item, ITEM_FAILED, OBX_E_HANDLER, reason);
     item->outcome = ITEM_APPLIED;
     return STEP_ON;
 }
@@ -125,37 +189,103 @@ static enum step after_insert(struct run *run, struct item *item)
     item->inserted = true;
     item->maybe_committed = false;
     if (item->broken)
-        return fail_step(item, ITEM_FAILED, OBX_E_TX_BROKEN, "");
+        return fail_step(run, item, ITEM_FAILED, OBX_E_TX_BROKEN, "");
     return call_handler(run, item);
 }
 
-static enum step run_one(struct run *run, struct item *item)
+/*
+ * There is a dedup row. If it says that the message was rejected for good, an operator may have
+ * forced its replay: then it makes room, within this transaction.
+ */
+static enum step met_duplicate(struct run *run, struct item *item)
 {
     const struct store *store = &run->apply->store;
     enum obx_code rc = OBX_OK;
 
+    item->outcome = item->maybe_committed ? ITEM_APPLIED : ITEM_DUPLICATE;
+    if (item->maybe_committed || !(item->wants_receipt || item->is_forced))
+        return STEP_ON;
+    rc = store->ops->read_outcome(store->ctx, item, &run->report->err);
+    if (rc == OBX_OK && item->was_rejected && item->is_forced) {
+        item->was_rejected = false;
+        item->outcome = ITEM_PENDING;
+        rc = store->ops->remove(store->ctx, item->msg.message_id, &run->report->err);
+        if (rc == OBX_OK)
+            rc = store->ops->insert(store->ctx, item->msg.message_id, &run->report->err);
+        if (rc == OBX_OK)
+            return after_insert(run, item);
+    }
+    return rc == OBX_OK ? STEP_ON : STEP_ABORT;
+}
+
+static enum step insert_one(struct run *run, struct item *item)
+{
+    const struct store *store = &run->apply->store;
+    enum obx_code rc = store->ops->insert(store->ctx, item->msg.message_id, &run->report->err);
+
+    if (rc == OBX_OK)
+        return after_insert(run, item);
+    if (rc == OBX_E_DB_DUPLICATE)
+        return met_duplicate(run, item);
+    if (rc == OBX_E_DB_DATA) {
+        item_decide(item, ITEM_REJECTED, rc, run->report->err.text);
+        item->is_dead = true;
+        return decide(run, item, ITEM_REJECTED);
+    }
+    return STEP_ABORT;
+}
+
+/*
+ * A row that is not there any more, or under somebody else's claim. It may be our own commit of
+ * unknown outcome that has removed it.
+ */
+static enum step lose(struct run *run, struct item *item)
+{
+    const struct store *store = &run->apply->store;
+    bool has = false;
+
+    if (item->maybe_committed &&
+        store->ops->has(store->ctx, item->msg.message_id, &has, &run->report->err) != OBX_OK)
+        return STEP_ABORT;
+    if (has) {
+        item->outcome = ITEM_APPLIED;
+        return STEP_ON;
+    }
+    return decide(run, item, ITEM_DROPPED);
+}
+
+/* Was it given up in a transaction of its own; then the attempt, if it was one, has been made. */
+static enum step give_up(struct run *run, struct item *item)
+{
+    item->is_dead = !item->is_stall && is_last_attempt(run, item);
+    return decide(run, item, item->is_stall ? ITEM_STALLED : ITEM_FAILED);
+}
+
+static enum step run_one(struct run *run, struct item *item)
+{
     item->inserted = false;
-    if (is_behind(run, item)) {
-        item->outcome = ITEM_BEHIND;
+    item->is_dead = false;
+    if (item->survey.is_lost)
+        return lose(run, item);
+    if (item->survey.is_parked) {
+        item->outcome = ITEM_PARKED;
         return STEP_ON;
     }
     if (refuse(run->apply, item)) {
-        run->failures++;
+        item->is_dead = true;
+        return decide(run, item, ITEM_REJECTED);
+    }
+    if (item->survey.was_decided) {
+        item->outcome = ITEM_DUPLICATE;
         return STEP_ON;
     }
-    rc = store->ops->insert(store->ctx, item->msg.message_id, &run->report->err);
-    if (rc == OBX_OK)
-        return after_insert(run, item);
-    if (rc == OBX_E_DB_DUPLICATE) {
-        item->outcome = item->maybe_committed ? ITEM_APPLIED : ITEM_DUPLICATE;
-        return STEP_ON;
-    }
-    if (rc == OBX_E_DB_DATA) {
-        run->failures++;
-        item_decide(item, ITEM_REJECTED, rc, run->report->err.text);
-        return STEP_ON;
-    }
-    return STEP_ABORT;
+    if (is_behind(run, item))
+        return decide(run, item, ITEM_BEHIND);
+    if (item->gives_up)
+        return give_up(run, item);
+    if (may_be_killer(item))
+        return decide(run, item, ITEM_CAREFUL);
+    return insert_one(run, item);
 }
 
 /* ------------------------------------------------------------------ chunks */
@@ -188,7 +318,7 @@ static enum step undo_failed(struct run *run)
     if (rc != OBX_OK)
         return STEP_ABORT;
     run->failures++;
-    run->items[run->at]->inserted = false;
+    run->items[run->at]->inserted = false; /* with it everything that it wrote */
     run->chunk_end = run->at;
     for (size_t i = run->chunk_start; i < run->at; i++) {
         run->items[i]->inserted = false;
@@ -240,6 +370,23 @@ static enum step run_items(struct run *run)
 
 /* ------------------------------------------------------------------ the whole */
 
+/* Rows of the items' own have to be locked; what else there is matters while there is anything. */
+static enum obx_code survey(struct run *run)
+{
+    const struct store *store = &run->apply->store;
+    enum obx_code rc = OBX_OK;
+
+    for (size_t i = 0; i < run->count; i++) {
+        run->items[i]->survey = (struct item_survey){0};
+        run->report->has_rows = run->report->has_rows || run->items[i]->parked_id != 0;
+    }
+    if (!run->report->has_rows)
+        rc = store->ops->any_parked(store->ctx, &run->report->has_rows, &run->report->err);
+    if (rc == OBX_OK && run->report->has_rows)
+        rc = store->ops->survey(store->ctx, run->items, run->count, &run->report->err);
+    return rc;
+}
+
 static enum obx_code begin_run(struct run *run)
 {
     const struct store *store = &run->apply->store;
@@ -247,6 +394,8 @@ static enum obx_code begin_run(struct run *run)
 
     if (rc == OBX_OK)
         rc = store->ops->set_mark(store->ctx, STORE_MARK_TX, &run->report->err);
+    if (rc == OBX_OK)
+        rc = survey(run);
     counters_add(run->apply->counters, CNT_BATCHES, 1);
     return rc;
 }
@@ -257,7 +406,7 @@ void apply_batch(const struct apply *apply, struct item **items, size_t count,
     struct run run = {.apply = apply, .items = items, .count = count, .report = report};
     enum step result = STEP_ABORT;
 
-    *report = (struct apply_report){.end = APPLY_COMMITTED};
+    *report = (struct apply_report){.end = APPLY_COMMITTED, .due_in_ms = APPLY_NEVER};
     if (apply->max_ms != 0)
         run.until_us = clock_now_us() + (uint64_t)apply->max_ms * MS_TO_US;
     run_forget_outcomes(&run);

@@ -12,12 +12,23 @@
 #include "item.h"
 #include "store.h"
 
+#define APPLY_NEVER UINT64_MAX
+
 /** Call the handler for one message. The seam lets the worker make the obx_tx, and a test script
  * the handler. */
 struct apply_handler {
     enum obx_verdict (*call)(void *ctx, struct item *item, struct obx_err *failed, char *reason,
                              size_t reason_size);
     void *ctx;
+};
+
+/* What becomes of a message that fails. */
+struct apply_policy {
+    uint32_t max_attempts;
+    uint32_t retry_min_ms;
+    uint32_t retry_cap_ms;
+    bool skips_dead;    /* a dead message does not hold up its key */
+    bool sends_letters; /* a dead message goes on into the dead-letter queue */
 };
 
 struct apply {
@@ -28,6 +39,7 @@ struct apply {
     uint32_t max_ms;    /* commit what there is after this long; 0: no limit */
     uint64_t refuse_us; /* event times before this wall clock time are refused; 0: none */
     const char *group;  /* for the log */
+    struct apply_policy policy;
 };
 
 enum apply_end {
@@ -44,16 +56,20 @@ struct apply_report {
     enum apply_end end;
     struct obx_err err; /* why not COMMITTED */
     struct item
-        *suspect; /* the last one whose handler ran before it went wrong; NULL if none did */
+        *suspect;       /* the last one whose handler ran before it went wrong; NULL if none did */
+    uint64_t due_in_ms; /* the earliest of the rows written is due then; UINT64_MAX: none */
+    bool has_rows;      /* the group has, or had, rows in obx_parked */
 };
 
 /**
- * Run a batch: begin, for each message the dedup insert and the handler, commit.
+ * Run a batch: begin, for each message the dedup insert and the handler, the rows of those that
+ * were not applied, commit.
  *
  * On COMMITTED and RENEW each item has an outcome other than PENDING, or was not reached for lack
  * of time. A failing message costs the others of its chunk a second run and nothing else. A message
- * whose key has failed in the batch is BEHIND. Nothing is acknowledged, freed or counted as attempt
- * here. Items stay the caller's.
+ * whose key waits is BEHIND. What is FAILED, REJECTED, BEHIND, CAREFUL or STALLED has its row in
+ * obx_parked, dead if is_dead says so. Nothing is acknowledged or freed here. Items stay the
+ * caller's.
  */
 void apply_batch(const struct apply *apply, struct item **items, size_t count,
                  struct apply_report *report);

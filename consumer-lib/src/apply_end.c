@@ -55,6 +55,8 @@ static void commit(struct run *run, enum apply_end good)
     rc = store->ops->commit(store->ctx, &report->err);
     if (rc == OBX_OK) {
         OBX_CRASH_POINT("consumer-after-commit");
+        if (report->due_in_ms != APPLY_NEVER)
+            OBX_CRASH_POINT("consumer-parked");
         counters_add(run->apply->counters, CNT_COMMITS, 1);
         report->end = good;
         return;
@@ -65,6 +67,19 @@ static void commit(struct run *run, enum apply_end good)
         doubt_commit(run);
     }
     run_abort(run);
+}
+
+/*
+ * The rows of obx_parked are written only now that it is known what the handlers' statements have
+ * come to: a row removed in a transaction that a handler has ended would be gone for good, and its
+ * message with it.
+ */
+static void park_and_commit(struct run *run, enum apply_end good)
+{
+    if (run_park(run) == OBX_OK)
+        commit(run, good);
+    else
+        run_abort(run);
 }
 
 /* ------------------------------------------------------------------ ended by a handler */
@@ -179,7 +194,7 @@ static void commit_broken(struct run *run)
     say_broken(run, run->culprit,
                run->culprit != NULL ? "handler committed and began another transaction"
                                     : "the savepoint of the transaction is gone");
-    commit(run, APPLY_RENEW);
+    park_and_commit(run, APPLY_RENEW);
 }
 
 void run_commit(struct run *run)
@@ -192,5 +207,5 @@ void run_commit(struct run *run)
     else if (rc != OBX_OK)
         run_abort(run);
     else
-        commit(run, APPLY_COMMITTED);
+        park_and_commit(run, APPLY_COMMITTED);
 }

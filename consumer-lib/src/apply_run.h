@@ -1,6 +1,7 @@
 /*
- * One run of a batch from inside: shared by apply.c, which goes through the messages, and
- * apply_end.c, which ends the transaction in one of the ways there are.
+ * One run of a batch from inside: shared by apply.c, which goes through the messages, apply_park.c,
+ * which writes the rows of those that were not applied, and apply_end.c, which ends the transaction
+ * in one of the ways there are.
  */
 #ifndef CONSUMER_APPLY_RUN_H
 #define CONSUMER_APPLY_RUN_H
@@ -15,12 +16,19 @@ struct run {
     size_t reached; /* the highest at so far: below it messages may be running again */
     size_t chunk_start;
     size_t chunk_end;
-    size_t failures;      /* messages FAILED or REJECTED so far */
+    size_t failures;      /* messages so far that hold up others of their key */
     struct item *culprit; /* whose handler ended the transaction; NULL: not known */
     uint64_t until_us;    /* 0: no limit */
     struct apply_report *report;
 };
 
+/** Write, change or remove the rows in obx_parked that the outcomes ask for. Anything but OBX_OK:
+ * the transaction has to be undone. */
+OBX_NODISCARD enum obx_code run_park(struct run *run);
+/** Whether a message that waits or is dead holds up those of its key behind it. */
+bool run_holds_key(const struct run *run, const struct item *item);
+/** The attempt that this is, or would be, of an item: 1 for the first. */
+uint32_t run_attempt(const struct item *item);
 /** All went well so far: release the savepoint, which shows whether it is still the same
  * transaction, and commit. */
 void run_commit(struct run *run);

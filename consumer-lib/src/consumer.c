@@ -8,27 +8,16 @@
 #include "consumer_object.h"
 #include "topology.h"
 
-#define RETRY_ENTRIES_PER_DELIVERY 4
-
 /* ------------------------------------------------------------------ making */
 
 static enum obx_code shared_open(struct shared *shared, const struct obx_consumer_opts *opts,
                                  struct obx_err *err)
 {
     enum obx_code rc = settings_init(&shared->settings, opts, err);
-    const struct retry_policy policy = {
-        .max_attempts = shared->settings.max_attempts,
-        .min_ms = shared->settings.retry_min_ms,
-        .cap_ms = shared->settings.retry_cap_ms,
-    };
 
     if (rc != OBX_OK)
         return rc;
     atomic_store(&shared->drain_ms, shared->settings.drain_timeout_ms);
-    rc = retry_create(&policy, (size_t)shared->settings.prefetch * RETRY_ENTRIES_PER_DELIVERY,
-                      &shared->retry, err);
-    if (rc != OBX_OK)
-        goto no_retry;
     rc = mailbox_init(&shared->to_io, err);
     if (rc != OBX_OK)
         goto no_mailbox;
@@ -48,8 +37,6 @@ no_bell:
 no_trouble:
     mailbox_fini(&shared->to_io);
 no_mailbox:
-    retry_destroy(shared->retry);
-no_retry:
     settings_fini(&shared->settings);
     return rc;
 }
@@ -61,7 +48,6 @@ static void shared_close(struct shared *shared)
     bell_fini(&shared->stop);
     trouble_fini(&shared->broker);
     mailbox_fini(&shared->to_io);
-    retry_destroy(shared->retry);
     settings_fini(&shared->settings);
 }
 

@@ -32,6 +32,11 @@ void obx_consumer_get_stats(const struct obx_consumer *consumer, struct obx_cons
         .duplicates = counters_get(c, CNT_DUPLICATES),
         .retried = counters_get(c, CNT_RETRIED),
         .rejected = counters_get(c, CNT_REJECTED),
+        .parked = counters_get(c, CNT_PARKED),
+        .taken_up = counters_get(c, CNT_TAKEN_UP),
+        .dead = counters_get(c, CNT_DEAD),
+        .replayed = counters_get(c, CNT_REPLAYED),
+        .discarded = counters_get(c, CNT_DISCARDED),
         .dead_lettered = counters_get(c, CNT_DEAD_LETTERED),
         .dead_letter_failed = counters_get(c, CNT_DEAD_LETTER_FAILED),
         .tx_broken = counters_get(c, CNT_TX_BROKEN),
@@ -46,7 +51,7 @@ void obx_consumer_get_stats(const struct obx_consumer *consumer, struct obx_cons
         .dedup_removed = counters_get(c, CNT_DEDUP_REMOVED),
         .in_flight = counters_get(c, CNT_IN_FLIGHT),
         .in_flight_bytes = counters_get(c, CNT_IN_FLIGHT_BYTES),
-        .waiting = counters_get(c, CNT_WAITING),
+        .parked_rows = counters_get(c, CNT_PARKED_ROWS),
         .dead_letter_pending = counters_get(c, CNT_DEAD_LETTER_PENDING),
     };
 

@@ -14,6 +14,11 @@ enum counter {
     CNT_DUPLICATES,
     CNT_RETRIED,
     CNT_REJECTED,
+    CNT_PARKED,
+    CNT_TAKEN_UP,
+    CNT_DEAD,
+    CNT_REPLAYED,
+    CNT_DISCARDED,
     CNT_DEAD_LETTERED,
     CNT_DEAD_LETTER_FAILED,
     CNT_TX_BROKEN,
@@ -28,7 +33,7 @@ enum counter {
     CNT_DEDUP_REMOVED,
     CNT_IN_FLIGHT, /* from here on levels: they go down too */
     CNT_IN_FLIGHT_BYTES,
-    CNT_WAITING,
+    CNT_PARKED_ROWS,
     CNT_DEAD_LETTER_PENDING,
     CNT_DATABASES_UP,
     CNT_COUNT

@@ -2,22 +2,16 @@
  * of this one. */
 #include "dead_letter.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/alloc.h"
-#include "base/backoff.h"
 #include "base/bytes.h"
-#include "base/clock.h"
-
-#define US_PER_S UINT64_C(1000000)
 
 static const char *const own_names[] = {
-    "x-obx-reason",         "x-obx-reason-code",       "x-obx-attempts",
-    "x-obx-failed-at",      "x-obx-original-exchange", "x-obx-original-routing-key",
-    "x-obx-original-queue", "x-obx-consumer-group",    "x-obx-headers-dropped",
+    "x-obx-reason",          "x-obx-reason-code",       "x-obx-attempts",
+    "x-obx-failed-at",       "x-obx-original-exchange", "x-obx-original-routing-key",
+    "x-obx-original-queue",  "x-obx-consumer-group",    "x-obx-headers-dropped",
+    "x-obx-first-failed-at",
 };
 #define OWN_COUNT (sizeof(own_names) / sizeof(own_names[0]))
 
@@ -44,19 +38,6 @@ static void add_number(struct bridge_message *msg, struct bridge_header *headers
         (struct bridge_header){.name = bytes_of(name), .type = BRIDGE_H_I64, .v.i64 = number};
 }
 
-/* This machine's clock: for people to read, nothing is decided by it. */
-static void write_now(char *text, size_t size)
-{
-    uint64_t now = clock_wall_us();
-    time_t seconds = (time_t)(now / US_PER_S);
-    struct tm utc = {0};
-    char date[32] = "";
-
-    gmtime_r(&seconds, &utc);
-    strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &utc);
-    snprintf(text, size, "%s.%06" PRIu64 "Z", date, now % US_PER_S);
-}
-
 static void add_originals(struct dead_letter *letter, const struct bridge_message *original)
 {
     for (size_t i = 0; i < original->header_count; i++) {
@@ -75,21 +56,12 @@ static void add_own(struct dead_letter *letter, const struct item *item,
     add_text(msg, headers, "x-obx-reason", bytes_of(item->why.text));
     add_text(msg, headers, "x-obx-reason-code", bytes_of(obx_code_name(item->why.code)));
     add_number(msg, headers, "x-obx-attempts", item->attempts);
-    add_text(msg, headers, "x-obx-failed-at", bytes_of(letter->failed_at));
+    add_text(msg, headers, "x-obx-failed-at", bytes_of(item->last_failed_at));
+    add_text(msg, headers, "x-obx-first-failed-at", bytes_of(item->first_failed_at));
     add_text(msg, headers, "x-obx-original-exchange", original->exchange);
     add_text(msg, headers, "x-obx-original-routing-key", original->routing_key);
     add_text(msg, headers, "x-obx-original-queue", bytes_of(settings->queue));
     add_text(msg, headers, "x-obx-consumer-group", bytes_of(settings->group));
-}
-
-/* Without an id it could not be published, nor applied after a replay. */
-static void ensure_id(struct dead_letter *letter)
-{
-    if (letter->msg.message_id.len > 0)
-        return;
-    snprintf(letter->made_id, sizeof(letter->made_id), "no-id-%016" PRIx64 "%016" PRIx64,
-             random_u64(), random_u64());
-    letter->msg.message_id = bytes_of(letter->made_id);
 }
 
 enum obx_code dead_letter_init(struct dead_letter *letter, const struct item *item,
@@ -106,8 +78,6 @@ enum obx_code dead_letter_init(struct dead_letter *letter, const struct item *it
     letter->msg.routing_key = bytes_of(settings->dead_letter_queue);
     letter->msg.headers = letter->headers;
     letter->msg.header_count = 0;
-    ensure_id(letter);
-    write_now(letter->failed_at, sizeof(letter->failed_at));
     if (bare)
         add_number(&letter->msg, letter->headers, "x-obx-headers-dropped",
                    (int64_t)original->header_count);

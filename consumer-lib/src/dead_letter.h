@@ -10,8 +10,6 @@
 struct dead_letter {
     struct bridge_message msg;
     struct bridge_header *headers; /* on the heap */
-    char made_id[48];              /* for a message that came without one */
-    char failed_at[40];
 };
 
 /**

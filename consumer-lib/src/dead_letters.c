@@ -30,11 +30,6 @@ static void done(struct dead_letters *dead, struct item *item, enum item_outcome
     dead->on_done(item, dead->ctx);
 }
 
-static bool is_pointless(const struct dead_letters *dead, const struct item *item)
-{
-    return dead->is_ending || item->delivery->epoch != dead->epoch;
-}
-
 static void try_later(struct dead_letters *dead, struct item *item, const char *what,
                       const char *why)
 {
@@ -57,7 +52,7 @@ static void on_result(uint64_t token, enum pub_outcome outcome, const char *why,
     if (outcome == PUB_CONFIRMED) {
         counters_add(dead->counters, CNT_DEAD_LETTERED, 1);
         done(dead, item, ITEM_SETTLED);
-    } else if (is_pointless(dead, item)) {
+    } else if (dead->is_ending) {
         done(dead, item, ITEM_DROPPED);
     } else {
         try_later(dead, item, pub_outcome_name(outcome), why);
@@ -86,17 +81,11 @@ enum obx_code dead_letters_init(struct dead_letters *dead, const struct settings
 
 static void drop_pending(struct dead_letters *dead)
 {
-    struct item_list keep = {0};
     struct item *item = NULL;
 
-    while ((item = item_list_pop(&dead->pending)) != NULL) {
-        if (is_pointless(dead, item))
-            done(dead, item, ITEM_DROPPED);
-        else
-            item_list_push(&keep, item);
-    }
-    dead->pending = keep;
-    dead->next_due_ms = keep.head != NULL ? 0 : UINT64_MAX;
+    while ((item = item_list_pop(&dead->pending)) != NULL)
+        done(dead, item, ITEM_DROPPED);
+    dead->next_due_ms = UINT64_MAX;
 }
 
 void dead_letters_fini(struct dead_letters *dead)
@@ -110,13 +99,15 @@ void dead_letters_fini(struct dead_letters *dead)
 void dead_letters_add(struct dead_letters *dead, struct item *item)
 {
     counters_add(dead->counters, CNT_DEAD_LETTER_PENDING, 1);
-    item->stalls = 0;
-    push(dead, item, clock_now_ms());
+    if (dead->is_ending)
+        done(dead, item, ITEM_DROPPED);
+    else
+        push(dead, item, clock_now_ms());
 }
 
-void dead_letters_set_epoch(struct dead_letters *dead, uint32_t epoch)
+void dead_letters_drain(struct dead_letters *dead)
 {
-    dead->epoch = epoch;
+    dead->is_ending = true;
     drop_pending(dead);
 }
 

@@ -1,7 +1,7 @@
 /*
- * Messages on their way into the dead-letter queue: published with confirms over a connection of
- * their own, again and again until the broker has one safely. Until then the original stays
- * unacknowledged. Owned by the I/O thread.
+ * Dead rows of obx_parked on their way into the dead-letter queue, where one is named: published
+ * with confirms over a connection of their own, again and again until the broker has one safely.
+ * Until then the row stays. Owned by the I/O thread.
  */
 #ifndef CONSUMER_DEAD_LETTERS_H
 #define CONSUMER_DEAD_LETTERS_H
@@ -10,8 +10,8 @@
 #include "item.h"
 #include "settings.h"
 
-/** A dead letter is confirmed (item->outcome SETTLED) or given up because its delivery will come
- * again (DROPPED). */
+/** A dead letter is confirmed (item->outcome SETTLED) or given up, its row being there for another
+ * time (DROPPED). */
 typedef void dead_letter_done_fn(struct item *item, void *ctx);
 
 struct dead_letters {
@@ -20,7 +20,6 @@ struct dead_letters {
     struct bridge_publisher *publisher;
     struct item_list pending; /* to be published when due */
     uint64_t next_due_ms;     /* of pending; UINT64_MAX when there are none */
-    uint32_t epoch;           /* of the consuming connection */
     bool is_ending;           /* what fails now is given up */
     dead_letter_done_fn *on_done;
     void *ctx;
@@ -33,11 +32,11 @@ OBX_NODISCARD enum obx_code dead_letters_init(struct dead_letters *dead,
                                               struct obx_err *err);
 /** Give all up: on_done is called for each, DROPPED. */
 void dead_letters_fini(struct dead_letters *dead);
-/** Take an item with outcome DEAD; on_done gives it back later, never inside this call. */
+/** Take an item with outcome LETTER; on_done gives it back, inside this call only while draining.
+ */
 void dead_letters_add(struct dead_letters *dead, struct item *item);
-/** Deliveries of earlier epochs will come again: give up those of them that are not on their way.
- * May call on_done. */
-void dead_letters_set_epoch(struct dead_letters *dead, uint32_t epoch);
+/** Wait for what is on its way, give up everything else. May call on_done. */
+void dead_letters_drain(struct dead_letters *dead);
 /** Do what is due; connects only once there has been something to publish. May call on_done. */
 void dead_letters_service(struct dead_letters *dead);
 int dead_letters_fd(const struct dead_letters *dead);

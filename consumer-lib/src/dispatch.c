@@ -30,7 +30,7 @@ static unsigned least_loaded(const struct dispatch *dispatch)
 void dispatch_give(struct dispatch *dispatch, struct item *item)
 {
     item->worker =
-        item_has_key(item) ? (unsigned)(item->key_hash % dispatch->count) : least_loaded(dispatch);
+        item_has_key(item) ? (unsigned)(item->lane % dispatch->count) : least_loaded(dispatch);
     dispatch->lanes[item->worker].load++;
     item_list_push(&dispatch->lanes[item->worker].out, item);
 }
@@ -43,5 +43,6 @@ void dispatch_post(struct dispatch *dispatch)
 
 void dispatch_returned(struct dispatch *dispatch, const struct item *item)
 {
-    dispatch->lanes[item->worker].load--;
+    if (item->parked_id == 0)
+        dispatch->lanes[item->worker].load--;
 }

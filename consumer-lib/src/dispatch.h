@@ -24,7 +24,7 @@ void dispatch_fini(struct dispatch *dispatch);
 /** Choose a worker; the item is posted by dispatch_post. */
 void dispatch_give(struct dispatch *dispatch, struct item *item);
 void dispatch_post(struct dispatch *dispatch);
-/** An item that was given has come back. */
+/** An item has come back; counts only if it was given here. */
 void dispatch_returned(struct dispatch *dispatch, const struct item *item);
 
 #endif

@@ -5,9 +5,11 @@
  * deadline.
  *
  * Phases, in one direction only (set_phase):
- *     RUNNING  -> DRAINING on the first stop or a drain: basic.cancel, the workers finish what they
- * have DRAINING -> STOPPING when only messages that wait are left, at the deadline, or on a second
- * stop STOPPING -> STOPPED  when all workers have ended and what they finished is acknowledged
+ *
+ * - RUNNING to DRAINING on the first stop or a drain: basic.cancel, the workers finish what they
+ *   have;
+ * - DRAINING to STOPPING when nothing is left, at the deadline, or on a second stop;
+ * - STOPPING to STOPPED when all workers have ended and what they finished is acknowledged.
  */
 #include "io.h"
 
@@ -46,24 +48,27 @@ static void finish(struct io *io, struct item *item)
         free_item(io, item);
 }
 
+/* What became of an item is committed. The place for whatever has to be done about it before the
+ * acknowledgement. */
 static void take_back(struct io *io, struct item *item)
 {
     switch (item->outcome) {
     case ITEM_APPLIED:
     case ITEM_DUPLICATE:
-        finish(io, item);
-        break;
+    case ITEM_PARKED:
     case ITEM_DEAD:
-        dead_letters_add(&io->dead, item);
-        break;
-    case ITEM_SETTLED:
-        /* Its key is free now; see dead_letter_done. */
         finish(io, item);
+        break;
+    case ITEM_LETTER:
+        dead_letters_add(&io->dead, item);
         break;
     case ITEM_PENDING:
     case ITEM_FAILED:
     case ITEM_REJECTED:
     case ITEM_BEHIND:
+    case ITEM_CAREFUL:
+    case ITEM_STALLED:
+    case ITEM_SETTLED:
     case ITEM_DROPPED:
         free_item(io, item);
         break;
@@ -80,19 +85,13 @@ static void take_all_back(struct io *io)
         take_back(io, item);
 }
 
-/* Runs inside dead_letters_service. A key waits for its dead letter, so the item goes through the
- * worker that holds it. */
+/* Runs inside dead_letters_service. Its row is its worker's. */
 static void dead_letter_done(struct item *item, void *ctx)
 {
     struct io *io = ctx;
 
-    if (item->outcome == ITEM_SETTLED && item->attempts > 0)
-        retry_forget(io->shared->retry, item->msg.message_id);
     OBX_CRASH_POINT("consumer-dead-letter-confirmed");
-    if (item_has_key(item))
-        mailbox_post_one(&io->workers[item->worker].box, item);
-    else
-        take_back(io, item);
+    mailbox_post_one(&io->workers[item->worker].box, item);
 }
 
 /* ------------------------------------------------------------------ acknowledging */
@@ -252,7 +251,6 @@ static void begin_epoch(struct io *io, uint32_t epoch)
         free_item(io, item);
     }
     forget_unmade(io);
-    dead_letters_set_epoch(&io->dead, epoch);
     wake_workers(io);
 }
 
@@ -335,13 +333,11 @@ static void set_phase(struct io *io, enum obx_consumer_state phase)
     wake_workers(io);
 }
 
-/* Only messages that wait for another attempt are left, and they are for the next process. */
+/* Nothing that waits is in memory. */
 static bool is_drained(const struct io *io)
 {
-    const struct counters *counters = &io->shared->counters;
-
     return io->unmade_count == 0 && bridge_consumer_state(io->consumer) != BRIDGE_UP &&
-           counters_get(counters, CNT_IN_FLIGHT) == counters_get(counters, CNT_WAITING);
+           counters_get(&io->shared->counters, CNT_IN_FLIGHT) == 0;
 }
 
 static void drain_timed_out(struct io *io)
@@ -359,6 +355,7 @@ static void begin_drain(struct io *io)
     io->drain_due_ms = clock_now_ms() + atomic_load(&io->shared->drain_ms);
     set_phase(io, OBX_CONSUMER_DRAINING);
     pause_reading(io, false);
+    dead_letters_drain(&io->dead);
     bridge_consumer_cancel(io->consumer);
 }
 

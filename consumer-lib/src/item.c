@@ -8,6 +8,21 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "message.h"
+#include "settings.h"
+
+#define FNV_BASIS UINT64_C(14695981039346656037)
+#define FNV_PRIME UINT64_C(1099511628211)
+
+/* FNV-1a, folded: kept in the database, so it must never change, and be the same everywhere. */
+static uint32_t stable_hash(struct obx_bytes bytes)
+{
+    const unsigned char *p = bytes.p;
+    uint64_t hash = FNV_BASIS;
+
+    for (size_t i = 0; i < bytes.len; i++)
+        hash = (hash ^ p[i]) * FNV_PRIME;
+    return (uint32_t)(hash ^ (hash >> 32));
+}
 
 enum obx_code item_create(struct bridge_delivery *delivery, struct counters *counters,
                           struct item **out)
@@ -23,8 +38,8 @@ enum obx_code item_create(struct bridge_delivery *delivery, struct counters *cou
         delivery->memory_bytes + sizeof(*item) + headers * sizeof(item->headers[0]);
     item->arrived_us = clock_now_us();
     item->event_us = message_read(&item->msg, item->headers, delivery);
-    if (item_has_key(item))
-        item->key_hash = bytes_hash(item->msg.ordering_key);
+    item->lane = stable_hash(item_has_key(item) ? item->msg.ordering_key : item->msg.message_id);
+    item->wants_receipt = obx_message_header(&item->msg, "x-obx-receipt-to") != NULL;
     counters_add(counters, CNT_IN_FLIGHT, 1);
     counters_add(counters, CNT_IN_FLIGHT_BYTES, item->memory_bytes);
     return OBX_OK;
@@ -45,8 +60,14 @@ bool item_has_key(const struct item *item)
 
 bool item_same_key(const struct item *a, const struct item *b)
 {
-    return item_has_key(a) && item_has_key(b) && a->key_hash == b->key_hash &&
+    return item_has_key(a) && item_has_key(b) && a->lane == b->lane &&
            bytes_equal(a->msg.ordering_key, b->msg.ordering_key);
+}
+
+bool item_has_id(const struct item *item)
+{
+    return !bytes_is_absent(item->msg.message_id) &&
+           item->msg.message_id.len <= SETTINGS_MESSAGE_ID_MAX;
 }
 
 void item_decide(struct item *item, enum item_outcome outcome, enum obx_code code, const char *text)

@@ -5,7 +5,6 @@
  */
 #include "settings.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -26,7 +25,6 @@
 #define WORKERS_MAX           256
 #define BATCH_LIMIT           10000
 #define QUEUE_NAME_MAX        240
-#define DEAD_SUFFIX           ".dead"
 
 /* The program may have been built with an older, shorter struct, or a newer one whose new options
  * are not used. */
@@ -67,6 +65,11 @@ static enum obx_code check_numbers(const struct obx_consumer_opts *o, struct obx
         return obx_fail(err, OBX_E_INVALID, "opts.retry_min_ms is above retry_cap_ms");
     if (o->db_tls > OBX_DB_TLS_VERIFY_FULL)
         return obx_fail(err, OBX_E_INVALID, "opts.db_tls is not one of enum obx_db_tls");
+    if (o->on_dead > OBX_ON_DEAD_SKIP)
+        return obx_fail(err, OBX_E_INVALID, "opts.on_dead is not one of enum obx_on_dead");
+    if (o->dead_letter_exchange != NULL && o->dead_letter_queue == NULL)
+        return obx_fail(err, OBX_E_INVALID,
+                        "opts.dead_letter_exchange is set, dead_letter_queue is not");
     if (o->binding_count > 0 && o->bindings == NULL)
         return obx_fail(err, OBX_E_INVALID, "opts.bindings is not set");
     for (size_t i = 0; i < o->binding_count; i++) {
@@ -128,14 +131,6 @@ static const char *text_keep(struct texts *texts, const char *text, const char *
     return to;
 }
 
-static const char *text_keep_dead(struct texts *texts, const struct obx_consumer_opts *o)
-{
-    char name[QUEUE_NAME_MAX + sizeof(DEAD_SUFFIX)];
-
-    snprintf(name, sizeof(name), "%s%s", o->queue, DEAD_SUFFIX);
-    return text_keep(texts, o->dead_letter_queue, name);
-}
-
 static void keep_bridge(struct bridge_opts *to, struct texts *texts,
                         const struct obx_consumer_opts *o)
 {
@@ -167,7 +162,7 @@ static void keep_texts(struct settings *s, struct texts *texts, const struct obx
     s->group = text_keep(texts, o->group, NULL);
     s->queue = text_keep(texts, o->queue, NULL);
     s->dead_letter_exchange = text_keep(texts, o->dead_letter_exchange, "");
-    s->dead_letter_queue = text_keep_dead(texts, o);
+    s->dead_letter_queue = text_keep(texts, o->dead_letter_queue, NULL);
     keep_bridge(&s->bridge, texts, o);
     keep_db(&s->db, texts, o);
     for (size_t i = 0; i < o->binding_count; i++) {
@@ -232,6 +227,7 @@ static void keep_choices(struct settings *s, const struct obx_consumer_opts *o)
     s->declare_topology = o->declare_topology;
     s->single_active_consumer = o->single_active_consumer;
     s->classic_queue = o->classic_queue;
+    s->skips_dead = o->on_dead == OBX_ON_DEAD_SKIP;
     s->no_cleanup = o->no_cleanup;
     s->accept_older_than_retention = o->accept_older_than_retention;
     s->fail_fast = o->fail_fast;

@@ -9,14 +9,12 @@
 
 #include "counters.h"
 #include "mailbox.h"
-#include "retry.h"
 #include "settings.h"
 #include "trouble.h"
 
 struct shared {
     struct settings settings;
     struct counters counters;
-    struct retry *retry;
     obx_handler_fn *handler;
     void *handler_ctx;
     struct mailbox to_io;  /* items that come back from the workers */

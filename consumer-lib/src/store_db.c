@@ -15,6 +15,8 @@
 #include "base/alloc.h"
 #include "base/backoff.h"
 #include "base/bytes.h"
+#include "item.h"
+#include "parked_db.h"
 #include "sql/schema.h"
 
 #define MARKS 2
@@ -84,6 +86,11 @@ void store_db_close(struct store_db *db)
     db_close(db->other);
     db_close(db->db);
     obx_free(db);
+}
+
+const struct settings *store_db_settings(const struct store_db *db)
+{
+    return db->settings;
 }
 
 struct db *store_db_handle(struct store_db *db)
@@ -183,6 +190,83 @@ static enum obx_code op_rollback(void *ctx, struct obx_err *err)
     return db_rollback(db->db, err);
 }
 
+/* ------------------------------------------------------------------ outcomes */
+
+static enum obx_code op_reject(void *ctx, const struct item *item, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+    enum obx_code rc =
+        db_exec(db->db,
+                "INSERT INTO obx_dedup (consumer_group, message_id, outcome, reason) "
+                "VALUES (?, ?, '" DEDUP_REJECTED "', ?)",
+                DB_ARGS(DB_TEXT(db->settings->group), DB_BYTES(item->msg.message_id),
+                        DB_TEXT(item->why.text)),
+                NULL, err);
+
+    return rc == OBX_E_DB_DUPLICATE ? OBX_OK : rc;
+}
+
+static enum obx_code op_read_outcome(void *ctx, struct item *item, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+    struct db_rows *rows = NULL;
+    enum obx_code rc = db_query(
+        db->db, "SELECT outcome, reason FROM obx_dedup WHERE consumer_group = ? AND message_id = ?",
+        DB_ARGS(DB_TEXT(db->settings->group), DB_BYTES(item->msg.message_id)), &rows, err);
+
+    if (rc == OBX_OK && db_rows_next(rows))
+        parked_read_outcome(item, db_rows_bytes(rows, 0), db_rows_bytes(rows, 1));
+    db_rows_free(rows);
+    return rc;
+}
+
+/* ------------------------------------------------------------------ rows of obx_parked */
+
+static enum obx_code op_any_parked(void *ctx, bool *any, struct obx_err *err)
+{
+    return store_db_any_parked(ctx, any, err);
+}
+
+enum obx_code store_db_any_parked(struct store_db *db, bool *any, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = db_query(db->db, "SELECT 1 FROM obx_parked WHERE consumer_group = ? LIMIT 1",
+                                DB_ARGS(DB_TEXT(db->settings->group)), &rows, err);
+
+    *any = rc == OBX_OK && db_rows_count(rows) > 0;
+    db_rows_free(rows);
+    return rc;
+}
+
+static enum obx_code op_survey(void *ctx, struct item **items, size_t count, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return parked_survey(db->db, db->settings, items, count, err);
+}
+
+static enum obx_code op_park(void *ctx, const struct item *item, const struct park *park,
+                             struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return parked_write(db->db, db->settings, item, park, err);
+}
+
+static enum obx_code op_unpark(void *ctx, const struct item *item, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return parked_remove(db->db, item->parked_id, err);
+}
+
+static enum obx_code op_promote(void *ctx, const struct item *item, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return parked_promote(db->db, db->settings, item->msg.ordering_key, err);
+}
+
 static bool op_in_transaction(void *ctx)
 {
     struct store_db *db = ctx;
@@ -203,6 +287,13 @@ struct store store_db_store(struct store_db *db)
         .has_committed = op_has_committed,
         .commit = op_commit,
         .rollback = op_rollback,
+        .reject = op_reject,
+        .read_outcome = op_read_outcome,
+        .any_parked = op_any_parked,
+        .survey = op_survey,
+        .park = op_park,
+        .unpark = op_unpark,
+        .promote = op_promote,
         .in_transaction = op_in_transaction,
     };
 

@@ -3,7 +3,7 @@
 
 #include "base/alloc.h"
 
-#define QUEUES    2 /* the queue and its dead-letter queue */
+#define QUEUES    2 /* the queue and its dead-letter queue, where one is named */
 #define LIMIT_ARG "x-delivery-limit"
 
 struct plan {
@@ -25,12 +25,13 @@ static void plan_queues(struct plan *plan, const struct settings *s)
                                               .single_active_consumer = s->single_active_consumer,
                                               .args = &plan->limit,
                                               .arg_count = has_limit ? 1 : 0};
-    plan->queues[1] = (struct topology_queue){.name = s->dead_letter_queue,
-                                              .type = type,
-                                              .args = &plan->limit,
-                                              .arg_count = has_limit ? 1 : 0};
+    if (s->dead_letter_queue != NULL)
+        plan->queues[1] = (struct topology_queue){.name = s->dead_letter_queue,
+                                                  .type = type,
+                                                  .args = &plan->limit,
+                                                  .arg_count = has_limit ? 1 : 0};
     plan->topology.queues = plan->queues;
-    plan->topology.queue_count = QUEUES;
+    plan->topology.queue_count = s->dead_letter_queue != NULL ? QUEUES : 1;
 }
 
 static void plan_bindings(struct plan *plan, const struct settings *s)
@@ -46,7 +47,7 @@ static void plan_bindings(struct plan *plan, const struct settings *s)
             plan->exchanges[to->exchange_count++] =
                 (struct topology_exchange){.name = from->exchange, .type = from->exchange_type};
     }
-    if (s->dead_letter_exchange[0] != '\0') {
+    if (s->dead_letter_queue != NULL && s->dead_letter_exchange[0] != '\0') {
         plan->exchanges[to->exchange_count++] =
             (struct topology_exchange){.name = s->dead_letter_exchange, .type = "direct"};
         plan->bindings[to->binding_count++] =

@@ -38,15 +38,10 @@ enum obx_code worker_init(struct worker *worker, struct shared *shared, unsigned
     rc = trouble_init(&worker->trouble, err);
     if (rc != OBX_OK)
         goto no_trouble;
-    rc = keys_init(&worker->keys, err);
-    if (rc != OBX_OK)
-        goto no_keys;
     worker->batch = obx_calloc(shared->settings.batch_max, sizeof(struct item *));
     if (worker->batch != NULL)
         return OBX_OK;
     rc = obx_fail(err, OBX_E_NOMEM, "batch of %u", shared->settings.batch_max);
-    keys_fini(&worker->keys);
-no_keys:
     trouble_fini(&worker->trouble);
 no_trouble:
     mailbox_fini(&worker->box);
@@ -56,14 +51,13 @@ no_trouble:
 void worker_fini(struct worker *worker)
 {
     obx_free(worker->batch);
-    keys_fini(&worker->keys);
     trouble_fini(&worker->trouble);
     mailbox_fini(&worker->box);
 }
 
 /* ------------------------------------------------------------------ the connection */
 
-static void set_trouble(struct worker *worker, const struct obx_err *err)
+void worker_set_trouble(struct worker *worker, const struct obx_err *err)
 {
     if (err == NULL && !worker->is_troubled)
         return;
@@ -71,7 +65,7 @@ static void set_trouble(struct worker *worker, const struct obx_err *err)
     trouble_set(&worker->trouble, err);
 }
 
-static void disconnect(struct worker *worker)
+void worker_disconnect(struct worker *worker)
 {
     if (worker->db == NULL)
         return;
@@ -84,7 +78,7 @@ static void connect_failed(struct worker *worker, const struct obx_err *err)
 {
     uint32_t wait_ms = backoff_next_ms(&worker->connect_wait);
 
-    set_trouble(worker, err);
+    worker_set_trouble(worker, err);
     worker->not_before_ms = clock_now_ms() + wait_ms;
     OBX_LOG(LOG_LVL_WARN, "consumer", "database.down",
             KV_STR("group", worker->shared->settings.group), KV_U64("worker", worker->index),
@@ -105,7 +99,7 @@ static void connect_store(struct worker *worker)
     counters_add(&worker->shared->counters, CNT_DATABASE_CONNECTS, 1);
     /* While batches are still being undone the reason stays visible until one commits. */
     if (worker->undone_wait.tries == 0)
-        set_trouble(worker, NULL);
+        worker_set_trouble(worker, NULL);
     OBX_LOG(LOG_LVL_INFO, "consumer", "database.up",
             KV_STR("group", worker->shared->settings.group), KV_U64("worker", worker->index),
             KV_U64("connection", db_connection_id(store_db_handle(worker->db))));
@@ -121,8 +115,8 @@ static void ping_when_idle(struct worker *worker)
     worker->used_ms = clock_now_ms();
     if (db_ping(store_db_handle(worker->db), &err) == OBX_OK)
         return;
-    disconnect(worker);
-    set_trouble(worker, &err);
+    worker_disconnect(worker);
+    worker_set_trouble(worker, &err);
 }
 
 /* ------------------------------------------------------------------ a batch */
@@ -135,7 +129,7 @@ static enum obx_verdict call_handler(void *ctx, struct item *item, struct obx_er
     enum obx_verdict verdict = OBX_RETRY;
 
     tx_init(&tx, store_db_handle(worker->db));
-    item->msg.attempt = item->attempts + 1;
+    item->msg.attempt = item->parked_id != 0 ? item->attempts : 1;
     verdict = worker->shared->handler(&item->msg, &tx, worker->shared->handler_ctx);
     *failed = tx.failed;
     snprintf(reason, reason_size, "%s", tx.reason);
@@ -143,29 +137,20 @@ static enum obx_verdict call_handler(void *ctx, struct item *item, struct obx_er
     return verdict;
 }
 
-/* Ready items up to the limit; one that has to be alone is. Items behind a waiting key are put
- * there. */
+/* Ready items up to the limit; one that has to be alone is. */
 static size_t take_batch(struct worker *worker)
 {
-    uint64_t moved = 0;
     size_t count = 0;
 
     while (count < worker->batch_limit && worker->ready.head != NULL) {
-        struct item *item = item_list_pop(&worker->ready);
+        struct item *item = worker->ready.head;
 
-        if (keys_queue_behind(&worker->keys, item)) {
-            moved++;
-            continue;
-        }
-        if (item->alone && count > 0) {
-            item_list_push_front(&worker->ready, item);
+        if (item->alone && count > 0)
             break;
-        }
-        worker->batch[count++] = item;
+        worker->batch[count++] = item_list_pop(&worker->ready);
         if (item->alone)
             break;
     }
-    counters_add(&worker->shared->counters, CNT_WAITING, moved);
     return count;
 }
 
@@ -188,6 +173,11 @@ static void apply(struct worker *worker, size_t count, struct apply_report *repo
         .max_ms = shared->settings.batch_max_ms,
         .refuse_us = refuse_before_us(&shared->settings),
         .group = shared->settings.group,
+        .policy = {.max_attempts = shared->settings.max_attempts,
+                   .retry_min_ms = shared->settings.retry_min_ms,
+                   .retry_cap_ms = shared->settings.retry_cap_ms,
+                   .skips_dead = shared->settings.skips_dead,
+                   .sends_letters = shared->settings.dead_letter_queue != NULL},
     };
 
     apply_batch(&apply, worker->batch, count, report);
@@ -199,7 +189,7 @@ static void after_commit(struct worker *worker)
     uint32_t most = worker->shared->settings.batch_max;
 
     backoff_reset(&worker->undone_wait);
-    set_trouble(worker, NULL);
+    worker_set_trouble(worker, NULL);
     worker->batch_limit = worker->batch_limit > most / 2 ? most : worker->batch_limit * 2;
 }
 
@@ -209,7 +199,7 @@ static void after_undone(struct worker *worker, size_t count, const struct apply
 
     worker->batch_limit = count > 1 ? (uint32_t)(count / 2) : 1;
     worker->not_before_ms = clock_now_ms() + wait_ms;
-    set_trouble(worker, &report->err);
+    worker_set_trouble(worker, &report->err);
     OBX_LOG(LOG_LVL_WARN, "consumer", "batch.undone",
             KV_STR("group", worker->shared->settings.group), KV_U64("worker", worker->index),
             KV_U64("messages", count), KV_U64("retry_ms", wait_ms), KV_ERR(&report->err));
@@ -224,12 +214,13 @@ static void run_batch(struct worker *worker)
         return;
     apply(worker, count, &report);
     if (report.end == APPLY_RECONNECT || report.end == APPLY_RENEW)
-        disconnect(worker);
+        worker_disconnect(worker);
     if (report.end == APPLY_COMMITTED || report.end == APPLY_RENEW)
         after_commit(worker);
     else
         after_undone(worker, count, &report);
     worker_settle(worker, count, &report);
+    worker_parked_note(worker, &report);
     worker_post_back(worker);
 }
 
@@ -257,13 +248,11 @@ static void sleep_until(struct worker *worker, uint64_t due_ms)
 static uint64_t next_due_ms(const struct worker *worker)
 {
     uint64_t due = worker->used_ms + PING_EVERY_MS;
+    uint64_t parked_due = worker_parked_due_ms(worker);
 
     if (worker->db == NULL)
-        due = worker->not_before_ms;
-    if (shared_phase(worker->shared) == OBX_CONSUMER_RUNNING && worker->waiting.head != NULL &&
-        worker->waiting.head->due_ms < due)
-        due = worker->waiting.head->due_ms;
-    return due;
+        return worker->not_before_ms;
+    return parked_due < due ? parked_due : due;
 }
 
 /* One turn; does at most one thing that takes time. */
@@ -275,8 +264,10 @@ static void turn(struct worker *worker)
         sleep_until(worker, worker->not_before_ms);
     } else if (worker->db == NULL) {
         connect_store(worker);
+    } else if (worker_parked_is_due(worker)) {
+        worker_parked_turn(worker);
     } else if (worker->ready.head == NULL) {
-        /* Who drains has to see that only waiting messages are left, of which nothing is posted. */
+        /* Who drains has to see that nothing is left. */
         if (shared_phase(worker->shared) == OBX_CONSUMER_DRAINING)
             bell_ring(&worker->shared->to_io.bell);
         ping_when_idle(worker);
@@ -296,9 +287,6 @@ static bool take_turn(struct worker *worker)
     phase = shared_phase(worker->shared);
     if (phase >= OBX_CONSUMER_STOPPING)
         return false;
-    /* A drain begins no further attempts: what waits goes back to the broker. */
-    if (phase == OBX_CONSUMER_RUNNING)
-        worker_wake_due(worker);
     worker_post_back(worker);
     turn(worker);
     return true;
@@ -311,7 +299,7 @@ static void *worker_main(void *arg)
     while (take_turn(worker))
         ;
     worker_give_back(worker);
-    disconnect(worker);
+    worker_disconnect(worker);
     db_thread_end();
     /* Whoever reads the full count finds everything in the mailbox. */
     worker_post_back(worker);

@@ -10,7 +10,6 @@
 
 #include "apply.h"
 #include "base/backoff.h"
-#include "keys.h"
 #include "mailbox.h"
 #include "shared.h"
 #include "store_db.h"
@@ -34,10 +33,16 @@ struct worker {
     uint32_t batch_limit;        /* halved by each undone batch, doubled by each commit */
     uint32_t epoch;              /* of the items it holds */
     struct item_list ready;      /* to be applied, in order */
-    struct item_list waiting;    /* for their next attempt, soonest first */
-    struct keys keys;
     struct item **batch;
     struct item_list back; /* decided in this turn, to be posted to the I/O thread */
+
+    /* Its share of the rows of obx_parked; see worker_parked.c. */
+    uint64_t parked_due_ms;     /* when it looks at them */
+    uint64_t parked_looked_ms;  /* when it has last */
+    uint64_t orphans_due_ms;    /* when rows that wait behind nothing are looked for */
+    uint64_t counted_ms;        /* when all of the group's were counted last */
+    size_t letters_out;         /* dead letters that the I/O thread has */
+    struct item_list confirmed; /* dead letters whose rows can go */
 };
 
 /** Make the parts of a worker that can fail; no thread, no connection yet. */
@@ -51,16 +56,32 @@ void worker_join(struct worker *worker);
 
 /* ---- worker_settle.c: what becomes of the items of a batch */
 
-/** File the items of a finished batch: back to the I/O thread, waiting, behind their key, or ready
- * again. */
+/** File the items of a finished batch: back to the I/O thread, or ready again. */
 void worker_settle(struct worker *worker, size_t count, const struct apply_report *report);
 /** Take in what the I/O thread has posted, and drop what belongs to a lost broker connection. */
 void worker_take_in(struct worker *worker);
 /** Give everything back undecided: the end. */
 void worker_give_back(struct worker *worker);
-/** Move items whose wait is over to the head of the ready ones. */
-void worker_wake_due(struct worker *worker);
 /** Post what is decided. */
 void worker_post_back(struct worker *worker);
+
+/* ---- worker_parked.c: the rows of obx_parked */
+
+/** Whether there is something to do about them now. The worker is connected. */
+bool worker_parked_is_due(const struct worker *worker);
+/** Do it: on failure the worker's connection is closed or the next look put off. */
+void worker_parked_turn(struct worker *worker);
+/** After a batch: rows were written, or are there. */
+void worker_parked_note(struct worker *worker, const struct apply_report *report);
+/** When there will be something to do, at the latest. */
+uint64_t worker_parked_due_ms(const struct worker *worker);
+/** Forget claims on rows that have not been tried; the end. */
+void worker_parked_give_back(struct worker *worker, const struct item_list *items);
+
+/* ---- worker.c, for the other two */
+
+void worker_disconnect(struct worker *worker);
+/** err NULL: its database works again. */
+void worker_set_trouble(struct worker *worker, const struct obx_err *err);
 
 #endif

@@ -129,11 +129,14 @@ int main(int argc, char **argv)
     struct obx_consumer *consumer = NULL;
     struct obx_err err = {0};
     char address[300];
+    char dead[300];
     sigset_t signals;
 
     snprintf(address, sizeof(address), "%s:%s", env("OBX_TEST_AMQP_HOST"),
              env("OBX_TEST_AMQP_PORT"));
     opts.broker_addresses = address;
+    snprintf(dead, sizeof(dead), "%s.dead", opts.queue);
+    opts.dead_letter_queue = dead;
     sigaction(SIGTERM, &action, NULL);
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);

@@ -139,7 +139,7 @@ static enum obx_verdict retry_first(const struct obx_message *msg, struct obx_tx
     return bytes_is(msg->body, "later") ? OBX_RETRY : rig_write(msg, tx);
 }
 
-static void a_drain_gives_back_what_waits_for_a_retry(void **state)
+static void a_drain_leaves_what_waits_for_a_retry_in_its_table(void **state)
 {
     struct rig *rig = *state;
     struct obx_consumer *consumer = NULL;
@@ -152,11 +152,15 @@ static void a_drain_gives_back_what_waits_for_a_retry(void **state)
     rig->opts.retry_min_ms = 600000;
     rig->opts.retry_cap_ms = 600000;
     consumer = rig_start(rig, retry_first, NULL);
-    RIG_WAIT_STAT(consumer, waiting, 2);
+    RIG_WAIT_STAT(consumer, acked, 3);
+    assert_int_equal(rig_stats(consumer).parked, 2);
     rig_stop(consumer);
     rig_audit(rig, 1);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM obx_parked"), 2);
+    test_db_run(rig->db,
+                "UPDATE obx_parked SET next_at = UTC_TIMESTAMP(6) WHERE state = 'waiting'");
     consumer = rig_start(rig, rig_apply, NULL); /* a handler that can do it */
-    RIG_WAIT_STAT(consumer, acked, 2);
+    RIG_WAIT_STAT(consumer, applied, 2);
     rig_stop(consumer);
     rig_audit(rig, 3);
     rig_assert_empty(rig, rig->queue);
@@ -418,6 +422,8 @@ static void what_is_older_than_the_dedup_rows_is_refused(void **state)
     rig_flush(rig);
     consumer = rig_start(rig, rig_apply, NULL);
     RIG_WAIT_STAT(consumer, acked, 2);
+    RIG_WAIT_STAT(consumer, dead_lettered, 1);
+    rig_wait_number(rig, "SELECT COUNT(*) FROM obx_parked", 0);
     rig_stop(consumer);
     rig_audit(rig, 1);
     dead = rig_take(rig, rig->dead, RIG_WAIT_MS);
@@ -439,7 +445,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(a_drain_finishes_what_has_been_delivered),
         CASE(a_drain_that_takes_too_long_gives_back),
-        CASE(a_drain_gives_back_what_waits_for_a_retry),
+        CASE(a_drain_leaves_what_waits_for_a_retry_in_its_table),
         CASE(a_signal_handler_may_stop_it),
         CASE(closing_at_any_time_loses_nothing),
         CASE(misuse_is_refused),

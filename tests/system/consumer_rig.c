@@ -72,6 +72,7 @@ static void fill_opts(struct rig *rig)
         .db_name = db->database,
         .retry_min_ms = 20,
         .retry_cap_ms = 100,
+        .dead_letter_queue = rig->dead,
         .declare_topology = true,
         .drain_timeout_ms = RIG_WAIT_MS,
         .no_cleanup = true,
@@ -291,6 +292,19 @@ void rig_wait_applied(struct rig *rig, uint64_t rows)
                  broker_count(rig->admin, rig->queue));
 }
 
+struct number_wanted {
+    struct rig *rig;
+    const char *sql;
+    uint64_t n;
+};
+
+static bool has_number(void *ctx)
+{
+    const struct number_wanted *wanted = ctx;
+
+    return rig_number(wanted->rig, wanted->sql) == wanted->n;
+}
+
 struct stat_wanted {
     const struct obx_consumer *consumer;
     size_t offset;
@@ -337,6 +351,14 @@ void rig_assert_empty(struct rig *rig, const char *queue)
     left = rig_take(rig, queue, 0);
     if (left != NULL)
         fail_msg("%s is not empty", queue);
+}
+
+void rig_wait_number(struct rig *rig, const char *sql, uint64_t n)
+{
+    struct number_wanted wanted = {rig, sql, n};
+
+    if (!wait_until(RIG_WAIT_MS, has_number, &wanted))
+        fail_msg("%s is %" PRIu64 ", %" PRIu64 " wanted", sql, rig_number(rig, sql), n);
 }
 
 void rig_audit(struct rig *rig, uint64_t messages)

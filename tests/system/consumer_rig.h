@@ -59,6 +59,8 @@ struct obx_consumer_stats rig_stats(const struct obx_consumer *consumer);
 
 /** Wait until `applied` has as many rows; fails the test otherwise. */
 void rig_wait_applied(struct rig *rig, uint64_t rows);
+/** Wait until a query gives n; fails the test otherwise. */
+void rig_wait_number(struct rig *rig, const char *sql, uint64_t n);
 /** Wait until a field of the statistics, by its offset, is at least n. */
 void rig_wait_stat(const struct obx_consumer *consumer, size_t offset, uint64_t n);
 #define RIG_WAIT_STAT(consumer, field, n)                                                          \

@@ -111,6 +111,8 @@ static void check_way(struct rig *rig, const struct way *way, int before, int af
     put_around(rig, "culprit", way->statements, before, after);
     consumer = rig_start(rig, obey, NULL);
     RIG_WAIT_STAT(consumer, acked, others + 1);
+    RIG_WAIT_STAT(consumer, dead_lettered, way->effect != COMMITTED);
+    rig_wait_number(rig, "SELECT COUNT(*) FROM obx_parked", 0);
     stats = rig_stats(consumer);
     rig_stop(consumer);
 

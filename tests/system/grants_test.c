@@ -258,6 +258,11 @@ static void rights_of_a_producer(void **state)
            "'applied')");
 }
 
+#define PARK_ONE                                                                                   \
+    "INSERT INTO obx_parked (consumer_group, message_id, ordering_key, lane, state, next_at, "     \
+    "attempts, replay_until, queue, properties, body, size) VALUES ('g', 'm', 'k', 1, 'dead', "    \
+    "NULL, 1, UTC_TIMESTAMP(6), 'q', '', '', 0)"
+
 static void rights_of_a_consumer(void **state)
 {
     (void)state;
@@ -268,7 +273,12 @@ static void rights_of_a_consumer(void **state)
         "INSERT INTO obx_dedup (consumer_group, message_id) VALUES ('g', 'a'), ('g', 'b')",
         "SELECT message_id FROM obx_dedup WHERE consumer_group = 'g' AND message_id IN ('a', 'b')",
         "DELETE FROM obx_dedup WHERE consumer_group = 'g' AND message_id <= 'a' "
-        "AND applied_at < UTC_TIMESTAMP(6) ORDER BY message_id LIMIT 1000");
+        "AND applied_at < UTC_TIMESTAMP(6) ORDER BY message_id LIMIT 1000",
+        "INSERT INTO obx_dedup (consumer_group, message_id, outcome, reason) "
+        "VALUES ('g', 'c', 'rejected', 'no such order')",
+        PARK_ONE, "SELECT id FROM obx_parked WHERE id = 1 FOR UPDATE SKIP LOCKED",
+        "UPDATE obx_parked SET attempts = attempts + 1, claim = 7, claim_size = 1 WHERE id = 1",
+        "DELETE FROM obx_parked WHERE id = 1");
     DENIED("UPDATE obx_dedup SET message_id = 'c'", "SELECT id FROM outbox",
            "INSERT INTO outbox (topic, payload) VALUES ('t', 'p')");
 }
@@ -293,6 +303,22 @@ static void rights_of_a_notifier(void **state)
            "UPDATE obx_dedup SET message_id = 'c'");
 }
 
+static void rights_of_a_consumers_operator(void **state)
+{
+    (void)state;
+    migrate(admin);
+    test_db_run(admin, PARK_ONE);
+    become("consumer operator");
+    assert_int_equal(schema_check(db, SCHEMA_CONSUMER, &err), OBX_OK);
+    ALLOWED("SELECT id, message_id, body FROM obx_parked WHERE state = 'dead'",
+            "UPDATE obx_parked SET request = 'replay', requested_at = UTC_TIMESTAMP(6), "
+            "requested_by = 'me', request_note = 'why', next_at = UTC_TIMESTAMP(6), "
+            "body = 'mended', size = 6, is_edited = 1 "
+            "WHERE id = 1 AND state = 'dead' AND request IS NULL");
+    DENIED("UPDATE obx_parked SET state = 'waiting'", "UPDATE obx_parked SET attempts = 0",
+           "DELETE FROM obx_parked", "DELETE FROM obx_dedup", "SELECT message_id FROM obx_dedup");
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_database, drop_database)
 
 int main(void)
@@ -302,7 +328,7 @@ int main(void)
         TEST(rights_of_an_operator),     TEST(rights_of_a_producer),
         TEST(rights_of_a_consumer),      TEST(rights_of_a_half_operator),
         TEST(rights_of_a_half_producer), TEST(rights_at_the_barrier),
-        TEST(rights_of_a_notifier),
+        TEST(rights_of_a_notifier),      TEST(rights_of_a_consumers_operator),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
 

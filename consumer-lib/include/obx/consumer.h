@@ -7,15 +7,35 @@
  * handler does outside its transaction (a mail, a remote call) is not covered by that promise: it
  * can happen more than once.
  *
- *     struct obx_consumer_opts opts = {.size = sizeof(opts), .group = "inventory", .queue =
- * "inventory.orders", ...}; obx_consumer_open(&opts, &consumer, &err);
- *     obx_consumer_subscribe(consumer, on_message, ctx, &err);
- *     obx_consumer_run(consumer, &err);              until a signal handler calls
- * obx_consumer_stop(consumer) obx_consumer_close(consumer);
+ * A consumer in five steps; examples/ has whole programs:
+ *
+ * - fill a struct obx_consumer_opts: size, group, queue, the broker, the database;
+ * - obx_consumer_open() makes a consumer of it;
+ * - obx_consumer_subscribe() gives it the handler;
+ * - obx_consumer_run() works until a signal handler calls obx_consumer_stop();
+ * - obx_consumer_close() frees it.
+ *
+ * A message that fails is not given back to the broker. It becomes a row of obx_parked in the
+ * consumer's own database, written in the transaction of the batch that met it, and is acknowledged
+ * after that commit; its next attempts come out of the table. So nothing that waits stays
+ * unacknowledged: neither the prefetch window, nor RabbitMQ's consumer timeout (delivery
+ * acknowledgement timeout, 30 minutes by default), nor the delivery limit of a quorum queue (20 by
+ * default since RabbitMQ 4), nor a restart has a say in how often and when a message is tried. The
+ * consumer timeout has to be longer than the longest batch only: batch_max_ms and one handler.
+ *
+ * - Attempts are exact: one out of the table is counted and committed before its handler runs, so a
+ *   handler that ends its process has used it. What the broker has given out twice before and heard
+ *   nothing of is parked first, and tried from there.
+ * - Order: while a row of an ordering key waits, the key's deliveries go behind it and are applied
+ *   from there, in order; the other keys go on.
+ * - After the last attempt, or when it is rejected, the row is dead: kept with its reason until an
+ *   operator replays or discards it with `outboxctl dead`. See enum obx_on_dead, and
+ *   dead_letter_queue for those who want it in a queue.
  *
  * Threads: one thread of the library's own speaks with the broker, each worker thread has its own
  * database connection and runs the handler. Names, states and crash points:
- * docs/adr/0003-consumer.md. Proved by tests/system/consumer_*_test.c and tests/crash/.
+ * docs/adr/0003-consumer.md and 0005-consumer-failure.md; what to do at night:
+ * docs/failure-handling.md. Proved by tests/system/consumer_*_test.c and tests/crash/.
  */
 #ifndef OBX_CONSUMER_H
 #define OBX_CONSUMER_H
@@ -42,8 +62,7 @@ struct obx_rows;
 enum obx_verdict {
     OBX_APPLIED, /**< done: commit my writes with the dedup row */
     OBX_RETRY,   /**< not now: undo my writes, give me the message again after a backoff */
-    OBX_REJECT /**< never: undo my writes, put the message into the dead-letter queue with my reason
-                */
+    OBX_REJECT   /**< never: undo my writes, keep the message as dead, with my reason */
 };
 
 /** One application header; type as in the message. */
@@ -72,8 +91,8 @@ struct obx_message {
     uint64_t outbox_id;  /**< the row's id in its outbox; 0 if the message comes from elsewhere */
     uint64_t created_us; /**< when the producer's database took the row, microseconds since 1970
                             UTC; 0 unknown */
-    uint32_t attempt;    /**< 1 for the first try in this process */
-    bool redelivered;    /**< the broker's flag: a hint only */
+    uint32_t attempt;    /**< 1 for the first try, 2 for the second, in whichever process */
+    bool redelivered;    /**< the broker's flag, true when it is tried again: a hint only */
     const struct obx_header *headers; /**< all headers as they came, those named above included */
     size_t header_count;
 };
@@ -106,8 +125,7 @@ OBX_API const struct obx_header *obx_message_header(const struct obx_message *ms
 typedef enum obx_verdict obx_handler_fn(const struct obx_message *msg, struct obx_tx *tx,
                                         void *ctx);
 
-/* ------------------------------------------------------------------ the transaction a handler gets
- */
+/* ------------------------------------------------------------------ a handler's transaction */
 
 /** One value for a `?` of a statement. */
 enum obx_value_type { OBX_V_NULL, OBX_V_U64, OBX_V_I64, OBX_V_F64, OBX_V_BYTES };
@@ -194,8 +212,8 @@ OBX_API void obx_rows_free(struct obx_rows *rows);
  * Say why the answer is OBX_RETRY or OBX_REJECT; printf-like, cut at 255 bytes, the last call
  * counts.
  *
- * It appears in the log and, on a dead letter, in the header x-obx-reason. @thread the handler's,
- * during its call.
+ * It appears in the log, in obx_parked and, on a dead letter, in the header x-obx-reason. @thread
+ * the handler's, during its call.
  */
 OBX_API void obx_tx_reason(struct obx_tx *tx, const char *fmt, ...) OBX_PRINTF(2, 3);
 
@@ -219,11 +237,20 @@ enum obx_db_tls {
     OBX_DB_TLS_VERIFY_FULL /**< chain and host name verified */
 };
 
+/** What a dead message does to the later ones of its ordering key. */
+enum obx_on_dead {
+    /** They wait behind it, in obx_parked, until an operator replays or discards it, or until the
+     * dead-letter queue has it where one is named. Nothing of a key is ever applied out of order.
+     */
+    OBX_ON_DEAD_FREEZE,
+    OBX_ON_DEAD_SKIP /**< they go on without it; a replay comes late */
+};
+
 /** One binding of the queue. */
 struct obx_binding {
     const char *exchange;
-    const char
-        *exchange_type; /**< direct, topic, fanout, headers: declared so; NULL: it must exist */
+    /** direct, topic, fanout, headers: declared so; NULL: it must exist */
+    const char *exchange_type;
     const char *routing_key; /**< NULL: "" */
 };
 
@@ -276,15 +303,22 @@ struct obx_consumer_opts {
     uint32_t batch_max_ms;  /**< a batch commits what it has when it has run this long; 0: 100 */
 
     /* Failures. */
-    uint32_t max_attempts; /**< handler attempts before a message is dead-lettered; 0: 10 */
-    uint32_t retry_min_ms; /**< first wait before the next attempt; doubles, jittered; 0: 200 */
-    uint32_t retry_cap_ms; /**< longest wait; 0: 30000 */
+    uint32_t max_attempts;    /**< attempts before a message is dead; 0: 10 */
+    uint32_t retry_min_ms;    /**< first wait before the next attempt; doubles, jittered; 0: 200 */
+    uint32_t retry_cap_ms;    /**< longest wait; 0: 30000 */
+    enum obx_on_dead on_dead; /**< default: freeze the key */
+    /**
+     * A queue that dead messages are published to, with confirms, after which their rows are
+     * removed; NULL: none, they stay in obx_parked where `outboxctl dead` works on them. Also the
+     * routing key used. A letter can come twice, and never not at all. It has the original's
+     * properties and headers and x-obx-reason, -reason-code, -attempts, -first-failed-at,
+     * -failed-at, -original-exchange, -original-routing-key, -original-queue, -consumer-group.
+     */
+    const char *dead_letter_queue;
     const char *dead_letter_exchange; /**< NULL: the default exchange, straight to the queue */
-    const char *dead_letter_queue; /**< its name, and the routing key used; NULL: "<queue>.dead" */
 
     /* Topology. */
-    bool declare_topology; /**< declare queue, bindings and dead-letter queue; false: they must
-                              exist */
+    bool declare_topology; /**< declare queue, bindings, dead-letter queue; false: they exist */
     bool single_active_consumer; /**< x-single-active-consumer: order per key across processes needs
                                     it */
     bool classic_queue;          /**< declare a classic queue instead of a quorum queue */
@@ -292,8 +326,10 @@ struct obx_consumer_opts {
     size_t binding_count;
     /**
      * x-delivery-limit of a quorum queue that is declared. 0: 2147483647, so that RabbitMQ 4 does
-     * not drop a message after 20 redeliveries (this library counts attempts itself); negative: not
-     * set, the broker's default.
+     * not drop a message after 20 redeliveries: a redelivery is a lost connection or process, never
+     * an attempt that failed (this library counts those itself). Negative: not set, the broker's
+     * default. A queue that somebody else declares should have a high limit as well, or a
+     * dead-letter exchange that is looked after.
      */
     int64_t delivery_limit;
 
@@ -302,8 +338,8 @@ struct obx_consumer_opts {
     uint32_t cleanup_interval_ms; /**< pause between rounds of removal; 0: 10000 */
     bool no_cleanup;              /**< another process of the group does it */
     /**
-     * A message whose CloudEvents time is older than the retention goes to the dead-letter queue
-     * (its dedup row may be gone, so applying it could apply it twice). True: apply it
+     * A message that arrives with a CloudEvents time older than the retention is dead at once (its
+     * dedup row may be gone, so applying it could apply it twice). True: apply it
      * nevertheless, for a replay known to be right.
      */
     bool accept_older_than_retention;
@@ -368,7 +404,7 @@ OBX_NODISCARD OBX_API enum obx_code obx_consumer_run(struct obx_consumer *consum
  * Ask the consumer to end. Returns at once; async-signal-safe: it only writes to an eventfd.
  *
  * The first call begins a drain (no new deliveries; what has been delivered is applied and
- * acknowledged; messages that wait for a retry go back to the broker) of at most drain_timeout_ms.
+ * acknowledged; what waits for a retry has its row and stays there) of at most drain_timeout_ms.
  * The second call ends at once: the batches in work are finished, since a handler cannot be
  * interrupted, everything else goes back to the broker. NULL is fine.
  * @thread any, signal handlers included
@@ -379,8 +415,9 @@ OBX_API void obx_consumer_stop(struct obx_consumer *consumer);
  * Stop new deliveries, apply and acknowledge what has been delivered, end the threads, and wait for
  * that.
  *
- * Messages that wait for a retry, and the followers of their keys, go back to the broker. A
- * consumer that was not started is drained at once. @thread any but a handler's
+ * What waits for a retry has its row in obx_parked and stays there. A consumer that was not started
+ * is drained at once.
+ * @thread any but a handler's
  * @param timeout_ms  after it everything but the batches in work is given back to the broker; 0:
  * opts.drain_timeout_ms
  * @return OBX_OK - all that could be finished was; OBX_E_TIMEOUT - given back to the broker,
@@ -417,29 +454,33 @@ struct obx_consumer_stats {
     bool broker_up;        /**< consuming */
     uint32_t databases_up; /**< worker connections that work, of workers */
     uint32_t workers;
-    uint64_t delivered;          /**< deliveries received, redeliveries included */
-    uint64_t applied;            /**< messages whose effect this process committed */
-    uint64_t duplicates;         /**< deliveries skipped because the dedup row was there */
-    uint64_t retried;            /**< handler attempts that failed and are tried again */
-    uint64_t rejected;           /**< verdicts OBX_REJECT */
-    uint64_t dead_lettered;      /**< confirmed by the dead-letter queue */
-    uint64_t dead_letter_failed; /**< tries to dead-letter that were refused, unroutable or
-                                    unconfirmed */
-    uint64_t tx_broken;          /**< times a handler was found to have ended its transaction */
-    uint64_t reruns;  /**< batches undone and run again: deadlock, lock wait, lost connection */
-    uint64_t commits; /**< successful COMMITs of batches */
-    uint64_t commit_unknown; /**< connections lost during a COMMIT; settled from the dedup table */
-    uint64_t batches;        /**< transactions begun */
-    uint64_t acked;          /**< deliveries acknowledged */
-    uint64_t dropped; /**< deliveries forgotten unacknowledged because their broker connection was
-                         lost */
-    uint64_t broker_connects;   /**< times the broker connection came up */
-    uint64_t database_connects; /**< times a worker's database connection came up */
-    uint64_t dedup_removed;     /**< dedup rows removed by the cleanup */
-    uint64_t in_flight;         /**< deliveries held now */
-    uint64_t in_flight_bytes;   /**< what they cost in memory */
-    uint64_t waiting; /**< of these: waiting for their next attempt or behind one that does */
-    uint64_t dead_letter_pending; /**< of these: waiting for the dead-letter queue to take them */
+    uint64_t delivered;     /**< deliveries received, redeliveries included */
+    uint64_t applied;       /**< messages whose effect this process committed */
+    uint64_t duplicates;    /**< messages skipped because the dedup row was there */
+    uint64_t retried;       /**< attempts that failed and are followed by another */
+    uint64_t rejected;      /**< verdicts OBX_REJECT, and messages refused without the handler */
+    uint64_t parked;        /**< deliveries that got a row in obx_parked: failed, or behind one */
+    uint64_t taken_up;      /**< rows of obx_parked taken up for an attempt */
+    uint64_t dead;          /**< messages that became dead */
+    uint64_t replayed;      /**< dead ones that an operator had replayed */
+    uint64_t discarded;     /**< and discarded */
+    uint64_t dead_lettered; /**< confirmed by the dead-letter queue */
+    uint64_t dead_letter_failed;  /**< tries that were refused, unroutable or unconfirmed */
+    uint64_t tx_broken;           /**< times a handler was found to have ended its transaction */
+    uint64_t reruns;              /**< batches run again: deadlock, lock wait, lost connection */
+    uint64_t commits;             /**< successful COMMITs of batches */
+    uint64_t commit_unknown;      /**< connections lost in a COMMIT; settled from the dedup table */
+    uint64_t batches;             /**< transactions begun */
+    uint64_t acked;               /**< deliveries acknowledged */
+    uint64_t dropped;             /**< deliveries forgotten with their broker connection */
+    uint64_t broker_connects;     /**< times the broker connection came up */
+    uint64_t database_connects;   /**< times a worker's database connection came up */
+    uint64_t dedup_removed;       /**< dedup rows removed by the cleanup */
+    uint64_t in_flight;           /**< messages held now */
+    uint64_t in_flight_bytes;     /**< what they cost in memory */
+    uint64_t parked_rows;         /**< rows the group has in obx_parked, dead ones included, counted
+                                       about once a second and up to 1000 */
+    uint64_t dead_letter_pending; /**< dead letters on their way */
 };
 
 /**

@@ -20,6 +20,7 @@ enum {
     STATEMENT_NAME_MAX = 60, /* so much of a statement names it in an error */
     NAME_MAX_LEN = 64,       /* of a table, by the server's limit */
     NS_PER_MS = 1000000,
+    MYSQL_DUPLICATE_COLUMN = 1060,
 };
 
 /* Named locks are the server's, not the database's: one per database, within 64 characters. */
@@ -113,6 +114,22 @@ static void name_statement(struct obx_err *err, const struct schema_step *step, 
     obx_err_context(err, "%s.sql, statement %zu (%.*s)", step->name, number, len, text);
 }
 
+/*
+ * Run one statement of a step. A column that is there already was added by a run that was cut off:
+ * MySQL has no ADD COLUMN IF NOT EXISTS, and whoever may only alter tables cannot look.
+ */
+static enum obx_code run_statement(struct db *db, struct obx_bytes statement, struct obx_err *err)
+{
+    struct obx_err cause = {.code = OBX_OK};
+    enum obx_code rc = db_exec_text(db, statement, NULL, &cause);
+
+    if (rc == OBX_OK || cause.sys == MYSQL_DUPLICATE_COLUMN)
+        return OBX_OK;
+    if (err != NULL)
+        *err = cause;
+    return rc;
+}
+
 static enum obx_code apply(struct db *db, const struct schema_step *step, struct obx_err *err)
 {
     struct obx_bytes rest = bytes_of(step->sql);
@@ -121,7 +138,7 @@ static enum obx_code apply(struct db *db, const struct schema_step *step, struct
 
     for (size_t number = 1; (found = sql_split(&rest, &statement)) == SQL_SPLIT_STATEMENT;
          number++) {
-        enum obx_code rc = db_exec_text(db, statement, NULL, err);
+        enum obx_code rc = run_statement(db, statement, err);
 
         if (rc != OBX_OK) {
             name_statement(err, step, number, statement);

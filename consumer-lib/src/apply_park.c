@@ -1,0 +1,155 @@
+/*
+ * The end of a batch, before its COMMIT: the rows in obx_parked of what was not applied, and of
+ * what came from there. Written in the order of the batch, so that the messages of one key have
+ * their rows in the order of their arrival.
+ */
+#include "apply_run.h"
+
+#include "base/backoff.h"
+#include "base/crash.h"
+
+/* What stands in the way of one message is looked at again about as often as after so many failed
+ * attempts. */
+enum { STALL_TRIES = 3 };
+
+static enum obx_code write_row(struct run *run, const struct item *item, const struct park *park)
+{
+    const struct store *store = &run->apply->store;
+
+    if (park->is_due && park->wait_ms < run->report->due_in_ms)
+        run->report->due_in_ms = park->wait_ms;
+    return store->ops->park(store->ctx, item, park, &run->report->err);
+}
+
+static uint32_t backoff(const struct run *run, uint32_t tries)
+{
+    const struct apply_policy *policy = &run->apply->policy;
+
+    return backoff_nth_ms(policy->retry_min_ms, policy->retry_cap_ms, tries, random_u64());
+}
+
+/* Whose attempt was counted, and has not been made after all. */
+static uint32_t uncounted(const struct item *item)
+{
+    return item->attempts > 0 ? item->attempts - 1 : 0;
+}
+
+/*
+ * Nobody will try it again by itself. Where its producer waits to hear of it, it will hear
+ * "rejected" and act on that: so no copy may be applied any more, which a dedup row sees to.
+ */
+static enum obx_code bury(struct run *run, const struct item *item)
+{
+    const struct store *store = &run->apply->store;
+    const struct park park = {.state = PARK_DEAD,
+                              .attempts = run_attempt(item),
+                              .is_due = run->apply->policy.sends_letters,
+                              .has_failed = true};
+    enum obx_code rc = OBX_OK;
+
+    if (item->wants_receipt && item_has_id(item))
+        rc = store->ops->reject(store->ctx, item, &run->report->err);
+    return rc == OBX_OK ? write_row(run, item, &park) : rc;
+}
+
+static enum obx_code wait_for_next(struct run *run, const struct item *item)
+{
+    const struct park park = {.state = PARK_WAITING,
+                              .attempts = run_attempt(item),
+                              .is_due = true,
+                              .wait_ms = backoff(run, run_attempt(item)),
+                              .has_failed = true};
+
+    return write_row(run, item, &park);
+}
+
+static enum obx_code wait_behind(struct run *run, const struct item *item)
+{
+    const struct park park = {.state = PARK_BEHIND, .attempts = uncounted(item)};
+
+    return write_row(run, item, &park);
+}
+
+static enum obx_code wait_without_attempt(struct run *run, const struct item *item)
+{
+    const bool is_stall = item->outcome == ITEM_STALLED;
+    const struct park park = {.state = PARK_WAITING,
+                              .attempts = uncounted(item),
+                              .is_due = true,
+                              .wait_ms = is_stall ? backoff(run, STALL_TRIES) : 0};
+
+    return write_row(run, item, &park);
+}
+
+static enum obx_code remove_row(struct run *run, const struct item *item)
+{
+    const struct store *store = &run->apply->store;
+
+    if (item->parked_id == 0)
+        return OBX_OK;
+    return store->ops->unpark(store->ctx, item, &run->report->err);
+}
+
+static enum obx_code park_one(struct run *run, const struct item *item)
+{
+    switch (item->outcome) {
+    case ITEM_FAILED:
+    case ITEM_REJECTED:
+        return item->is_dead ? bury(run, item) : wait_for_next(run, item);
+    case ITEM_BEHIND:
+        return wait_behind(run, item);
+    case ITEM_CAREFUL:
+    case ITEM_STALLED:
+        return wait_without_attempt(run, item);
+    case ITEM_APPLIED:
+    case ITEM_DUPLICATE:
+        return remove_row(run, item);
+    case ITEM_PENDING:
+    case ITEM_PARKED:
+    case ITEM_DEAD:
+    case ITEM_LETTER:
+    case ITEM_SETTLED:
+    case ITEM_DROPPED:
+        break;
+    }
+    return OBX_OK;
+}
+
+/* ------------------------------------------------------------------ keys that may go on */
+
+static bool is_last_row_of_key(const struct run *run, size_t at)
+{
+    for (size_t i = at + 1; i < run->count; i++) {
+        if (run->items[i]->parked_id != 0 && item_same_key(run->items[i], run->items[at]))
+            return false;
+    }
+    return true;
+}
+
+/* Of a key that had rows in this batch, all are done with: the next one, if any, is due. */
+static enum obx_code promote_next(struct run *run, size_t at)
+{
+    const struct store *store = &run->apply->store;
+    const struct item *item = run->items[at];
+
+    if (item->parked_id == 0 || item->outcome == ITEM_PENDING || !item_has_key(item) ||
+        run_holds_key(run, item) || !is_last_row_of_key(run, at))
+        return OBX_OK;
+    run->report->due_in_ms = 0;
+    return store->ops->promote(store->ctx, item, &run->report->err);
+}
+
+enum obx_code run_park(struct run *run)
+{
+    enum obx_code rc = OBX_OK;
+
+    if (run->failures == 0 && !run->report->has_rows)
+        return OBX_OK;
+    for (size_t i = 0; i < run->count && rc == OBX_OK; i++)
+        rc = park_one(run, run->items[i]);
+    for (size_t i = 0; i < run->count && rc == OBX_OK; i++)
+        rc = promote_next(run, i);
+    if (run->failures > 0)
+        OBX_CRASH_POINT("consumer-park-before-commit");
+    return rc;
+}

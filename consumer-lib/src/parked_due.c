@@ -1,0 +1,516 @@
+/*
+ * How rows are taken up. First a look, without locks, at the head of the index of due times; then
+ * one transaction that locks what was chosen, by primary key, and writes what becomes of it.
+ *
+ * A claim that stands when its row is due again is that of a process which has not been heard of
+ * since: it may have died of this very message. If several messages shared the claim, the attempt
+ * is charged to none of them; each is tried again in a claim, and a transaction, of its own. If it
+ * was alone, the attempt counts. So a message that kills its process uses up its attempts, and
+ * costs those beside it none.
+ */
+#include "parked_due.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/backoff.h"
+#include "base/bytes.h"
+#include "base/crash.h"
+#include "base/log.h"
+#include "parked_db.h"
+#include "parked_item.h"
+
+enum {
+    CLAIM_MIN_MS = 1000,   /* a claim is not looked at again earlier */
+    LETTER_MS = 60 * 1000, /* neither is a dead letter on its way */
+    US_PER_MS = 1000,
+    ORPHANS_MAX = 500,
+};
+
+#define DIED "the attempt was not heard of again: its process ended in it, or lost its database"
+
+/* What the look says of one row. */
+struct look {
+    uint64_t id;
+    uint64_t size;
+    bool is_waiting;
+    bool is_in_doubt;
+    struct obx_bytes key; /* borrowed from the rows */
+};
+
+struct take {
+    struct db *db;
+    const struct due_opts *opts;
+    struct due_taken *taken;
+    struct obx_err *err;
+    struct obx_buf ids; /* "1,2,3": what is locked */
+    size_t id_count;
+    uint64_t bytes;
+    bool is_alone;
+    struct obx_buf claims;  /* of these, what is claimed */
+    struct obx_buf letters; /* and what is set out as a dead letter */
+    struct obx_buf rest;    /* and what was due for nothing */
+    struct obx_buf sql;
+    uint64_t claim;
+    uint32_t claim_wait_ms;
+};
+
+/* ------------------------------------------------------------------ the look */
+
+#define LOOK_COLUMNS                                                                               \
+    "id, size, state = 'waiting', claim <> 0, ordering_key, next_at <= UTC_TIMESTAMP(6), "         \
+    "GREATEST(TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), next_at), 0)"
+
+#define LOOK                                                                                       \
+    "SELECT " LOOK_COLUMNS " FROM obx_parked WHERE consumer_group = ? "                            \
+    "AND next_at IS NOT NULL AND lane % ? = ? "
+
+enum { LOOK_ID, LOOK_SIZE, LOOK_WAITING, LOOK_DOUBT, LOOK_KEY, LOOK_IS_DUE, LOOK_LEFT_US };
+
+static enum obx_code find_due(const struct take *take, struct db_rows **rows)
+{
+    const struct due_opts *opts = take->opts;
+
+    return db_query(take->db,
+                    opts->takes_letters ? LOOK "ORDER BY next_at LIMIT ?"
+                                        : LOOK "AND (state <> 'dead' OR request IS NOT NULL) "
+                                               "ORDER BY next_at LIMIT ?",
+                    DB_ARGS(DB_TEXT(opts->settings->group), DB_U64(opts->workers),
+                            DB_U64(opts->worker), DB_U64(opts->max_rows)),
+                    rows, take->err);
+}
+
+static struct look read_look(const struct db_rows *rows)
+{
+    return (struct look){
+        .id = db_rows_u64(rows, LOOK_ID),
+        .size = db_rows_u64(rows, LOOK_SIZE),
+        .is_waiting = db_rows_u64(rows, LOOK_WAITING) != 0,
+        .is_in_doubt = db_rows_u64(rows, LOOK_DOUBT) != 0,
+        .key = db_rows_bytes(rows, LOOK_KEY),
+    };
+}
+
+static bool has_room(const struct take *take, uint64_t size)
+{
+    return take->id_count == 0 ||
+           (take->id_count < take->opts->max_rows && take->bytes + size <= take->opts->max_bytes);
+}
+
+static enum obx_code add_id(struct take *take, uint64_t id, uint64_t size)
+{
+    enum obx_code rc = buf_addf(&take->ids, take->id_count == 0 ? "%" PRIu64 : ",%" PRIu64, id);
+
+    if (rc != OBX_OK)
+        return obx_fail(take->err, rc, "list of due rows");
+    take->id_count++;
+    take->bytes += size;
+    return OBX_OK;
+}
+
+#define FOLLOWERS                                                                                  \
+    "SELECT id, size, state = 'behind' AND claim = 0 FROM obx_parked WHERE consumer_group = ? "    \
+    "AND ordering_key = ? AND id > ? "
+
+/* Those right behind a head, as many as there is room for: they share its batch, in order. */
+static enum obx_code add_followers(struct take *take, const struct look *head)
+{
+    const struct settings *settings = take->opts->settings;
+    struct db_rows *rows = NULL;
+    enum obx_code rc = OBX_OK;
+
+    if (bytes_is_absent(head->key) || take->is_alone || take->id_count >= take->opts->max_rows)
+        return OBX_OK;
+    rc = db_query(take->db,
+                  settings->skips_dead ? FOLLOWERS "AND state <> 'dead' ORDER BY id LIMIT ?"
+                                       : FOLLOWERS "ORDER BY id LIMIT ?",
+                  DB_ARGS(DB_TEXT(settings->group), DB_BYTES(head->key), DB_U64(head->id),
+                          DB_U64(take->opts->max_rows - take->id_count)),
+                  &rows, take->err);
+    while (rc == OBX_OK && db_rows_next(rows)) {
+        if (db_rows_u64(rows, 2) == 0 || !has_room(take, db_rows_u64(rows, 1)))
+            break;
+        rc = add_id(take, db_rows_u64(rows, 0), db_rows_u64(rows, 1));
+    }
+    db_rows_free(rows);
+    return rc;
+}
+
+/* The first due row in doubt goes alone; otherwise all due rows that are not in doubt go together.
+ */
+static enum obx_code choose_one(struct take *take, const struct look *look)
+{
+    enum obx_code rc = OBX_OK;
+
+    if (take->is_alone || (look->is_in_doubt && take->id_count > 0) ||
+        !has_room(take, look->size)) {
+        take->taken->next_ms = 0;
+        return OBX_OK;
+    }
+    take->is_alone = look->is_in_doubt;
+    rc = add_id(take, look->id, look->size);
+    return rc == OBX_OK && look->is_waiting ? add_followers(take, look) : rc;
+}
+
+static enum obx_code choose(struct take *take)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = find_due(take, &rows);
+
+    take->taken->next_ms = UINT64_MAX;
+    take->taken->has_rows = rc == OBX_OK && db_rows_count(rows) > 0;
+    while (rc == OBX_OK && db_rows_next(rows)) {
+        struct look look = read_look(rows);
+
+        if (db_rows_u64(rows, LOOK_IS_DUE) == 0) {
+            if (take->taken->next_ms == UINT64_MAX)
+                take->taken->next_ms = db_rows_u64(rows, LOOK_LEFT_US) / US_PER_MS + 1;
+            break;
+        }
+        rc = choose_one(take, &look);
+    }
+    if (rc == OBX_OK && db_rows_count(rows) == take->opts->max_rows && take->id_count > 0)
+        take->taken->next_ms = 0;
+    db_rows_free(rows);
+    return rc;
+}
+
+/* ------------------------------------------------------------------ one locked row */
+
+/* What is read of a locked row behind the columns of an item. */
+enum {
+    ROW_STATE = PARKED_ITEM_COLUMN_COUNT,
+    ROW_CLAIM,
+    ROW_CLAIM_SIZE,
+    ROW_REQUEST,
+    ROW_KEY,
+    ROW_REPLAYS,
+    ROW_BY,
+    ROW_NOTE,
+    ROW_IS_FORCED
+};
+#define ROW_COLUMNS                                                                                \
+    PARKED_ITEM_COLUMNS ", state, claim, claim_size, request, ordering_key, replays, "             \
+                        "requested_by, request_note, is_forced"
+
+static enum obx_code list_row(struct take *take, struct obx_buf *list, uint64_t id)
+{
+    enum obx_code rc = buf_addf(list, list->len == 0 ? "%" PRIu64 : ",%" PRIu64, id);
+
+    return rc == OBX_OK ? rc : obx_fail(take->err, rc, "list of due rows");
+}
+
+static enum obx_code make_item(struct take *take, const struct db_rows *rows, struct item **out)
+{
+    if (parked_item_create(rows, take->opts->counters, out) != OBX_OK)
+        return obx_fail(take->err, OBX_E_NOMEM, "row of obx_parked");
+    (*out)->worker = take->opts->worker;
+    (*out)->claim = take->claim;
+    item_list_push(&take->taken->items, *out);
+    return OBX_OK;
+}
+
+/* An attempt begins. See the head of this file for one whose last attempt is in doubt. */
+static enum obx_code claim_row(struct take *take, const struct db_rows *rows)
+{
+    const uint64_t size = db_rows_u64(rows, ROW_CLAIM_SIZE);
+    const bool is_charged = db_rows_u64(rows, ROW_CLAIM) == 0 || size <= 1;
+    struct item *item = NULL;
+    enum obx_code rc = make_item(take, rows, &item);
+
+    if (rc != OBX_OK)
+        return rc;
+    item->alone = take->is_alone;
+    item->is_forced = db_rows_u64(rows, ROW_IS_FORCED) != 0;
+    if (take->is_alone && size <= 1 && item->attempts >= take->opts->settings->max_attempts) {
+        item->gives_up = true;
+        item_decide(item, ITEM_PENDING, OBX_E_HANDLER, DIED);
+    } else if (is_charged) {
+        item->attempts++;
+    }
+    take->claim_wait_ms =
+        backoff_nth_ms(take->opts->settings->retry_min_ms, take->opts->settings->retry_cap_ms,
+                       item->attempts, random_u64());
+    return list_row(take, &take->claims, item->parked_id);
+}
+
+static enum obx_code set_out_letter(struct take *take, const struct db_rows *rows)
+{
+    struct item *item = NULL;
+    enum obx_code rc = make_item(take, rows, &item);
+
+    if (rc != OBX_OK)
+        return rc;
+    item->outcome = ITEM_LETTER;
+    take->taken->letters++;
+    return list_row(take, &take->letters, item->parked_id);
+}
+
+static void say_request(const struct take *take, const struct db_rows *rows, const char *event)
+{
+    OBX_LOG(LOG_LVL_INFO, "consumer", event, KV_STR("group", take->opts->settings->group),
+            KV_U64("id", db_rows_u64(rows, 0)), KV_BYTES("message_id", db_rows_bytes(rows, 1)),
+            KV_BYTES("by", db_rows_bytes(rows, ROW_BY)),
+            KV_BYTES("note", db_rows_bytes(rows, ROW_NOTE)));
+}
+
+/* Behind the others of its key if there are any: the promotion below finds the first of them. */
+static enum obx_code replay(struct take *take, const struct db_rows *rows)
+{
+    const bool is_forced = bytes_is(db_rows_bytes(rows, ROW_REQUEST), "force-replay");
+    const bool has_key = !db_rows_is_null(rows, ROW_KEY);
+
+    say_request(take, rows, "dead.replayed");
+    counters_add(take->opts->counters, CNT_REPLAYED, 1);
+    return db_exec(take->db,
+                   "UPDATE obx_parked SET state = ?, next_at = IF(?, NULL, UTC_TIMESTAMP(6)), "
+                   "attempts = 0, claim = 0, claim_size = 0, request = NULL, is_forced = ?, "
+                   "replays = replays + 1 WHERE id = ?",
+                   DB_ARGS(DB_TEXT(has_key ? "behind" : "waiting"), DB_U64(has_key),
+                           DB_U64(is_forced), DB_U64(db_rows_u64(rows, 0))),
+                   NULL, take->err);
+}
+
+static enum obx_code carry_out(struct take *take, const struct db_rows *rows)
+{
+    const struct obx_bytes key = db_rows_bytes(rows, ROW_KEY);
+    enum obx_code rc = OBX_OK;
+
+    take->taken->next_ms = 0;
+    if (bytes_is(db_rows_bytes(rows, ROW_REQUEST), "discard")) {
+        say_request(take, rows, "dead.discarded");
+        counters_add(take->opts->counters, CNT_DISCARDED, 1);
+        rc = parked_remove(take->db, db_rows_u64(rows, 0), take->err);
+    } else {
+        rc = replay(take, rows);
+    }
+    if (rc == OBX_OK && !bytes_is_absent(key))
+        rc = parked_promote(take->db, take->opts->settings, key, take->err);
+    return rc;
+}
+
+static enum obx_code take_row(struct take *take, const struct db_rows *rows)
+{
+    const bool is_dead = bytes_is(db_rows_bytes(rows, ROW_STATE), "dead");
+
+    if (!is_dead)
+        return take->is_alone || db_rows_u64(rows, ROW_CLAIM) == 0 ? claim_row(take, rows) : OBX_OK;
+    if (!db_rows_is_null(rows, ROW_REQUEST))
+        return carry_out(take, rows);
+    if (take->opts->settings->dead_letter_queue == NULL)
+        return list_row(take, &take->rest, db_rows_u64(rows, 0));
+    return take->opts->takes_letters ? set_out_letter(take, rows) : OBX_OK;
+}
+
+/* ------------------------------------------------------------------ the transaction */
+
+static enum obx_code run(struct take *take, enum obx_code built)
+{
+    if (built != OBX_OK)
+        return obx_fail(take->err, built, "list of due rows");
+    return db_exec_text(take->db, buf_bytes(&take->sql), NULL, take->err);
+}
+
+static enum obx_code lock_rows(struct take *take, struct db_rows **rows)
+{
+    enum obx_code rc = OBX_OK;
+
+    buf_reset(&take->sql);
+    rc = buf_addf(&take->sql,
+                  "SELECT %s FROM obx_parked WHERE id IN (%s) AND "
+                  "(state = 'behind' OR next_at <= UTC_TIMESTAMP(6)) ORDER BY id "
+                  "FOR UPDATE SKIP LOCKED",
+                  ROW_COLUMNS, take->ids.data);
+    if (rc != OBX_OK)
+        return obx_fail(take->err, rc, "list of due rows");
+    return db_query_text(take->db, buf_bytes(&take->sql), rows, take->err);
+}
+
+/* Whoever runs in a batch with others is never alone in its claim: deliveries share the batch. */
+static enum obx_code write_claims(struct take *take)
+{
+    const struct item *first = take->taken->items.head;
+    const bool was_charged = first != NULL && take->is_alone;
+    uint32_t wait_ms = take->is_alone ? take->claim_wait_ms : 0;
+    enum obx_code rc = OBX_OK;
+
+    if (take->claims.len == 0)
+        return OBX_OK;
+    wait_ms = wait_ms < CLAIM_MIN_MS ? CLAIM_MIN_MS : wait_ms;
+    buf_reset(&take->sql);
+    if (was_charged)
+        rc = buf_addf(&take->sql, "UPDATE obx_parked SET attempts = %" PRIu32, first->attempts);
+    else
+        rc = buf_add_text(&take->sql, "UPDATE obx_parked SET attempts = attempts + 1");
+    if (rc == OBX_OK)
+        rc = buf_addf(&take->sql,
+                      ", claim = %" PRIu64 ", claim_size = %zu, next_at = IF(state = 'waiting', "
+                      "UTC_TIMESTAMP(6) + INTERVAL %" PRIu32 " MICROSECOND, NULL) "
+                      "WHERE id IN (%s)",
+                      take->claim, take->is_alone ? (size_t)1 : take->id_count + 1,
+                      wait_ms * US_PER_MS, take->claims.data);
+    return run(take, rc);
+}
+
+static enum obx_code write_letters(struct take *take)
+{
+    enum obx_code rc = OBX_OK;
+
+    if (take->letters.len == 0)
+        return OBX_OK;
+    buf_reset(&take->sql);
+    rc = buf_addf(&take->sql,
+                  "UPDATE obx_parked SET next_at = UTC_TIMESTAMP(6) + INTERVAL %d MICROSECOND "
+                  "WHERE id IN (%s)",
+                  LETTER_MS * US_PER_MS, take->letters.data);
+    return run(take, rc);
+}
+
+/* Dead rows that were to go to a dead-letter queue which nobody names any more: they stay. */
+static enum obx_code write_rest(struct take *take)
+{
+    enum obx_code rc = OBX_OK;
+
+    if (take->rest.len == 0)
+        return OBX_OK;
+    buf_reset(&take->sql);
+    rc = buf_addf(&take->sql, "UPDATE obx_parked SET next_at = NULL WHERE id IN (%s)",
+                  take->rest.data);
+    return run(take, rc);
+}
+
+static enum obx_code take_rows(struct take *take)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = lock_rows(take, &rows);
+
+    while (rc == OBX_OK && db_rows_next(rows))
+        rc = take_row(take, rows);
+    db_rows_free(rows);
+    if (rc == OBX_OK)
+        rc = write_claims(take);
+    if (rc == OBX_OK)
+        rc = write_letters(take);
+    return rc == OBX_OK ? write_rest(take) : rc;
+}
+
+static enum obx_code take_in_transaction(struct take *take)
+{
+    enum obx_code rc = db_begin(take->db, take->err);
+
+    if (rc == OBX_OK)
+        rc = choose(take);
+    if (rc == OBX_OK && take->id_count > 0)
+        rc = take_rows(take);
+    OBX_CRASH_POINT("consumer-claim-before-commit");
+    if (rc == OBX_OK)
+        rc = db_commit(take->db, take->err);
+    else
+        (void)db_rollback(take->db, NULL);
+    if (rc == OBX_OK && take->claims.len > 0)
+        OBX_CRASH_POINT("consumer-attempt-counted");
+    return rc;
+}
+
+enum obx_code due_take(struct db *db, const struct due_opts *opts, struct due_taken *taken,
+                       struct obx_err *err)
+{
+    struct take take = {.db = db, .opts = opts, .taken = taken, .err = err, .claim = random_u64()};
+    enum obx_code rc = OBX_OK;
+    struct item *item = NULL;
+
+    *taken = (struct due_taken){0};
+    if (take.claim == 0)
+        take.claim = 1;
+    rc = take_in_transaction(&take);
+    if (rc != OBX_OK) {
+        while ((item = item_list_pop(&taken->items)) != NULL)
+            item_free(item, opts->counters);
+        taken->letters = 0;
+    }
+    buf_fini(&take.ids);
+    buf_fini(&take.claims);
+    buf_fini(&take.letters);
+    buf_fini(&take.rest);
+    buf_fini(&take.sql);
+    return rc;
+}
+
+/* ------------------------------------------------------------------ other ends */
+
+enum obx_code due_give_back(struct db *db, const struct item_list *items, struct obx_err *err)
+{
+    enum obx_code rc = db_begin(db, err);
+
+    for (const struct item *item = items->head; item != NULL && rc == OBX_OK; item = item->next) {
+        if (item->parked_id != 0 && !item->gives_up)
+            rc = db_exec(db,
+                         "UPDATE obx_parked SET attempts = attempts - 1, claim = 0, "
+                         "claim_size = 0, next_at = IF(state = 'waiting', UTC_TIMESTAMP(6), NULL) "
+                         "WHERE id = ? AND claim = ? AND attempts > 0",
+                         DB_ARGS(DB_U64(item->parked_id), DB_U64(item->claim)), NULL, err);
+    }
+    if (rc == OBX_OK)
+        return db_commit(db, err);
+    (void)db_rollback(db, NULL);
+    return rc;
+}
+
+enum obx_code due_remove_letters(struct db *db, const struct settings *settings,
+                                 const struct item_list *letters, struct obx_err *err)
+{
+    enum obx_code rc = db_begin(db, err);
+
+    for (const struct item *item = letters->head; item != NULL && rc == OBX_OK; item = item->next) {
+        rc = db_exec(db,
+                     "DELETE FROM obx_parked WHERE id = ? AND state = 'dead' AND request IS NULL",
+                     DB_ARGS(DB_U64(item->parked_id)), NULL, err);
+        if (rc == OBX_OK && item_has_key(item))
+            rc = parked_promote(db, settings, item->msg.ordering_key, err);
+    }
+    OBX_CRASH_POINT("consumer-letter-before-commit");
+    if (rc == OBX_OK)
+        return db_commit(db, err);
+    (void)db_rollback(db, NULL);
+    return rc;
+}
+
+#define ORPHANS                                                                                    \
+    "SELECT b.id FROM obx_parked b WHERE b.consumer_group = ? AND b.state = 'behind' "             \
+    "AND NOT EXISTS (SELECT 1 FROM obx_parked a WHERE a.consumer_group = b.consumer_group "        \
+    "AND a.ordering_key = b.ordering_key AND a.id < b.id%s) ORDER BY b.id LIMIT %d"
+
+static enum obx_code wake_orphans(struct db *db, struct db_rows *rows, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    while (rc == OBX_OK && db_rows_next(rows))
+        rc = db_exec(db,
+                     "UPDATE obx_parked SET state = 'waiting', next_at = UTC_TIMESTAMP(6) "
+                     "WHERE id = ? AND state = 'behind'",
+                     DB_ARGS(DB_U64(db_rows_u64(rows, 0))), NULL, err);
+    return rc;
+}
+
+enum obx_code due_find_orphans(struct db *db, const struct settings *settings, uint64_t *found,
+                               struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    char sql[sizeof(ORPHANS) + 64];
+    enum obx_code rc = db_begin(db, err);
+
+    *found = 0;
+    (void)snprintf(sql, sizeof(sql), ORPHANS, settings->skips_dead ? " AND a.state <> 'dead'" : "",
+                   ORPHANS_MAX);
+    if (rc == OBX_OK)
+        rc = db_query(db, sql, DB_ARGS(DB_TEXT(settings->group)), &rows, err);
+    if (rc == OBX_OK) {
+        *found = db_rows_count(rows);
+        rc = wake_orphans(db, rows, err);
+    }
+    db_rows_free(rows);
+    if (rc == OBX_OK)
+        return db_commit(db, err);
+    (void)db_rollback(db, NULL);
+    return rc;
+}
