@@ -11,10 +11,11 @@
 #include "base/utf8.h"
 #include "human.h"
 #include "parked_store.h"
+#include "show.h"
 #include "table.h"
 #include "target.h"
 
-enum { PREVIEW_BYTES = 512, DECIMAL = 10, HEX_BYTES_A_LINE = 16 };
+enum { DECIMAL = 10 };
 
 static const char *const heads[] = {">ID",    "OUTBOX", "TOPIC",  "KEY",     ">SIZE",  "PARKED",
                                     ">TRIES", "BEHIND", "REASON", "REQUEST", "BECAUSE"};
@@ -212,69 +213,12 @@ enum ctl_exit cmd_parked_list(const struct ctl_args *args)
 
 /* ---- show ---- */
 
-static void print_field(const char *name, struct obx_bytes value)
-{
-    struct obx_buf clean = {0};
-
-    if (!bytes_is_absent(value) && text_add_clean(&clean, value) == OBX_OK)
-        printf("%-14s %s\n", name, clean.data == NULL ? "" : clean.data);
-    buf_fini(&clean);
-}
-
 static void print_time(const char *name, struct obx_bytes value)
 {
     char text[HUMAN_MAX];
 
     if (!bytes_is_absent(value))
         printf("%-14s %s\n", name, human_time(value, text));
-}
-
-static void print_hex_line(const unsigned char *p, size_t len)
-{
-    printf("  ");
-    for (size_t i = 0; i < HEX_BYTES_A_LINE; i++) {
-        if (i < len)
-            printf("%02x ", p[i]);
-        else
-            printf("   ");
-    }
-    for (size_t i = 0; i < len; i++)
-        putchar(p[i] >= ' ' && p[i] < 0x7F ? p[i] : '.');
-    putchar('\n');
-}
-
-static void print_text_lines(struct obx_bytes text)
-{
-    const char *p = text.p;
-
-    for (size_t at = 0; at < text.len;) {
-        const char *end = memchr(p + at, '\n', text.len - at);
-        size_t len = end == NULL ? text.len - at : (size_t)(end - (p + at));
-        struct obx_buf clean = {0};
-
-        if (text_add_clean(&clean, (struct obx_bytes){.p = p + at, .len = len}) == OBX_OK)
-            printf("  %s\n", clean.data == NULL ? "" : clean.data);
-        buf_fini(&clean);
-        at += len + 1;
-    }
-}
-
-/* Text is shown as text, line by line; anything else in hexadecimal. */
-static void print_preview(struct obx_bytes payload)
-{
-    size_t len = payload.len < PREVIEW_BYTES ? payload.len : PREVIEW_BYTES;
-    const struct obx_bytes text = {.p = payload.p, .len = utf8_cut(payload, len)};
-    const unsigned char *p = payload.p;
-    char size[HUMAN_MAX];
-
-    printf("%-14s %s%s\n", "payload", human_size(payload.len, size),
-           len < payload.len ? ", which begins with" : "");
-    if (utf8_is_valid(text)) {
-        print_text_lines(text);
-        return;
-    }
-    for (size_t at = 0; at < len; at += HEX_BYTES_A_LINE)
-        print_hex_line(p + at, len - at < HEX_BYTES_A_LINE ? len - at : HEX_BYTES_A_LINE);
 }
 
 static void print_place_in_key(const struct db_rows *rows)
@@ -289,30 +233,30 @@ static void print_place_in_key(const struct db_rows *rows)
 
 static void print_request(const struct db_rows *rows)
 {
-    print_field("request", bytes_at(rows, PARKED_REQUEST));
-    print_field("requested by", bytes_at(rows, PARKED_REQUESTED_BY));
+    show_field("request", bytes_at(rows, PARKED_REQUEST));
+    show_field("requested by", bytes_at(rows, PARKED_REQUESTED_BY));
     print_time("requested at", bytes_at(rows, PARKED_REQUESTED_AT));
-    print_field("note", bytes_at(rows, PARKED_REQUEST_NOTE));
+    show_field("note", bytes_at(rows, PARKED_REQUEST_NOTE));
 }
 
 static void print_row(const struct db_rows *rows)
 {
     printf("%-14s %" PRIu64 "\n", "ID", number_at(rows, PARKED_ID));
-    print_field("outbox", bytes_at(rows, PARKED_OUTBOX));
+    show_field("outbox", bytes_at(rows, PARKED_OUTBOX));
     printf("%-14s %" PRIu64 "\n", "row", number_at(rows, PARKED_ROW_ID));
-    print_field("message id", bytes_at(rows, PARKED_MESSAGE_ID));
-    print_field("topic", bytes_at(rows, PARKED_TOPIC));
-    print_field("ordering key", bytes_at(rows, PARKED_KEY));
+    show_field("message id", bytes_at(rows, PARKED_MESSAGE_ID));
+    show_field("topic", bytes_at(rows, PARKED_TOPIC));
+    show_field("ordering key", bytes_at(rows, PARKED_KEY));
     print_time("created", bytes_at(rows, PARKED_CREATED_AT));
     print_time("parked", bytes_at(rows, PARKED_AT));
-    print_field("reason", bytes_at(rows, PARKED_REASON_CODE));
-    print_field("because", bytes_at(rows, PARKED_REASON));
+    show_field("reason", bytes_at(rows, PARKED_REASON_CODE));
+    show_field("because", bytes_at(rows, PARKED_REASON));
     printf("%-14s %" PRIu64 "\n", "tries", number_at(rows, PARKED_TRIES));
     print_place_in_key(rows);
     print_request(rows);
-    print_field("content type", bytes_at(rows, PARKED_CONTENT_TYPE));
-    print_field("headers", bytes_at(rows, PARKED_HEADERS));
-    print_preview(bytes_at(rows, PARKED_PAYLOAD));
+    show_field("content type", bytes_at(rows, PARKED_CONTENT_TYPE));
+    show_field("headers", bytes_at(rows, PARKED_HEADERS));
+    show_preview(bytes_at(rows, PARKED_PAYLOAD));
 }
 
 static void print_row_json(const struct db_rows *rows, const char *source)

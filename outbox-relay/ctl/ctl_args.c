@@ -42,6 +42,9 @@ static const struct option options[] = {
     {"wait", required_argument, NULL, OPT_FIRST + CTL_WAIT},
     {"state", required_argument, NULL, OPT_FIRST + CTL_STATE},
     {"producer", required_argument, NULL, OPT_FIRST + CTL_PRODUCER},
+    {"endpoint", required_argument, NULL, OPT_FIRST + CTL_ENDPOINT},
+    {"group", required_argument, NULL, OPT_FIRST + CTL_GROUP},
+    {"message", required_argument, NULL, OPT_FIRST + CTL_MESSAGE},
     {"version", no_argument, NULL, OPT_VERSION},
     {NULL, 0, NULL, 0},
 };
@@ -133,6 +136,9 @@ static bool find_command(struct ctl_args *args, int count, char *const *words)
     if (count >= 1 && strcmp(words[0], "half") == 0)
         return args->wants_help ||
                complain("half what? list, show, commit, rollback or resume", NULL);
+    if (count >= 1 && strcmp(words[0], "notify") == 0)
+        return args->wants_help ||
+               complain("notify what? list, show, resend, pause or resume", NULL);
     return complain("there is no command", words[0]);
 }
 

@@ -47,6 +47,9 @@ enum ctl_option {
     CTL_WAIT,
     CTL_STATE,
     CTL_PRODUCER,
+    CTL_ENDPOINT,
+    CTL_GROUP,
+    CTL_MESSAGE,
     CTL_OPTION_COUNT
 };
 
@@ -81,5 +84,10 @@ enum ctl_exit cmd_parked_list(const struct ctl_args *args);
 enum ctl_exit cmd_parked_show(const struct ctl_args *args);
 enum ctl_exit cmd_parked_resume(const struct ctl_args *args);
 enum ctl_exit cmd_parked_discard(const struct ctl_args *args);
+enum ctl_exit cmd_notify_list(const struct ctl_args *args);
+enum ctl_exit cmd_notify_show(const struct ctl_args *args);
+enum ctl_exit cmd_notify_resend(const struct ctl_args *args);
+enum ctl_exit cmd_notify_pause(const struct ctl_args *args);
+enum ctl_exit cmd_notify_resume(const struct ctl_args *args);
 
 #endif

@@ -135,6 +135,50 @@ static const char half_resume_help[] =
     "\n"
     "  --note TEXT           why; it must be given, and is kept with your name\n";
 
+static const char notify_filter_help[] =
+    "which notifications:\n"
+    "  --endpoint NAME       for this [endpoint NAME] of outbox-notify\n"
+    "  --state STATE         waiting, delivered or given_up\n"
+    "  --topic TOPIC         of this topic; a '*' at the end stands for the rest\n"
+    "  --message ID          of this message\n"
+    "  --group GROUP         of this consumer group\n";
+
+static const char notify_list_help[] =
+    "Lists calls to HTTP endpoints, as outbox-notify keeps them. --db names its database. NEXT is\n"
+    "when the next call is due, or says that the endpoint is paused.\n"
+    "\n"
+    "  --limit N             so many at most (50)\n"
+    "  --after ID            the page behind this ID\n";
+
+static const char notify_show_help[] =
+    "Shows one notification: what became of its calls, and the beginning of its body.\n"
+    "\n"
+    "  --payload raw         write the body, whole and nothing else, to standard output\n";
+
+static const char notify_resend_help[] =
+    "Makes notifications due now, with a whole schedule before them. The receiver gets the same\n"
+    "message id again. With filters those given up are meant, unless --state or --message says\n"
+    "otherwise. Exit status 1 when none fits.\n"
+    "\n"
+    "  ID...                 these, or with a filter or --all every one that fits\n"
+    "  --all                 everything that was given up\n";
+
+static const char notify_pause_help[] =
+    "Stops the calls to an endpoint; what is for it waits, without using up attempts. Heeded "
+    "within\n"
+    "a second. outbox-notify itself does the same with an endpoint that answers 410 Gone.\n"
+    "\n"
+    "  --group GROUP         of this consumer group (notify)\n"
+    "  --note TEXT           why\n";
+
+static const char notify_resume_help[] = "Lets the calls to a paused endpoint go on.\n"
+                                         "\n"
+                                         "  --group GROUP         of this consumer group (notify)\n"
+                                         "  --note TEXT           why\n";
+
+#define NOTIFY_FILTER                                                                              \
+    (BIT(CTL_ENDPOINT) | BIT(CTL_GROUP) | BIT(CTL_MESSAGE) | BIT(CTL_STATE) | BIT(CTL_TOPIC))
+
 const struct ctl_command ctl_commands[] = {
     {"migrate", TARGET | BIT(CTL_SIDE) | BIT(CTL_OUTBOX) | BIT(CTL_PRINT), false, cmd_migrate,
      "make or update the tables", "migrate [--side SIDES] [--outbox NAME] [--print]", migrate_help},
@@ -166,6 +210,19 @@ const struct ctl_command ctl_commands[] = {
      "decide that it did not", "half rollback GID... --note TEXT", half_rollback_help},
     {"half resume", TARGET | BIT(CTL_NOTE), true, cmd_half_resume, "have the producer asked again",
      "half resume GID... --note TEXT", half_resume_help},
+    {"notify list", TARGET | NOTIFY_FILTER | BIT(CTL_LIMIT) | BIT(CTL_AFTER), false,
+     cmd_notify_list, "list calls to HTTP endpoints",
+     "notify list [FILTER...] [--limit N] [--after ID]", notify_list_help},
+    {"notify show", TARGET | BIT(CTL_PAYLOAD), true, cmd_notify_show, "show one of them",
+     "notify show ID [--payload raw]", notify_show_help},
+    {"notify resend", TARGET | NOTIFY_FILTER | BIT(CTL_ALL), true, cmd_notify_resend,
+     "call again what was given up", "notify resend {ID... | FILTER... | --all}",
+     notify_resend_help},
+    {"notify pause", TARGET | BIT(CTL_GROUP) | BIT(CTL_NOTE), true, cmd_notify_pause,
+     "stop the calls to an endpoint", "notify pause ENDPOINT [--group GROUP] [--note TEXT]",
+     notify_pause_help},
+    {"notify resume", TARGET | BIT(CTL_GROUP) | BIT(CTL_NOTE), true, cmd_notify_resume,
+     "let them go on", "notify resume ENDPOINT [--group GROUP] [--note TEXT]", notify_resume_help},
 };
 const size_t ctl_command_count = sizeof(ctl_commands) / sizeof(ctl_commands[0]);
 
@@ -182,5 +239,7 @@ void ctl_help(FILE *file, const struct ctl_command *command)
     fprintf(file, "usage: outboxctl %s\n\n%s", command->usage, command->help);
     if ((command->options & FILTER) == FILTER)
         fprintf(file, "\n%s", filter_help);
+    if ((command->options & NOTIFY_FILTER) == NOTIFY_FILTER)
+        fprintf(file, "\n%s", notify_filter_help);
     fputs(target_help, file);
 }

@@ -35,13 +35,14 @@ static bool decode(char *text)
     char *out = text;
 
     while (*text != '\0') {
-        int high = text[0] == '%' ? hex_digit(text[1]) : 0;
-        int low = text[0] == '%' && high >= 0 ? hex_digit(text[2]) : 0;
+        const bool is_escape = text[0] == '%'; /* before out, which may be here, is written */
+        int high = is_escape ? hex_digit(text[1]) : 0;
+        int low = is_escape && high >= 0 ? hex_digit(text[2]) : 0;
 
-        if (high < 0 || low < 0 || (text[0] == '%' && high == 0 && low == 0))
+        if (high < 0 || low < 0 || (is_escape && high == 0 && low == 0))
             return false;
-        *out++ = text[0] == '%' ? (char)(high * HEX + low) : text[0];
-        text += text[0] == '%' ? PERCENT_LEN : 1;
+        *out++ = is_escape ? (char)(high * HEX + low) : text[0];
+        text += is_escape ? PERCENT_LEN : 1;
     }
     *out = '\0';
     return true;
