@@ -1,11 +1,12 @@
 /*
  * A quorum queue for the benchmarks, bound to the relay's exchange, and a look at how many messages
  * it holds. Plain librabbitmq: the yardsticks do not rest on the code under test. The broker comes
- * from OBX_TEST_AMQP_...
+ * from OBX_TEST_AMQP_... The exchange is a direct one, as the default exchange is that the bare
+ * publisher sends to.
  *
- * usage: bench_queue fresh QUEUE EXCHANGE ROUTING_KEY   deletes it if it is there, and makes it
- * anew and empty bench_queue delete QUEUE bench_queue depth QUEUE                        prints the
- * number of messages ready
+ *     bench_queue fresh QUEUE EXCHANGE KEY   deletes it if it is there, and makes it anew and empty
+ *     bench_queue delete QUEUE
+ *     bench_queue depth QUEUE                prints the number of messages ready
  */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -87,7 +88,9 @@ static void make_queue(amqp_connection_state_t conn, const char *queue, const ch
         .value = {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = amqp_cstring_bytes("quorum")}};
     amqp_table_t args = {.num_entries = 1, .entries = &type};
 
-    amqp_exchange_declare(conn, CHANNEL, amqp_cstring_bytes(exchange), amqp_cstring_bytes("topic"),
+    amqp_exchange_delete(conn, CHANNEL, amqp_cstring_bytes(exchange), 0);
+    check(conn, "exchange.delete");
+    amqp_exchange_declare(conn, CHANNEL, amqp_cstring_bytes(exchange), amqp_cstring_bytes("direct"),
                           0, 1, 0, 0, amqp_empty_table);
     check(conn, "exchange.declare");
     amqp_queue_declare(conn, CHANNEL, amqp_cstring_bytes(queue), 0, 1, 0, 0, args);

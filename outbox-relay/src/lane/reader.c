@@ -19,9 +19,9 @@ enum {
     FIRST_GAP_IDS = 10000, /* ids below the first row that are looked at like gaps */
     GAP_AGE_MS = 10000,    /* older gaps fall below low water */
     GAP_LOOK_US = 20000,   /* gaps are looked at so often when nothing new comes */
-    CHEAP_DEEP_US = 1000,  /* a look below low water that costs less goes with every look */
-    DEEP_SHARE =
-        20, /* a dearer one takes at most 1 / DEEP_SHARE of the time, and so do complete passes */
+    CHEAP_DEEP_US = 500,   /* a look below low water that costs less goes with every look */
+    DEEP_SHARE = 50,       /* a dearer one takes at most 1 / DEEP_SHARE of the time */
+    PASSES_SHARE = 20,     /* complete passes take at most 1 / PASSES_SHARE */
     PASS_SHARE =
         10, /* a page of a pass that finds nearly nothing to admit takes at most 1 / PASS_SHARE */
     SNAPSHOT_PAGES = 64,       /* pages of a look in one turn */
@@ -476,7 +476,7 @@ static void pass_start(struct reader *reader)
 
 static void pass_end(struct reader *reader, bool is_complete)
 {
-    uint64_t pause_us = reader->pass.cost_us * DEEP_SHARE;
+    uint64_t pause_us = reader->pass.cost_us * PASSES_SHARE;
 
     reader->pass.is_on = false;
     if (!is_complete) {

@@ -86,6 +86,7 @@ relay_config() {
         printf '[broker]\naddresses = %s:%s\nvhost = %s\nuser = %s\npassword = %s\nexchange = %s\n' \
             "$OBX_TEST_AMQP_HOST" "$port" "$OBX_TEST_AMQP_VHOST" "$OBX_TEST_AMQP_USER" \
             "$OBX_TEST_AMQP_PASSWORD" "$queue"
+        printf '[exchange %s]\ntype = direct\n' "$queue"
         printf '[source bench]\nhost = %s\nport = %s\nuser = obx_bench_relay\npassword = %s\n' \
             "$OBX_TEST_DB_HOST" "$OBX_TEST_DB_PORT" "$relay_password"
         printf 'database = obx_bench\noutboxes = %s\n' "$outbox"
