@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#undef stop /* cmocka 2 has a macro of this name */
 
 #include "base/bytes.h"
 #include "cut_proxy.h"

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#undef stop /* cmocka 2 has a macro of this name */
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
