@@ -12,7 +12,7 @@ enum {
     CLIENT_MIN = 2000, /* errors of the client library itself, common to both libraries */
     CLIENT_MAX = 2999,
     MARIADB_CLIENT_MIN = 5000, /* those that only MariaDB Connector/C has */
-    MARIADB_CLIENT_MAX = 5026,
+    MARIADB_CLIENT_MAX = 5027,
     ER_DOES_NOT_EXIST = 1305,
     MAP_END = 0,
 };

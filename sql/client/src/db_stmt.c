@@ -359,7 +359,8 @@ static enum obx_code finish(struct db *db, struct db_stmt *stmt, uint64_t starte
         if (mysql_stmt_next_result(stmt->handle) > 0)
             return stmt_failed(db, stmt, started_ms, err);
     }
-    if (mysql_stmt_free_result(stmt->handle) != 0)
+    /* Newer versions of MariaDB's library take it for an error when there is nothing to free. */
+    if (mysql_stmt_field_count(stmt->handle) > 0 && mysql_stmt_free_result(stmt->handle) != 0)
         return stmt_failed(db, stmt, started_ms, err);
     return OBX_OK;
 }
