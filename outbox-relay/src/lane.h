@@ -63,6 +63,8 @@ struct lane_opts {
     uint32_t receipt_cap_ms;     /* longest such wait; 0: 3600000 */
     uint32_t max_sends;          /* sends without receipts before it is parked; 0: 20 */
     uint32_t delayed_poll_ms;    /* how often delayed messages that are due are looked for; 0: 500 */
+    bool journal;                /* keep what was published in outbox_journal, for reconcile */
+    uint32_t journal_retention_ms; /* for so long; 0: 7 days */
     bool gated; /* publish nothing before lane_open_gate: the topology is not there yet. All else goes on (connect, lease, counts) */
 };
 

@@ -177,6 +177,8 @@ static bool check_schema(struct visit *visit)
     enum obx_code rc = schema_check(visit->db, SCHEMA_PRODUCER, &err);
 
     snprintf(subject, sizeof(subject), "schema %s", visit->source->name);
+    if (rc == OBX_OK && visit->source->lane.journal)
+        rc = schema_check(visit->db, SCHEMA_JOURNAL, &err);
     if (rc == OBX_OK)
         check_ok(visit->out, subject, "producer version %u",
                  (unsigned)schema_latest(SCHEMA_PRODUCER));

@@ -151,6 +151,8 @@ static struct lane_opts lane_opts_of(const struct relay_config *config, const ch
         .confirm_timeout_ms = keys->confirm_timeout,
         .drain_ms = config->drain_ms,
         .receipt_queue = or_null(source->receipt_queue),
+        .journal = source->journal,
+        .journal_retention_ms = source->journal_retention,
         .receipt_timeout_ms = keys->receipt_timeout,
         .receipt_cap_ms = keys->receipt_retry_max,
         .max_sends = keys->max_sends,

@@ -71,7 +71,8 @@ static bool same_tuning(const struct lane_opts *a, const struct lane_opts *b)
            a->confirm_timeout_ms == b->confirm_timeout_ms && a->drain_ms == b->drain_ms &&
            a->receipt_timeout_ms == b->receipt_timeout_ms &&
            a->receipt_cap_ms == b->receipt_cap_ms && a->max_sends == b->max_sends &&
-           a->delayed_poll_ms == b->delayed_poll_ms &&
+           a->delayed_poll_ms == b->delayed_poll_ms && a->journal == b->journal &&
+           a->journal_retention_ms == b->journal_retention_ms &&
            same_text(a->receipt_queue, b->receipt_queue);
 }
 

@@ -192,6 +192,12 @@ static const struct cfg_key source_keys[] = {
         "Queue to which consumers report what they have applied, declared by the relay; its name "
         "begins with oncebox.receipts. A process reads it for this source. Empty: messages that "
         "ask for receipts are parked."),
+    ROW(struct keys_source, journal, CFG_BOOL, "no", 0, 0,
+        "Keep id, topic and times of what was published in outbox_journal, so that `outboxctl "
+        "reconcile` can compare it with what a consumer applied. Needs the tables of the side "
+        "journal, and costs a row a message."),
+    ROW(struct keys_source, journal_retention, CFG_DURATION, "168h", MINUTE, 1000U * HOUR,
+        "How long it is kept."),
     ROW(struct keys_source, receipt_retention, CFG_DURATION, "168h", MINUTE, 1000U * HOUR,
         "How long reports are kept after the message was settled."),
     LANE_KEYS(SOURCE_ROW, struct keys_source, lane.)};

@@ -81,6 +81,8 @@ struct keys_source {
     uint32_t lock_wait;
     const char *receipt_queue;
     uint32_t receipt_retention;
+    bool journal;
+    uint32_t journal_retention;
     struct keys_lane lane;
 };
 

@@ -211,7 +211,10 @@ static enum obx_code move_all(struct awaiting *awaiting, struct db *db, const ui
 
     if (rc != OBX_OK)
         return rc;
-    rc = move_within(awaiting, db, ids, keep, count, err);
+    if (awaiting->opts.journal != NULL)
+        rc = journal_write(awaiting->opts.journal, db, ids, count, err);
+    if (rc == OBX_OK)
+        rc = move_within(awaiting, db, ids, keep, count, err);
     if (rc != OBX_OK) {
         lease_rollback(db);
         awaiting->settled_at_once = settled_before;

@@ -14,6 +14,7 @@
 
 #include "base/bytes.h"
 #include "compensate.h"
+#include "journal.h"
 #include "lease.h"
 #include "row_delete.h"
 #include "sql/db.h"
@@ -24,12 +25,13 @@
     " on_rejected"
 
 struct awaiting_opts {
-    const char *outbox;  /* borrowed */
-    const char *table;   /* its quoted name; borrowed */
-    struct lease *lease; /* borrowed */
-    uint32_t timeout_ms; /* first wait for receipts; doubles with each send */
-    uint32_t cap_ms;     /* longest wait */
-    uint32_t max_sends;  /* then it is parked */
+    const char *outbox;      /* borrowed */
+    const char *table;       /* its quoted name; borrowed */
+    struct lease *lease;     /* borrowed */
+    struct journal *journal; /* borrowed; NULL: none is kept */
+    uint32_t timeout_ms;     /* first wait for receipts; doubles with each send */
+    uint32_t cap_ms;         /* longest wait */
+    uint32_t max_sends;      /* then it is parked */
 };
 
 struct awaiting {

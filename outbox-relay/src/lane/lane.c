@@ -44,6 +44,7 @@ enum {
     DEFAULT_RECEIPT_CAP_MS = 3600 * 1000,
     DEFAULT_SENDS = 20,
     DEFAULT_DELAYED_MS = 500,
+    DEFAULT_JOURNAL_MS = 7 * 24 * 3600 * 1000,
     MAX_ROW_BYTES = 8 * 1024 * 1024,
     BATCH_BYTES = 4 * 1024 * 1024,
     LOCK_WAIT_PART = 4, /* a statement waits for a lock at most this part of the lease */
@@ -95,6 +96,7 @@ static void fill_defaults(struct lane_opts *opts)
     set_default(&opts->receipt_cap_ms, DEFAULT_RECEIPT_CAP_MS);
     set_default(&opts->max_sends, DEFAULT_SENDS);
     set_default(&opts->delayed_poll_ms, DEFAULT_DELAYED_MS);
+    set_default(&opts->journal_retention_ms, DEFAULT_JOURNAL_MS);
     lock_wait_s = opts->lease_ms / LOCK_WAIT_PART / MS_PER_S;
     set_default(&opts->db.lock_wait_s, lock_wait_s > 0 ? lock_wait_s : 1);
 }
@@ -213,12 +215,23 @@ static enum obx_code create_reader(struct lane *lane, struct obx_err *err)
     return reader_create(&opts, &store, lane->flight, &lane->reader, err);
 }
 
+static enum obx_code create_journal(struct lane *lane, const char *table, struct obx_err *err)
+{
+    const struct journal_opts opts = {.outbox = lane->opts.outbox,
+                                      .table = table,
+                                      .lease = &lane->lease,
+                                      .retention_ms = lane->opts.journal_retention_ms};
+
+    return journal_init(&lane->journal, &opts, err);
+}
+
 /* What deals with messages that wait: for receipts, or for their time. */
 static enum obx_code create_waiting(struct lane *lane, const char *table, struct obx_err *err)
 {
     const struct awaiting_opts opts = {.outbox = lane->opts.outbox,
                                        .table = table,
                                        .lease = &lane->lease,
+                                       .journal = lane->opts.journal ? &lane->journal : NULL,
                                        .timeout_ms = lane->opts.receipt_timeout_ms,
                                        .cap_ms = lane->opts.receipt_cap_ms,
                                        .max_sends = lane->opts.max_sends};
@@ -256,6 +269,8 @@ static enum obx_code create_parts(struct lane *lane, struct obx_err *err)
         rc = requests_init(&lane->requests, &lane->parking, lane->reader, lane->flight, table, err);
     if (rc == OBX_OK)
         rc = row_delete_init(&lane->settle_del, table, "id", err);
+    if (rc == OBX_OK)
+        rc = create_journal(lane, table, err);
     if (rc == OBX_OK)
         rc = create_waiting(lane, table, err);
     if (rc == OBX_OK)
@@ -325,6 +340,7 @@ void lane_destroy(struct lane *lane)
     delayed_fini(&lane->delayed);
     overdue_fini(&lane->overdue);
     awaiting_fini(&lane->awaiting);
+    journal_fini(&lane->journal);
     outbox_store_fini(&lane->store);
     envelope_destroy(lane->envelope);
     row_batch_fini(&lane->fetched);

@@ -16,6 +16,7 @@
 #include "envelope.h"
 #include "faults.h"
 #include "flight.h"
+#include "journal.h"
 #include "lane.h"
 #include "lease.h"
 #include "outbox_store.h"
@@ -66,6 +67,7 @@ struct lane {
     struct awaiting awaiting;
     struct overdue overdue;
     struct delayed delayed;
+    struct journal journal; /* used when opts.journal says so */
     struct receipt_keys receipt_keys;
     struct envelope *envelope;
     struct faults faults;
@@ -83,6 +85,7 @@ struct lane {
     uint64_t requests_due_ms;
     uint64_t overdue_due_ms;
     uint64_t delayed_due_ms;
+    uint64_t journal_due_ms; /* UINT64_MAX: none is kept */
     uint64_t count_due_ms;
     uint64_t drain_until_ms;
     uint64_t owner_since_ms;

@@ -66,7 +66,10 @@ static enum obx_code delete_rows(struct lane *lane, const uint64_t *ids, size_t 
     lane->own_queries += 3;
     if (rc != OBX_OK)
         return rc;
-    rc = row_delete_run(&lane->settle_del, lane->db, ids, count, &deleted, err);
+    if (lane->opts.journal)
+        rc = journal_write(&lane->journal, lane->db, ids, count, err);
+    if (rc == OBX_OK)
+        rc = row_delete_run(&lane->settle_del, lane->db, ids, count, &deleted, err);
     if (rc != OBX_OK) {
         lease_rollback(lane->db);
         return rc;

@@ -31,6 +31,8 @@ enum {
     RETRY_SOON_MS = 100,
     STABLE_MS = 5000,
     WAIT_MAX_MS = 1000,
+    JOURNAL_BUSY_MS = 100, /* between two batches of rows whose time in the journal is over */
+    JOURNAL_IDLE_MS = 10000,
 };
 
 static const unsigned edges[] = {
@@ -183,6 +185,8 @@ static void connect_db(struct lane *lane)
     lane->store.db = lane->db;
     if (rc == OBX_OK)
         rc = schema_check(lane->db, SCHEMA_PRODUCER, &err);
+    if (rc == OBX_OK && lane->opts.journal)
+        rc = schema_check(lane->db, SCHEMA_JOURNAL, &err);
     if (rc != OBX_OK) {
         lose_db(lane, &err);
         return;
@@ -212,6 +216,7 @@ static void become_owner(struct lane *lane)
     lane->requests_due_ms = 0;
     lane->overdue_due_ms = 0;
     lane->delayed_due_ms = 0;
+    lane->journal_due_ms = lane->opts.journal ? 0 : UINT64_MAX;
     lane->count_due_ms = 0;
     set_state(lane, LANE_OWNER);
 }
@@ -365,6 +370,19 @@ static enum obx_code move_delayed(struct lane *lane, struct obx_err *err)
     return rc;
 }
 
+static enum obx_code clean_journal(struct lane *lane, struct obx_err *err)
+{
+    uint64_t now_ms = clock_now_ms();
+    bool may_have_more = false;
+    enum obx_code rc = OBX_OK;
+
+    if (now_ms < lane->journal_due_ms)
+        return OBX_OK;
+    rc = journal_clean(&lane->journal, lane->db, &may_have_more, err);
+    lane->journal_due_ms = now_ms + (may_have_more ? JOURNAL_BUSY_MS : JOURNAL_IDLE_MS);
+    return rc;
+}
+
 static enum obx_code count_rows(struct lane *lane, uint64_t now_ms, struct obx_err *err)
 {
     struct outbox_counts counts = {0};
@@ -441,6 +459,8 @@ static void own(struct lane *lane, uint64_t now_ms)
     if (survives(lane, rc, &err) && rc == OBX_OK)
         rc = move_delayed(lane, &err);
     if (survives(lane, rc, &err) && rc == OBX_OK)
+        rc = clean_journal(lane, &err);
+    if (survives(lane, rc, &err) && rc == OBX_OK)
         rc = count_rows(lane, now_ms, &err);
     if (survives(lane, rc, &err) && rc == OBX_OK)
         all_went_well(lane, now_ms);
@@ -510,8 +530,9 @@ static void fill_stats(struct lane *lane)
     stats->rejected = lane->awaiting.rejected + lane->overdue.rejected;
     stats->delayed_moved = lane->delayed.moved;
     stats->queries = lane->awaiting.queries + lane->awaiting.del.queries + lane->overdue.queries +
-                     lane->delayed.queries + lane->own_queries + lane->store.queries +
-                     lane->parking.queries + lane->requests.queries + lane->settle_del.queries;
+                     lane->delayed.queries + lane->journal.queries + lane->own_queries +
+                     lane->store.queries + lane->parking.queries + lane->requests.queries +
+                     lane->settle_del.queries;
     stats->inflight = flight_count(lane->flight, FLIGHT_INFLIGHT);
     stats->held = flight_count(lane->flight, FLIGHT_WAITING);
     stats->retrying = flight_count(lane->flight, FLIGHT_RETRYING);
@@ -598,7 +619,7 @@ static uint64_t owner_due_us(const struct lane *lane)
     uint64_t due_ms = min_u64(lane->lease.renew_due_ms, lane->count_due_ms);
     uint64_t due_us = UINT64_MAX;
 
-    due_ms = min_u64(due_ms, lane->requests_due_ms);
+    due_ms = min_u64(due_ms, min_u64(lane->requests_due_ms, lane->journal_due_ms));
     if (!lane_is_choked(lane))
         due_ms = min_u64(due_ms, min_u64(lane->overdue_due_ms, lane->delayed_due_ms));
     due_ms = min_u64(due_ms, flight_next_due_ms(lane->flight));
