@@ -1,6 +1,6 @@
 /*
  * The audit of the demo: compares the order service's database with the inventory service's, and
- * looks into the queues.
+ * looks for what is left on the way.
  *
  * It asks the two databases by two connections, so they may lie on different servers, and compares
  * in memory. Exit 0 when every committed order was applied exactly once and in order, nothing else
@@ -120,7 +120,7 @@ static struct orders read_orders(MYSQL *db, const char *sql)
 
 struct findings {
     size_t committed, applied, lost, doubled, ghosts, altered, disorder;
-    unsigned long long outbox, parked, queued, dead;
+    unsigned long long outbox, parked, queued, waiting, dead;
     long long stock_off; /* pieces of stock that are missing or too many, over all articles */
 };
 
@@ -187,7 +187,7 @@ static long long count_stock_off(MYSQL *stock, const struct orders *placed)
     return off;
 }
 
-/* ---------------------------------------------------------------- the queues */
+/* ---------------------------------------------------------------- the queue */
 
 static amqp_connection_state_t connect_broker(void)
 {
@@ -219,12 +219,11 @@ static unsigned long long depth(amqp_connection_state_t conn, const char *queue)
     return ok->message_count;
 }
 
-static void look_into_queues(struct findings *found)
+static void look_into_queue(struct findings *found)
 {
     amqp_connection_state_t conn = connect_broker();
 
     found->queued = depth(conn, "inventory");
-    found->dead = depth(conn, "inventory.dead");
     amqp_connection_close(conn, AMQP_REPLY_SUCCESS);
     amqp_destroy_connection(conn);
 }
@@ -251,9 +250,10 @@ static bool print_table(const struct findings *found)
     is_good &= line("applied out of a customer's order", found->disorder, 0);
     is_good &= line("pieces of stock missing or too many", (unsigned long long)found->stock_off, 0);
     is_good &= line("rows left in the outbox", found->outbox, 0);
-    is_good &= line("rows parked", found->parked, 0);
+    is_good &= line("messages that the relay has parked", found->parked, 0);
     is_good &= line("messages left in the queue", found->queued, 0);
-    is_good &= line("dead letters", found->dead, 0);
+    is_good &= line("messages that wait for another attempt", found->waiting, 0);
+    is_good &= line("dead messages", found->dead, 0);
     return is_good && found->committed > 0;
 }
 
@@ -277,7 +277,9 @@ int main(void)
     found.stock_off = count_stock_off(stock, &placed);
     found.outbox = query_number(shop, "SELECT COUNT(*) FROM outbox");
     found.parked = query_number(shop, "SELECT COUNT(*) FROM outbox_parked");
-    look_into_queues(&found);
+    found.waiting = query_number(stock, "SELECT COUNT(*) FROM obx_parked WHERE state <> 'dead'");
+    found.dead = query_number(stock, "SELECT COUNT(*) FROM obx_parked WHERE state = 'dead'");
+    look_into_queue(&found);
     is_good = print_table(&found);
     free(placed.items);
     free(applied.items);

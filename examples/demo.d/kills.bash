@@ -230,7 +230,7 @@ order_by_hand() {
 
 # at PERCENT ACT: when so many of the orders are committed.
 at() {
-    watch 300 committed_is $((orders * $1 / 100)) && "$2"
+    watch "$patience" committed_is $((orders * $1 / 100)) && "$2"
 }
 
 kill_all_in_turn() {
@@ -239,12 +239,13 @@ kill_all_in_turn() {
     rate=$((orders / seconds))
     [ $rate -ge 5 ] || rate=5
     [ $rate -le 300 ] || rate=300
+    patience=$((120 + 5 * orders / rate)) # seconds; the machine may be busy with other things
     say "orders flow, about $rate a second; one of ten is rolled back on purpose"
     start_orders
     at 5 order_by_hand && at 10 kill_relay && at 25 kill_consumer && at 40 kill_broker &&
         at 55 kill_database || return 1
     [ "$mode" = fast ] || at 75 kill_everything_of_ours || return 1
-    watch 600 committed_is "$orders" || return 1
+    watch "$patience" committed_is "$orders" || return 1
     stop_process order-service 20
     say "enough: the order service is stopped"
 }

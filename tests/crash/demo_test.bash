@@ -73,8 +73,16 @@ finds "pieces of stock missing or too many" \
 finds "rows left in the outbox" \
     "INSERT INTO shop.outbox (topic, payload) VALUES ('order.placed', '{}')" \
     "DELETE FROM shop.outbox"
-finds "rows parked" \
+finds "messages that the relay has parked" \
     "INSERT INTO shop.outbox_parked (outbox, id, message_id, topic, content_type, payload, created_at, reason_code)
      VALUES ('outbox', 1, 'x', 't', 'text/plain', '', UTC_TIMESTAMP(6), 'x')" \
     "DELETE FROM shop.outbox_parked"
+for state in waiting dead; do
+    what="messages that wait for another attempt"
+    [ $state = waiting ] || what="dead messages"
+    finds "$what" \
+        "INSERT INTO stock.obx_parked (consumer_group, message_id, lane, state, replay_until, queue, properties, body, size)
+         VALUES ('inventory', 'x', 0, '$state', UTC_TIMESTAMP(6), 'inventory', '', '', 0)" \
+        "DELETE FROM stock.obx_parked"
+done
 echo "demo_test: the demo works, and its audit finds what is wrong"

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# What is shipped beside the programs fits them: whoever adds a library to the build finds here the places that name the
+# packages too, and the unit, the image and the page that tells how to install know of no others.
+# usage: shipping_test.bash SOURCE_FOLDER
+set -u -o pipefail
+export LC_ALL=C
+root=$1 rc=0
+containerfile=$root/outbox-relay/container/Containerfile
+
+complain() {
+    printf 'shipping_test: %s\n' "$*" >&2
+    rc=1
+}
+
+# The development packages of what the programs link; those of the tests are no part of it.
+linked() {
+    bash "$root/tests/support/packages" --list | grep -- '-dev$' | grep -v cmocka
+}
+
+# Words that look like such packages in a text.
+named_in() {
+    grep -ohE '\blib[a-z0-9.+-]+-dev\b' "$1" | sort -u
+}
+
+[ "$(linked | wc -l)" -ge 5 ] || complain "tests/support/packages names hardly any library"
+for file in "$containerfile" "$root/docs/operations.md"; do
+    difference=$(diff <(linked | sort -u) <(named_in "$file"))
+    [ -z "$difference" ] || complain "tests/support/packages (<) and ${file#"$root"/} (>) differ:
+$difference"
+done
+
+# Each library has its runtime package in the image's second stage.
+stage=$(awk '/^FROM/ { stages++ } stages == 2' "$containerfile")
+for library in curl4 event inih jansson mariadb rabbitmq ssl; do
+    grep -q "lib$library" <<<"$stage" || complain "the image's second stage has no lib$library..."
+done
+
+grep -q '^USER [1-9]' "$containerfile" || complain "the image does not give up root"
+grep -q '^HEALTHCHECK.*"--health"' "$containerfile" || complain "the image has no health check"
+for setting in Type=notify WatchdogSec= DynamicUser=yes ProtectSystem=strict RestartPreventExitStatus=2; do
+    grep -q "^$setting" "$root/outbox-relay/systemd/outbox-relay.service.in" || complain "the unit has no $setting"
+done
+
+[ $rc = 0 ] && echo "shipping_test: image, unit and operations.md fit $(linked | wc -l) libraries"
+exit $rc
