@@ -263,6 +263,27 @@ void rig_wait_state(struct lane *lane, enum lane_state state)
                  lane_state_name(state), rig_stats(lane).trouble);
 }
 
+struct confirmed_wait {
+    struct lane *lane;
+    uint64_t count;
+};
+
+static bool has_confirmed(void *ctx)
+{
+    struct confirmed_wait *wait = ctx;
+
+    return rig_stats(wait->lane).confirmed >= wait->count;
+}
+
+void rig_wait_confirmed(struct lane *lane, uint64_t count)
+{
+    struct confirmed_wait wait = {.lane = lane, .count = count};
+
+    if (!wait_until(RIG_WAIT_MS, has_confirmed, &wait))
+        fail_msg("%llu confirms, not %llu: %s", (unsigned long long)rig_stats(lane).confirmed,
+                 (unsigned long long)count, rig_stats(lane).trouble);
+}
+
 /* ---- what came out ---- */
 
 static void copy_header(const struct bridge_message *msg, const char *name, char *dst, size_t size)

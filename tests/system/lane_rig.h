@@ -73,6 +73,8 @@ void rig_wait_empty(struct lane_rig *rig);
 /** Wait until the lane says so. */
 void rig_wait_state(struct lane *lane, enum lane_state state);
 struct lane_stats rig_stats(struct lane *lane);
+/** Wait until the lane has had so many confirms. */
+void rig_wait_confirmed(struct lane *lane, uint64_t count);
 
 /** Take everything off the queue, in order, behind what was taken before, until there are count in
  * all. */

@@ -99,6 +99,9 @@ static void fill_defaults(struct lane_opts *opts)
     set_default(&opts->journal_retention_ms, DEFAULT_JOURNAL_MS);
     lock_wait_s = opts->lease_ms / LOCK_WAIT_PART / MS_PER_S;
     set_default(&opts->db.lock_wait_s, lock_wait_s > 0 ? lock_wait_s : 1);
+    /* A lane that stands still within a transaction must not keep its lease's row locked for longer
+       than the lease itself. */
+    set_default(&opts->db.idle_s, opts->lease_ms / MS_PER_S + 2);
 }
 
 static enum obx_code check_opts(const struct lane_opts *opts, struct obx_err *err)

@@ -26,6 +26,7 @@ enum {
         << 30, /* the protocol's own limit: the server's is asked for and is the one that counts */
     DECIMAL = 10,
     SET_TEXT_MAX = 1024,
+    IDLE_TEXT_MAX = 48,
 };
 
 static const char *none_if_empty(const char *text)
@@ -236,14 +237,17 @@ static enum obx_code set_session(struct db *db, const struct db_opts *opts, stru
 {
     const unsigned lock_wait_s = opts->lock_wait_s == 0 ? DEFAULT_LOCK_WAIT_S : opts->lock_wait_s;
     char sql[SET_TEXT_MAX];
+    char idle[IDLE_TEXT_MAX] = "";
 
+    if (opts->idle_s > 0)
+        (void)snprintf(idle, sizeof(idle), ", SESSION wait_timeout = %u", opts->idle_s);
     (void)snprintf(sql, sizeof(sql),
                    "SET NAMES utf8mb4, SESSION autocommit = 1, SESSION %s = 'READ-COMMITTED', "
                    "SESSION time_zone = '+00:00', SESSION sql_mode = "
                    "'STRICT_TRANS_TABLES,STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,"
                    "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', "
-                   "SESSION innodb_lock_wait_timeout = %u, SESSION lock_wait_timeout = %u",
-                   isolation_variable(db), lock_wait_s, lock_wait_s);
+                   "SESSION innodb_lock_wait_timeout = %u, SESSION lock_wait_timeout = %u%s",
+                   isolation_variable(db), lock_wait_s, lock_wait_s, idle);
     return db_exec(db, sql, DB_NO_ARGS, NULL, err);
 }
 

@@ -38,6 +38,8 @@ struct db_opts {
     uint32_t read_timeout_ms;    /* 0: 30000 */
     uint32_t write_timeout_ms;   /* 0: 30000 */
     uint32_t lock_wait_s;        /* innodb_lock_wait_timeout of the session; 0: 10 */
+    uint32_t idle_s; /* wait_timeout of the session: the server ends one that is silent for longer, and undoes what it had
+                        begun; 0: as the server has it, hours */
     enum db_tls tls;
     const char *tls_ca_file;
     const char *tls_cert_file;

@@ -1,0 +1,167 @@
+/*
+ * System tests of who owns an outbox: one at a time; the next one when it is given back, over, or
+ * held by a process that stands still; and who has lost it settles nothing. P1, P7.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/bytes.h"
+#include "cut_proxy.h"
+#include "lane_rig.h"
+#include "wait.h"
+
+static bool has_standby_look(void *ctx)
+{
+    struct lane_stats stats;
+
+    lane_get_stats(ctx, &stats);
+    return stats.state == LANE_STANDBY && strcmp(stats.lease_owner, "first") == 0;
+}
+
+static void one_owner_at_a_time(void **state)
+{
+    struct lane_rig *rig = *state;
+    struct lane *second = NULL;
+
+    rig_start(rig);
+    rig_wait_state(rig->lane, LANE_OWNER);
+    second = rig_start_another(rig, "second");
+    assert_true(wait_until(RIG_WAIT_MS, has_standby_look, second));
+    rig_fill(rig, 500, 20, 64);
+    rig_wait_empty(rig);
+    assert_int_equal(rig_stats(second).published, 0);
+    /* Given back, it goes over at once. */
+    rig_drain_lane(rig->lane);
+    rig->lane = second;
+    rig_wait_state(second, LANE_OWNER);
+    rig_fill(rig, 500, 20, 64);
+    rig_wait_empty(rig);
+    rig_collect_all(rig);
+    assert_int_equal(rig->seen_count, 1000);
+    rig_assert_order(rig);
+}
+
+static void is_taken_over_when_it_is_over(void **state)
+{
+    struct lane_rig *rig = *state;
+
+    rig->opts.settle_max_age_ms = 60 * 1000; /* confirmed, and still in the table */
+    rig_start(rig);
+    rig_wait_state(rig->lane, LANE_OWNER);
+    rig_fill(rig, 20, 5, 64);
+    rig_wait_confirmed(rig->lane, 20);
+    rig_end_lane(rig->lane); /* dead, its lease runs on */
+    rig->opts.settle_max_age_ms = 0;
+    rig->lane = rig_start_another(rig, "second");
+    rig_wait_empty(rig);
+    rig_collect_all(rig);
+    assert_in_range(rig->seen_count, 20, 40);
+    rig_assert_order(rig);
+    assert_int_equal(rig_stats(rig->lane).lease_epoch, 2);
+}
+
+/* What it had confirmed it may not delete any more, nor publish what comes. */
+static void who_has_lost_it_writes_nothing(void **state)
+{
+    struct lane_rig *rig = *state;
+    uint64_t late = 0;
+
+    rig->opts.settle_max_age_ms = 60 * 1000;
+    rig_start(rig);
+    rig_wait_state(rig->lane, LANE_OWNER);
+    rig_fill(rig, 20, 5, 64);
+    rig_wait_confirmed(rig->lane, 20);
+    rig_run(rig, "UPDATE outbox_lease SET owner = 'thief', epoch = epoch + 1,"
+                 " expires_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR");
+    rig_wait_state(rig->lane, LANE_STANDBY);
+    late = rig_insert(rig, "t", "late", "x");
+    assert_int_equal(rig_stats(rig->lane).lease_lost, 1);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM outbox"), 21);
+    assert_int_equal(rig_stats(rig->lane).settled, 0);
+    rig_run(rig, "UPDATE outbox_lease SET expires_at = UTC_TIMESTAMP(6)");
+    rig_wait_state(rig->lane, LANE_OWNER);
+    rig_drain_lane(rig->lane);
+    rig->lane = NULL;
+    rig->opts.settle_max_age_ms = 0;
+    rig_start(rig);
+    rig_wait_empty(rig);
+    rig_collect_all(rig);
+    rig_assert_order(rig);
+    assert_true(rig_place(rig, late) != SIZE_MAX);
+}
+
+struct lock_wait {
+    struct db *root;
+    char query[256];
+};
+
+static bool is_waiting(void *ctx)
+{
+    const struct lock_wait *wait = ctx;
+
+    return test_db_number(wait->root, wait->query) > 0;
+}
+
+/*
+ * An owner that stands still within its transaction (stopped, or cut off and the server does not
+ * know) keeps the lease's row locked. It has to end by itself, or nobody ever takes over.
+ */
+static void an_owner_that_stands_still_does_not_stop_the_next(void **state)
+{
+    struct lane_rig *rig = *state;
+    struct cut_proxy *proxy = cut_proxy_create(rig->opts.db.host, rig->opts.db.port);
+    struct db_opts root_opts = test_db_root_opts();
+    struct lock_wait wait = {.root = test_db_open(&root_opts)};
+    struct db_opts direct = rig->opts.db;
+    uint64_t id = rig_insert(rig, "t", "k", "x");
+    struct obx_buf sql = {0};
+
+    assert_non_null(proxy);
+    rig->opts.db.port = cut_proxy_port(proxy);
+    rig->opts.db.lock_wait_s = 20;
+    /* The delete of the lane waits for this lock, with the lease's row in its hand. */
+    rig_run(rig, "START TRANSACTION");
+    rig_run(rig, "SELECT 1 FROM outbox WHERE id = %llu FOR UPDATE INTO @x", (unsigned long long)id);
+    rig_start(rig);
+    assert_int_equal(buf_addf(&sql,
+                              "SELECT COUNT(*) FROM information_schema.processlist WHERE db = '%s'"
+                              " AND info LIKE 'DELETE%%'",
+                              rig->test_db.name),
+                     OBX_OK);
+    (void)bytes_to_text(buf_bytes(&sql), wait.query, sizeof(wait.query));
+    assert_true(wait_until(RIG_WAIT_MS, is_waiting, &wait));
+    cut_proxy_set_flow(proxy, CUT_TO_SERVER, CUT_HOLD);
+    cut_proxy_set_flow(proxy, CUT_TO_CLIENT, CUT_HOLD);
+    rig_run(rig, "COMMIT");
+    rig->opts.db = direct;
+    {
+        struct lane *second = rig_start_another(rig, "second");
+
+        rig_wait_state(second, LANE_OWNER);
+        rig_wait_empty(rig);
+        rig_end_lane(second);
+    }
+    cut_proxy_destroy(proxy);
+    rig_end_lane(rig->lane);
+    rig->lane = NULL;
+    db_close(wait.root);
+    buf_fini(&sql);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(one_owner_at_a_time, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(is_taken_over_when_it_is_over, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(who_has_lost_it_writes_nothing, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(an_owner_that_stands_still_does_not_stop_the_next,
+                                        rig_setup, rig_teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
