@@ -7,6 +7,7 @@
 
 #include "base/backoff.h"
 #include "base/crash.h"
+#include "receipts.h"
 
 /* What stands in the way of one message is looked at again about as often as after so many failed
  * attempts. */
@@ -47,7 +48,8 @@ static enum obx_code bury(struct run *run, const struct item *item)
                               .has_failed = true};
     enum obx_code rc = OBX_OK;
 
-    if (item->wants_receipt && item_has_id(item))
+    if (item->wants_receipt && item_has_id(item) && receipts_may_reject(item) &&
+        receipts_are_asked(item, run->apply->group))
         rc = store->ops->reject(store->ctx, item, &run->report->err);
     return rc == OBX_OK ? write_row(run, item, &park) : rc;
 }

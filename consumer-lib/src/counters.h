@@ -31,6 +31,8 @@ enum counter {
     CNT_BROKER_CONNECTS,
     CNT_DATABASE_CONNECTS,
     CNT_DEDUP_REMOVED,
+    CNT_RECEIPTS,
+    CNT_RECEIPTS_GIVEN_UP,
     CNT_IN_FLIGHT, /* from here on levels: they go down too */
     CNT_IN_FLIGHT_BYTES,
     CNT_PARKED_ROWS,

@@ -57,7 +57,8 @@ static void take_back(struct io *io, struct item *item)
     case ITEM_DUPLICATE:
     case ITEM_PARKED:
     case ITEM_DEAD:
-        finish(io, item);
+        if (!receipts_take(&io->receipts, item))
+            finish(io, item);
         break;
     case ITEM_LETTER:
         dead_letters_add(&io->dead, item);
@@ -73,6 +74,17 @@ static void take_back(struct io *io, struct item *item)
         free_item(io, item);
         break;
     }
+}
+
+/* Runs inside receipts_service and receipts_fini: the item's receipt has gone out. */
+static void receipt_done(struct item *item, bool is_reported, void *ctx)
+{
+    struct io *io = ctx;
+
+    if (is_reported)
+        finish(io, item);
+    else
+        free_item(io, item);
 }
 
 static void take_all_back(struct io *io)
@@ -388,6 +400,7 @@ static void end(struct io *io)
         mailbox_take(&io->workers[i].box, &left);
     while ((item = item_list_pop(&left)) != NULL)
         take_back(io, item);
+    receipts_fini(&io->receipts);
     ack_run(io);
     ack_each(io);
     forget_unmade(io);
@@ -410,6 +423,7 @@ static uint64_t next_due_ms(const struct io *io)
     enum obx_consumer_state phase = shared_phase(io->shared);
     uint64_t due = earlier(dead_letters_next_due_ms(&io->dead), io->acks_due_ms);
 
+    due = earlier(due, receipts_next_due_ms(&io->receipts));
     if (io->was_prepared)
         due = earlier(due, bridge_consumer_next_due_ms(io->consumer));
     if (phase == OBX_CONSUMER_RUNNING)
@@ -429,6 +443,7 @@ static void sleep_until_needed(struct io *io)
         {.fd = io->shared->stop.fd, .events = POLLIN},
         {.fd = bridge_consumer_fd(io->consumer), .events = POLLIN},
         {.fd = dead_letters_fd(&io->dead), .events = POLLIN},
+        {.fd = receipts_fd(&io->receipts), .events = POLLIN},
     };
 
     /* An interrupted poll is a turn for nothing. */
@@ -442,6 +457,7 @@ static bool take_turn(struct io *io)
 
     take_all_back(io);
     dead_letters_service(&io->dead);
+    receipts_service(&io->receipts);
     acknowledge_finished(io);
     service_consumer(io);
     follow_requests(io);
@@ -499,6 +515,8 @@ enum obx_code io_init(struct io *io, struct shared *shared, struct worker *worke
     if (rc == OBX_OK)
         rc = dead_letters_init(&io->dead, settings, &shared->counters, dead_letter_done, io, err);
     if (rc == OBX_OK)
+        rc = receipts_init(&io->receipts, settings, &shared->counters, receipt_done, io, err);
+    if (rc == OBX_OK)
         rc = make_consumer(io, err);
     if (rc != OBX_OK) {
         io_fini(io);
@@ -514,6 +532,8 @@ void io_fini(struct io *io)
     bridge_consumer_destroy(io->consumer);
     if (io->dead.settings != NULL)
         dead_letters_fini(&io->dead);
+    if (io->receipts.settings != NULL)
+        receipts_fini(&io->receipts);
     dispatch_fini(&io->dispatch);
     obx_free(io->unmade);
     io->consumer = NULL;

@@ -13,6 +13,7 @@
 #include "bridge/consumer.h"
 #include "dead_letters.h"
 #include "dispatch.h"
+#include "receipts.h"
 #include "shared.h"
 #include "worker.h"
 
@@ -25,6 +26,7 @@ struct io {
     /* The I/O thread's own from here on. */
     struct bridge_consumer *consumer;
     struct dead_letters dead;
+    struct receipts receipts;
     struct dispatch dispatch;
     struct acks acks;
     uint64_t acks_due_ms; /* when finished deliveries behind an unfinished one are acknowledged;

@@ -105,7 +105,7 @@ int main(int argc, char **argv)
         .exchange = "oncebox", .exchange_type = "topic", .routing_key = "crash.#"};
     struct obx_consumer_opts opts = {
         .size = sizeof(opts),
-        .group = "crash",
+        .group = SCENE_GROUP,
         .queue = argc == 3 ? argv[1] : "",
         .broker_vhost = env("OBX_TEST_AMQP_VHOST"),
         .broker_user = env("OBX_TEST_AMQP_USER"),

@@ -70,16 +70,17 @@ static enum obx_code take_number(struct db *db, const char *key, uint64_t *key_s
 }
 
 enum obx_code load_write(struct db *db, const char *topic, const char *key,
-                         struct obx_bytes filling, struct obx_err *err)
+                         const char *receipt_from, struct obx_bytes filling, struct obx_err *err)
 {
     uint64_t key_seq = 0;
     enum obx_code rc = key != NULL ? take_number(db, key, &key_seq, err) : OBX_OK;
 
     if (rc == OBX_OK)
         rc = db_exec(db,
-                     "INSERT INTO outbox (topic, ordering_key, payload) "
-                     "VALUES (?, ?, CONCAT(?, ' ', ?))",
-                     DB_ARGS(DB_TEXT(topic), DB_TEXT(key), DB_U64(key_seq), DB_BYTES(filling)),
+                     "INSERT INTO outbox (topic, ordering_key, receipt_from, payload) "
+                     "VALUES (?, ?, ?, CONCAT(?, ' ', ?))",
+                     DB_ARGS(DB_TEXT(topic), DB_TEXT(key), DB_TEXT(receipt_from), DB_U64(key_seq),
+                             DB_BYTES(filling)),
                      NULL, err);
     if (rc == OBX_OK)
         rc = db_exec(db,
@@ -105,7 +106,7 @@ static enum obx_code write_message(struct producer *p, struct obx_err *err)
     snprintf(key, sizeof(key), "key-%u", (unsigned)dice_below(&p->dice, LEDGER_KEYS));
     return load_write(p->db, p->load->opts.topic,
                       dice_percent(&p->dice, p->load->opts.keyless_percent) ? NULL : key,
-                      random_filling(p), err);
+                      p->load->opts.receipt_from, random_filling(p), err);
 }
 
 static enum obx_code end_transaction(struct producer *p, struct obx_err *err)

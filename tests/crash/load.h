@@ -23,6 +23,7 @@ struct load_opts {
     uint32_t pause_max_ms;     /* pause between two transactions of one producer; 0: none */
     uint32_t big_percent;      /* messages with a body above the relay's inline limit; 0: none */
     const char *topic;
+    const char *receipt_from; /* consumer groups that are to report; NULL: none */
     uint64_t seed;
 };
 
@@ -35,10 +36,12 @@ struct load_counts {
 
 /**
  * Write one message and its order into the open transaction: body is the message's number within
- * its key, a blank and the filling. key NULL: without an ordering key, number 0.
+ * its key, a blank and the filling. key NULL: without an ordering key, number 0. receipt_from NULL:
+ * none.
  */
 OBX_NODISCARD enum obx_code load_write(struct db *db, const char *topic, const char *key,
-                                       struct obx_bytes filling, struct obx_err *err);
+                                       const char *receipt_from, struct obx_bytes filling,
+                                       struct obx_err *err);
 
 struct load;
 

@@ -40,7 +40,7 @@ static struct dice dice;
 
 /* ---------------------------------------------------------------- under load */
 
-static struct load *start_load(void)
+static struct load *start_load(const char *receipt_from)
 {
     static struct load_opts opts; /* borrowed by the load */
     struct load *load = NULL;
@@ -48,6 +48,7 @@ static struct load *start_load(void)
 
     opts = (struct load_opts){.db = scene_producer_opts(),
                               .topic = SCENE_TOPIC,
+                              .receipt_from = receipt_from,
                               .keyless_percent = 30,
                               .rollback_percent = 20,
                               .hold_percent = 5,
@@ -71,7 +72,7 @@ static void expect_death(struct scene *scene, enum scene_role role, const char *
                  how.signal);
 }
 
-static void die_under_load(struct scene *scene, const struct point *point)
+static void die_loaded(struct scene *scene, const struct point *point, const char *receipt_from)
 {
     const bool is_relay = strcmp(point->program, "relay") == 0;
     const enum scene_role victim = is_relay ? SCENE_RELAY : SCENE_CONSUMER;
@@ -83,13 +84,76 @@ static void die_under_load(struct scene *scene, const struct point *point)
              strcmp(point->situation, "start") == 0 ? 1 : 1 + dice_below(&dice, PASSES_MAX));
     scene_start(scene, is_relay ? SCENE_CONSUMER : SCENE_RELAY, 0, NULL);
     scene_start(scene, victim, 0, crash);
-    load = start_load();
+    load = start_load(receipt_from);
     expect_death(scene, victim, crash);
     scene_start(scene, victim, 0, NULL);
     if (!load_wait(load, PROGRESS, PROGRESS_MS))
         fail_msg("the producers make no progress");
     load_stop(load, &counts);
     assert_true(counts.rolled_back > 0);
+    scene_finish(scene);
+}
+
+static void die_under_load(struct scene *scene, const struct point *point)
+{
+    die_loaded(scene, point, NULL);
+}
+
+/* Every message asks the consumers for a receipt: nothing may be left awaiting one. */
+static void die_with_receipts(struct scene *scene, const struct point *point)
+{
+    die_loaded(scene, point, SCENE_GROUP);
+}
+
+/* ---------------------------------------------------------------- waiting for a receipt, or a time
+ */
+
+/* Nobody reports, so the relay sends again. */
+static void die_resending(struct scene *scene, const struct point *point)
+{
+    enum { APPLIED = 20 };
+    struct load *load = NULL;
+
+    /* Once through, so that the queue is there. */
+    scene_start(scene, SCENE_CONSUMER, 0, NULL);
+    scene_start(scene, SCENE_RELAY, 0, NULL);
+    load = start_load(SCENE_GROUP);
+    scene_wait_applied(scene, APPLIED);
+    scene_kill(scene, SCENE_CONSUMER, 0);
+    scene_kill(scene, SCENE_RELAY, 0);
+    scene_start(scene, SCENE_RELAY, 0, point->name);
+    expect_death(scene, SCENE_RELAY, point->name);
+    scene_start(scene, SCENE_RELAY, 0, NULL);
+    scene_start(scene, SCENE_CONSUMER, 0, NULL);
+    if (!load_wait(load, PROGRESS, PROGRESS_MS))
+        fail_msg("the producers make no progress");
+    load_stop(load, NULL);
+    scene_finish(scene);
+}
+
+static void die_moving_delayed(struct scene *scene, const struct point *point)
+{
+    enum { DELAYED = 40 };
+    const struct db_opts opts = scene_producer_opts();
+    struct db *db = test_db_open(&opts);
+
+    scene_start(scene, SCENE_CONSUMER, 0, NULL);
+    for (int i = 0; i < DELAYED; i++) {
+        char sql[512];
+
+        snprintf(sql, sizeof(sql),
+                 "INSERT INTO outbox_delayed (message_id, topic, payload, deliver_at) VALUES "
+                 "('delayed-%d', '" SCENE_TOPIC "', '0 x', UTC_TIMESTAMP(6) + INTERVAL %d * 50000 "
+                 "MICROSECOND)",
+                 i, i);
+        test_db_run(db, sql);
+        snprintf(sql, sizeof(sql), "INSERT INTO orders VALUES ('delayed-%d', NULL, 0)", i);
+        test_db_run(db, sql);
+    }
+    db_close(db);
+    scene_start(scene, SCENE_RELAY, 0, point->name);
+    expect_death(scene, SCENE_RELAY, point->name);
+    scene_start(scene, SCENE_RELAY, 0, NULL);
     scene_finish(scene);
 }
 
@@ -105,9 +169,9 @@ static void write_unroutable(void)
     enum obx_code rc = db_begin(db, &err);
 
     if (rc == OBX_OK)
-        rc = load_write(db, SCENE_LATE_TOPIC, "key-0", bytes_of("first"), &err);
+        rc = load_write(db, SCENE_LATE_TOPIC, "key-0", NULL, bytes_of("first"), &err);
     for (int i = 0; rc == OBX_OK && i < FOLLOWERS; i++)
-        rc = load_write(db, SCENE_TOPIC, "key-0", bytes_of("follower"), &err);
+        rc = load_write(db, SCENE_TOPIC, "key-0", NULL, bytes_of("follower"), &err);
     if (rc != OBX_OK || db_commit(db, &err) != OBX_OK)
         fail_msg("%s", err.text);
     db_close(db);
@@ -175,7 +239,7 @@ static void die_rejecting(struct scene *scene, const struct point *point)
 
     scene_start(scene, SCENE_RELAY, 0, NULL);
     scene_start(scene, SCENE_CONSUMER, 0, point->name);
-    load = start_load();
+    load = start_load(NULL);
     test_db_run(db, "INSERT INTO outbox (topic, payload) VALUES ('" SCENE_POISON_TOPIC "', 'x')");
     db_close(db);
     expect_death(scene, SCENE_CONSUMER, point->name);
@@ -192,8 +256,9 @@ static const struct {
     const char *name;
     void (*run)(struct scene *scene, const struct point *point);
 } situations[] = {
-    {"load", die_under_load}, {"start", die_under_load}, {"park", die_parking},
-    {"resume", die_resuming}, {"reject", die_rejecting},
+    {"load", die_under_load},  {"start", die_under_load},       {"park", die_parking},
+    {"resume", die_resuming},  {"reject", die_rejecting},       {"receipts", die_with_receipts},
+    {"resend", die_resending}, {"delayed", die_moving_delayed},
 };
 
 static struct scene *scene;

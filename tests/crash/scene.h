@@ -15,7 +15,10 @@
 
 #define SCENE_QUEUE      "obx-crash"
 #define SCENE_DEAD_QUEUE "obx-crash.dead"
-#define SCENE_TOPIC      "crash.order"
+#define SCENE_RECEIPTS   "oncebox.receipts.crash"
+/* The consumers' group. */
+#define SCENE_GROUP "crash"
+#define SCENE_TOPIC "crash.order"
 /* The consumers reject it. */
 #define SCENE_POISON_TOPIC "crash.poison"
 /* No queue is bound for it until scene_bind_late. */
@@ -68,6 +71,9 @@ void scene_wait_applied(struct scene *scene, uint64_t more);
  * the report; the test fails unless it is clean.
  */
 void scene_finish(struct scene *scene);
+/** The same after the broker has lost its data: then the order of a key's messages is not promised.
+ */
+void scene_finish_unordered(struct scene *scene);
 /** The same when the dead-letter queue is to hold so many messages. */
 void scene_finish_with_dead(struct scene *scene, uint64_t least, uint64_t most);
 

@@ -61,6 +61,7 @@ static const struct trial common_trials[] = {
     {"INSERT", "outbox_receipt",
      "INSERT INTO outbox_receipt (message_id, consumer_group, outcome) SELECT '', '', 'applied'"
      " FROM DUAL WHERE FALSE"},
+    {"UPDATE", "outbox_receipt", "UPDATE outbox_receipt SET reason = NULL WHERE FALSE LIMIT 1"},
     {"DELETE", "outbox_receipt", "DELETE FROM outbox_receipt WHERE FALSE LIMIT 1"},
     {"SELECT", "outbox_secret", "SELECT version FROM outbox_secret WHERE version = 0"},
     {"INSERT", "outbox_secret",
