@@ -1,7 +1,7 @@
 /*
  * The receipts' publisher. Invariant: an item taken is in exactly one batch, and the batch is open,
  * pending, or on its way with the publisher, whose one result for it ends it or makes it pending
- * again. A token is the batch's address.
+ * again. A token is the batch's number.
  */
 #include "receipts.h"
 
@@ -35,6 +35,7 @@ static const char queue_prefix[] = "oncebox.receipts.";
 
 struct receipt_batch {
     struct receipt_batch *next;
+    uint64_t number;
     char *queue;
     struct item_list items;
     struct obx_buf body;
@@ -207,6 +208,7 @@ static struct receipt_batch *open_batch(struct receipts *receipts, struct obx_by
     }
     (void)snprintf(batch->id, sizeof(batch->id), "receipts-%016" PRIx64 "%016" PRIx64, random_u64(),
                    random_u64());
+    batch->number = ++receipts->last_number;
     batch->next = receipts->open;
     receipts->open = batch;
     return batch;
@@ -310,11 +312,25 @@ static void try_later(struct receipts *receipts, struct receipt_batch *batch, co
                  now_ms + backoff_nth_ms(RETRY_MIN_MS, RETRY_CAP_MS, ++batch->tries, random_u64()));
 }
 
+static struct receipt_batch *take_sent(struct receipts *receipts, uint64_t number)
+{
+    struct receipt_batch **at = &receipts->sent;
+    struct receipt_batch *batch = NULL;
+
+    while (*at != NULL && (*at)->number != number)
+        at = &(*at)->next;
+    batch = *at;
+    if (batch != NULL)
+        *at = batch->next;
+    return batch;
+}
+
 static void on_result(uint64_t token, enum pub_outcome outcome, const char *why, void *ctx)
 {
     struct receipts *receipts = ctx;
-    struct receipt_batch *batch = (struct receipt_batch *)(uintptr_t)token;
+    struct receipt_batch *batch = take_sent(receipts, token);
 
+    OBX_ASSERT(batch != NULL);
     if (outcome == PUB_CONFIRMED) {
         OBX_CRASH_POINT("consumer-receipt-confirmed");
         counters_add(receipts->counters, CNT_RECEIPTS, batch->items.count);
@@ -338,9 +354,12 @@ static void publish(struct receipts *receipts, struct receipt_batch *batch)
     struct obx_err err = {0};
 
     OBX_CRASH_POINT("consumer-receipt-before-publish");
-    if (bridge_publisher_publish(receipts->publisher, &msg, (uint64_t)(uintptr_t)batch, &err) !=
-        OBX_OK)
+    if (bridge_publisher_publish(receipts->publisher, &msg, batch->number, &err) != OBX_OK) {
         try_later(receipts, batch, err.text);
+        return;
+    }
+    batch->next = receipts->sent;
+    receipts->sent = batch;
 }
 
 static void publish_due(struct receipts *receipts)

@@ -27,6 +27,8 @@ struct receipts {
     struct bridge_publisher *publisher;
     struct receipt_batch *open;    /* being filled in this turn, one for each queue */
     struct receipt_batch *pending; /* to be published, the next due first or not: a short list */
+    struct receipt_batch *sent;    /* with the publisher */
+    uint64_t last_number;          /* of a batch */
     uint64_t next_due_ms;          /* UINT64_MAX: nothing is pending */
     bool is_ending;
     receipts_done_fn *on_done;
