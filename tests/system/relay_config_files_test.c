@@ -83,55 +83,45 @@ static void read_reference(struct program_rig *rig, struct keys *keys)
     assert_true(keys->count > 100);
 }
 
-/* A value that fits the key and is not its default; NULL for those that have no other one alone. */
-static void value_for(const struct key *key, char *value, size_t size)
+/* The default of a key; a source's own value, which is 0, stands for the one of [lane]. */
+static const char *default_of(const struct keys *keys, const struct key *key)
 {
-    long low = 0;
-    char last[32] = "";
-
-    if (strstr(key->type, "one of ") == key->type) {
-        snprintf(last, sizeof(last), "%s", strrchr(key->type, ' ') + 1);
-        snprintf(value, size, "%s", last);
-    } else if (sscanf(key->type, "a number from %ld", &low) == 1) {
-        snprintf(value, size, "%ld",
-                 strtol(key->def, NULL, 10) + 1 > low ? strtol(key->def, NULL, 10) + 1 : low + 1);
-    } else if (strstr(key->type, "a duration") == key->type) {
-        snprintf(value, size, "%s", strcmp(key->def, "0 ") == 0 ? "3s" : "7s");
-    } else if (strstr(key->type, "a size") == key->type) {
-        snprintf(value, size, "8KiB");
-    } else if (strstr(key->type, "true or false") == key->type) {
-        snprintf(value, size, "%s", key->def[0] == 'n' ? "yes" : "no");
-    } else {
-        snprintf(value, size, "v");
+    if (strcmp(key->section, "source") != 0 || key->def[0] != '0')
+        return key->def;
+    for (size_t i = 0; i < keys->count; i++) {
+        if (strcmp(keys->items[i].section, "lane") == 0 &&
+            strcmp(keys->items[i].name, key->name) == 0)
+            return keys->items[i].def;
     }
+    return key->def;
 }
 
-/* Values that a text has to have, or that fit together with the defaults of others. */
+/* A value that fits the key, differs from its default, and is close to it, so that it goes with the
+ * defaults of other keys: one more of the same unit, or the last choice. */
+static void value_for(const struct keys *keys, const struct key *key, char *value, size_t size)
+{
+    const char *def = default_of(keys, key);
+    char *unit = NULL;
+    long number = strtol(def, &unit, 10);
+
+    if (strncmp(key->type, "one of ", 7) == 0)
+        snprintf(value, size, "%s", strrchr(key->type, ' ') + 1);
+    else if (strncmp(key->type, "true or false", 13) == 0)
+        snprintf(value, size, "%s", def[0] == 'n' ? "yes" : "no");
+    else if (strncmp(key->type, "a text", 6) == 0 || strncmp(key->type, "a list", 6) == 0)
+        snprintf(value, size, "v");
+    else
+        snprintf(value, size, "%ld%.*s", number + 1, (int)strcspn(unit, " "), unit);
+}
+
+/* Values that a text has to have. */
 static const struct {
     const char *key, *value;
 } special[] = {
     {"relay.doorbell_address", "127.0.0.1:8378"},
-    {"relay.drain", "1500ms"},
-    {"lane.key_window", "2"},
-    {"lane.max_body", "17MiB"},
-    {"source.max_body", "18MiB"},
-    {"source.window", "9"},
-    {"lane.poll_min", "3ms"},
-    {"lane.retry_min", "300ms"},
-    {"lane.settle_age", "21ms"},
-    {"source.poll_min", "4ms"},
-    {"source.poll_max", "60ms"},
-    {"source.retry_max", "29s"},
-    {"source.retry_min", "210ms"},
-    {"source.key_window", "3"},
+    {"source.receipt_queue", "oncebox.receipts.v"},
     {"queue.bind", "x:y"},
     {"queue.arguments", "x-max-length=7"},
-    {"broker.reconnect_min", "40ms"},
-    {"broker.reconnect_max", "8s"},
-    {"half.retry_max", "11m"},
-    {"half.breaker_min", "2s"},
-    {"half.retention", "2h"},
-    {"half.first_check", "50s"},
     {"producer.url", "http://127.0.0.1/{gid}"},
 };
 
@@ -184,12 +174,12 @@ static void variable_of(const struct key *key, char *out, size_t size)
     snprintf(out, size, "%.*s%s%s", (int)(mark - key->variable), key->variable, upper, mark + 6);
 }
 
-static void choose_value(const struct key *key, char *value, size_t size)
+static void choose_value(const struct keys *keys, const struct key *key, char *value, size_t size)
 {
     char full[80];
 
     snprintf(full, sizeof(full), "%s.%s", key->section, key->name);
-    value_for(key, value, size);
+    value_for(keys, key, value, size);
     for (size_t i = 0; i < sizeof(special) / sizeof(special[0]); i++) {
         if (strcmp(special[i].key, full) == 0)
             snprintf(value, size, "%s", special[i].value);
@@ -208,13 +198,14 @@ static const char *const *company_of(const struct key *key)
     return NULL;
 }
 
-static void try_by_environment(struct program_rig *rig, const struct key *key)
+static void try_by_environment(struct program_rig *rig, const struct keys *keys,
+                               const struct key *key)
 {
     const char *const *company = company_of(key);
     char variable[128], value[64], setting[200], wanted[256];
 
     variable_of(key, variable, sizeof(variable));
-    choose_value(key, value, sizeof(value));
+    choose_value(keys, key, value, sizeof(value));
     snprintf(setting, sizeof(setting), "%s=%s", variable, value);
     if (rig_run_relay(rig, company != NULL ? company : WORDS(setting), WORDS("--dump")) != 0)
         fail_msg("%s: %s", setting, rig->out.data);
@@ -233,7 +224,7 @@ static void every_key_by_environment(void **state)
     read_reference(rig, &keys);
     rig_write(rig, "all.conf", base_config, rig->config);
     for (size_t i = 0; i < keys.count; i++)
-        try_by_environment(rig, &keys.items[i]);
+        try_by_environment(rig, &keys, &keys.items[i]);
 }
 
 /* A whole file in which every key stands, made of the reference. */
@@ -252,7 +243,7 @@ static void write_all(const struct keys *keys, struct obx_buf *text)
                                       key->is_named ? name_of(key) : ""),
                              OBX_OK);
         }
-        choose_value(key, value, sizeof(value));
+        choose_value(keys, key, value, sizeof(value));
         if (company != NULL)
             snprintf(value, sizeof(value), "%s", strchr(company[0], '=') + 1);
         if (strstr(key->name, "token") != NULL)
