@@ -35,7 +35,8 @@ struct apply {
     struct store store;
     struct apply_handler handler;
     struct counters *counters;
-    uint32_t chunk; /* messages between two savepoints: what a failing message can make run again */
+    uint32_t
+        chunk; /* messages between two savepoints at most: what a failing one makes run again */
     uint32_t max_ms;    /* commit what there is after this long; 0: no limit */
     uint64_t refuse_us; /* event times before this wall clock time are refused; 0: none */
     const char *group;  /* for the log */

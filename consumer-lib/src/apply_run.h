@@ -16,6 +16,7 @@ struct run {
     size_t reached; /* the highest at so far: below it messages may be running again */
     size_t chunk_start;
     size_t chunk_end;
+    size_t undone;        /* times a chunk was undone for one of its messages */
     size_t failures;      /* messages so far that hold up others of their key */
     struct item *culprit; /* whose handler ended the transaction; NULL: not known */
     uint64_t until_us;    /* 0: no limit */

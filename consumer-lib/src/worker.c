@@ -232,8 +232,9 @@ static uint64_t left_to_gather_us(const struct worker *worker)
     const struct settings *settings = &worker->shared->settings;
     uint64_t age_us = clock_now_us() - worker->ready.head->arrived_us;
 
-    if (settings->batch_wait_us == 0 || worker->ready.count >= worker->batch_limit ||
-        age_us >= settings->batch_wait_us || shared_phase(worker->shared) != OBX_CONSUMER_RUNNING)
+    if (settings->batch_wait_us == 0 || worker->rows_held > 0 ||
+        worker->ready.count >= worker->batch_limit || age_us >= settings->batch_wait_us ||
+        shared_phase(worker->shared) != OBX_CONSUMER_RUNNING)
         return 0;
     return settings->batch_wait_us - age_us;
 }

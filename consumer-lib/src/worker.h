@@ -41,6 +41,7 @@ struct worker {
     uint64_t parked_looked_ms;  /* when it has last */
     uint64_t orphans_due_ms;    /* when rows that wait behind nothing are looked for */
     uint64_t counted_ms;        /* when all of the group's were counted last */
+    size_t rows_held;           /* rows in ready, under our claim */
     size_t letters_out;         /* dead letters that the I/O thread has */
     struct item_list confirmed; /* dead letters whose rows can go */
 };

@@ -37,7 +37,9 @@ uint64_t worker_parked_due_ms(const struct worker *worker)
 
     if (worker->confirmed.head != NULL)
         return 0;
-    if (!is_running(worker))
+    /* What is taken up is tried first: its claim may be over before, and would look like a dead
+     * process's. */
+    if (!is_running(worker) || worker->rows_held > 0)
         return UINT64_MAX;
     if (worker->ready.head != NULL && due < worker->parked_looked_ms + BUSY_MS)
         due = worker->parked_looked_ms + BUSY_MS;
@@ -103,6 +105,7 @@ static void file(struct worker *worker, struct due_taken *taken)
     while ((item = item_list_pop(&taken->items)) != NULL)
         item_list_push(item->outcome == ITEM_LETTER ? &worker->back : &ready, item);
     counters_add(&worker->shared->counters, CNT_TAKEN_UP, ready.count);
+    worker->rows_held += ready.count;
     worker->letters_out += taken->letters;
     item_list_prepend(&worker->ready, &ready);
 }

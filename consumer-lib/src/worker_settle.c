@@ -196,10 +196,12 @@ void worker_settle(struct worker *worker, size_t count, const struct apply_repor
         isolate(count, report);
     }
     for (size_t i = 0; i < count; i++) {
-        if (worker->batch[i]->outcome == ITEM_PENDING)
+        if (worker->batch[i]->outcome == ITEM_PENDING) {
             item_list_push(&again, worker->batch[i]);
-        else
+        } else {
+            worker->rows_held -= worker->batch[i]->parked_id != 0;
             settle_one(worker, worker->batch[i]);
+        }
     }
     item_list_prepend(&worker->ready, &again);
 }
