@@ -12,7 +12,7 @@
 #include "notifier.h"
 
 enum { EXIT_CONFIG = 2 };
-enum command { RUN, CHECK, DUMP, HELP_CONFIG, VERSION, HELP, WRONG };
+enum command { RUN, CHECK, DUMP, HELP_CONFIG, EXAMPLE, VERSION, HELP, WRONG };
 
 extern char **environ;
 
@@ -35,6 +35,7 @@ static const char help[] =
     "                  change nothing, call nobody, and say line by line what is wrong\n"
     "  --dump          print the configuration in force and where each value comes from\n"
     "  --help-config   print every key with its meaning, its default and its variable\n"
+    "  --example       print a configuration file to begin with: every key with its default\n"
     "  --version       print the version\n"
     "  --help          print this\n"
     "\n"
@@ -58,13 +59,10 @@ static const char help[] =
     "else\n";
 
 static const struct option options[] = {
-    {"config", required_argument, NULL, 'c'},
-    {"check", no_argument, NULL, CHECK},
-    {"dump", no_argument, NULL, DUMP},
-    {"help-config", no_argument, NULL, HELP_CONFIG},
-    {"version", no_argument, NULL, VERSION},
-    {"help", no_argument, NULL, HELP},
-    {NULL, 0, NULL, 0},
+    {"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, CHECK},
+    {"dump", no_argument, NULL, DUMP},        {"help-config", no_argument, NULL, HELP_CONFIG},
+    {"example", no_argument, NULL, EXAMPLE},  {"version", no_argument, NULL, VERSION},
+    {"help", no_argument, NULL, HELP},        {NULL, 0, NULL, 0},
 };
 
 static enum command parse(int argc, char **argv, const char **path)
@@ -160,6 +158,8 @@ int main(int argc, char **argv)
         fputs(help, stdout);
     else if (command == HELP_CONFIG)
         return print(cfg_reference_text(&notify_schema, &text), &text);
+    else if (command == EXAMPLE)
+        return print(cfg_reference_example(&notify_schema, &text), &text);
     else
         return with_config(command, path);
     return EXIT_SUCCESS;

@@ -55,7 +55,7 @@ static const struct cfg_key notify_keys[] = {
     FIXED(struct keys_notify, http_address, CFG_STRING, "127.0.0.1", 1, 255,
           "Address for /healthz, /readyz and /metrics. They ask for no password: keep it on the "
           "loopback, or on an address that only the monitoring reaches."),
-    FIXED(struct keys_notify, http_port, CFG_COUNT, "8379", 0, 65535,
+    FIXED(struct keys_notify, http_port, CFG_COUNT, "8380", 0, 65535,
           "Port of http_address. 0: no HTTP."),
     ROW(struct keys_notify, drain, CFG_DURATION, "10s", 0, HOUR,
         "How long a stop waits for the answers to calls that are under way. What is cut off is "
@@ -260,7 +260,22 @@ static void check(const void *p, struct cfg_report *report)
         check_endpoint(&root->endpoints[i], report);
 }
 
+/* For outbox-notify.conf.example. */
+static const struct cfg_sample samples[] = {
+    {"broker", "password", "/run/secrets/rabbitmq"},
+    {"database", "user", "obx_notify"},
+    {"database", "password", "/run/secrets/mysql"},
+    {"database", "database", "notify"},
+    {"endpoint", NULL, "billing"},
+    {"endpoint", "url", "https://billing.example.com/hooks/orders"},
+    {"endpoint", "topics", "order.*, payment.#"},
+    {"endpoint", "secrets", "/run/secrets/billing"},
+    {"endpoint", "authorization", "/run/secrets/billing_authorization"},
+};
+
 const struct cfg_schema notify_schema = {.sections = sections,
                                          .section_count = sizeof(sections) / sizeof(sections[0]),
                                          .root_size = sizeof(struct keys_notify_root),
+                                         .samples = samples,
+                                         .sample_count = sizeof(samples) / sizeof(samples[0]),
                                          .check = check};

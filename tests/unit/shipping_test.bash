@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # What is shipped beside the programs fits them: whoever adds a library to the build finds here the places that name the
 # packages too, and the unit, the image and the page that tells how to install know of no others.
-# usage: shipping_test.bash SOURCE_FOLDER
+# usage: shipping_test.bash SOURCE_FOLDER OUTBOX_RELAY OUTBOX_NOTIFY
 set -u -o pipefail
 export LC_ALL=C
-root=$1 rc=0
+root=$1 relay=$2 notify=$3 rc=0
 containerfile=$root/outbox-relay/container/Containerfile
 
 complain() {
@@ -40,6 +40,22 @@ grep -q '^HEALTHCHECK.*"--health"' "$containerfile" || complain "the image has n
 for setting in Type=notify WatchdogSec= DynamicUser=yes ProtectSystem=strict RestartPreventExitStatus=2; do
     grep -q "^$setting" "$root/outbox-relay/systemd/outbox-relay.service.in" || complain "the unit has no $setting"
 done
+
+for setting in Restart=always DynamicUser=yes ProtectSystem=strict RestartPreventExitStatus=2; do
+    grep -q "^$setting" "$root/consumer-lib/notify/outbox-notify.service.in" || complain "the unit of notify has no $setting"
+done
+
+# The examples are what the programs print, and can be loaded; a secret of the endpoint is all that is missing.
+check_example() {
+    local program=$1 file=$2
+    shift 2
+    diff "$file" <("$program" --example) >/dev/null ||
+        complain "$file is not up to date; make it anew: $(basename "$program") --example >FILE"
+    env "$@" "$program" --config "$file" --dump >/dev/null || complain "$file cannot be loaded"
+}
+check_example "$relay" "$root/outbox-relay/outbox-relay.conf.example" LC_ALL=C
+check_example "$notify" "$root/consumer-lib/notify/outbox-notify.conf.example" \
+    OBX_ENDPOINT_BILLING_SECRETS=0123456789abcdef
 
 [ $rc = 0 ] && echo "shipping_test: image, unit and operations.md fit $(linked | wc -l) libraries"
 exit $rc
