@@ -4,7 +4,8 @@
  * In the end no money was made or lost, nothing is frozen or expected, and each account has what
  * the written transfers say.
  *
- * OBX_TCC_TRANSFERS=10000 makes it as long as one likes; OBX_TEST_SEED=N repeats a run's choices.
+ * OBX_TEST_TCC_TRANSFERS=10000 makes it as long as one likes; OBX_TEST_SEED=N repeats a run's
+ * choices.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -444,7 +445,7 @@ static void audit(struct rig *rig)
 
 static unsigned transfers_wanted(void)
 {
-    const char *text = getenv("OBX_TCC_TRANSFERS");
+    const char *text = getenv("OBX_TEST_TCC_TRANSFERS");
 
     return text != NULL ? (unsigned)strtoul(text, NULL, DECIMAL) : TRANSFERS;
 }

@@ -284,50 +284,58 @@ static enum obx_code update_decided(struct batch *b, struct half_request *req, s
                    NULL, err);
 }
 
-static bool is_common(const struct half_request *req, enum half_verdict verdict)
+/* One statement carries both out: the same verdict by the same actor, with nothing to note. */
+static bool is_alike(const struct half_request *a, const struct half_request *b)
 {
-    return is_deciding(req) && req->verdict == verdict && req->note == NULL &&
-           strcmp(req->actor, "producer") == 0;
+    return is_deciding(b) && a->note == NULL && b->note == NULL && a->verdict == b->verdict &&
+           strcmp(a->actor, b->actor) == 0;
 }
 
-static bool is_common_commit(const struct half_request *req)
+static bool is_first_alike(const struct batch *b, size_t index)
 {
-    return is_common(req, HALF_COMMIT);
+    for (size_t i = 0; i < index; i++)
+        if (is_alike(b->reqs[index], b->reqs[i]))
+            return false;
+    return true;
 }
 
-static bool is_common_rollback(const struct half_request *req)
-{
-    return is_common(req, HALF_ROLLBACK);
-}
-
-/* One statement for all verdicts of producers; the rarer ones go one by one. */
-static enum obx_code update_common(struct batch *b, pick_fn *pick, const char *state,
-                                   struct obx_err *err)
+static enum obx_code update_alike(struct batch *b, const struct half_request *like,
+                                  struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
+    const char *comma = " WHERE gid IN (";
 
-    if (!any(b, pick))
-        return OBX_OK;
     buf_reset(&b->sql);
     add(b, &rc,
         "UPDATE half_message SET next_check_at = NULL, decided_at = UTC_TIMESTAMP(6), "
-        "decided_by = 'producer', state = ");
-    add_text(b, &rc, bytes_of(state));
-    add(b, &rc, " WHERE gid IN ");
-    add_gids(b, &rc, pick);
+        "decided_by = ");
+    add_text(b, &rc, bytes_of(like->actor));
+    add(b, &rc, ", state = ");
+    add_text(b, &rc, bytes_of(half_state_name(half_state_after(like->verdict))));
+    for (size_t i = 0; i < b->count; i++) {
+        if (!is_alike(like, b->reqs[i]))
+            continue;
+        add(b, &rc, comma);
+        add_text(b, &rc, b->reqs[i]->gid);
+        comma = ", ";
+    }
+    add(b, &rc, ")");
     return exec_built(b, rc, err);
 }
 
+/* All that are alike together; those with a note, which are an operator's, one by one. */
 static enum obx_code update_messages(struct batch *b, struct obx_err *err)
 {
-    enum obx_code rc = update_common(b, is_common_commit, "committed", err);
+    enum obx_code rc = OBX_OK;
 
-    if (rc == OBX_OK)
-        rc = update_common(b, is_common_rollback, "rolled_back", err);
-    for (size_t i = 0; rc == OBX_OK && i < b->count; i++)
-        if (is_deciding(b->reqs[i]) && !is_common_commit(b->reqs[i]) &&
-            !is_common_rollback(b->reqs[i]))
+    for (size_t i = 0; rc == OBX_OK && i < b->count; i++) {
+        if (!is_deciding(b->reqs[i]))
+            continue;
+        if (b->reqs[i]->note != NULL)
             rc = update_decided(b, b->reqs[i], err);
+        else if (is_first_alike(b, i))
+            rc = update_alike(b, b->reqs[i], err);
+    }
     return rc;
 }
 
@@ -382,20 +390,46 @@ static enum obx_code delete_parts(struct batch *b, struct obx_err *err)
 
 /* What an operator will want to read later: conflicts, and every verdict that the producer did not
  * simply give. */
-static enum obx_code write_history(struct batch *b, struct half_request *req, struct obx_err *err)
+static bool is_memorable(const struct half_request *req)
 {
-    bool conflict = req->is_answered && req->answer == HALF_ANS_CONFLICT;
-    bool plain = req->rec.state == HALF_PREPARED && strcmp(req->actor, "producer") == 0;
+    if (!is_verdict(req) || !req->is_answered)
+        return false;
+    if (req->answer == HALF_ANS_CONFLICT)
+        return true;
+    return is_deciding(req) &&
+           (req->rec.state != HALF_PREPARED || strcmp(req->actor, "producer") != 0);
+}
 
-    if (!conflict && (!is_deciding(req) || plain))
+static void add_history(struct batch *b, enum obx_code *rc, const struct half_request *req)
+{
+    add(b, rc, "(");
+    add_text(b, rc, req->gid);
+    add(b, rc, req->answer == HALF_ANS_CONFLICT ? ", 'conflict', " : ", 'verdict', ");
+    add_text(b, rc, bytes_of(req->actor));
+    add(b, rc, ", CONCAT_WS(': ', ");
+    add_text(b, rc, bytes_of(half_verdict_name(req->verdict)));
+    add(b, rc, ", ");
+    add_text_or(b, rc, bytes_of(req->note), "NULL");
+    add(b, rc, "))");
+}
+
+static enum obx_code write_history(struct batch *b, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+    const char *comma = "";
+
+    if (!any(b, is_memorable))
         return OBX_OK;
-    return db_exec(b->db,
-                   "INSERT INTO half_history (gid, event, actor, detail) "
-                   "VALUES (?, ?, ?, CONCAT_WS(': ', ?, ?))",
-                   DB_ARGS(DB_BYTES(req->gid), DB_TEXT(conflict ? "conflict" : "verdict"),
-                           DB_TEXT(req->actor), DB_TEXT(half_verdict_name(req->verdict)),
-                           DB_TEXT(req->note)),
-                   NULL, err);
+    buf_reset(&b->sql);
+    add(b, &rc, "INSERT INTO half_history (gid, event, actor, detail) VALUES ");
+    for (size_t i = 0; i < b->count; i++) {
+        if (!is_memorable(b->reqs[i]))
+            continue;
+        add(b, &rc, comma);
+        add_history(b, &rc, b->reqs[i]);
+        comma = ", ";
+    }
+    return exec_built(b, rc, err);
 }
 
 static enum obx_code run_verdicts(struct batch *b, struct obx_err *err)
@@ -414,10 +448,7 @@ static enum obx_code run_verdicts(struct batch *b, struct obx_err *err)
         if (rc == OBX_OK)
             rc = delete_parts(b, err);
     }
-    for (size_t i = 0; rc == OBX_OK && i < b->count; i++)
-        if (is_verdict(b->reqs[i]))
-            rc = write_history(b, b->reqs[i], err);
-    return rc;
+    return rc == OBX_OK ? write_history(b, err) : rc;
 }
 
 static enum obx_code run_lists(struct batch *b, struct obx_err *err)
