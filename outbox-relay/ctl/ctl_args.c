@@ -45,6 +45,12 @@ static const struct option options[] = {
     {"endpoint", required_argument, NULL, OPT_FIRST + CTL_ENDPOINT},
     {"group", required_argument, NULL, OPT_FIRST + CTL_GROUP},
     {"message", required_argument, NULL, OPT_FIRST + CTL_MESSAGE},
+    {"consumer-db", required_argument, NULL, OPT_FIRST + CTL_CONSUMER_DB},
+    {"consumer-password-file", required_argument, NULL, OPT_FIRST + CTL_CONSUMER_PASSWORD_FILE},
+    {"from", required_argument, NULL, OPT_FIRST + CTL_FROM},
+    {"to", required_argument, NULL, OPT_FIRST + CTL_TO},
+    {"grace", required_argument, NULL, OPT_FIRST + CTL_GRACE},
+    {"all-ids", no_argument, NULL, OPT_FIRST + CTL_ALL_IDS},
     {"version", no_argument, NULL, OPT_VERSION},
     {NULL, 0, NULL, 0},
 };
@@ -97,6 +103,8 @@ static bool take_option(struct ctl_args *args, enum ctl_option option)
         args->print = true;
     else if (option == CTL_ALL)
         args->all = true;
+    else if (option == CTL_ALL_IDS)
+        args->all_ids = true;
     else if (option == CTL_YES)
         args->yes = true;
     else if (option == CTL_CONFIG)

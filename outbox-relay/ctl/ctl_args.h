@@ -50,6 +50,12 @@ enum ctl_option {
     CTL_ENDPOINT,
     CTL_GROUP,
     CTL_MESSAGE,
+    CTL_CONSUMER_DB,
+    CTL_CONSUMER_PASSWORD_FILE,
+    CTL_FROM,
+    CTL_TO,
+    CTL_GRACE,
+    CTL_ALL_IDS,
     CTL_OPTION_COUNT
 };
 
@@ -57,7 +63,7 @@ struct ctl_args {
     const struct ctl_command *command; /* NULL: only help was asked for */
     bool wants_help;
     bool wants_version;
-    bool json, print, all, yes;
+    bool json, print, all, all_ids, yes;
     const char *config; /* --config, else OBX_CONFIG; NULL: the environment, or --db */
     const char *text[CTL_OPTION_COUNT]; /* of the options that are text; NULL: not given */
     uint32_t limit;
@@ -89,5 +95,6 @@ enum ctl_exit cmd_notify_show(const struct ctl_args *args);
 enum ctl_exit cmd_notify_resend(const struct ctl_args *args);
 enum ctl_exit cmd_notify_pause(const struct ctl_args *args);
 enum ctl_exit cmd_notify_resume(const struct ctl_args *args);
+enum ctl_exit cmd_reconcile(const struct ctl_args *args);
 
 #endif

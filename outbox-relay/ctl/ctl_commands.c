@@ -176,6 +176,31 @@ static const char notify_resume_help[] = "Lets the calls to a paused endpoint go
                                          "  --group GROUP         of this consumer group (notify)\n"
                                          "  --note TEXT           why\n";
 
+static const char reconcile_help[] =
+    "Compares what a source has committed in a range of time with what a consumer group has "
+    "applied,\n"
+    "across the two databases, and says what is missing, extra, or still on the way. Changes\n"
+    "nothing. The relay must keep a journal: journal = yes in [source], and the tables of\n"
+    "migrate --side journal.\n"
+    "\n"
+    "  --group GROUP         the consumer group\n"
+    "  --consumer-db URL     its database, as --db\n"
+    "  --consumer-password-file FILE\n"
+    "                        the password for it is the first line of FILE\n"
+    "  --from TIME           beginning of the range (65m), by the creation of the messages: UTC "
+    "as\n"
+    "                        2026-11-25T10:00:00Z, or so long ago, as 2h or 7d\n"
+    "  --to TIME             its end (5m), not part of it\n"
+    "  --topic TOPICS        what the group is to apply: topics with commas between them; a '*' "
+    "at\n"
+    "                        the end stands for the rest. Without it everything\n"
+    "  --grace TIME          what was published less long ago may be in a queue still (5m)\n"
+    "  --all-ids             look for extra messages among ids without a time in them, too: reads\n"
+    "                        all of the group's dedup rows\n"
+    "  --limit N             print so many messages at most (50); the counts are always whole\n"
+    "\n"
+    "exit status here: 0 all applied, 3 something is missing or extra, 4 something is on the way\n";
+
 #define NOTIFY_FILTER                                                                              \
     (BIT(CTL_ENDPOINT) | BIT(CTL_GROUP) | BIT(CTL_MESSAGE) | BIT(CTL_STATE) | BIT(CTL_TOPIC))
 
@@ -223,6 +248,13 @@ const struct ctl_command ctl_commands[] = {
      notify_pause_help},
     {"notify resume", TARGET | BIT(CTL_GROUP) | BIT(CTL_NOTE), true, cmd_notify_resume,
      "let them go on", "notify resume ENDPOINT [--group GROUP] [--note TEXT]", notify_resume_help},
+    {"reconcile",
+     TARGET | BIT(CTL_GROUP) | BIT(CTL_CONSUMER_DB) | BIT(CTL_CONSUMER_PASSWORD_FILE) |
+         BIT(CTL_FROM) | BIT(CTL_TO) | BIT(CTL_TOPIC) | BIT(CTL_GRACE) | BIT(CTL_ALL_IDS) |
+         BIT(CTL_LIMIT),
+     false, cmd_reconcile, "compare a source with a consumer",
+     "reconcile --group GROUP --consumer-db URL [--from TIME] [--to TIME] [--topic TOPICS]",
+     reconcile_help},
 };
 const size_t ctl_command_count = sizeof(ctl_commands) / sizeof(ctl_commands[0]);
 
