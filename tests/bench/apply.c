@@ -47,6 +47,7 @@ struct bench {
     uint64_t workers;
     uint64_t batch;
     uint64_t poison_every;
+    struct db_opts admin; /* makes the tables; the consumer has an account of its own */
     bool is_single;
     char dead[NAME_MAX_LEN];
     uint64_t confirmed;
@@ -97,12 +98,18 @@ static void read_options(struct bench *bench, int argc, char **argv)
                                           .user = need("OBX_TEST_AMQP_USER"),
                                           .password = need("OBX_TEST_AMQP_PASSWORD"),
                                           .connection_name = "bench_apply"};
-    common->db = (struct db_opts){.host = need("OBX_TEST_DB_HOST"),
-                                  .port = (uint16_t)strtoul(need("OBX_TEST_DB_PORT"), NULL, 10),
-                                  .user = "root",
-                                  .password = need("OBX_TEST_DB_ROOT_PASSWORD"),
-                                  .tls = DB_TLS_DISABLED,
-                                  .program_name = "bench_apply"};
+    bench->admin = (struct db_opts){.host = need("OBX_TEST_DB_HOST"),
+                                    .port = (uint16_t)strtoul(need("OBX_TEST_DB_PORT"), NULL, 10),
+                                    .user = "root",
+                                    .password = need("OBX_TEST_DB_ROOT_PASSWORD"),
+                                    .tls = DB_TLS_DISABLED,
+                                    .program_name = "bench_apply"};
+    common->db = bench->admin;
+    common->db.database = common->database;
+    if (getenv("OBX_TEST_CONSUMER_PASSWORD") != NULL) {
+        common->db.user = "obx_bench_consumer";
+        common->db.password = getenv("OBX_TEST_CONSUMER_PASSWORD");
+    }
 }
 
 /* ------------------------------------------------------------------ the table and the queue */
@@ -121,7 +128,7 @@ static void make_tables(struct bench *bench)
     struct db *db = NULL;
     char sql[NAME_MAX_LEN * 2];
 
-    if (db_open(&bench->common.db, &db, &err) != OBX_OK)
+    if (db_open(&bench->admin, &db, &err) != OBX_OK)
         bench_die("connect", &err);
     (void)snprintf(sql, sizeof(sql), "CREATE DATABASE IF NOT EXISTS %s", bench->common.database);
     run_sql(db, sql);
@@ -138,7 +145,6 @@ static void make_tables(struct bench *bench)
         run_sql(db, sql);
     }
     db_close(db);
-    bench->common.db.database = bench->common.database;
 }
 
 static void make_queues(struct bench *bench)

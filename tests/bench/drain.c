@@ -23,6 +23,7 @@ enum { RELAY_END_MS = 30000, MS_PER_S = 1000, US_PER_S = 1000000 };
 
 struct slice {
     struct db *db;
+    struct proc *relay;
     const char *table;
     uint64_t last_id;
 };
@@ -58,6 +59,8 @@ static bool is_drained(void *ctx)
     const struct slice *slice = ctx;
     char sql[256];
 
+    if (!proc_is_alive(slice->relay))
+        bench_die("the relay ended by itself, see its log", NULL);
     snprintf(sql, sizeof(sql), "SELECT COUNT(*) FROM `%s` WHERE id = ?", slice->table);
     if (query_number(slice->db, sql, slice->last_id) != 0)
         return false;
@@ -91,7 +94,6 @@ int main(int argc, char **argv)
     const struct proc_opts relay_opts = {.argv = command_after_dashes(argc, argv),
                                          .log_path = text_option(argc, argv, "--log", NULL)};
     struct slice slice = {.table = text_option(argc, argv, "--table", "outbox")};
-    struct proc *relay = NULL;
     uint64_t start_us = 0;
     double seconds = 0;
 
@@ -102,16 +104,16 @@ int main(int argc, char **argv)
     if (slice.last_id == 0)
         bench_die("the outbox has fewer rows than --rows", NULL);
     start_us = clock_now_us();
-    relay = proc_start(&relay_opts);
-    if (relay == NULL || !wait_until(timeout_s * MS_PER_S, is_drained, &slice))
+    slice.relay = proc_start(&relay_opts);
+    if (slice.relay == NULL || !wait_until(timeout_s * MS_PER_S, is_drained, &slice))
         bench_die("the relay did not drain the outbox in time", NULL);
     seconds = (double)(clock_now_us() - start_us) / US_PER_S;
     printf("%" PRIu64 " %.3f %.1f %" PRIu64 "\n", rows, seconds, (double)rows / seconds,
-           peak_rss_kib(proc_pid(relay)));
-    proc_signal(relay, SIGTERM);
-    if (!proc_wait(relay, RELAY_END_MS, NULL))
+           peak_rss_kib(proc_pid(slice.relay)));
+    proc_signal(slice.relay, SIGTERM);
+    if (!proc_wait(slice.relay, RELAY_END_MS, NULL))
         fprintf(stderr, "bench: the relay did not end in time\n");
-    proc_destroy(relay);
+    proc_destroy(slice.relay);
     db_close(slice.db);
     return 0;
 }

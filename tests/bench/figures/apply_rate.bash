@@ -7,13 +7,13 @@ figure apply_rate "messages applied by one consumer process, over one commit per
 
 apply_library() {
     local fields
-    fields=$(program apply.log "$bin/bench_apply" --messages "$(size 50000 1000)") || return 1
+    fields=$(program apply.log "$bin/bench_apply" --database obx_bench --messages "$(size 50000 1000)") || return 1
     echo "${fields#rate }"
 }
 
 apply_one_by_one() {
     local fields
-    fields=$(program apply.log "$bin/bench_apply" --messages "$(size 3000 100)" --one-per-commit) || return 1
+    fields=$(program apply.log "$bin/bench_apply" --database obx_bench --messages "$(size 3000 100)" --one-per-commit) || return 1
     echo "${fields#rate }"
 }
 

@@ -130,6 +130,8 @@ result() {
     is_number "$value" || { note "$name has no value: $*"; return 1; }
     shown=$(tidy "$value") || return 1
     [ $# = 1 ] || range="min $(tidy "$(min "$@")") max $(tidy "$(max "$@")")"
+    # At tiny sizes nothing is reached or missed.
+    [ "$is_smoke" = no ] || target=''
     [ -z "$target" ] || reached=$(verdict "$value" "$target")
     printf 'bench %s %s %s' "$name" "$shown" "$unit"
     join_in_brackets "${range}${range:+${detail:+, }}$detail" "${target:+$target: $reached}"
@@ -161,7 +163,7 @@ measure_figure() {
 print_markdown() {
     local name rc=0
     cat "$out/results/machine" 2>/dev/null
-    printf '| value | target | median | range | measured | target is |\n| --- | --- | --- | --- | --- | --- |\n'
+    printf '| value | target | median | range | measured | target |\n| --- | --- | --- | --- | --- | --- |\n'
     for name in "$@"; do
         if ! cat "$out/results/$name.rows" 2>/dev/null; then
             note "$name was not measured yet"
@@ -169,4 +171,14 @@ print_markdown() {
         fi
     done
     return $rc
+}
+
+# Replaces what stands between the two marks in docs/performance.md.
+document() {
+    local page=docs/performance.md table
+    table=$(print_markdown "$@") || return 1
+    awk -v table="$table" '
+        /^<!-- end of the table/ { is_table = 0 }
+        !is_table
+        /^<!-- table/ { is_table = 1; print table }' "$page" >"$page.new" && mv "$page.new" "$page"
 }

@@ -50,9 +50,19 @@ make_database() {
     sql "DROP DATABASE IF EXISTS obx_bench; CREATE DATABASE obx_bench" || return 1
     quietly migrate.log "$outboxctl_bin" --db "$url" --password-file "$out/password" \
         migrate --side "$(schema_sides)" --outbox outbox_big || return 1
-    relay_password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+    relay_password=$(new_password)
     documented_account relay obx_bench_relay "$relay_password" || return 1
-    sql "GRANT SELECT, INSERT, DELETE ON obx_bench.outbox_big TO obx_bench_relay@'127.0.0.1'"
+    sql "GRANT SELECT, INSERT, DELETE ON obx_bench.outbox_big TO obx_bench_relay@'127.0.0.1'" || return 1
+    export OBX_TEST_CONSUMER_PASSWORD
+    OBX_TEST_CONSUMER_PASSWORD=$(new_password)
+    documented_account consumer obx_bench_consumer "$OBX_TEST_CONSUMER_PASSWORD" || return 1
+    # The handler's own table.
+    sql "CREATE TABLE obx_bench.bench_stock (id INT PRIMARY KEY, n BIGINT NOT NULL) ENGINE = InnoDB;
+        GRANT SELECT, UPDATE ON obx_bench.bench_stock TO obx_bench_consumer@'127.0.0.1'"
+}
+
+new_password() {
+    od -An -N16 -tx1 /dev/urandom | tr -d ' \n'
 }
 
 # All sides that there are migrations for, with commas.
