@@ -17,6 +17,7 @@
 #include <event2/event.h>
 
 #include "admin.h"
+#include "alert.h"
 #include "base/alloc.h"
 #include "base/backoff.h"
 #include "base/clock.h"
@@ -35,6 +36,7 @@ enum {
     HOUSEKEEPING_MS = 1000,
     STOP_GRACE_MS = 3000,
     STOPPING_TURN_MS = 20,
+    ALERT_TIMEOUT_MS = 5000,
     OWNER_MAX = 129,
     HOST_MAX = 64,
     US_PER_MS = 1000,
@@ -59,6 +61,7 @@ struct daemon {
     struct half_role *half; /* NULL: not configured */
     struct half_view half_view;
     struct receipts_role *receipts;
+    struct alert *alert; /* NULL: not configured */
     struct event *half_event;
     struct event *turn_event;
     struct event *bell_event;
@@ -136,6 +139,16 @@ static void repeat_topology(struct daemon *daemon)
     daemon->broker_connects = connects;
 }
 
+static void look_for_alert(struct daemon *daemon)
+{
+    struct relay_view view = {0};
+
+    if (daemon->alert == NULL)
+        return;
+    fill_view(&view, daemon);
+    alert_look(daemon->alert, &view);
+}
+
 static void housekeep(struct daemon *daemon, uint64_t now_ms)
 {
     uint64_t watchdog_ms = notify_watchdog_us(daemon->notify) / US_PER_MS / WATCHDOG_PARTS;
@@ -146,6 +159,7 @@ static void housekeep(struct daemon *daemon, uint64_t now_ms)
         now_ms + (watchdog_ms > 0 && watchdog_ms < HOUSEKEEPING_MS ? watchdog_ms : HOUSEKEEPING_MS);
     if (daemon->phase == PHASE_RUNNING)
         repeat_topology(daemon);
+    look_for_alert(daemon);
     tell_manager(daemon);
 }
 
@@ -360,6 +374,16 @@ static enum obx_code start_half(struct daemon *daemon, struct obx_err *err)
     return OBX_OK;
 }
 
+static enum obx_code start_alert(struct daemon *daemon, struct obx_err *err)
+{
+    const struct alert_opts opts = {.url = daemon->config->alert_url,
+                                    .owner = daemon->owner,
+                                    .interval_ms = daemon->config->alert_interval_ms,
+                                    .timeout_ms = ALERT_TIMEOUT_MS};
+
+    return opts.url == NULL ? OBX_OK : alert_create(&opts, &daemon->alert, err);
+}
+
 /* The order matters: what can refuse to start comes before the first lane. */
 static enum obx_code start(struct daemon *daemon, struct obx_err *err)
 {
@@ -376,6 +400,8 @@ static enum obx_code start(struct daemon *daemon, struct obx_err *err)
         rc = start_admin(daemon, err);
     if (rc == OBX_OK)
         rc = start_half(daemon, err);
+    if (rc == OBX_OK)
+        rc = start_alert(daemon, err);
     if (rc == OBX_OK)
         rc = receipts_role_create(&daemon->receipts, err);
     if (rc == OBX_OK)
@@ -413,6 +439,7 @@ static void finish(struct daemon *daemon)
         event_free(daemon->half_event);
     half_role_destroy(daemon->half);
     receipts_role_destroy(daemon->receipts);
+    alert_destroy(daemon->alert);
     if (daemon->turn_event != NULL)
         event_free(daemon->turn_event);
     if (daemon->bell_event != NULL)

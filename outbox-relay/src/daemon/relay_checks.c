@@ -21,6 +21,9 @@ static void check_relay(const struct keys_relay *relay, struct cfg_report *repor
     if (relay->doorbell_address[0] != '\0' && !address_parse(relay->doorbell_address, &address))
         cfg_complain(report, "relay", NULL, "doorbell_address",
                      "is not a numeric host:port, such as 127.0.0.1:8378");
+    if (relay->alert_url[0] != '\0' && strncmp(relay->alert_url, "http://", 7) != 0 &&
+        strncmp(relay->alert_url, "https://", 8) != 0)
+        cfg_complain(report, "relay", NULL, "alert_url", "must begin with http:// or https://");
     if (relay->advertise_address[0] == '\0')
         return;
     if (!address_parse(relay->advertise_address, &address))

@@ -56,6 +56,8 @@ static void build_relay(struct relay_config *config, const struct keys_relay *ke
         address_parse(config->doorbell_address, &address) && !address_is_any(&address))
         config->advertise_address = config->doorbell_address;
     config->drain_ms = keys->drain;
+    config->alert_url = or_null(keys->alert_url);
+    config->alert_interval_ms = keys->alert_interval;
 }
 
 static void build_broker(struct relay_config *config, const struct keys_broker *keys)

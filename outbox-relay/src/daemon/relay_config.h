@@ -51,6 +51,8 @@ struct relay_config {
     const char *doorbell_address;  /* "host:port" for UDP; NULL: none */
     const char *advertise_address; /* what other relays are told to ring; NULL: nothing */
     uint32_t drain_ms;
+    const char *alert_url; /* NULL: none */
+    uint32_t alert_interval_ms;
 
     struct bridge_opts broker;
     enum topology_policy topology_policy;

@@ -66,6 +66,13 @@ static const struct cfg_key relay_keys[] = {
     ROW(struct keys_relay, drain, CFG_DURATION, "5s", 0, HOUR,
         "How long a stop waits for the confirms of what is published already. What stays "
         "unconfirmed is published again by the next owner."),
+    FIXED(struct keys_relay, alert_url, CFG_STRING, "", 0, 2048,
+          "Called (POST, a short JSON text) after messages were parked. Best effort: at most once "
+          "per "
+          "alert_interval, five seconds for the answer, and nobody waits for it. Empty: nobody is "
+          "called."),
+    FIXED(struct keys_relay, alert_interval, CFG_DURATION, "60s", 10, 24 * HOUR,
+          "Least time between two such calls."),
 };
 
 static const struct cfg_key broker_keys[] = {

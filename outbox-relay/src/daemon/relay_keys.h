@@ -18,6 +18,8 @@ struct keys_relay {
     const char *doorbell_address;
     const char *advertise_address;
     uint32_t drain;
+    const char *alert_url;
+    uint32_t alert_interval;
 };
 
 struct keys_broker {
