@@ -317,7 +317,7 @@ int main(void)
         cmocka_unit_test(every_help_teaches),
         cmocka_unit_test(wrong_command_lines),
         CASE(migrate_without_rights),
-        CASE(status_from_the_database_and_the_relay),
+        cmocka_unit_test_setup(status_from_the_database_and_the_relay, program_reset),
     };
 
     return cmocka_run_group_tests(tests, program_setup, program_teardown);

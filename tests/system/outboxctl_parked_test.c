@@ -293,7 +293,7 @@ static void many_and_a_progress_bar(void **state)
     rig_said_not(rig, " of 100");
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, program_setup, program_teardown)
+#define CASE(name) cmocka_unit_test_setup(name, program_reset)
 
 int main(void)
 {
@@ -304,5 +304,5 @@ int main(void)
         CASE(requests_outlive_the_relay),        CASE(many_and_a_progress_bar),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, program_setup, program_teardown);
 }

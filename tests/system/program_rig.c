@@ -118,6 +118,21 @@ static void assert_no_secrets(const struct program_rig *rig)
     buf_fini(&text);
 }
 
+static void remove_logs(const struct program_rig *rig)
+{
+    DIR *dir = opendir(rig->dir);
+    const struct dirent *entry;
+    char path[512];
+
+    assert_non_null(dir);
+    while ((entry = readdir(dir)) != NULL) {
+        snprintf(path, sizeof(path), "%s/%s", rig->dir, entry->d_name);
+        if (strstr(entry->d_name, ".log") != NULL)
+            assert_int_equal(unlink(path), 0);
+    }
+    (void)closedir(dir);
+}
+
 static void remove_dir(const struct program_rig *rig)
 {
     const struct proc_opts opts = {.argv = WORDS("rm", "-rf", rig->dir)};
@@ -535,6 +550,40 @@ int program_setup(void **state)
         rig->bell_ports[i] = rig_free_port();
     }
     *state = rig;
+    return 0;
+}
+
+/* Every row of every table, but for what the migrations have noted. */
+static void delete_rows(struct program_rig *rig)
+{
+    struct obx_err err = {0};
+    struct db_rows *rows = NULL;
+    char table[80];
+
+    if (db_query(rig->root,
+                 "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()"
+                 " AND table_name <> 'oncebox_schema'",
+                 DB_NO_ARGS, &rows, &err) != OBX_OK)
+        fail_msg("%s", err.text);
+    while (db_rows_next(rows)) {
+        bytes_to_text(db_rows_bytes(rows, 0), table, sizeof(table));
+        rig_sql(rig, "DELETE FROM `%s`", table);
+    }
+    db_rows_free(rows);
+}
+
+int program_reset(void **state)
+{
+    struct program_rig *rig = *state;
+
+    for (unsigned i = 0; i < RIG_RELAYS; i++)
+        rig_kill(rig, i);
+    broker_delete_queue(rig->admin, rig->queue);
+    broker_delete_exchange(rig->admin, rig->exchange);
+    delete_rows(rig);
+    assert_no_secrets(rig);
+    remove_logs(rig);
+    write_config(rig);
     return 0;
 }
 

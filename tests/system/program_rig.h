@@ -43,9 +43,13 @@ struct program_rig {
     unsigned runs;
 };
 
-/** A cmocka setup: rig in *state, migrated by `outboxctl migrate`, nothing running. */
+/** A setup of a group or of a test: rig in *state, migrated by `outboxctl migrate`, nothing
+ * running. */
 int program_setup(void **state);
 int program_teardown(void **state);
+/** A setup of a test in a group that has a rig, which costs a fraction: relays are ended, rows,
+ * queue, exchange and logs are gone, the configuration is as it was. Tables and grants stay. */
+int program_reset(void **state);
 
 /** Run to the end with `--config rig->config` in front of args; env may be NULL. Returns the exit
  * status, -1 for a signal; what it said is in rig->out. */

@@ -203,6 +203,10 @@ static void all_missing_grants_at_once(void **state)
     rig_said(rig, "fix: GRANT INSERT ON");
     rig_said(rig, "fix: GRANT DELETE ON");
     rig_said(rig, "fix: GRANT UPDATE ON");
+    rig_sql(rig, "GRANT INSERT, DELETE ON `%s`.`outbox` TO '%s'@'%%'", rig->test_db.name,
+            rig->relay.name);
+    rig_sql(rig, "GRANT UPDATE ON `%s`.`outbox_lease` TO '%s'@'%%'", rig->test_db.name,
+            rig->relay.name);
 }
 
 static void topology_trouble(void **state)
@@ -266,21 +270,20 @@ static void both_servers_absent(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(all_is_well, program_setup, program_teardown),
-        cmocka_unit_test_setup_teardown(a_check_changes_nothing, program_setup, program_teardown),
-        cmocka_unit_test_setup_teardown(database_trouble, program_setup, program_teardown),
-        cmocka_unit_test_setup_teardown(database_tls_trouble, program_setup, program_teardown),
-        cmocka_unit_test_setup_teardown(broker_trouble, program_setup, program_teardown),
-        cmocka_unit_test_setup_teardown(broker_tls_trouble, program_setup, program_teardown),
+        cmocka_unit_test_setup(all_is_well, program_reset),
+        cmocka_unit_test_setup(a_check_changes_nothing, program_reset),
+        cmocka_unit_test_setup(database_trouble, program_reset),
+        cmocka_unit_test_setup(database_tls_trouble, program_reset),
+        cmocka_unit_test_setup(broker_trouble, program_reset),
+        cmocka_unit_test_setup(broker_tls_trouble, program_reset),
         cmocka_unit_test_setup_teardown(missing_and_other_schemas, program_setup, program_teardown),
         cmocka_unit_test_setup_teardown(missing_tables, program_setup, program_teardown),
-        cmocka_unit_test_setup_teardown(missing_grants, program_setup, program_teardown),
-        cmocka_unit_test_setup_teardown(all_missing_grants_at_once, program_setup,
-                                        program_teardown),
-        cmocka_unit_test_setup_teardown(topology_trouble, program_setup, program_teardown),
-        cmocka_unit_test_setup_teardown(broker_grants, program_setup, program_teardown),
-        cmocka_unit_test_setup_teardown(both_servers_absent, program_setup, program_teardown),
+        cmocka_unit_test_setup(missing_grants, program_reset),
+        cmocka_unit_test_setup(all_missing_grants_at_once, program_reset),
+        cmocka_unit_test_setup(topology_trouble, program_reset),
+        cmocka_unit_test_setup(broker_grants, program_reset),
+        cmocka_unit_test_setup(both_servers_absent, program_reset),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, program_setup, program_teardown);
 }

@@ -392,12 +392,11 @@ int main(void)
         cmocka_unit_test(every_key_by_environment),
         cmocka_unit_test(every_key_by_file),
         cmocka_unit_test(mistakes_name_file_and_line),
-        cmocka_unit_test_setup_teardown(mistakes_of_the_environment, program_setup,
-                                        program_teardown),
+        cmocka_unit_test_setup(mistakes_of_the_environment, program_reset),
         cmocka_unit_test(a_file_that_is_not_there),
-        cmocka_unit_test_setup_teardown(secrets_from_files, program_setup, program_teardown),
+        cmocka_unit_test_setup(secrets_from_files, program_reset),
         cmocka_unit_test(help_teaches),
-        cmocka_unit_test_setup_teardown(wrong_command_lines, program_setup, program_teardown),
+        cmocka_unit_test_setup(wrong_command_lines, program_reset),
     };
 
     return cmocka_run_group_tests(tests, program_setup, program_teardown);

@@ -282,6 +282,7 @@ static void manager_open(struct manager *manager, const struct program_rig *rig)
     snprintf(manager->path, sizeof(manager->path), "%s/notify", rig->dir);
     snprintf(manager->setting, sizeof(manager->setting), "NOTIFY_SOCKET=%s", manager->path);
     snprintf(addr.sun_path, sizeof(addr.sun_path), "%.100s", manager->path);
+    (void)unlink(manager->path); /* of an earlier test */
     manager->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     assert_true(manager->fd >= 0);
     assert_int_equal(bind(manager->fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
@@ -451,7 +452,7 @@ static void one_line_an_event_as_json(void **state)
     assert_every_line(*state, assert_json_line);
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, program_setup, program_teardown)
+#define CASE(name) cmocka_unit_test_setup(name, program_reset)
 
 int main(void)
 {
@@ -473,5 +474,5 @@ int main(void)
         CASE(one_line_an_event_as_json),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, program_setup, program_teardown);
 }

@@ -341,7 +341,7 @@ static void socket_files_of_the_dead(void **state)
     assert_int_not_equal(obx_doorbell_ring(path, NULL, NULL), OBX_OK);
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, program_setup, program_teardown)
+#define CASE(name) cmocka_unit_test_setup(name, program_reset)
 
 int main(void)
 {
@@ -356,5 +356,5 @@ int main(void)
         CASE(socket_files_of_the_dead),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, program_setup, program_teardown);
 }

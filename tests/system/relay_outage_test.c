@@ -237,7 +237,7 @@ static void queue_deleted_and_made_again(void **state)
     assert_int_equal(broker_count(rig->admin, rig->queue), 1);
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, program_setup, program_teardown)
+#define CASE(name) cmocka_unit_test_setup(name, program_reset)
 
 int main(void)
 {
@@ -252,5 +252,5 @@ int main(void)
         CASE(queue_deleted_and_made_again),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, program_setup, program_teardown);
 }

@@ -255,7 +255,7 @@ static void a_thousand_connections(void **state)
     cut_proxy_destroy(proxy);
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, program_setup, program_teardown)
+#define CASE(name) cmocka_unit_test_setup(name, program_reset)
 
 int main(void)
 {
@@ -266,5 +266,5 @@ int main(void)
         CASE(a_thousand_connections),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, program_setup, program_teardown);
 }
