@@ -175,10 +175,12 @@ print_markdown() {
 
 # Replaces what stands between the two marks in docs/performance.md.
 document() {
-    local page=docs/performance.md table
-    table=$(print_markdown "$@") || return 1
-    awk -v table="$table" '
+    local page=docs/performance.md rc=0 TABLE
+    TABLE=$(print_markdown "$@") || rc=1
+    TABLE=$TABLE awk '
         /^<!-- end of the table/ { is_table = 0 }
         !is_table
-        /^<!-- table/ { is_table = 1; print table }' "$page" >"$page.new" && mv "$page.new" "$page"
+        /^<!-- table/ { is_table = 1; print ENVIRON["TABLE"] }' "$page" >"$page.new" || return 1
+    mv "$page.new" "$page"
+    return $rc
 }

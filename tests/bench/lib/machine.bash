@@ -27,7 +27,7 @@ rabbitmq_version() {
 }
 
 erlang_version() {
-    sed -n 's/.* RabbitMQ .* on Erlang \([0-9.]*\).*/\1/p' "$OBX_SERVERS_DIR"/rabbitmq/log/console.log |
+    sed -n 's/.* RabbitMQ .* on Erlang \([0-9.]*\).*/\1/p' "$OBX_SERVERS_DIR"/rabbitmq/log/*.log |
         tail -n 1
 }
 
