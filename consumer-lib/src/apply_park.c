@@ -35,6 +35,12 @@ static uint32_t uncounted(const struct item *item)
     return item->attempts > 0 ? item->attempts - 1 : 0;
 }
 
+static bool is_told(const struct run *run, const struct item *item)
+{
+    return item->wants_receipt && item_has_id(item) && receipts_may_reject(item) &&
+           receipts_are_asked(item, run->apply->group);
+}
+
 /*
  * Nobody will try it again by itself. Where its producer waits to hear of it, it will hear
  * "rejected" and act on that: so no copy may be applied any more, which a dedup row sees to.
@@ -45,11 +51,11 @@ static enum obx_code bury(struct run *run, const struct item *item)
     const struct park park = {.state = PARK_DEAD,
                               .attempts = run_attempt(item),
                               .is_due = run->apply->policy.sends_letters,
+                              .is_told = is_told(run, item),
                               .has_failed = true};
     enum obx_code rc = OBX_OK;
 
-    if (item->wants_receipt && item_has_id(item) && receipts_may_reject(item) &&
-        receipts_are_asked(item, run->apply->group))
+    if (park.is_told)
         rc = store->ops->reject(store->ctx, item, &run->report->err);
     return rc == OBX_OK ? write_row(run, item, &park) : rc;
 }

@@ -56,9 +56,9 @@ static struct obx_bytes id_of(const struct item *item, char made[MADE_ID_MAX])
 #define INSERT_ROW                                                                                 \
     "INSERT INTO obx_parked (consumer_group, message_id, ordering_key, lane, state, next_at, "     \
     "attempts, reason_code, reason, first_failed_at, last_failed_at, replay_until, queue, "        \
-    "exchange, routing_key, topic, properties, body, size) VALUES (?, ?, ?, ?, ?, "                \
+    "exchange, routing_key, topic, properties, body, size, is_told) VALUES (?, ?, ?, ?, ?, "       \
     "UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, ?, ?, ?, IF(?, UTC_TIMESTAMP(6), NULL), "          \
-    "IF(?, UTC_TIMESTAMP(6), NULL), UTC_TIMESTAMP(6) + INTERVAL ? SECOND, ?, ?, ?, ?, ?, ?, ?)"
+    "IF(?, UTC_TIMESTAMP(6), NULL), UTC_TIMESTAMP(6) + INTERVAL ? SECOND, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 static enum obx_code insert(struct db *db, const struct settings *settings, const struct item *item,
                             const struct park *park, struct obx_err *err)
@@ -84,7 +84,8 @@ static enum obx_code insert(struct db *db, const struct settings *settings, cons
             DB_U64(park->has_failed), DB_U64(settings->dedup_retention_s), DB_TEXT(settings->queue),
             DB_BYTES(cut(from->exchange, UINT8_MAX)), DB_BYTES(cut(from->routing_key, UINT8_MAX)),
             DB_BYTES(cut(item->msg.topic, TOPIC_MAX)), DB_BYTES(cut(buf_bytes(&props), SIZE_MAX)),
-            DB_BYTES(cut(from->body, SIZE_MAX)), DB_U64(props.len + from->body.len)),
+            DB_BYTES(cut(from->body, SIZE_MAX)), DB_U64(props.len + from->body.len),
+            DB_U64(park->is_told)),
         NULL, err);
     if (rc == OBX_E_DB_DUPLICATE)
         rc = OBX_OK;
@@ -94,7 +95,8 @@ out:
 }
 
 #define UPDATE_ROW                                                                                 \
-    "UPDATE obx_parked SET state = ?, next_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, "       \
+    "UPDATE obx_parked SET state = ?, is_told = ?, "                                               \
+    "next_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, "                                        \
     "attempts = ?, claim = 0, claim_size = 0, reason_code = IF(?, ?, reason_code), "               \
     "reason = IF(?, ?, reason), "                                                                  \
     "first_failed_at = COALESCE(first_failed_at, IF(?, UTC_TIMESTAMP(6), NULL)), "                 \
@@ -106,9 +108,10 @@ static enum obx_code update(struct db *db, const struct item *item, const struct
     const struct db_value failed = DB_U64(park->has_failed);
 
     return db_exec(db, UPDATE_ROW,
-                   DB_ARGS(DB_TEXT(state_names[park->state]), wait_of(park), DB_U64(park->attempts),
-                           failed, DB_TEXT(obx_code_name(item->why.code)), failed,
-                           DB_TEXT(item->why.text), failed, failed, DB_U64(item->parked_id)),
+                   DB_ARGS(DB_TEXT(state_names[park->state]), DB_U64(park->is_told), wait_of(park),
+                           DB_U64(park->attempts), failed, DB_TEXT(obx_code_name(item->why.code)),
+                           failed, DB_TEXT(item->why.text), failed, failed,
+                           DB_U64(item->parked_id)),
                    NULL, err);
 }
 

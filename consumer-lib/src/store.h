@@ -26,6 +26,7 @@ struct park {
     uint32_t attempts;
     bool is_due;      /* something is to be done with it, */
     uint32_t wait_ms; /* so long from now */
+    bool is_told;     /* DEAD: its producer hears of it */
     bool has_failed;  /* just now, for item->why */
 };
 

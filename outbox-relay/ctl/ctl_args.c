@@ -51,6 +51,9 @@ static const struct option options[] = {
     {"to", required_argument, NULL, OPT_FIRST + CTL_TO},
     {"grace", required_argument, NULL, OPT_FIRST + CTL_GRACE},
     {"all-ids", no_argument, NULL, OPT_FIRST + CTL_ALL_IDS},
+    {"rate", required_argument, NULL, OPT_FIRST + CTL_RATE},
+    {"force", no_argument, NULL, OPT_FIRST + CTL_FORCE},
+    {"body", required_argument, NULL, OPT_FIRST + CTL_BODY},
     {"version", no_argument, NULL, OPT_VERSION},
     {NULL, 0, NULL, 0},
 };
@@ -107,6 +110,8 @@ static bool take_option(struct ctl_args *args, enum ctl_option option)
         args->all_ids = true;
     else if (option == CTL_YES)
         args->yes = true;
+    else if (option == CTL_FORCE)
+        args->force = true;
     else if (option == CTL_CONFIG)
         args->config = optarg;
     else if (option == CTL_LIMIT || option == CTL_WAIT)
@@ -144,6 +149,9 @@ static bool find_command(struct ctl_args *args, int count, char *const *words)
     if (count >= 1 && strcmp(words[0], "half") == 0)
         return args->wants_help ||
                complain("half what? list, show, commit, rollback or resume", NULL);
+    if (count >= 1 && strcmp(words[0], "dead") == 0)
+        return args->wants_help ||
+               complain("dead what? list, show, replay, edit-replay or discard", NULL);
     if (count >= 1 && strcmp(words[0], "notify") == 0)
         return args->wants_help ||
                complain("notify what? list, show, resend, pause or resume", NULL);

@@ -56,6 +56,9 @@ enum ctl_option {
     CTL_TO,
     CTL_GRACE,
     CTL_ALL_IDS,
+    CTL_RATE,
+    CTL_FORCE,
+    CTL_BODY,
     CTL_OPTION_COUNT
 };
 
@@ -63,7 +66,7 @@ struct ctl_args {
     const struct ctl_command *command; /* NULL: only help was asked for */
     bool wants_help;
     bool wants_version;
-    bool json, print, all, all_ids, yes;
+    bool json, print, all, all_ids, yes, force;
     const char *config; /* --config, else OBX_CONFIG; NULL: the environment, or --db */
     const char *text[CTL_OPTION_COUNT]; /* of the options that are text; NULL: not given */
     uint32_t limit;
@@ -90,6 +93,11 @@ enum ctl_exit cmd_parked_list(const struct ctl_args *args);
 enum ctl_exit cmd_parked_show(const struct ctl_args *args);
 enum ctl_exit cmd_parked_resume(const struct ctl_args *args);
 enum ctl_exit cmd_parked_discard(const struct ctl_args *args);
+enum ctl_exit cmd_dead_list(const struct ctl_args *args);
+enum ctl_exit cmd_dead_show(const struct ctl_args *args);
+enum ctl_exit cmd_dead_replay(const struct ctl_args *args);
+enum ctl_exit cmd_dead_edit_replay(const struct ctl_args *args);
+enum ctl_exit cmd_dead_discard(const struct ctl_args *args);
 enum ctl_exit cmd_notify_list(const struct ctl_args *args);
 enum ctl_exit cmd_notify_show(const struct ctl_args *args);
 enum ctl_exit cmd_notify_resend(const struct ctl_args *args);

@@ -201,6 +201,65 @@ static const char reconcile_help[] =
     "\n"
     "exit status here: 0 all applied, 3 something is missing or extra, 4 something is on the way\n";
 
+static const char dead_filter_help[] =
+    "which messages:\n"
+    "  --group GROUP         of this consumer group\n"
+    "  --topic TOPIC         of this topic; a '*' at the end stands for the rest\n"
+    "  --reason CODE         failed for this reason, as `dead list` shows it\n"
+    "  --key KEY             with this ordering key\n";
+
+static const char dead_list_help[] =
+    "Lists messages that a consumer could not apply, in the order in which they came. --db names\n"
+    "the consumer's database.\n"
+    "\n"
+    "  --state STATE         dead (default); waiting for the next attempt; behind another one of "
+    "its\n"
+    "                        key; any\n"
+    "  --limit N             so many at most (50)\n"
+    "  --after ID            the page behind this ID\n";
+
+static const char dead_show_help[] =
+    "Shows one of them: why it failed, when, what came with it, the beginning of its body.\n"
+    "\n"
+    "  --payload raw         write the body, whole and nothing else, to standard output\n";
+
+static const char dead_replay_help[] =
+    "Has dead messages tried again, from their first attempt. Mend the cause first. A consumer of\n"
+    "the group carries it out; those of a frozen key follow by themselves. Doing it twice does\n"
+    "nothing more.\n"
+    "\n"
+    "  ID...                 these messages, or with a filter or --all every dead one that fits\n"
+    "  --all                 every dead message\n"
+    "  --rate N              no more than N in a second\n"
+    "  --force               also those that are older than dedup rows are kept, and those whose\n"
+    "                        producer has been told that they were rejected\n"
+    "  --note TEXT           kept with the message, beside your name\n"
+    "  --wait SECONDS        how long to wait until it is done (10); 0: do not wait\n";
+
+static const char dead_edit_help[] =
+    "Replaces the body of one dead message and has it tried again, in one step.\n"
+    "\n"
+    "  --body FILE           the new body; - for standard input. `dead show ID --payload raw` has\n"
+    "                        the old one\n"
+    "  --note TEXT           why; it must be given, and is kept with your name\n"
+    "  --force               as with dead replay\n"
+    "  --wait SECONDS        how long to wait until it is done (10); 0: do not wait\n";
+
+static const char dead_discard_help[] =
+    "Has dead messages deleted for ever: they will never be applied. Those behind one of them in "
+    "a\n"
+    "frozen key go on. The consumer that does it logs your name and note.\n"
+    "\n"
+    "  ID...                 these messages, or with a filter or --all every dead one that fits\n"
+    "  --all                 every dead message; needs --yes, as filters do\n"
+    "  --rate N              no more than N in a second\n"
+    "  --note TEXT           why; it must be given\n"
+    "  --yes                 yes, all of them\n"
+    "  --wait SECONDS        how long to wait until it is done (10); 0: do not wait\n";
+
+#define DEAD_FILTER  (BIT(CTL_GROUP) | BIT(CTL_TOPIC) | BIT(CTL_REASON) | BIT(CTL_KEY))
+#define DEAD_REQUEST (DEAD_FILTER | BIT(CTL_ALL) | BIT(CTL_NOTE) | BIT(CTL_WAIT) | BIT(CTL_RATE))
+
 #define NOTIFY_FILTER                                                                              \
     (BIT(CTL_ENDPOINT) | BIT(CTL_GROUP) | BIT(CTL_MESSAGE) | BIT(CTL_STATE) | BIT(CTL_TOPIC))
 
@@ -235,6 +294,21 @@ const struct ctl_command ctl_commands[] = {
      "decide that it did not", "half rollback GID... --note TEXT", half_rollback_help},
     {"half resume", TARGET | BIT(CTL_NOTE), true, cmd_half_resume, "have the producer asked again",
      "half resume GID... --note TEXT", half_resume_help},
+    {"dead list", TARGET | DEAD_FILTER | BIT(CTL_STATE) | BIT(CTL_LIMIT) | BIT(CTL_AFTER), false,
+     cmd_dead_list, "list what consumers could not apply",
+     "dead list [FILTER...] [--state STATE] [--limit N] [--after ID]", dead_list_help},
+    {"dead show", TARGET | BIT(CTL_PAYLOAD), true, cmd_dead_show, "show one of them",
+     "dead show ID [--payload raw]", dead_show_help},
+    {"dead replay", TARGET | DEAD_REQUEST | BIT(CTL_FORCE), true, cmd_dead_replay,
+     "have them tried again",
+     "dead replay {ID... | FILTER... | --all} [--rate N] [--force] [--note TEXT]",
+     dead_replay_help},
+    {"dead edit-replay", TARGET | BIT(CTL_BODY) | BIT(CTL_NOTE) | BIT(CTL_FORCE) | BIT(CTL_WAIT),
+     true, cmd_dead_edit_replay, "the same with another body",
+     "dead edit-replay ID --body FILE --note TEXT [--force]", dead_edit_help},
+    {"dead discard", TARGET | DEAD_REQUEST | BIT(CTL_YES), true, cmd_dead_discard,
+     "delete them for ever",
+     "dead discard {ID... | FILTER... | --all} --note TEXT [--yes] [--rate N]", dead_discard_help},
     {"notify list", TARGET | NOTIFY_FILTER | BIT(CTL_LIMIT) | BIT(CTL_AFTER), false,
      cmd_notify_list, "list calls to HTTP endpoints",
      "notify list [FILTER...] [--limit N] [--after ID]", notify_list_help},
@@ -271,6 +345,8 @@ void ctl_help(FILE *file, const struct ctl_command *command)
     fprintf(file, "usage: outboxctl %s\n\n%s", command->usage, command->help);
     if ((command->options & FILTER) == FILTER)
         fprintf(file, "\n%s", filter_help);
+    if ((command->options & DEAD_FILTER) == DEAD_FILTER)
+        fprintf(file, "\n%s", dead_filter_help);
     if ((command->options & NOTIFY_FILTER) == NOTIFY_FILTER)
         fprintf(file, "\n%s", notify_filter_help);
     fputs(target_help, file);

@@ -50,6 +50,8 @@ CREATE TABLE IF NOT EXISTS obx_parked (
     request_note    VARCHAR(1024) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
     -- Replays so far. The columns above stay as they are after a replay: who asked for the last one, and why.
     replays         INT UNSIGNED NOT NULL DEFAULT 0,
+    -- 1: its producer is told that it was rejected, and acts on that: replayed only when that is forced.
+    is_told         BOOLEAN NOT NULL DEFAULT 0,
     -- 1: replayed although its producer has been told that it was rejected.
     is_forced       BOOLEAN NOT NULL DEFAULT 0,
     -- 1: the body is not the one that came, an operator has edited it.

@@ -401,15 +401,26 @@ static void a_frozen_key_is_set_free_by_the_other_policy(void **state)
 
 /* ------------------------------------------------------------------ receipts and copies */
 
+#define RECEIPTS "oncebox.receipts.consumer-parked-test"
+
+static void declare_receipts(struct rig *rig)
+{
+    const struct broker_arg quorum[] = {{"x-queue-type", "quorum", 0}};
+
+    broker_queue(rig->admin, RECEIPTS, quorum, 1);
+}
+
 static void put_with_receipt(struct rig *rig, const char *id, const char *key, const char *body)
 {
     const struct bridge_header headers[] = {
-        {bytes_of("x-obx-receipt-to"), BRIDGE_H_TEXT, {.text = bytes_of("receipts")}},
+        {bytes_of("x-obx-receipt-to"), BRIDGE_H_TEXT, {.text = bytes_of(RECEIPTS)}},
+        {bytes_of("x-obx-receipt-from"), BRIDGE_H_TEXT, {.text = bytes_of("group-a")}},
+        {bytes_of("x-obx-receipt-token"), BRIDGE_H_TEXT, {.text = bytes_of("token")}},
         {bytes_of("cloudEvents:partitionkey"), BRIDGE_H_TEXT, {.text = bytes_of(key)}},
     };
     const struct bridge_message msg = {.message_id = bytes_of(id),
                                        .headers = headers,
-                                       .header_count = key != NULL ? 2 : 1,
+                                       .header_count = key != NULL ? 4 : 3,
                                        .body = bytes_of(body)};
 
     rig_put_message(rig, &msg);
@@ -422,6 +433,7 @@ static void a_copy_of_a_rejected_message_is_not_applied(void **state)
     _Atomic bool is_mended = false;
 
     rig_declare(rig);
+    declare_receipts(rig);
     rig->opts.dead_letter_queue = NULL;
     put_with_receipt(rig, "m-0", NULL, "reject");
     rig_flush(rig);
@@ -439,6 +451,7 @@ static void a_copy_of_a_rejected_message_is_not_applied(void **state)
     RIG_WAIT_STAT(consumer, duplicates, 1);
     assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM applied"), 0);
     rig_stop(consumer);
+    broker_delete_queue(rig->admin, RECEIPTS);
 }
 
 /* A plain replay finds the dedup row and does nothing more; a forced one takes it back. */
@@ -449,12 +462,14 @@ static void a_rejected_message_is_replayed_only_by_force(void **state)
     _Atomic bool is_mended = false;
 
     rig_declare(rig);
+    declare_receipts(rig);
     rig->opts.dead_letter_queue = NULL;
     put_with_receipt(rig, "m-0", NULL, "reject");
     put_with_receipt(rig, "m-1", NULL, "reject");
     rig_flush(rig);
     consumer = rig_start(rig, obey, &is_mended);
     RIG_WAIT_STAT(consumer, dead, 2);
+    assert_int_equal(rig_number(rig, COUNT_ROWS("is_told = 1")), 2);
     atomic_store(&is_mended, true);
     request(rig, "replay", "message_id = 'm-0'");
     request(rig, "force-replay", "message_id = 'm-1'");
@@ -463,6 +478,7 @@ static void a_rejected_message_is_replayed_only_by_force(void **state)
     rig_stop(consumer);
     rig_audit(rig, 1);
     assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM obx_dedup WHERE outcome IS NULL"), 1);
+    broker_delete_queue(rig->admin, RECEIPTS);
 }
 
 /* Copies of what waits, of what is behind, and of what was applied before its key was frozen. */
