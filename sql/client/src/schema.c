@@ -23,8 +23,9 @@ enum {
     MYSQL_DUPLICATE_COLUMN = 1060,
 };
 
-/* Named locks are the server's, not the database's: one per database, within 64 characters. */
-#define LOCK_NAME "CONCAT('oncebox_migrate_', SHA1(DATABASE()))"
+/* Named locks are the server's, not the database's: one per database, within 64 characters. MySQL 9
+ * has no SHA1() any more. */
+#define LOCK_NAME "CONCAT('oncebox_migrate_', LEFT(SHA2(DATABASE(), 256), 40))"
 
 const char *schema_side_name(enum schema_side side)
 {
