@@ -300,8 +300,35 @@ static void a_refusing_topic_is_held_back(void **state)
     ASSERT_STATE(2, FLIGHT_READY);
     ASSERT_STATE(3, FLIGHT_READY);
     ASSERT_STATE(4, FLIGHT_RETRYING);
-    assert_true(flight_is_hungry(bench.flight));
     assert_int_equal(admit(50, NULL), FLIGHT_ADMITTED);
+    assert_int_equal(admit(52, NULL), FLIGHT_NO_ROOM);
+    send(2);
+    flight_confirmed(bench.flight, row_of(2));
+    ASSERT_STATE(4, FLIGHT_READY);
+    /* A confirm when none is refused: it is well, and takes as many as any other. */
+    send(3);
+    flight_confirmed(bench.flight, row_of(3));
+    assert_true(flight_is_hungry(bench.flight));
+    for (uint64_t id = 60; id < 60 + bench.opts.max_topic_retrying; id++)
+        assert_int_equal(admit(id, NULL), FLIGHT_ADMITTED);
+}
+
+/* Refused rows that are on their way again still count: a topic does not grow by being retried. */
+static void a_retried_row_counts_in_its_topic(void **state)
+{
+    (void)state;
+    for (uint64_t id = 1; id <= bench.opts.max_topic_retrying; id++) {
+        (void)admit(id, NULL);
+        send(id);
+        (void)flight_retry(bench.flight, row_of(id), 10);
+    }
+    (void)flight_take_due(bench.flight, 10);
+    assert_int_equal(flight_count(bench.flight, FLIGHT_RETRYING), 0);
+    assert_int_equal(admit(50, NULL), FLIGHT_NO_ROOM);
+    send(1);
+    assert_int_equal(admit(50, NULL), FLIGHT_NO_ROOM);
+    (void)flight_retry(bench.flight, row_of(1), 20);
+    assert_int_equal(admit(50, NULL), FLIGHT_NO_ROOM);
 }
 
 /* No room for a refused row: it and what waits behind it are dropped, and it is not let in again
@@ -543,6 +570,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(ready_rows_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(doomed_rows_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(a_refusing_topic_is_held_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_retried_row_counts_in_its_topic, setup, teardown),
         cmocka_unit_test_setup_teardown(refused_rows_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(data_is_bounded_and_attached_again, setup, teardown),
         cmocka_unit_test_setup_teardown(a_token_is_never_used_twice, setup, teardown),

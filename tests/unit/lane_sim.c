@@ -111,8 +111,8 @@ enum obx_code sim_flight_create(const struct flight_opts *opts, struct flight **
 
     small.max_waiting = 6 + (uint32_t)sim_below(40);
     small.max_key_waiting = 2 + (uint32_t)sim_below(12);
-    small.max_retrying = 2 + (uint32_t)sim_below(20);
     small.max_topic_retrying = 1 + (uint32_t)sim_below(8);
+    small.max_retrying = 2 * small.max_topic_retrying + (uint32_t)sim_below(20);
     small.max_doomed = 1 + (uint32_t)sim_below(30);
     small.max_hollow_keys = (uint32_t)sim_below(4);
     small.max_bytes = (size_t)sim_below(4000);

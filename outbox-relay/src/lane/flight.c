@@ -127,36 +127,6 @@ static void enter_state(struct flight *flight, struct flight_row *row, enum flig
         list_insert_after(&flight->lists[state], flight->lists[state].tail, row);
 }
 
-static void gate_count_change(struct flight *flight, struct flight_row *row, bool was_retrying,
-                              bool is_retrying)
-{
-    struct flight_gate *gate = NULL;
-
-    if (was_retrying == is_retrying)
-        return;
-    gate = is_retrying ? gates_get(flight, row->topic_hash) : gates_find(flight, row->topic_hash);
-    if (gate == NULL)
-        return; /* out of memory when it was refused: the topic is not held back, nothing else */
-    if (is_retrying)
-        gate->retrying++;
-    else if (gate->retrying > 0)
-        gate->retrying--;
-    gates_refresh(flight, gate);
-}
-
-/* The row is answered or gone: its topic's gate may take another one. */
-static void leave_gate(struct flight *flight, struct flight_row *row)
-{
-    struct flight_gate *gate = row->is_gated ? gates_find(flight, row->topic_hash) : NULL;
-
-    row->is_gated = false;
-    if (gate == NULL)
-        return;
-    if (gate->active > 0)
-        gate->active--;
-    gates_refresh(flight, gate);
-}
-
 static void set_state(struct flight *flight, struct flight_row *row, enum flight_state state)
 {
     bool was_retrying = row->state == FLIGHT_RETRYING;
@@ -164,9 +134,10 @@ static void set_state(struct flight *flight, struct flight_row *row, enum flight
     OBX_ASSERT((edges[row->state] & BIT(state)) != 0);
     leave_state(flight, row);
     enter_state(flight, row, state);
-    gate_count_change(flight, row, was_retrying, state == FLIGHT_RETRYING);
+    if (was_retrying != (state == FLIGHT_RETRYING))
+        gates_retrying(flight, row, !was_retrying, state == FLIGHT_READY);
     if (state == FLIGHT_RETRYING || state == FLIGHT_CONFIRMED || state == FLIGHT_DOOMED)
-        leave_gate(flight, row);
+        gates_leave(flight, row);
 }
 
 /* Within the key, from the lowest id: the first key_window rows are ready or in flight; nothing is
@@ -465,10 +436,8 @@ static void gate_admits(struct flight *flight, struct flight_row *row, struct fl
 {
     if (gate == NULL || row->state == FLIGHT_DOOMED)
         return;
-    row->is_gated = true;
     gate->is_shut = false;
-    gate->active++;
-    gates_refresh(flight, gate);
+    gates_enter(flight, gate, row);
 }
 
 static void admit(struct flight *flight, struct flight_row *row, struct flight_key *key,
@@ -593,9 +562,7 @@ static struct flight_row *lowest_refused(const struct flight *flight, uint64_t t
 
 static void topic_gets_through(struct flight *flight, uint64_t topic_hash)
 {
-    struct flight_gate *gate = flight->gate_count == 0 ? NULL : gates_find(flight, topic_hash);
-
-    if (gate == NULL || gate->retrying == 0)
+    if (!gates_confirmed(flight, topic_hash))
         return;
     for (int i = 0; i < CREDIT_ROWS; i++) {
         struct flight_row *row = lowest_refused(flight, topic_hash);
@@ -758,8 +725,9 @@ void flight_forget(struct flight *flight, struct flight_row *row)
     if (key != NULL && key->frozen_behind == row->id)
         key->frozen_behind = 0;
     leave_state(flight, row);
-    gate_count_change(flight, row, row->state == FLIGHT_RETRYING, false);
-    leave_gate(flight, row);
+    if (row->state == FLIGHT_RETRYING)
+        gates_retrying(flight, row, false, false);
+    gates_leave(flight, row);
     unlink_id(flight, row);
     if (key != NULL)
         leave_key(flight, row);

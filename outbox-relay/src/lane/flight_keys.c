@@ -207,6 +207,7 @@ struct flight_gate *gates_get(struct flight *flight, uint64_t hash)
     if (gate == NULL)
         return NULL;
     gate->hash = hash;
+    gate->gen = ++flight->gate_gens;
     gate->hash_next = flight->gates[hash % GATE_BUCKETS];
     flight->gates[hash % GATE_BUCKETS] = gate;
     flight->gate_count++;
@@ -258,6 +259,58 @@ void gates_note_passed_over(struct flight *flight, struct flight_gate *gate)
 {
     gate->passed_in = flight->pass;
     gates_refresh(flight, gate);
+}
+
+void gates_enter(struct flight *flight, struct flight_gate *gate, struct flight_row *row)
+{
+    if (gate == NULL)
+        return;
+    row->gate_gen = gate->gen;
+    gate->active++;
+    gates_refresh(flight, gate);
+}
+
+void gates_leave(struct flight *flight, struct flight_row *row)
+{
+    struct flight_gate *gate = row->gate_gen == 0 ? NULL : gates_find(flight, row->topic_hash);
+
+    if (gate != NULL && gate->gen == row->gate_gen) {
+        gate->active--;
+        gates_refresh(flight, gate);
+    }
+    row->gate_gen = 0;
+}
+
+bool gates_confirmed(struct flight *flight, uint64_t hash)
+{
+    struct flight_gate *gate = flight->gate_count == 0 ? NULL : gates_find(flight, hash);
+
+    if (gate == NULL)
+        return false;
+    if (gate->retrying > 0)
+        return true;
+    gate->gen = ++flight->gate_gens;
+    gate->active = 0;
+    gate->is_shut = false;
+    gates_refresh(flight, gate);
+    return false;
+}
+
+void gates_retrying(struct flight *flight, struct flight_row *row, bool begins, bool is_active)
+{
+    struct flight_gate *gate =
+        begins ? gates_get(flight, row->topic_hash) : gates_find(flight, row->topic_hash);
+
+    if (gate == NULL)
+        return; /* out of memory when it was refused: the topic is not held back, nothing else */
+    if (begins)
+        gate->retrying++;
+    else if (gate->retrying > 0)
+        gate->retrying--;
+    if (is_active)
+        gates_enter(flight, gate, row);
+    else
+        gates_refresh(flight, gate);
 }
 
 void gates_clear(struct flight *flight)

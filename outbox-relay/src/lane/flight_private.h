@@ -23,13 +23,17 @@ struct flight_key {
     char name[];
 };
 
-/** A topic with refused rows. It admits only as many rows as it may have refused. */
+/**
+ * A topic with refused rows. It admits only as many rows as it may have refused. A confirm at a
+ * time when none is refused says that the topic is well again: then those admitted count no more.
+ */
 struct flight_gate {
     uint64_t hash;
+    uint32_t gen; /* another one with each new beginning */
     struct flight_gate *hash_next;
     uint64_t passed_in;
     uint32_t retrying;
-    uint32_t active; /* admitted while the gate stood, not answered yet */
+    uint32_t active; /* admitted while the gate stood, or refused before, and not answered yet */
     bool is_shut;    /* a row of it was shed: closed as long as there is no room for refused rows */
     bool is_hungry;
 };
@@ -58,6 +62,7 @@ struct flight {
     size_t hungry_keys[3]; /* by hunger; the first is not kept */
     struct flight_gate *gates[GATE_BUCKETS];
     size_t gate_count, hungry_gates;
+    uint32_t gate_gens;
     bool waiting_was_full;  /* until a quarter of the room is free again */
     bool retrying_was_full; /* alike */
     bool doomed_was_full;   /* rows of frozen keys were passed over, since the last pass began */
@@ -88,5 +93,13 @@ bool gates_is_closed(const struct flight *flight, const struct flight_gate *gate
 void gates_refresh(struct flight *flight, struct flight_gate *gate);
 void gates_note_passed_over(struct flight *flight, struct flight_gate *gate);
 void gates_clear(struct flight *flight);
+/** Count the row as active; the gate may be NULL. */
+void gates_enter(struct flight *flight, struct flight_gate *gate, struct flight_row *row);
+/** The row is answered or gone: its topic's gate may take another one. */
+void gates_leave(struct flight *flight, struct flight_row *row);
+/** A row of the topic was confirmed. Returns whether there are refused ones to be tried at once. */
+bool gates_confirmed(struct flight *flight, uint64_t hash);
+/** The row begins or ends to be refused; if it ends, it may be on its way again (active). */
+void gates_retrying(struct flight *flight, struct flight_row *row, bool begins, bool is_active);
 
 #endif

@@ -162,6 +162,8 @@ enum obx_code lane_settle(struct lane *lane, struct obx_err *err)
     obx_free(ids);
     if (lane_is_passing(rc))
         lane->settle_after_ms = clock_now_ms() + SETTLE_PAUSE_MS;
+    if (rc == OBX_OK)
+        backoff_reset(&lane->db_backoff); /* leased, read and written: it is well */
     lane_set_trouble(lane, TROUBLE_SETTLE, rc == OBX_OK || err == NULL ? NULL : err->text);
     return rc;
 }

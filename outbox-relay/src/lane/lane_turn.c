@@ -425,8 +425,8 @@ static void start_drain(struct lane *lane, uint64_t now_ms)
     set_state(lane, LANE_DRAINING);
 }
 
-/* The waits between connections begin anew only after some time as owner: a table that cannot be
- * read, or settled, shows so only then. */
+/* The waits between connections begin anew only after some time as owner, or a settle: a table that
+ * cannot be read, or settled, shows so only then. */
 static void all_went_well(struct lane *lane, uint64_t now_ms)
 {
     lane_set_trouble(lane, TROUBLE_ROW, NULL);
