@@ -19,6 +19,7 @@ enum { CLEAN_PAGE = 1000 };
 /* A message of the batch. */
 struct entry {
     struct obx_bytes message_id; /* borrowed from the receipts */
+    const struct receipt *only;  /* its one receipt in the batch; NULL: it has several, or none */
     struct receipt_tally tally;  /* groups borrow from awaited */
     bool is_awaited;
     bool is_compensated; /* by this transaction, or before */
@@ -32,7 +33,8 @@ struct run {
     size_t receipt_count;
     struct entry *entries; /* by message id, each once */
     size_t count;
-    struct db_rows *awaited; /* kept, for the entries borrow from it */
+    struct db_rows *awaited;
+    bool is_all_new; /* no receipt of the batch was there before */
     struct receipt_counts counts;
 };
 
@@ -79,6 +81,8 @@ static void sort_entries(struct run *run)
     for (size_t i = 0; i < run->count; i++) {
         if (kept == 0 || compare_entries(&run->entries[kept - 1], &run->entries[i]) != 0)
             run->entries[kept++] = run->entries[i];
+        else
+            run->entries[kept - 1].only = NULL;
     }
     run->count = kept;
 }
@@ -218,7 +222,23 @@ static bool is_unasked(const struct run *run, const struct receipt *receipt)
            receipt_groups_find(&entry->tally.groups, receipt->group) == SIZE_MAX;
 }
 
-/* What is there already stays as it is. */
+/* As a rule none is there yet, and then nothing has to be read again. What is there stays as it is.
+ */
+static enum obx_code insert_text(struct run *run, struct obx_err *err)
+{
+    struct obx_buf *text = &run->batch->text;
+    enum obx_code rc = db_exec_text(run->db, buf_bytes(text), NULL, err);
+
+    run->is_all_new = rc == OBX_OK;
+    if (rc != OBX_E_DB_DUPLICATE)
+        return rc;
+    obx_err_clear(err);
+    if (buf_add_text(text, " ON DUPLICATE KEY UPDATE consumer_group ="
+                           " outbox_receipt.consumer_group") != OBX_OK)
+        return obx_fail(err, OBX_E_NOMEM, "statement over receipts");
+    return db_exec_text(run->db, buf_bytes(text), NULL, err);
+}
+
 static enum obx_code insert_receipts(struct run *run, struct obx_err *err)
 {
     const struct receipt *sorted[RECEIPT_BATCH_MAX];
@@ -239,29 +259,55 @@ static enum obx_code insert_receipts(struct run *run, struct obx_err *err)
         rc = add_row(run, sorted[i]);
         run->counts.noted++;
     }
-    if (rc == OBX_OK)
-        rc = buf_add_text(text, " ON DUPLICATE KEY UPDATE consumer_group ="
-                                " outbox_receipt.consumer_group");
     if (rc != OBX_OK)
         return obx_fail(err, rc, "statement over receipts");
-    return run->counts.noted == 0 ? OBX_OK : db_exec_text(run->db, buf_bytes(text), NULL, err);
+    return run->counts.noted == 0 ? OBX_OK : insert_text(run, err);
 }
 
 /* ---- settling ---- */
 
-static enum obx_code reject(struct run *run, struct entry *entry, const struct db_rows *rows,
-                            struct obx_err *err)
+static enum obx_code reject(struct run *run, struct entry *entry, struct obx_bytes group,
+                            struct obx_bytes reason, struct obx_err *err)
 {
-    const struct compensate_item item = {.message_id = entry->message_id,
-                                         .group = db_rows_bytes(rows, 1),
-                                         .reason = db_rows_bytes(rows, 3)};
+    const struct compensate_item item = {
+        .message_id = entry->message_id, .group = group, .reason = reason};
     bool is_first = false;
 
     entry->is_compensated = true;
     return compensate_run(&entry->outbox->comp, run->db, &item, &is_first, err);
 }
 
-static enum obx_code tally(struct run *run, struct obx_err *err)
+static enum obx_code count_one(struct run *run, struct entry *entry, struct obx_bytes group,
+                               bool is_rejected, struct obx_bytes reason, struct obx_err *err)
+{
+    if (!receipt_tally_add(&entry->tally, group, is_rejected) || !is_rejected ||
+        entry->is_compensated)
+        return OBX_OK;
+    return reject(run, entry, group, reason, err);
+}
+
+/* Messages that ask one group, whose one receipt is new: nothing else can have been said of them.
+ * The others stay in the list of ids. */
+static enum obx_code tally_simple(struct run *run, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    buf_reset(&run->batch->ids);
+    for (size_t i = 0; i < run->count && rc == OBX_OK; i++) {
+        struct entry *entry = &run->entries[i];
+
+        if (!entry->is_awaited)
+            continue;
+        if (run->is_all_new && entry->only != NULL && entry->tally.groups.count == 1)
+            rc = count_one(run, entry, entry->only->group, entry->only->is_rejected,
+                           entry->only->reason, err);
+        else if (add_literal(&run->batch->ids, run->db, entry->message_id) != OBX_OK)
+            rc = obx_fail(err, OBX_E_NOMEM, "list of messages");
+    }
+    return rc;
+}
+
+static enum obx_code tally_others(struct run *run, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
     enum obx_code rc = build(run,
@@ -275,11 +321,9 @@ static enum obx_code tally(struct run *run, struct obx_err *err)
         struct entry *entry = find_entry(run, db_rows_bytes(rows, 0));
         bool is_rejected = bytes_is(db_rows_bytes(rows, 2), "rejected");
 
-        if (entry == NULL || !entry->is_awaited)
-            continue;
-        if (receipt_tally_add(&entry->tally, db_rows_bytes(rows, 1), is_rejected) && is_rejected &&
-            !entry->is_compensated)
-            rc = reject(run, entry, rows, err);
+        if (entry != NULL && entry->is_awaited)
+            rc = count_one(run, entry, db_rows_bytes(rows, 1), is_rejected, db_rows_bytes(rows, 3),
+                           err);
     }
     db_rows_free(rows);
     return rc;
@@ -335,8 +379,10 @@ static enum obx_code do_within(struct run *run, char *texts, size_t text_size, s
         rc = take_awaiting(run, texts, text_size, err);
     if (rc == OBX_OK && run->receipts != NULL)
         rc = insert_receipts(run, err);
-    if (rc == OBX_OK && db_rows_count(run->awaited) > 0)
-        rc = tally(run, err);
+    if (rc == OBX_OK)
+        rc = tally_simple(run, err);
+    if (rc == OBX_OK && run->batch->ids.len > 0)
+        rc = tally_others(run, err);
     if (rc == OBX_OK)
         rc = delete_complete(run, err);
     return rc;
@@ -400,11 +446,42 @@ enum obx_code receipt_batch_run(struct receipt_batch *batch, struct db *db,
     if (run.entries == NULL)
         return obx_fail(err, OBX_E_NOMEM, "%zu receipts", count);
     for (size_t i = 0; i < count; i++)
-        run.entries[i].message_id = receipts[i].message_id;
+        run.entries[i] = (struct entry){.message_id = receipts[i].message_id, .only = &receipts[i]};
     run.count = count;
     rc = carry_out(&run, counts, err);
     obx_free(run.entries);
     return rc;
+}
+
+/* Without locks: as a rule none of them awaits anything any more. */
+static enum obx_code keep_awaited(struct run *run, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    size_t kept = 0;
+    enum obx_code rc = list_ids(run, err);
+
+    if (rc == OBX_OK)
+        rc = build(run,
+                   "SELECT message_id FROM outbox_awaiting FORCE INDEX (PRIMARY) WHERE message_id"
+                   " IN (",
+                   &run->batch->ids, ")", err);
+    if (rc == OBX_OK)
+        rc = db_query_text(run->db, buf_bytes(&run->batch->text), &rows, err);
+    if (rc != OBX_OK)
+        return rc;
+    while (db_rows_next(rows)) {
+        struct entry *entry = find_entry(run, db_rows_bytes(rows, 0));
+
+        if (entry != NULL)
+            entry->is_awaited = true;
+    }
+    db_rows_free(rows);
+    for (size_t i = 0; i < run->count; i++) {
+        if (run->entries[i].is_awaited)
+            run->entries[kept++] = (struct entry){.message_id = run->entries[i].message_id};
+    }
+    run->count = kept;
+    return OBX_OK;
 }
 
 enum obx_code receipt_batch_again(struct receipt_batch *batch, struct db *db,
@@ -421,7 +498,10 @@ enum obx_code receipt_batch_again(struct receipt_batch *batch, struct db *db,
     for (size_t i = 0; i < count; i++)
         run.entries[i].message_id = ids[i];
     run.count = count;
-    rc = carry_out(&run, counts, err);
+    sort_entries(&run);
+    rc = keep_awaited(&run, err);
+    if (rc == OBX_OK)
+        rc = carry_out(&run, counts, err);
     obx_free(run.entries);
     return rc;
 }

@@ -21,7 +21,7 @@ struct receipts_opts {
     struct db_opts db;
     struct bridge_opts bridge;
     uint64_t retention_ms; /* how long reports are kept */
-    uint32_t max_age_ms;   /* a report waits at most so long for others; 0: 20 */
+    uint32_t max_age_ms;   /* a report waits at most so long for others; 0: 100 */
 };
 
 struct receipts_stats {
