@@ -10,6 +10,7 @@
 
 #include <jansson.h>
 
+#include "base/fail.h"
 #include "human.h"
 #include "progress.h"
 #include "reconcile.h"
@@ -134,9 +135,11 @@ static enum ctl_exit set_range(struct run *run, uint64_t now_us)
 static enum ctl_exit read_password(const char *path, char *out)
 {
     FILE *file = fopen(path, "re");
+    struct obx_err err = {0};
 
     if (file == NULL) {
-        fprintf(stderr, "outboxctl: --consumer-password-file %s: %s\n", path, strerror(errno));
+        (void)obx_fail_errno(&err, OBX_E_SYSTEM, errno, "--consumer-password-file %s", path);
+        fprintf(stderr, "outboxctl: %s\n", err.text);
         return CTL_USAGE;
     }
     if (fgets(out, PASSWORD_MAX, file) == NULL)
