@@ -42,6 +42,7 @@ static const struct option options[] = {
     {"wait", required_argument, NULL, OPT_FIRST + CTL_WAIT},
     {"state", required_argument, NULL, OPT_FIRST + CTL_STATE},
     {"producer", required_argument, NULL, OPT_FIRST + CTL_PRODUCER},
+    {"keep", required_argument, NULL, OPT_FIRST + CTL_KEEP},
     {"endpoint", required_argument, NULL, OPT_FIRST + CTL_ENDPOINT},
     {"group", required_argument, NULL, OPT_FIRST + CTL_GROUP},
     {"message", required_argument, NULL, OPT_FIRST + CTL_MESSAGE},
@@ -146,6 +147,8 @@ static bool find_command(struct ctl_args *args, int count, char *const *words)
     }
     if (count >= 1 && strcmp(words[0], "parked") == 0)
         return args->wants_help || complain("parked what? list, show, resume or discard", NULL);
+    if (count >= 1 && strcmp(words[0], "barrier") == 0)
+        return args->wants_help || complain("barrier what? clean", NULL);
     if (count >= 1 && strcmp(words[0], "half") == 0)
         return args->wants_help ||
                complain("half what? list, show, commit, rollback or resume", NULL);

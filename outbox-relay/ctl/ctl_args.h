@@ -47,6 +47,7 @@ enum ctl_option {
     CTL_WAIT,
     CTL_STATE,
     CTL_PRODUCER,
+    CTL_KEEP,
     CTL_ENDPOINT,
     CTL_GROUP,
     CTL_MESSAGE,
@@ -83,6 +84,7 @@ void ctl_help(FILE *file, const struct ctl_command *command);
 enum ctl_exit cmd_migrate(const struct ctl_args *args);
 enum ctl_exit cmd_check(const struct ctl_args *args);
 enum ctl_exit cmd_status(const struct ctl_args *args);
+enum ctl_exit cmd_barrier_clean(const struct ctl_args *args);
 enum ctl_exit cmd_half_list(const struct ctl_args *args);
 enum ctl_exit cmd_half_show(const struct ctl_args *args);
 enum ctl_exit cmd_half_commit(const struct ctl_args *args);

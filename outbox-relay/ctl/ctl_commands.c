@@ -101,6 +101,14 @@ static const char discard_help[] =
     "  --yes                 yes, all of them\n"
     "  --wait SECONDS        how long to wait until it is done (10); 0: do not wait\n";
 
+static const char barrier_clean_help[] =
+    "Removes old rows from obx_barrier, in the database of a producer or of a TCC participant\n"
+    "(--db). Only what has ended: a Try that waits for its Confirm or Cancel stays. Keep as long "
+    "as\n"
+    "the relay's barrier_keep.\n"
+    "\n"
+    "  --keep DAYS           remove what is older (30)\n";
+
 static const char half_list_help[] =
     "Lists half-messages in the order of their gids: parked ones, which wait for you, unless "
     "another\n"
@@ -283,6 +291,9 @@ const struct ctl_command ctl_commands[] = {
      "delete parked messages for ever",
      "parked discard {ID... | FILTER... | --all} --note TEXT [--yes] [--wait SECONDS]",
      discard_help},
+    {"barrier clean", TARGET | BIT(CTL_KEEP), false, cmd_barrier_clean,
+     "remove old rows of a barrier table", "barrier clean --db URL [--keep DAYS]",
+     barrier_clean_help},
     {"half list", TARGET | BIT(CTL_STATE) | BIT(CTL_PRODUCER) | BIT(CTL_LIMIT) | BIT(CTL_AFTER),
      false, cmd_half_list, "list half-messages",
      "half list [--state STATE] [--producer NAME] [--limit N] [--after GID]", half_list_help},

@@ -92,7 +92,7 @@ static void answer_check(const char *path, struct endpoint_answer *answer, void 
     answer->status = 500;
     if (gid == NULL || db == NULL || dice_percent(&rig->endpoint_dice, 10))
         return;
-    if (barrier_ask(db, gid + strlen("gid="), &found, NULL) != OBX_OK) {
+    if (barrier_ask(db, gid + strlen("gid="), true, &found, NULL) != OBX_OK) {
         db_close(rig->asked);
         rig->asked = NULL;
     }

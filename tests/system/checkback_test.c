@@ -348,6 +348,30 @@ static void the_barrier_decides_with_no_code_in_the_producer(void **state)
     db_close(business);
 }
 
+/* Its barrier row may have been cleaned away: the local transaction may have committed long ago. */
+static void about_an_old_one_a_missing_barrier_row_says_nothing(void **state)
+{
+    struct rig *rig = *state;
+    struct check_producer producer = by_barrier(rig);
+    struct checkback_opts opts = fast_opts(rig, &producer, 1);
+    struct db *business = test_db_open(&rig->business.opts);
+    struct obx_err err = {0};
+
+    assert_int_equal(schema_migrate(business, SCHEMA_BARRIER, NULL, NULL, &err), OBX_OK);
+    test_db_run(business, "INSERT INTO obx_barrier (gid) VALUES ('b-0')");
+    prepare(rig, "bank", "b", 3);
+    test_db_run(rig->db, "UPDATE half_message SET prepared_at = UTC_TIMESTAMP(6) - INTERVAL 2 DAY "
+                         "WHERE gid IN ('b-0', 'b-1')");
+    opts.barrier_keep_s = 24 * 3600;
+    start(rig, &opts);
+    wait_for(rig,
+             "SELECT COUNT(*) FROM half_message WHERE (gid = 'b-0' AND state = 'committed') OR "
+             "(gid = 'b-1' AND state = 'parked') OR (gid = 'b-2' AND state = 'rolled_back')",
+             3);
+    assert_int_equal(test_db_number(business, "SELECT COUNT(*) FROM obx_barrier"), 2);
+    db_close(business);
+}
+
 static void an_open_transaction_that_rolls_back_is_seen_as_such(void **state)
 {
     struct rig *rig = *state;
@@ -430,6 +454,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_dead_producer_holds_up_nobody, setup, teardown),
         cmocka_unit_test_setup_teardown(who_cannot_be_asked_is_parked_and_said, setup, teardown),
         cmocka_unit_test_setup_teardown(the_barrier_decides_with_no_code_in_the_producer, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(about_an_old_one_a_missing_barrier_row_says_nothing, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(an_open_transaction_that_rolls_back_is_seen_as_such, setup,
                                         teardown),

@@ -235,6 +235,16 @@ static void rights_at_the_barrier(void **state)
     DENIED("DELETE FROM obx_barrier", "UPDATE obx_barrier SET reason = 'commit'");
 }
 
+static void rights_to_clean_the_barrier(void **state)
+{
+    (void)state;
+    migrate(admin);
+    become("barrier-clean");
+    assert_int_equal(schema_check(db, SCHEMA_BARRIER, &err), OBX_OK);
+    ALLOWED("SELECT gid FROM obx_barrier ORDER BY gid LIMIT 1000", "DELETE FROM obx_barrier");
+    DENIED("INSERT INTO obx_barrier (gid) VALUES ('g')", "SELECT gid FROM half_message");
+}
+
 static void rights_of_a_producer(void **state)
 {
     (void)state;
@@ -325,11 +335,17 @@ static void rights_of_a_consumers_operator(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(rights_to_migrate),         TEST(rights_of_the_relay),
-        TEST(rights_of_an_operator),     TEST(rights_of_a_producer),
-        TEST(rights_of_a_consumer),      TEST(rights_of_a_half_operator),
-        TEST(rights_of_a_half_producer), TEST(rights_at_the_barrier),
-        TEST(rights_of_a_notifier),      TEST(rights_of_a_consumers_operator),
+        TEST(rights_to_migrate),
+        TEST(rights_of_the_relay),
+        TEST(rights_of_an_operator),
+        TEST(rights_of_a_producer),
+        TEST(rights_of_a_consumer),
+        TEST(rights_of_a_half_operator),
+        TEST(rights_of_a_half_producer),
+        TEST(rights_at_the_barrier),
+        TEST(rights_to_clean_the_barrier),
+        TEST(rights_of_a_notifier),
+        TEST(rights_of_a_consumers_operator),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
 

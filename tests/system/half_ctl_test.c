@@ -83,13 +83,13 @@ static int teardown(void **state)
     return 0;
 }
 
-/* Exit status of `outboxctl half WORDS...`; what it said is in rig->output. */
+/* Exit status of `outboxctl WORDS...`; what it said is in rig->output. */
 static int ctl(struct rig *rig, const char *const *words)
 {
-    const char *argv[WORDS_MAX + 8] = {HALF_OUTBOXCTL, "half"};
+    const char *argv[WORDS_MAX + 8] = {HALF_OUTBOXCTL};
     const struct proc_opts opts = {.argv = argv, .log_path = rig->log};
     struct proc_exit how = {0};
-    size_t count = 2, len = 0;
+    size_t count = 1, len = 0;
     FILE *file = NULL;
 
     for (size_t i = 0; words[i] != NULL && i < WORDS_MAX; i++)
@@ -107,7 +107,8 @@ static int ctl(struct rig *rig, const char *const *words)
     (void)fclose(file);
     return how.code;
 }
-#define CTL(...) ctl(rig, (const char *const[]){__VA_ARGS__, NULL})
+#define CTL_OF(...) ctl(rig, (const char *const[]){__VA_ARGS__, NULL})
+#define CTL(...)    CTL_OF("half", __VA_ARGS__)
 
 static void says(const struct rig *rig, const char *text)
 {
@@ -199,6 +200,34 @@ static void what_is_parked_can_be_asked_about_again(void **state)
     says(rig, "it is not parked");
 }
 
+static void old_barrier_rows_go_when_they_have_ended(void **state)
+{
+    struct rig *rig = *state;
+    struct obx_err err = {0};
+
+    assert_int_equal(CTL_OF("barrier", "clean"), 1); /* the table is not there */
+    assert_int_equal(schema_migrate(rig->db, SCHEMA_BARRIER, NULL, NULL, &err), OBX_OK);
+    test_db_run(rig->db, "SET SESSION max_recursive_iterations = 10000");
+    test_db_run(rig->db, "INSERT INTO obx_barrier (gid) WITH RECURSIVE n AS (SELECT 0 AS i UNION "
+                         "ALL SELECT i + 1 FROM n WHERE i < 2499) SELECT CONCAT('m-', i) FROM n");
+    test_db_run(rig->db, "INSERT INTO obx_barrier (gid, op, reason) VALUES "
+                         "('a', 'try', 'try'), ('a', 'end', 'confirm'), ('b', 'try', 'try'), "
+                         "('c', 'try', 'cancel'), ('n', 'try', 'try'), ('n', 'end', 'cancel')");
+    test_db_run(rig->db, "UPDATE obx_barrier SET created_at = UTC_TIMESTAMP(6) - INTERVAL 40 DAY "
+                         "WHERE gid NOT LIKE '%9' AND NOT (gid = 'n' AND op = 'end')");
+    assert_int_equal(CTL_OF("barrier", "clean", "--keep", "0"), 2);
+    assert_int_equal(CTL_OF("barrier", "clean", "--keep", "50"), 0);
+    says(rig, "0 barrier rows removed");
+    assert_int_equal(CTL_OF("barrier", "clean"), 0);
+    says(rig, "2253 barrier rows removed");
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM obx_barrier WHERE op = 'msg'"),
+                     250);
+    /* A Try that waits, however old, and one that ended lately. */
+    assert_int_equal(
+        test_db_number(rig->db, "SELECT COUNT(*) FROM obx_barrier WHERE gid IN ('b', 'n')"), 3);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM obx_barrier"), 253);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -206,6 +235,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_operator_decides_once_and_is_remembered, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(what_is_parked_can_be_asked_about_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(old_barrier_rows_go_when_they_have_ended, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -169,7 +169,7 @@ static void check(struct lane *lane, struct db *db, const char *gid)
     enum check_answer answer = CHECK_IN_PROGRESS;
 
     while (answer == CHECK_IN_PROGRESS || answer == CHECK_NO_ANSWER)
-        if (barrier_ask(db, gid, &answer, NULL) != OBX_OK)
+        if (barrier_ask(db, gid, true, &answer, NULL) != OBX_OK)
             (void)db_rollback(db, NULL); /* a deadlock is no answer */
     give_verdict(lane, gid, answer == CHECK_COMMITTED ? HALF_COMMIT : HALF_ROLLBACK, "barrier");
 }

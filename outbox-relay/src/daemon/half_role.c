@@ -123,7 +123,8 @@ static enum obx_code start_check(struct half_role *role, const struct source_con
                                         .breaker_failures = keys->breaker_failures,
                                         .breaker_min_ms = keys->breaker_min,
                                         .breaker_cap_ms = keys->breaker_max,
-                                        .retention_s = keys->retention / MS_PER_S};
+                                        .retention_s = keys->retention / MS_PER_S,
+                                        .barrier_keep_s = keys->barrier_keep / MS_PER_S};
 
     return keys->check_back ? checkback_create(&opts, &role->check, err) : OBX_OK;
 }

@@ -279,6 +279,9 @@ static const struct cfg_key half_keys[] = {
           "How long a dead relay keeps others from asking in its place."),
     FIXED(struct keys_half, retention, CFG_DURATION, "168h", MINUTE, 1000U * HOUR,
           "How long a decided half-message is kept to answer repeated requests."),
+    FIXED(struct keys_half, barrier_keep, CFG_DURATION, "720h", HOUR, 1000U * HOUR,
+          "How long rows of obx_barrier are kept (outboxctl barrier clean --keep). About an older "
+          "half-message a missing row says nothing: it is parked."),
 };
 
 static const struct cfg_key producer_keys[] = {

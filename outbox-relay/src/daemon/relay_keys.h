@@ -132,6 +132,7 @@ struct keys_half {
     uint32_t breaker_max;
     uint32_t lease;
     uint32_t retention;
+    uint32_t barrier_keep;
 };
 
 /** Whom check-back asks. */

@@ -13,6 +13,7 @@
 
 struct barrier_job {
     char gid[HALF_GID_MAX + 1];
+    bool may_decide;
     void *ctx;
     struct barrier_job *next;
 };
@@ -51,8 +52,8 @@ static enum obx_code look(struct db *db, const char *gid, bool *found, enum chec
     return rc;
 }
 
-enum obx_code barrier_ask(struct db *db, const char *gid, enum check_answer *answer,
-                          struct obx_err *err)
+enum obx_code barrier_ask(struct db *db, const char *gid, bool may_decide,
+                          enum check_answer *answer, struct obx_err *err)
 {
     bool found = false;
     enum obx_code rc;
@@ -61,6 +62,10 @@ enum obx_code barrier_ask(struct db *db, const char *gid, enum check_answer *ans
     rc = look(db, gid, &found, answer, err);
     if (rc != OBX_OK || found)
         return rc;
+    if (!may_decide) {
+        *answer = CHECK_UNKNOWN;
+        return OBX_OK;
+    }
     rc = db_exec(
         db, "INSERT INTO obx_barrier (gid, branch, op, reason) VALUES (?, '', 'msg', 'rollback')",
         DB_ARGS(DB_TEXT(gid)), NULL, err);
@@ -107,7 +112,7 @@ static void run_job(struct ask_barrier *asker, struct db **db, const struct barr
     if (*db == NULL)
         *db = connect_barrier(asker, &err);
     if (*db != NULL)
-        rc = barrier_ask(*db, job->gid, &answer, &err);
+        rc = barrier_ask(*db, job->gid, job->may_decide, &answer, &err);
     if (*db != NULL && !is_sound(rc)) {
         db_close(*db);
         *db = NULL;
@@ -147,14 +152,15 @@ static void *barrier_main(void *arg)
     return NULL;
 }
 
-enum obx_code ask_barrier_start(struct ask_barrier *asker, const char *gid, void *ctx,
-                                struct obx_err *err)
+enum obx_code ask_barrier_start(struct ask_barrier *asker, const char *gid, bool may_decide,
+                                void *ctx, struct obx_err *err)
 {
     struct barrier_job *job = obx_calloc(1, sizeof(*job));
 
     if (job == NULL)
         return obx_fail(err, OBX_E_NOMEM, "barrier ask");
     (void)bytes_to_text(bytes_of(gid), job->gid, sizeof(job->gid));
+    job->may_decide = may_decide;
     job->ctx = ctx;
     pthread_mutex_lock(&asker->mutex);
     *asker->tail = job;

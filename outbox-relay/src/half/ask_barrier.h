@@ -6,6 +6,8 @@
 #ifndef RELAY_HALF_ASK_BARRIER_H
 #define RELAY_HALF_ASK_BARRIER_H
 
+#include <stdbool.h>
+
 #include "half/check_answer.h"
 #include "sql/db.h"
 
@@ -24,16 +26,17 @@ OBX_NODISCARD enum obx_code ask_barrier_create(const struct ask_barrier_opts *op
                                                struct ask_barrier **out, struct obx_err *err);
 /** What waits is dropped without a call of done; what is under way ends first. NULL is fine. */
 void ask_barrier_destroy(struct ask_barrier *asker);
-/** Queue one ask; the caller bounds their number. OBX_E_NOMEM. */
-OBX_NODISCARD enum obx_code ask_barrier_start(struct ask_barrier *asker, const char *gid, void *ctx,
-                                              struct obx_err *err);
+/** Queue one ask; the caller bounds their number. may_decide: see barrier_ask. OBX_E_NOMEM. */
+OBX_NODISCARD enum obx_code ask_barrier_start(struct ask_barrier *asker, const char *gid,
+                                              bool may_decide, void *ctx, struct obx_err *err);
 
 /**
  * The ask itself, on a connection: look, else insert (gid, '', 'msg') with reason `rollback`, else
- * look again. A lock wait is CHECK_IN_PROGRESS. Returns other than OBX_OK only with
- * CHECK_NO_ANSWER; then the connection may be of no more use.
+ * look again. A lock wait is CHECK_IN_PROGRESS. may_decide false: the half-message is older than
+ * barrier rows are kept, so that a missing row means nothing: look only, and CHECK_UNKNOWN then.
+ * Returns other than OBX_OK only with CHECK_NO_ANSWER; then the connection may be of no more use.
  */
-enum obx_code barrier_ask(struct db *db, const char *gid, enum check_answer *answer,
-                          struct obx_err *err);
+enum obx_code barrier_ask(struct db *db, const char *gid, bool may_decide,
+                          enum check_answer *answer, struct obx_err *err);
 
 #endif

@@ -65,17 +65,21 @@ enum obx_code check_take_due(struct db *db, const char *producer, uint32_t min_m
                              uint32_t max, struct due *out, uint32_t *count, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
-    enum obx_code rc =
-        db_query(db,
-                 "SELECT gid FROM half_message WHERE state = 'prepared' AND producer = ? AND "
-                 "next_check_at <= UTC_TIMESTAMP(6) ORDER BY next_check_at LIMIT ?",
-                 DB_ARGS(DB_TEXT(producer), DB_U64(max)), &rows, err);
+    enum obx_code rc = db_query(db,
+                                "SELECT gid, TIMESTAMPDIFF(SECOND, prepared_at, UTC_TIMESTAMP(6)) "
+                                "FROM half_message WHERE state = 'prepared' AND producer = ? AND "
+                                "next_check_at <= UTC_TIMESTAMP(6) ORDER BY next_check_at LIMIT ?",
+                                DB_ARGS(DB_TEXT(producer), DB_U64(max)), &rows, err);
 
     *count = 0;
     if (rc != OBX_OK)
         return rc;
-    while (*count < max && db_rows_next(rows))
-        (void)bytes_to_text(db_rows_bytes(rows, 0), out[(*count)++].gid, sizeof(out->gid));
+    while (*count < max && db_rows_next(rows)) {
+        struct due *due = &out[(*count)++];
+
+        (void)bytes_to_text(db_rows_bytes(rows, 0), due->gid, sizeof(due->gid));
+        due->age_s = db_rows_u64(rows, 1);
+    }
     db_rows_free(rows);
     if (*count == 0)
         return OBX_OK;

@@ -9,6 +9,7 @@
 /** A due half-message. */
 struct due {
     char gid[HALF_GID_MAX + 1];
+    uint64_t age_s; /* since it was prepared */
 };
 
 /**

@@ -234,10 +234,10 @@ static void take_barrier_answers(struct checkback *cb)
 
 /* Asking */
 
-static enum obx_code start_ask(struct checkback *cb, struct producer *producer, const char *gid,
-                               struct obx_err *err)
+static enum obx_code start_ask(struct checkback *cb, struct producer *producer,
+                               const struct due *due, struct obx_err *err)
 {
-    struct slot *slot = new_slot(cb, producer, gid);
+    struct slot *slot = new_slot(cb, producer, due->gid);
     enum obx_code rc;
 
     if (slot == NULL)
@@ -248,7 +248,8 @@ static enum obx_code start_ask(struct checkback *cb, struct producer *producer, 
     cb->stats.asked++;
     pthread_mutex_unlock(&cb->mutex);
     if (producer->barrier != NULL)
-        rc = ask_barrier_start(producer->barrier, slot->gid, slot, err);
+        rc = ask_barrier_start(producer->barrier, slot->gid, due->age_s < cb->opts.barrier_keep_s,
+                               slot, err);
     else
         rc = ask_http_start(cb->http, &producer->target, slot->gid, on_http_answer, slot, err);
     if (rc != OBX_OK)
@@ -277,7 +278,7 @@ static enum obx_code look_at(struct checkback *cb, struct producer *producer, st
     for (uint32_t i = 0; i < count; i++) {
         struct obx_err own = {0};
 
-        if (start_ask(cb, producer, cb->due[i].gid, &own) != OBX_OK)
+        if (start_ask(cb, producer, &cb->due[i], &own) != OBX_OK)
             OBX_LOG(LOG_LVL_WARN, "checkback", "ask.failed",
                     KV_STR("producer", producer->conf->name), KV_ERR(&own));
     }
@@ -532,6 +533,7 @@ static void fill_defaults(struct checkback_opts *opts)
     opts->breaker_min_ms = or_default(opts->breaker_min_ms, 1000);
     opts->breaker_cap_ms = or_default(opts->breaker_cap_ms, 60000);
     opts->retention_s = or_default(opts->retention_s, 7 * 24 * 3600);
+    opts->barrier_keep_s = or_default(opts->barrier_keep_s, 30 * 24 * 3600);
 }
 
 static enum obx_code set_up(struct checkback *cb, struct obx_err *err)

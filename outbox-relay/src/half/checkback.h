@@ -48,6 +48,7 @@ struct checkback_opts {
     uint32_t breaker_min_ms;   /* 0: 1000 */
     uint32_t breaker_cap_ms;   /* 0: 60000 */
     uint32_t retention_s;      /* decided ones are kept this long; 0: 7 days */
+    uint32_t barrier_keep_s;   /* about older ones a missing barrier row says nothing; 0: 30 days */
 };
 
 struct checkback_stats {
