@@ -152,7 +152,8 @@ static void five_relays_and_owners_are_killed(void **state)
     rig_stop(rig, owner);
 }
 
-/* An owner is stopped past its lease and continued: it finds out, stands by, and does no harm. */
+/* An owner is stopped past its lease and continued: it finds out, stands by, and does no harm. What
+ * it counted as owner is not shown any more. */
 static void stopped_past_its_lease(void **state)
 {
     struct program_rig *rig = *state;
@@ -161,6 +162,8 @@ static void stopped_past_its_lease(void **state)
     start_many(rig, 2, NULL);
     owner = wait_owner(rig, 2, RIG_RELAYS);
     number_rows(rig, 0, 500);
+    rig_sql(rig, "INSERT INTO outbox (topic, payload, headers) VALUES ('t.x', '', '[]')");
+    rig_wait_lane_metric(rig, owner, "oncebox_parked_rows", 1);
     assert_true(proc_signal(rig->relays[owner], SIGSTOP));
     next = 1 - owner;
     number_rows(rig, 500, 500);
@@ -171,6 +174,8 @@ static void stopped_past_its_lease(void **state)
     rig_wait_empty(rig, "outbox");
     rig_wait_ready(rig, owner);
     assert_int_equal(owner_of(rig, 2), next);
+    assert_true(rig_lane_metric(rig, owner, "oncebox_parked_rows") == 0);
+    rig_wait_lane_metric(rig, next, "oncebox_parked_rows", 1);
     (void)assert_all_in_order(rig, 1500);
     rig_stop(rig, owner);
     rig_stop(rig, next);

@@ -45,6 +45,19 @@ static const unsigned edges[] = {
     [LANE_STOPPED] = 0,
 };
 
+/* Only the owner counts rows; what was counted before somebody else took over is not true any more.
+ */
+static void forget_counts(struct lane_stats *stats)
+{
+    stats->waiting = 0;
+    stats->waiting_capped = false;
+    stats->oldest_age_us = 0;
+    stats->parked_now = 0;
+    stats->frozen_keys = 0;
+    stats->awaiting_now = 0;
+    stats->delayed_now = 0;
+}
+
 static void set_state(struct lane *lane, enum lane_state state)
 {
     if (lane->state == state)
@@ -54,6 +67,10 @@ static void set_state(struct lane *lane, enum lane_state state)
             KV_STR("outbox", lane->opts.outbox), KV_STR("from", lane_state_name(lane->state)),
             KV_STR("to", lane_state_name(state)), KV_U64("epoch", lane->lease.epoch));
     lane->state = state;
+    if (state == LANE_STANDBY) {
+        forget_counts(&lane->stats);
+        lane->count_due_ms = 0;
+    }
 }
 
 void lane_set_trouble(struct lane *lane, enum lane_trouble kind, const char *text)
