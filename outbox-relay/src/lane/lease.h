@@ -5,7 +5,7 @@
  * lease counts as held no longer than (monotonic time before the last successful renewal was sent)
  * + lease - margin; a transaction that writes begins with lease_begin, which locks the lease row
  * under owner and epoch, so a taker waits until it is over. Used by the lane thread only, on its
- * connection. Proved by tests/system/lease_test.c and tests/system/lane_lease_test.c.
+ * connection. Proved by tests/system/lane_lease_test.c and tests/unit/lane_sim_test.c.
  */
 #ifndef RELAY_LEASE_H
 #define RELAY_LEASE_H

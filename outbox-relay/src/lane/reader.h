@@ -7,7 +7,8 @@
  * two rows of one key can go out in the wrong order).
  *
  * No SQL and no clock of its own: both come through struct reader_store. Owned by one lane thread.
- * Proved by tests/unit/reader_test.c with a store that commits late, rolls back and refuses.
+ * Proved by tests/unit/reader_test.c, with a store that commits late and fails, and by
+ * tests/unit/lane_sim_test.c.
  */
 #ifndef RELAY_READER_H
 #define RELAY_READER_H

@@ -1,0 +1,475 @@
+/*
+ * Unit test of the reader, with a store that commits late, between any two statements, that fails,
+ * and that can be looked at from one moment. lane_sim_test.c does the same by chance. P1, P4, P9.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/bytes.h"
+#include "lane/reader.h"
+
+enum { IDS = 2000, MS = 1000, S = 1000 * MS };
+
+static const char *const keys[] = {"a", "b", "c", NULL};
+
+/* A table: which ids are visible, and what happens with the next statements. */
+struct table {
+    bool is_there[IDS + 1];
+    bool was_there[IDS + 1]; /* when the snapshot was taken */
+    bool has_snapshot;
+    uint64_t key_of[IDS + 1];  /* index in keys */
+    uint64_t hold[IDS + 1];    /* what mark_frozen says */
+    uint64_t after_forward[4]; /* become visible when the forward read has ended */
+    uint64_t after_behind[4];  /* alike, after a page of a look */
+    int fail_in;               /* the statement that fails; 0 none */
+    uint64_t now_us, cost_us;
+    uint64_t forward_limit; /* of the last forward read */
+    size_t behind_calls, snapshots, payload_len;
+};
+
+struct bench {
+    struct table table;
+    struct flight *flight;
+    struct reader *reader;
+    struct flight_opts flight_opts;
+};
+
+static struct bench *bench;
+
+static enum obx_code statement(struct obx_err *err)
+{
+    struct table *table = &bench->table;
+
+    table->now_us += table->cost_us;
+    if (table->fail_in > 0 && --table->fail_in == 0)
+        return obx_fail(err, OBX_E_DB_LOCK_WAIT, "as asked");
+    return OBX_OK;
+}
+
+static void make_visible(uint64_t *ids)
+{
+    for (int i = 0; i < 4; i++) {
+        if (ids[i] != 0)
+            bench->table.is_there[ids[i]] = true;
+        ids[i] = 0;
+    }
+}
+
+static void add_row(struct row_batch *batch, uint64_t id, bool is_full)
+{
+    const struct outbox_row row = {.id = id,
+                                   .is_full = is_full,
+                                   .created_us = 1,
+                                   .payload_len = bench->table.payload_len,
+                                   .topic = bytes_of("t"),
+                                   .key = bytes_of(keys[bench->table.key_of[id]])};
+    struct outbox_row *copy = outbox_row_copy(&row);
+
+    assert_non_null(copy);
+    assert_int_equal(row_batch_add_take(batch, copy), OBX_OK);
+}
+
+static enum obx_code forward(void *ctx, uint64_t after, uint32_t limit, struct row_batch *batch,
+                             struct obx_err *err)
+{
+    enum obx_code rc = statement(err);
+
+    (void)ctx;
+    bench->table.forward_limit = limit;
+    for (uint64_t id = after + 1; rc == OBX_OK && id <= IDS && batch->count < limit; id++) {
+        if (bench->table.is_there[id])
+            add_row(batch, id, true);
+    }
+    make_visible(bench->table.after_forward);
+    return rc;
+}
+
+static enum obx_code behind(void *ctx, const struct id_range *ranges, size_t count, uint64_t after,
+                            uint32_t limit, struct row_batch *batch, struct obx_err *err)
+{
+    const bool *there = bench->table.has_snapshot ? bench->table.was_there : bench->table.is_there;
+    enum obx_code rc = statement(err);
+
+    (void)ctx;
+    bench->table.behind_calls++;
+    for (size_t i = 0; rc == OBX_OK && i < count; i++) {
+        uint64_t lo = ranges[i].lo > after ? ranges[i].lo : after + 1;
+
+        for (uint64_t id = lo; id <= ranges[i].hi && id <= IDS && batch->count < limit; id++) {
+            if (there[id])
+                add_row(batch, id, false);
+        }
+    }
+    make_visible(bench->table.after_behind);
+    return rc;
+}
+
+static enum obx_code snapshot(void *ctx, bool on, struct obx_err *err)
+{
+    struct table *table = &bench->table;
+    enum obx_code rc = statement(err);
+
+    (void)ctx;
+    assert_int_equal(table->has_snapshot, !on); /* never two, never left open */
+    table->has_snapshot = on && rc == OBX_OK;
+    table->snapshots += on;
+    memcpy(table->was_there, table->is_there, sizeof(table->was_there));
+    return rc;
+}
+
+static enum obx_code mark_frozen(void *ctx, struct row_batch *batch, struct obx_err *err)
+{
+    (void)ctx;
+    for (size_t i = 0; i < batch->count; i++)
+        batch->rows[i]->behind = bench->table.hold[batch->rows[i]->id];
+    return statement(err);
+}
+
+static uint64_t now_us(void *ctx)
+{
+    (void)ctx;
+    return bench->table.now_us;
+}
+
+static uint64_t db_now_us(void *ctx)
+{
+    (void)ctx;
+    return 0; /* ages are not known: a gap is as old as its notice */
+}
+
+static void on_shed(uint64_t id, struct obx_bytes key, void *ctx)
+{
+    (void)ctx;
+    reader_pass_over(bench->reader, id, key);
+}
+
+static int open_all(void)
+{
+    const struct reader_store store = {.forward = forward,
+                                       .behind = behind,
+                                       .snapshot = snapshot,
+                                       .mark_frozen = mark_frozen,
+                                       .now_us = now_us,
+                                       .db_now_us = db_now_us};
+    const struct reader_opts opts = {
+        .batch_rows = 100, .batch_bytes = 100000, .sweep_us = S, .page_rows = 5};
+
+    if (flight_create(&bench->flight_opts, &bench->flight, NULL) != OBX_OK)
+        return -1;
+    return reader_create(&opts, &store, bench->flight, &bench->reader, NULL) == OBX_OK ? 0 : -1;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    bench = calloc(1, sizeof(*bench));
+    if (bench == NULL)
+        return -1;
+    bench->table.now_us = 100 * (uint64_t)S;
+    bench->table.cost_us = 10;
+    bench->flight_opts = (struct flight_opts){.key_window = 1,
+                                              .max_ready = 200,
+                                              .max_waiting = 1000,
+                                              .max_key_waiting = 1000,
+                                              .max_retrying = 100,
+                                              .max_topic_retrying = 50,
+                                              .max_doomed = 50,
+                                              .max_hollow_keys = 10,
+                                              .max_bytes = 1 << 20,
+                                              .on_shed = on_shed};
+    return open_all();
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    reader_destroy(bench->reader);
+    flight_destroy(bench->flight);
+    free(bench);
+    bench = NULL;
+    return 0;
+}
+
+static void put(uint64_t from, uint64_t to, uint64_t key)
+{
+    for (uint64_t id = from; id <= to; id++) {
+        bench->table.is_there[id] = true;
+        bench->table.key_of[id] = key;
+    }
+}
+
+/* One turn of a lane: a poll, and what else is due. */
+static enum obx_code turn(void)
+{
+    struct reader_result result;
+    enum obx_code rc = reader_poll(bench->reader, &result, NULL);
+
+    if (rc == OBX_OK && bench->table.now_us >= reader_next_due_us(bench->reader))
+        rc = reader_service(bench->reader, NULL);
+    assert_false(bench->table.has_snapshot);
+    return rc;
+}
+
+static void turns(uint64_t for_us)
+{
+    uint64_t until = bench->table.now_us + for_us;
+
+    while (bench->table.now_us < until) {
+        assert_int_equal(turn(), OBX_OK);
+        bench->table.now_us += 2 * MS;
+    }
+}
+
+/* Publishes and settles all that is ready; the ids in that order. Returns how many. */
+static size_t take_ready(uint64_t *ids, size_t cap)
+{
+    struct flight_row *row = NULL;
+    size_t count = 0;
+
+    while ((row = flight_first(bench->flight, FLIGHT_READY)) != NULL) {
+        assert_true(count < cap);
+        ids[count++] = row->id;
+        bench->table.is_there[row->id] = false;
+        flight_sent(bench->flight, row);
+        flight_confirmed(bench->flight, row);
+        flight_forget(bench->flight, row);
+    }
+    return count;
+}
+
+static bool is_known(uint64_t id)
+{
+    return flight_find(bench->flight, id) != NULL;
+}
+
+static enum flight_state state_of(uint64_t id)
+{
+    assert_true(is_known(id));
+    return (enum flight_state)flight_find(bench->flight, id)->state;
+}
+
+/* ---- the release rule ---- */
+
+/* Row 10 is committed after the forward read that shows 11, and before the look: it goes first. */
+static void a_look_comes_before_the_release(void **state)
+{
+    (void)state;
+    put(9, 9, 3);
+    assert_int_equal(turn(), OBX_OK);
+    put(12, 12, 3);
+    assert_int_equal(turn(), OBX_OK); /* 10 and 11 are a gap */
+    put(13, 13, 0);
+    bench->table.after_forward[0] = 10;
+    assert_int_equal(turn(), OBX_OK);
+    assert_int_equal(state_of(10), FLIGHT_READY);
+    assert_int_equal(state_of(13), FLIGHT_WAITING);
+    assert_int_equal(reader_cursor(bench->reader), 13);
+}
+
+/* A look of several pages: row 20 becomes visible behind the first of them, together with row 40
+ * of its key, which a later page would show. */
+static void a_look_of_many_pages_is_of_one_moment(void **state)
+{
+    (void)state;
+    put(1, 1, 3);
+    put(100, 100, 3);
+    assert_int_equal(turn(), OBX_OK); /* 2 to 99 are a gap */
+    put(21, 30, 1);                   /* late, two pages of them */
+    put(101, 101, 3);
+    bench->table.after_behind[0] = 20; /* of key a, as 40 */
+    bench->table.after_behind[1] = 40;
+    assert_int_equal(turn(), OBX_OK);
+    assert_int_equal(bench->table.snapshots, 1);
+    assert_true(is_known(30));
+    assert_true(is_known(20) || !is_known(40));
+    turns(100 * MS);
+    assert_int_equal(state_of(20), FLIGHT_READY);
+    assert_int_equal(state_of(40), FLIGHT_WAITING);
+}
+
+/* ---- late rows ---- */
+
+static void a_late_row_comes_out_without_a_new_one(void **state)
+{
+    (void)state;
+    put(1, 1, 3);
+    put(5, 5, 3);
+    assert_int_equal(turn(), OBX_OK);
+    put(3, 3, 0);
+    turns(30 * MS);
+    assert_true(is_known(3));
+}
+
+/* Of a transaction that was open for longer than gaps are kept. */
+static void a_very_late_row_comes_out_too(void **state)
+{
+    uint64_t ids[10];
+    struct reader_stats stats;
+
+    (void)state;
+    put(1, 1, 3);
+    put(5, 5, 3);
+    assert_int_equal(turn(), OBX_OK);
+    (void)take_ready(ids, 10);
+    turns(15 * (uint64_t)S);
+    bench->table.behind_calls = 0;
+    turns(990 * MS);
+    assert_in_range(bench->table.behind_calls, 0, 3); /* the gap costs nothing any more */
+    put(3, 3, 0);
+    turns(1500 * MS);
+    assert_true(is_known(3));
+    reader_get_stats(bench->reader, &stats);
+    assert_int_equal(stats.late, 1);
+}
+
+static void more_gaps_than_are_kept(void **state)
+{
+    uint64_t ids[IDS];
+    size_t count = 0;
+
+    (void)state;
+    for (uint64_t id = 1; id <= IDS; id += 2)
+        put(id, id, 3);
+    for (int i = 0; i < 40; i++) {
+        turns(10 * MS);
+        count += take_ready(ids, IDS);
+    }
+    assert_int_equal(count, IDS / 2);
+    for (uint64_t id = 2; id <= IDS; id += 2)
+        put(id, id, id % 3);
+    for (int i = 0; i < 400 && count < IDS; i++) {
+        turns(30 * MS);
+        count += take_ready(ids, IDS);
+    }
+    assert_int_equal(count, IDS);
+}
+
+/* ---- bounds and passes ---- */
+
+/* A key with more followers than there is room for; the rest is passed over, and taken in, in
+ * order, when there is room. */
+static void what_was_passed_over_comes_in_order(void **state)
+{
+    uint64_t last = 0;
+    uint64_t others = 0;
+
+    (void)state;
+    reader_destroy(bench->reader);
+    flight_destroy(bench->flight);
+    bench->flight_opts.max_key_waiting = 20;
+    assert_int_equal(open_all(), 0);
+    for (uint64_t id = 1; id <= 600; id++)
+        put(id, id, id % 10 == 0 ? 3 : 0);
+    for (int i = 0; i < 3000 && last < 599; i++) {
+        struct flight_row *row = NULL;
+
+        turns(2 * MS);
+        assert_in_range(flight_count(bench->flight, FLIGHT_WAITING), 0, 20);
+        row = flight_first(bench->flight, FLIGHT_READY);
+        if (row == NULL)
+            continue;
+        if (flight_key_name(row).p != NULL) {
+            assert_true(row->id > last);
+            last = row->id;
+        } else {
+            others++;
+        }
+        bench->table.is_there[row->id] = false;
+        flight_sent(bench->flight, row);
+        flight_confirmed(bench->flight, row);
+        flight_forget(bench->flight, row);
+    }
+    assert_int_equal(last, 599);
+    assert_int_equal(others, 60);
+}
+
+/* A key that is being resumed is passed over, whole, until it is not held any more. */
+static void a_held_key_waits_for_its_pass(void **state)
+{
+    (void)state;
+    put(5, 7, 0);
+    put(8, 8, 1);
+    for (uint64_t id = 5; id <= 7; id++)
+        bench->table.hold[id] = READER_HOLD;
+    turns(20 * MS);
+    assert_false(is_known(5));
+    assert_true(is_known(8));
+    put(3, 3, 0); /* what the resume puts back */
+    memset(bench->table.hold, 0, sizeof(bench->table.hold));
+    reader_pass_over(bench->reader, 3, bytes_of("a"));
+    put(9, 9, 0); /* newer */
+    reader_want_pass(bench->reader);
+    turns(20 * MS);
+    assert_int_equal(state_of(3), FLIGHT_READY);
+    assert_int_equal(state_of(5), FLIGHT_WAITING);
+    assert_int_equal(state_of(9), FLIGHT_WAITING);
+}
+
+static void large_rows_make_small_batches(void **state)
+{
+    (void)state;
+    bench->table.payload_len = 4000;
+    put(1, 600, 3);
+    assert_int_equal(turn(), OBX_OK);
+    assert_int_equal(turn(), OBX_OK);
+    assert_in_range(bench->table.forward_limit, 16, 60); /* 100,000 bytes by 4,000 */
+}
+
+/* ---- failures ---- */
+
+/* Whichever statement fails: it is said, and all rows come out in the end, each once, in order. */
+static void any_statement_may_fail(void **state)
+{
+    for (int n = 1; n < 14; n++) {
+        uint64_t ids[IDS];
+        uint64_t last_of_a = 0;
+        size_t count = 0;
+        size_t failures = 0;
+
+        put(2, 10, 0);
+        put(20, 60, 3);
+        assert_int_equal(turn(), OBX_OK);
+        put(61, 61, 3);
+        put(12, 19, 0); /* late, more than a page */
+        bench->table.fail_in = n;
+        for (int i = 0; i < 60; i++) {
+            failures += turn() != OBX_OK;
+            bench->table.now_us += 30 * MS;
+        }
+        assert_in_range(failures, 0, 1);
+        bench->table.fail_in = 0;
+        count = take_ready(ids, IDS);
+        assert_int_equal(count, 9 + 41 + 8 + 1);
+        for (size_t i = 0; i < count; i++) {
+            if (ids[i] >= 20)
+                continue;
+            assert_true(ids[i] > last_of_a);
+            last_of_a = ids[i];
+        }
+        (void)teardown(state);
+        assert_int_equal(setup(state), 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_look_comes_before_the_release, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_look_of_many_pages_is_of_one_moment, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_late_row_comes_out_without_a_new_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_very_late_row_comes_out_too, setup, teardown),
+        cmocka_unit_test_setup_teardown(more_gaps_than_are_kept, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_was_passed_over_comes_in_order, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_held_key_waits_for_its_pass, setup, teardown),
+        cmocka_unit_test_setup_teardown(large_rows_make_small_batches, setup, teardown),
+        cmocka_unit_test_setup_teardown(any_statement_may_fail, setup, teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
