@@ -185,7 +185,11 @@ static enum ctl_exit open_both(struct run *run)
         obx_err_context(&err, "the relay must keep a journal (journal = yes in [source])");
         return complain(run->target->source, &err);
     }
+    run->opts.source_scan = target_connect(run->target);
+    if (run->opts.source_scan == NULL)
+        return CTL_FAILED;
     if (db_open(&run->url.opts, &run->opts.consumer, &err) != OBX_OK ||
+        db_open(&run->url.opts, &run->opts.consumer_scan, &err) != OBX_OK ||
         schema_check(run->opts.consumer, SCHEMA_CONSUMER, &err) != OBX_OK)
         return complain("consumer", &err);
     return CTL_OK;
@@ -378,6 +382,8 @@ enum ctl_exit cmd_reconcile(const struct ctl_args *args)
     json_decref(run.list);
     db_close(run.opts.source);
     db_close(run.opts.consumer);
+    db_close(run.opts.source_scan);
+    db_close(run.opts.consumer_scan);
     db_url_fini(&run.url);
     free(run.topics);
     memset(run.password, 0, sizeof(run.password));

@@ -1,9 +1,12 @@
 /*
- * Message ids of one table in the order of its primary key, read in portions: memory for one
- * portion, whatever the table's size. One thread.
+ * Message ids of one table in the order of its primary key, read in portions, the next one by a
+ * thread of its own while the present one is worked on: memory for two portions, whatever the
+ * table's size. While a stream is open its connection is the stream's alone.
  */
 #ifndef CTL_ID_STREAM_H
 #define CTL_ID_STREAM_H
+
+#include <pthread.h>
 
 #include "base/bytes.h"
 #include "sql/db.h"
@@ -20,6 +23,8 @@ int id_compare(struct obx_bytes a, struct obx_bytes b);
 void id_copy(struct id_text *to, struct obx_bytes from);
 struct obx_bytes id_bytes(const struct id_text *id);
 
+struct id_portion;
+
 struct id_stream {
     struct db *db;
     /* Selects (message_id, a number); its last two places are the id to go on behind, and how many
@@ -31,15 +36,19 @@ struct id_stream {
     /* The present row, good until the next call. */
     struct obx_bytes id;
     uint64_t number;
+    uint64_t read; /* rows so far */
 
-    struct db_rows *rows; /* private */
-    bool is_last;         /* private: the portion is the last one */
-    uint64_t read;        /* rows so far */
+    /* Private. */
+    struct id_portion *now, *next;
+    size_t at;
+    pthread_t thread; /* reads next */
+    bool has_thread;
 };
 
 /** Go to the next (first: the first) row; *has_row false behind the last. Any OBX_E_DB_*. */
 OBX_NODISCARD enum obx_code id_stream_next(struct id_stream *stream, bool *has_row,
                                            struct obx_err *err);
+/** Waits for the portion that is being read. */
 void id_stream_fini(struct id_stream *stream);
 
 #endif

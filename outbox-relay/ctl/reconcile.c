@@ -219,9 +219,9 @@ static void add_wanted_args(const struct reconcile *r, struct id_stream *stream)
 /* Ids that begin with their time: a range of time is a range of ids, on both sides. */
 static enum obx_code compare_timed(struct reconcile *r, struct obx_err *err)
 {
-    struct id_stream ours = {.db = r->opts->source};
+    struct id_stream ours = {.db = r->opts->source_scan};
     struct id_stream theirs = {
-        .db = r->opts->consumer,
+        .db = r->opts->consumer_scan,
         .sql = "SELECT message_id, COALESCE(outcome = 'rejected', 0) FROM obx_dedup"
                " WHERE consumer_group = ? AND message_id < ? AND message_id > ?"
                " ORDER BY message_id LIMIT ?"};
@@ -267,7 +267,7 @@ static enum obx_code look_up_all(struct reconcile *r, struct id_stream *ours, st
 static enum obx_code look_back_all(struct reconcile *r, struct obx_err *err)
 {
     struct id_stream theirs = {
-        .db = r->opts->consumer,
+        .db = r->opts->consumer_scan,
         .sql = "SELECT message_id, applied_at >= ? AND applied_at < ? FROM obx_dedup"
                " WHERE consumer_group = ? AND message_id > ? ORDER BY message_id LIMIT ?",
         .args = {DB_TEXT(r->from), DB_TEXT(r->to), DB_TEXT(r->opts->group)},
@@ -288,7 +288,7 @@ static enum obx_code look_back_all(struct reconcile *r, struct obx_err *err)
 
 static enum obx_code compare_custom(struct reconcile *r, struct obx_err *err)
 {
-    struct id_stream ours = {.db = r->opts->source};
+    struct id_stream ours = {.db = r->opts->source_scan};
     struct obx_buf sql = {0};
     enum obx_code rc = OBX_OK;
 

@@ -34,6 +34,8 @@ struct reconcile_finding {
 
 struct reconcile_opts {
     struct db *source, *consumer;
+    /* Two more connections to the same, for the long scans: threads of their own read them. */
+    struct db *source_scan, *consumer_scan;
     const char *group;
     uint64_t from_us, to_us; /* created_at, half-open, since 1970 */
     uint64_t grace_us;

@@ -51,6 +51,8 @@ int main(int argc, char **argv)
     const uint64_t messages = number_option(argc, argv, "--messages", 1000000);
     struct reconcile_opts opts = {.source = bench_open_db("obx_bench"),
                                   .consumer = bench_open_db("obx_bench"),
+                                  .source_scan = bench_open_db("obx_bench"),
+                                  .consumer_scan = bench_open_db("obx_bench"),
                                   .group = "bench",
                                   .from_us = START_US,
                                   .to_us = START_US + (messages + 1) * 1000,
@@ -73,5 +75,7 @@ int main(int argc, char **argv)
     run(opts.source, "TRUNCATE TABLE obx_dedup");
     db_close(opts.source);
     db_close(opts.consumer);
+    db_close(opts.source_scan);
+    db_close(opts.consumer_scan);
     return 0;
 }

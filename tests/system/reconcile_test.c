@@ -23,7 +23,7 @@ enum { SQL_MAX = 4096, WAIT_MS = 60000, URL_MAX = 600, ARGS_MAX = 24 };
 
 struct scene {
     struct test_db source_db, consumer_db;
-    struct db *source, *consumer, *root;
+    struct db *source, *consumer, *source_scan, *consumer_scan, *root;
     struct reconcile_opts opts;
     struct reconcile_result result;
     char found[RECONCILE_KINDS][64]; /* the last id of each kind */
@@ -58,6 +58,8 @@ static int setup(void **state)
     test_db_create(&scene->consumer_db, "applied");
     scene->source = test_db_open(&scene->source_db.opts);
     scene->consumer = test_db_open(&scene->consumer_db.opts);
+    scene->source_scan = test_db_open(&scene->source_db.opts);
+    scene->consumer_scan = test_db_open(&scene->consumer_db.opts);
     scene->root = test_db_open(&root);
     migrate(scene->source, SCHEMA_PRODUCER);
     migrate(scene->source, SCHEMA_JOURNAL);
@@ -79,6 +81,8 @@ static int empty(void **state)
     run(scene->consumer, "DELETE FROM obx_parked");
     scene->opts = (struct reconcile_opts){.source = scene->source,
                                           .consumer = scene->consumer,
+                                          .source_scan = scene->source_scan,
+                                          .consumer_scan = scene->consumer_scan,
                                           .group = "g",
                                           .from_us = TEN,
                                           .to_us = TEN + HOUR_US,
@@ -94,6 +98,8 @@ static int teardown(void **state)
 
     db_close(scene->source);
     db_close(scene->consumer);
+    db_close(scene->source_scan);
+    db_close(scene->consumer_scan);
     db_close(scene->root);
     test_db_drop(&scene->source_db);
     test_db_drop(&scene->consumer_db);
