@@ -3,13 +3,14 @@
  *
  * usage: bench_apply [--messages N] [--body BYTES] [--queue NAME] [--database NAME] [--keys N]
  * [--workers N]
- *                    [--batch N] [--poison-every N] [--one-per-commit]
+ *                    [--batch N] [--fail-every N] [--poison-every N] [--one-per-commit]
  *
  * Fills a fresh quorum queue, then applies all of it, and prints "rate <messages per second>", from
- * the first delivery to the last acknowledgement. With --one-per-commit by the plain loop that is
- * the yardstick, which rests on the bridge and the database client only: BEGIN, dedup INSERT,
- * UPDATE, COMMIT, acknowledgement, for each message. --poison-every makes the handler reject every
- * Nth message. Servers come from the OBX_TEST_... variables; the database is made if need be.
+ * the first delivery to the last acknowledgement; then it waits for what failed meanwhile. With
+ * --one-per-commit by the plain loop that is the yardstick, which rests on the bridge and the
+ * database client only: BEGIN, dedup INSERT, UPDATE, COMMIT, acknowledgement, for each message.
+ * --fail-every makes the first attempt of every Nth message fail, --poison-every makes the handler
+ * reject it. Servers come from the OBX_TEST_... variables; the database is made if need be.
  */
 #include <poll.h>
 #include <stdatomic.h>
@@ -47,6 +48,7 @@ struct bench {
     uint64_t workers;
     uint64_t batch;
     uint64_t poison_every;
+    uint64_t fail_every;
     struct db_opts admin; /* makes the tables; the consumer has an account of its own */
     bool is_single;
     char dead[NAME_MAX_LEN];
@@ -89,6 +91,7 @@ static void read_options(struct bench *bench, int argc, char **argv)
     bench->workers = number_option(argc, argv, "--workers", 1);
     bench->batch = number_option(argc, argv, "--batch", DEFAULT_BATCH);
     bench->poison_every = number_option(argc, argv, "--poison-every", 0);
+    bench->fail_every = number_option(argc, argv, "--fail-every", 0);
     bench->is_single = has_flag(argc, argv, "--one-per-commit");
     (void)snprintf(bench->dead, sizeof(bench->dead), "%s.dead", common->queue);
     (void)snprintf(common->address, sizeof(common->address), "%s:%s", need("OBX_TEST_AMQP_HOST"),
@@ -137,6 +140,7 @@ static void make_tables(struct bench *bench)
     if (schema_migrate(db, SCHEMA_CONSUMER, NULL, NULL, &err) != OBX_OK)
         bench_die("schema", &err);
     run_sql(db, "TRUNCATE TABLE obx_dedup");
+    run_sql(db, "TRUNCATE TABLE obx_parked");
     run_sql(db, "CREATE TABLE IF NOT EXISTS bench_stock (id INT PRIMARY KEY, n BIGINT NOT NULL)"
                 " ENGINE=InnoDB");
     run_sql(db, "DELETE FROM bench_stock");
@@ -244,6 +248,8 @@ static enum obx_verdict handle(const struct obx_message *msg, struct obx_tx *tx,
         return OBX_RETRY;
     if (bench->poison_every != 0 && number % bench->poison_every == 0)
         return OBX_REJECT;
+    if (bench->fail_every != 0 && number % bench->fail_every == 0 && msg->attempt == 1)
+        return OBX_RETRY;
     return OBX_APPLIED;
 }
 
@@ -256,14 +262,24 @@ static bool is_done(void *ctx)
     return stats.acked >= bench->common.messages;
 }
 
+static bool is_all_applied(void *ctx)
+{
+    const struct bench *bench = ctx;
+    struct obx_consumer_stats stats = {0};
+
+    obx_consumer_get_stats(bench->consumer, &stats, sizeof(stats));
+    return stats.applied + stats.dead >= bench->common.messages;
+}
+
 static void print_stats(const struct bench *bench)
 {
     struct obx_consumer_stats stats = {0};
 
     obx_consumer_get_stats(bench->consumer, &stats, sizeof(stats));
-    (void)fprintf(stderr, "commits %llu batches %llu reruns %llu dead %llu\n",
+    (void)fprintf(stderr, "commits %llu batches %llu reruns %llu parked %llu dead %llu\n",
                   (unsigned long long)stats.commits, (unsigned long long)stats.batches,
-                  (unsigned long long)stats.reruns, (unsigned long long)stats.dead_lettered);
+                  (unsigned long long)stats.reruns, (unsigned long long)stats.parked,
+                  (unsigned long long)stats.dead);
 }
 
 static double run_library(struct bench *bench)
@@ -296,6 +312,8 @@ static double run_library(struct bench *bench)
     if (!wait_until(TIMEOUT_MS, is_done, bench))
         bench_die("not applied in time", NULL);
     took_us = clock_now_us() - atomic_load(&bench->first_us);
+    if (!wait_until(TIMEOUT_MS, is_all_applied, bench))
+        bench_die("what failed was not applied in time", NULL);
     print_stats(bench);
     obx_consumer_close(bench->consumer);
     return (double)common->messages * US_PER_S / (double)took_us;

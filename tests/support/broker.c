@@ -178,6 +178,23 @@ void broker_put(struct broker_admin *admin, const char *queue, const char *id, c
                      AMQP_STATUS_OK);
 }
 
+void broker_put_header(struct broker_admin *admin, const char *queue, const char *name,
+                       const char *value, const char *body)
+{
+    amqp_table_entry_t entry = {
+        .key = amqp_cstring_bytes(name),
+        .value = {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = amqp_cstring_bytes(value)}};
+    const amqp_basic_properties_t properties = {
+        ._flags = AMQP_BASIC_HEADERS_FLAG,
+        .headers = {.num_entries = 1, .entries = &entry},
+    };
+
+    assert_int_equal(amqp_basic_publish(admin->conn, CHANNEL, amqp_empty_bytes,
+                                        amqp_cstring_bytes(queue), 0, 0, &properties,
+                                        amqp_cstring_bytes(body)),
+                     AMQP_STATUS_OK);
+}
+
 static void copy_text(char *dst, size_t dst_size, amqp_bytes_t text)
 {
     const size_t len = text.len < dst_size - 1 ? text.len : dst_size - 1;

@@ -47,6 +47,9 @@ uint32_t broker_count(struct broker_admin *admin, const char *queue);
 void broker_purge(struct broker_admin *admin, const char *queue);
 /** To the default exchange, unconfirmed; id may be NULL. */
 void broker_put(struct broker_admin *admin, const char *queue, const char *id, const char *body);
+/** The same without an id but with one header that is a text. */
+void broker_put_header(struct broker_admin *admin, const char *queue, const char *name,
+                       const char *value, const char *body);
 
 /** What a test looks at in a fetched message. */
 struct broker_message {

@@ -579,6 +579,28 @@ static void it_is_the_same_message_the_second_time(void **state)
     assert_int_equal(rig_number(rig, "SELECT attempt FROM applied"), 2);
 }
 
+/* No dedup row could be written for it. Under a made-up id it can be replayed. */
+static void an_id_that_is_too_long_is_dead(void **state)
+{
+    enum { LONG_ID = 300 };
+    struct rig *rig = *state;
+    struct obx_consumer *consumer = NULL;
+    char id[LONG_ID + 1] = "";
+
+    memset(id, 'i', LONG_ID);
+    rig_declare(rig);
+    rig->opts.dead_letter_queue = NULL;
+    broker_put_header(rig->admin, rig->queue, "cloudEvents:id", id, "ok");
+    consumer = rig_start(rig, rig_apply, NULL);
+    RIG_WAIT_STAT(consumer, dead, 1);
+    assert_int_equal(rig_number(rig, COUNT_ROWS("reason_code = 'OBX_E_TOO_LARGE'")), 1);
+    request(rig, "replay", "message_id LIKE 'no-id-%'");
+    rig_wait_applied(rig, 1);
+    rig_wait_number(rig, ALL_ROWS, 0);
+    rig_stop(consumer);
+    rig_audit(rig, 1);
+}
+
 /* Poison at the head of 500: what the others pay is a second run of their chunk. */
 static void poison_in_a_batch_of_500(void **state)
 {
@@ -626,6 +648,7 @@ int main(int argc, char **argv)
         CASE(a_rejected_message_is_replayed_only_by_force),
         CASE(copies_come_to_nothing_more),
         CASE(it_is_the_same_message_the_second_time),
+        CASE(an_id_that_is_too_long_is_dead),
         CASE(poison_in_a_batch_of_500),
     };
 

@@ -273,14 +273,13 @@ struct obx_consumer_opts {
     const char *broker_password;  /**< NULL: "guest" */
     uint32_t broker_heartbeat_s;  /**< 0: 20 */
     bool broker_tls;
+    bool broker_tls_insecure;       /**< verify nothing; for tests only */
     const char *broker_tls_ca_file; /**< NULL: the system's store */
     const char *broker_tls_cert_file;
     const char *broker_tls_key_file;
-    bool broker_tls_insecure; /**< verify nothing; for tests only */
 
     /* The database that has the dedup table and the handler's own tables. */
     const char *db_host; /**< NULL: 127.0.0.1, or the socket when db_socket is set */
-    uint16_t db_port;    /**< 0: 3306 */
     const char *db_socket;
     const char *db_user;
     const char *db_password;
@@ -288,6 +287,7 @@ struct obx_consumer_opts {
     uint32_t db_timeout_ms;  /**< longest wait for the answer to one statement; 0: 30000 */
     uint32_t db_lock_wait_s; /**< innodb_lock_wait_timeout of the workers' sessions; 0: 10 */
     enum obx_db_tls db_tls;
+    uint16_t db_port; /**< 0: 3306 */
     const char *db_tls_ca_file;
     const char *db_tls_cert_file;
     const char *db_tls_key_file;
