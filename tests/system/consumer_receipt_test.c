@@ -90,8 +90,10 @@ static void expect(struct rig *rig, const char *text)
     struct bridge_delivery *delivery = rig_take(rig, receipts, TAKE_MS);
     char body[TEXT_MAX];
 
-    if (delivery == NULL)
+    if (delivery == NULL) {
         fail_msg("no receipt: %s", text);
+        return;
+    }
     (void)bytes_to_text(delivery->msg.body, body, sizeof(body));
     if (strstr(body, text) == NULL)
         fail_msg("%s is not in %s", text, body);
