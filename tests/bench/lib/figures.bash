@@ -125,9 +125,12 @@ verdict() {
 result() {
     local name=$1 unit=$2 target=$3 detail=$4 value shown range='' reached=''
     shift 4
-    [ $# -gt 0 ] || return 1
     value=$(median "$@")
-    is_number "$value" || { note "$name has no value: $*"; return 1; }
+    if [ $# = 0 ] || ! is_number "$value"; then
+        note "$name has no value: $*"
+        lacks_result=yes
+        return 1
+    fi
     shown=$(tidy "$value") || return 1
     [ $# = 1 ] || range="min $(tidy "$(min "$@")") max $(tidy "$(max "$@")")"
     # At tiny sizes nothing is reached or missed.
@@ -151,8 +154,10 @@ measure_figure() {
     local rows=$out/results/$1.rows
     note "$1: ${figure_texts[$1]}"
     rm -f "$rows.new"
-    if ! "measure_$1"; then
+    lacks_result=no
+    if ! "measure_$1" || [ $lacks_result = yes ]; then
         note "$1: FAILED"
+        rm -f "$rows.new"
         return 1
     fi
     [ -s "$rows.new" ] || { note "$1 has no value"; return 1; }
