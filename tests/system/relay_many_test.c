@@ -272,7 +272,7 @@ static void socket_setting(const struct program_rig *rig, unsigned i, char path[
                            char setting[200])
 {
     snprintf(path, 160, "%s/bell-%u", rig->dir, i);
-    snprintf(setting, 200, "OBX_RELAY_DOORBELL_SOCKET=%s", path);
+    snprintf(setting, 200, "OBX_RELAY_DOORBELL_SOCKET=%.159s", path);
 }
 
 static void a_bell_makes_it_look_at_once(void **state)
