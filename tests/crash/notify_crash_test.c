@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "base/crash.h"
+#include "base/bytes.h"
 #include "notify_rig.h"
 #include "wait.h"
 
@@ -139,6 +139,50 @@ static void an_owner_that_stands_still_in_its_transaction_is_ended(void **state)
     receiver_destroy(to);
 }
 
+/* End every session in the database but the test's own. */
+static void cut_sessions(struct notify_rig *rig, struct db *root)
+{
+    struct db_rows *rows = NULL;
+    char sql[256];
+
+    snprintf(sql, sizeof(sql),
+             "SELECT id FROM information_schema.processlist WHERE db = '%s' AND id <> %llu",
+             rig->test_db.name, (unsigned long long)db_connection_id(rig->db));
+    assert_int_equal(db_query(root, sql, DB_NO_ARGS, &rows, NULL), OBX_OK);
+    while (db_rows_next(rows)) {
+        snprintf(sql, sizeof(sql), "KILL %llu", (unsigned long long)db_rows_u64(rows, 0));
+        (void)!db_exec_text(root, bytes_of(sql), NULL, NULL); /* it may be gone */
+    }
+    db_rows_free(rows);
+}
+
+static void a_database_that_goes_and_comes_loses_nothing(void **state)
+{
+    enum { MESSAGES = 300, CUTS = 6 };
+    struct notify_rig *rig = *state;
+    struct receiver *to = receiver_create(slow);
+    struct db_opts opts = test_db_root_opts();
+    struct db *root = test_db_open(&opts);
+
+    notify_rig_config(rig, "", ENDPOINT "concurrency = 4\n", receiver_port(to));
+    notify_rig_start(rig, 0, NULL);
+    notify_rig_wait_owner(rig);
+    notify_rig_fill(rig, "m", MESSAGES, "t");
+    for (size_t cut = 1; cut <= CUTS; cut++) {
+        receiver_wait(to, cut * MESSAGES / (CUTS + 2));
+        cut_sessions(rig, root);
+    }
+    notify_rig_wait_number(rig, MESSAGES, DELIVERED " AND attempts = 1");
+    assert_all_called(to, "m", MESSAGES);
+    /* The lease was kept, and results that could not be written were written later: nothing is
+     * called twice. */
+    assert_int_equal(notify_rig_number(rig, "SELECT epoch FROM obx_notification_lease"), 1);
+    assert_int_equal(receiver_count(to), MESSAGES);
+    notify_rig_stop(rig, 0);
+    db_close(root);
+    receiver_destroy(to);
+}
+
 static void fails_at_first(const struct rig_call *call, size_t n, struct endpoint_answer *answer)
 {
     (void)call;
@@ -189,6 +233,7 @@ int main(void)
         TEST(another_process_takes_over),
         TEST(who_wakes_up_too_late_changes_nothing),
         TEST(an_owner_that_stands_still_in_its_transaction_is_ended),
+        TEST(a_database_that_goes_and_comes_loses_nothing),
         TEST(the_clock_of_the_host_does_not_matter),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

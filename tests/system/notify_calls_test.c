@@ -264,6 +264,24 @@ static void a_lying_endpoint_is_not_believed(void **state)
     receiver_destroy(to);
 }
 
+/* Only probes are sent to a dead endpoint, and yet everything for it comes to its end. */
+static void what_cannot_be_reached_comes_to_an_end(void **state)
+{
+    struct notify_rig *rig = *state;
+
+    notify_rig_config(rig, "",
+                      ENDPOINT "schedule = 0s, 100ms\nbreaker_failures = 1\nbreaker_min = 1m\n",
+                      "dead", 1U, "#", SECRET_A);
+    start(rig);
+    notify_rig_fill(rig, "m", 50, "t");
+    /* All but those that are at hand for a probe. */
+    notify_rig_wait_number(rig, 1,
+                           "SELECT COUNT(*) >= 48 FROM obx_notification WHERE state = 'given_up' "
+                           "AND last_error LIKE '%could not be reached for the whole schedule'");
+    notify_rig_wait_log(rig, "given_up endpoint=dead rows=");
+    notify_rig_kill(rig, 0);
+}
+
 /* ---- what an endpoint asks for ---- */
 
 static void gone_at_first(const struct rig_call *call, size_t n, struct endpoint_answer *answer)
@@ -399,17 +417,12 @@ static void check_says_what_is_wrong(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(calls_each_endpoint_once_and_signed),
-        TEST(a_hostile_message_adds_no_header),
-        TEST(secrets_are_changed_without_a_gap),
-        TEST(gives_up_at_the_end_of_the_schedule),
-        TEST(the_dead_do_not_hold_up_the_healthy),
-        TEST(a_flapping_endpoint_gets_everything),
-        TEST(a_lying_endpoint_is_not_believed),
-        TEST(gone_pauses_until_it_is_resumed),
-        TEST(retry_after_is_heeded_and_bounded),
-        TEST(a_stop_awaits_the_calls_under_way),
-        TEST(check_says_what_is_wrong),
+        TEST(calls_each_endpoint_once_and_signed), TEST(a_hostile_message_adds_no_header),
+        TEST(secrets_are_changed_without_a_gap),   TEST(gives_up_at_the_end_of_the_schedule),
+        TEST(the_dead_do_not_hold_up_the_healthy), TEST(a_flapping_endpoint_gets_everything),
+        TEST(a_lying_endpoint_is_not_believed),    TEST(gone_pauses_until_it_is_resumed),
+        TEST(retry_after_is_heeded_and_bounded),   TEST(what_cannot_be_reached_comes_to_an_end),
+        TEST(a_stop_awaits_the_calls_under_way),   TEST(check_says_what_is_wrong),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
