@@ -135,6 +135,8 @@ static void a_commit_makes_its_messages_outbox_rows(void **state)
                                           6};
     parts[0].headers = bytes_of("{\"tenant\":\"a'b\"}");
     parts[0].ordering_key = bytes_of("key-1");
+    parts[0].receipt_from = bytes_of("stock,mail");
+    parts[0].on_rejected = bytes_of("order.refused");
     assert_int_equal(run_one(rig, &req), HALF_ANS_OK);
     assert_false(req.is_repeat);
     assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM outbox"), 0);
@@ -150,7 +152,8 @@ static void a_commit_makes_its_messages_outbox_rows(void **state)
     assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM outbox"), 2);
     assert_int_equal(
         test_db_number(rig->db, "SELECT payload = X'61275C00FF62' AND ordering_key = 'key-1' AND "
-                                "JSON_UNQUOTE(JSON_EXTRACT(headers, '$.tenant')) = 'a''b' "
+                                "JSON_UNQUOTE(JSON_EXTRACT(headers, '$.tenant')) = 'a''b' AND "
+                                "receipt_from = 'stock,mail' AND on_rejected = 'order.refused' "
                                 "FROM outbox WHERE topic = 'order.paid'"),
         1);
     assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_part"), 0);

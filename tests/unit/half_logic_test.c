@@ -150,6 +150,9 @@ static void what_is_wrong_is_named(void **state)
     must_refuse("{\"gid\":\"\",\"producer\":\"p\",\"commit\":[]}", 400, "invalid_value");
     must_refuse("{\"gid\":7,\"producer\":\"p\",\"commit\":[]}", 400, "invalid_value");
     must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":7}", 400, "invalid_value");
+    must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload\":1,"
+                "\"receipt_from\":\"a,,b\"}]}",
+                400, "invalid_value");
     must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[7]}", 400, "invalid_value");
     must_refuse("{\"gid\":\"g\",\"producer\":\"p\",\"first_check_ms\":-1,\"commit\":[]}", 400,
                 "invalid_value");

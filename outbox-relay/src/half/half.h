@@ -38,6 +38,8 @@ struct half_part {
     struct obx_bytes headers; /* text of a JSON object */
     struct obx_bytes content_type;
     struct obx_bytes payload;
+    struct obx_bytes receipt_from; /* absent: no receipts */
+    struct obx_bytes on_rejected;
 };
 
 /** A half-message as the database has it. Times in microseconds since 1970 UTC by the database's

@@ -228,6 +228,10 @@ static void add_part(struct batch *b, enum obx_code *rc, struct obx_bytes gid, s
     add_text_or(b, rc, part->content_type, "DEFAULT");
     add(b, rc, ", ");
     add_binary(b, rc, part->payload);
+    add(b, rc, ", ");
+    add_text_or(b, rc, part->receipt_from, "NULL");
+    add(b, rc, ", ");
+    add_text_or(b, rc, part->on_rejected, "NULL");
     add(b, rc, ")");
 }
 
@@ -239,7 +243,7 @@ static enum obx_code insert_parts(struct batch *b, struct obx_err *err)
     buf_reset(&b->sql);
     add(b, &rc,
         "INSERT INTO half_part (gid, verdict, seq, message_id, topic, ordering_key, headers, "
-        "content_type, payload) VALUES ");
+        "content_type, payload, receipt_from, on_rejected) VALUES ");
     for (size_t i = 0; i < b->count; i++) {
         const struct half_request *req = b->reqs[i];
 
@@ -363,8 +367,9 @@ static enum obx_code move_parts(struct batch *b, pick_fn *pick, enum half_verdic
     if (rc == OBX_OK)
         rc = db_add_identifier(&b->sql, b->outbox);
     add(b, &rc,
-        " (message_id, topic, ordering_key, headers, content_type, payload) "
-        "SELECT message_id, topic, ordering_key, headers, content_type, payload "
+        " (message_id, topic, ordering_key, headers, content_type, payload, receipt_from, "
+        "on_rejected) SELECT message_id, topic, ordering_key, headers, content_type, payload, "
+        "receipt_from, on_rejected "
         "FROM half_part WHERE gid IN ");
     add_gids(b, &rc, pick);
     add(b, &rc, " AND verdict = ");

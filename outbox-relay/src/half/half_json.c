@@ -15,12 +15,14 @@
 #include <openssl/evp.h>
 
 #include "base/alloc.h"
+#include "lane/receipt_key.h"
 
-#define TOPIC_MAX       255 /* bytes: what the broker takes as a routing key */
-#define KEY_MAX         255
-#define MESSAGE_ID_MAX  64
-#define CONTENT_MAX     255
-#define FIRST_CHECK_MAX (7LL * 24 * 3600 * 1000)
+#define RECEIPT_FROM_MAX 512
+#define TOPIC_MAX        255 /* bytes: what the broker takes as a routing key */
+#define KEY_MAX          255
+#define MESSAGE_ID_MAX   64
+#define CONTENT_MAX      255
+#define FIRST_CHECK_MAX  (7LL * 24 * 3600 * 1000)
 
 struct half_prepare {
     struct half_request req;
@@ -194,11 +196,30 @@ static enum obx_code read_payload(struct half_prepare *prepare, json_t *object,
     return OBX_OK;
 }
 
+/* What the outbox would park later is refused now. */
+static enum obx_code read_receipts(json_t *object, struct half_part *part,
+                                   struct half_refusal *refusal)
+{
+    struct receipt_groups groups;
+    enum obx_code rc =
+        read_text(object, "receipt_from", RECEIPT_FROM_MAX, false, &part->receipt_from, refusal);
+
+    if (rc == OBX_OK)
+        rc = read_text(object, "on_rejected", TOPIC_MAX, false, &part->on_rejected, refusal);
+    if (rc != OBX_OK || bytes_is_absent(part->receipt_from) ||
+        receipt_groups_parse(part->receipt_from, &groups))
+        return rc;
+    return refuse(refusal, 400, "invalid_value",
+                  "\"receipt_from\" must be 1 to %d names of consumer groups with commas between",
+                  (int)RECEIPT_GROUPS_MAX);
+}
+
 static enum obx_code read_part(struct half_prepare *prepare, json_t *object, enum half_verdict on,
                                struct half_refusal *refusal)
 {
     static const char *const known[] = {"message_id",   "topic",   "ordering_key",   "headers",
-                                        "content_type", "payload", "payload_base64", NULL};
+                                        "content_type", "payload", "payload_base64", "receipt_from",
+                                        "on_rejected",  NULL};
     struct half_part *part = &prepare->parts[prepare->req.part_count];
     enum obx_code rc;
 
@@ -216,6 +237,8 @@ static enum obx_code read_part(struct half_prepare *prepare, json_t *object, enu
         rc = read_text(object, "ordering_key", KEY_MAX, false, &part->ordering_key, refusal);
     if (rc == OBX_OK)
         rc = read_text(object, "content_type", CONTENT_MAX, false, &part->content_type, refusal);
+    if (rc == OBX_OK)
+        rc = read_receipts(object, part, refusal);
     if (rc == OBX_OK)
         rc = read_headers(prepare, object, part, refusal);
     if (rc == OBX_OK)
@@ -273,12 +296,23 @@ static bool digest_bytes(EVP_MD_CTX *ctx, struct obx_bytes b)
            (b.len == 0 || EVP_DigestUpdate(ctx, b.p, b.len) == 1);
 }
 
+/* Only what is there, so that the digests of others are what they were before receipts. No other
+ * member's place begins with this word. */
+static bool digest_receipts(EVP_MD_CTX *ctx, const struct half_part *part)
+{
+    if (bytes_is_absent(part->receipt_from) && bytes_is_absent(part->on_rejected))
+        return true;
+    return digest_bytes(ctx, bytes_of("receipts")) && digest_bytes(ctx, part->receipt_from) &&
+           digest_bytes(ctx, part->on_rejected);
+}
+
 static bool digest_part(EVP_MD_CTX *ctx, const struct half_part *part)
 {
     return digest_bytes(ctx, bytes_of(half_verdict_name(part->on))) &&
            digest_bytes(ctx, part->message_id) && digest_bytes(ctx, part->topic) &&
            digest_bytes(ctx, part->ordering_key) && digest_bytes(ctx, part->headers) &&
-           digest_bytes(ctx, part->content_type) && digest_bytes(ctx, part->payload);
+           digest_bytes(ctx, part->content_type) && digest_bytes(ctx, part->payload) &&
+           digest_receipts(ctx, part);
 }
 
 /* Over all that the caller said but the check's time, which a retry may well give differently. */
