@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
+#include "base/utf8.h"
 #include "receipt_key.h"
 
 enum {
@@ -292,6 +293,21 @@ static enum obx_code check_name(const char *name, struct obx_err *err)
     return OBX_OK;
 }
 
+/* The parser quotes what it stumbled over and cuts characters in two; a reason is stored as text.
+ */
+static void make_utf8(char *text)
+{
+    uint32_t cp = 0;
+
+    while (*text != '\0') {
+        size_t len = utf8_next(bytes_of(text), &cp);
+
+        if (len == 0)
+            *text = '?';
+        text += len == 0 ? 1 : len;
+    }
+}
+
 static enum obx_code add_app_headers(struct envelope *envelope, struct obx_bytes text,
                                      struct obx_err *err)
 {
@@ -302,6 +318,7 @@ static enum obx_code add_app_headers(struct envelope *envelope, struct obx_bytes
     envelope->json = json_loadb(text.p, text.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
     if (envelope->json == NULL && json_error_code(&why) == json_error_out_of_memory)
         return obx_fail(err, OBX_E_NOMEM, "headers");
+    make_utf8(why.text);
     if (envelope->json == NULL)
         return obx_fail(err, OBX_E_FORMAT, "headers: %s at byte %d", why.text, why.position);
     if (json_is_null(envelope->json))
