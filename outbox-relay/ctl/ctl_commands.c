@@ -348,7 +348,7 @@ void ctl_help(FILE *file, const struct ctl_command *command)
     if (command == NULL) {
         fputs(general_help, file);
         for (size_t i = 0; i < ctl_command_count; i++)
-            fprintf(file, "  %-16s %s\n", ctl_commands[i].name, ctl_commands[i].summary);
+            fprintf(file, "  %-17s %s\n", ctl_commands[i].name, ctl_commands[i].summary);
         fputs("\noutboxctl COMMAND --help says more of one; --version prints the version\n", file);
         fputs(target_help, file);
         return;

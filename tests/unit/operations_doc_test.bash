@@ -28,7 +28,7 @@ metrics() {
 }
 
 commands() {
-    "$outboxctl" --help | awk '/^$/ { block++; next } block == 2 { print }' | sed 's/^  //; s/   *.*//; s/^/outboxctl /'
+    "$outboxctl" --help | awk '/^$/ { block++; next } block == 2 { print }' | sed 's/^  //; s/  .*//; s/^/outboxctl /'
 }
 
 metrics | all_explained metric
@@ -42,7 +42,7 @@ done < <(sed -n '/^### Every metric/,/^### Log/p' "$page" | grep -oE "oncebox_[a
 
 for text in "$root"/*.md "$root"/docs/*.md "$root"/examples/*.md "$root"/sql/schema/*.md; do
     while read -r link; do
-        [ -e "$(dirname "$text")/$link" ] || complain "${text#"$root"/} has a link to $link, which is not there"
+        [[ $link == http* || -e $(dirname "$text")/$link ]] || complain "${text#"$root"/} has a link to $link, which is not there"
     done < <(grep -oE '\]\([^)#: ]+' "$text" | cut -c3-)
 done
 
