@@ -111,25 +111,32 @@ void dead_letters_drain(struct dead_letters *dead)
     drop_pending(dead);
 }
 
-/* Publish one; false when the publisher takes no more for now. The item is in no list. */
-static bool publish(struct dead_letters *dead, struct item *item, bool bare)
+static enum obx_code send(struct dead_letters *dead, struct item *item, bool bare,
+                          struct obx_err *err)
 {
     struct dead_letter letter;
-    struct obx_err err = {0};
     enum obx_code rc = dead_letter_init(&letter, item, dead->settings, bare);
 
     if (rc == OBX_OK)
-        rc =
-            bridge_publisher_publish(dead->publisher, &letter.msg, (uint64_t)(uintptr_t)item, &err);
+        rc = bridge_publisher_publish(dead->publisher, &letter.msg, (uint64_t)(uintptr_t)item, err);
     dead_letter_fini(&letter);
+    return rc;
+}
+
+/* Publish one; false when the publisher takes no more for now. The item is in no list. */
+static bool publish(struct dead_letters *dead, struct item *item)
+{
+    struct obx_err err = {0};
+    enum obx_code rc = send(dead, item, false, &err);
+
+    /* Headers that fill a frame leave no room for ours: the body and the reason are worth more than
+     * they are. */
+    if (obx_code_action(rc) == OBX_DO_PARK)
+        rc = send(dead, item, true, &err);
     switch (obx_code_action(rc)) {
     case OBX_DO_NOTHING:
         return true;
     case OBX_DO_PARK:
-        /* Headers that fill a frame leave no room for ours: the body and the reason are worth more
-         * than they are. */
-        if (!bare)
-            return publish(dead, item, true);
         try_later(dead, item, obx_code_name(rc), err.text);
         return true;
     case OBX_DO_RETRY:
@@ -151,7 +158,7 @@ static void publish_due(struct dead_letters *dead)
     while ((item = item_list_pop(&look)) != NULL) {
         if (item->due_ms > now || bridge_publisher_room(dead->publisher) == 0)
             push(dead, item, item->due_ms);
-        else if (!publish(dead, item, false))
+        else if (!publish(dead, item))
             push(dead, item, now + NOT_TAKEN_WAIT_MS);
     }
 }

@@ -85,7 +85,7 @@ static enum obx_code check_group(const char *group, struct obx_err *err)
 {
     enum obx_code rc = check_name(group, "group", SETTINGS_GROUP_MAX, err);
 
-    if (rc != OBX_OK)
+    if (rc != OBX_OK || group == NULL)
         return rc;
     for (const char *at = group; *at != '\0'; at++) {
         if (*at <= ' ' || *at > '~')

@@ -2,7 +2,6 @@
  * outboxctl dead replay, edit-replay and discard. What they write into a dead row is carried out by
  * a consumer of its group, within a second where one runs.
  */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +21,6 @@ enum {
     POLL_MS = 100,
     MS_PER_S = 1000,
     NS_PER_MS = 1000000,
-    DECIMAL = 10,
     REASONS_MAX = 20, /* lines on what was refused */
     READ_SIZE = 65536,
 };
@@ -348,7 +346,7 @@ static enum ctl_exit read_body(const char *path, struct obx_buf *body)
     size_t got = 1;
 
     if (file == NULL) {
-        fprintf(stderr, "outboxctl: --body %s: %s\n", path, strerror(errno));
+        fprintf(stderr, "outboxctl: --body %s cannot be opened\n", path);
         return CTL_USAGE;
     }
     while (got > 0 && buf_reserve(body, READ_SIZE) == OBX_OK) {

@@ -22,9 +22,13 @@ static struct obx_bytes any_bytes(char room[TEXT_MAX], size_t least)
     static const char special[] = "=%\n\r\t .0AF\\header.text.type";
     size_t len = least + random_u64() % (TEXT_MAX - least);
 
-    for (size_t i = 0; i < len; i++)
-        room[i] = random_u64() % 2 == 0 ? special[random_u64() % (sizeof(special) - 1)]
-                                        : (char)(random_u64() & 0xFF);
+    for (size_t i = 0; i < len; i++) {
+        const unsigned char any = (unsigned char)random_u64();
+
+        memcpy(&room[i], &any, 1);
+        if (random_u64() % 2 == 0)
+            room[i] = special[random_u64() % (sizeof(special) - 1)];
+    }
     return (struct obx_bytes){room, len};
 }
 
