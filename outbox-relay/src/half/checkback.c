@@ -525,6 +525,8 @@ static void fill_defaults(struct checkback_opts *opts)
 {
     opts->lease_ms = or_default(opts->lease_ms, 10000);
     opts->poll_ms = or_default(opts->poll_ms, 200);
+    /* Who stands still within a transaction must not keep the lease's row locked for hours. */
+    opts->db.idle_s = or_default(opts->db.idle_s, (opts->lease_ms + opts->poll_ms) / 1000 + 2);
     opts->backoff_min_ms = or_default(opts->backoff_min_ms, 10000);
     opts->backoff_cap_ms = or_default(opts->backoff_cap_ms, 600000);
     opts->max_answers = or_default(opts->max_answers, 15);
