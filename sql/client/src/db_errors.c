@@ -268,3 +268,9 @@ bool db_error_wants_prepare(unsigned number)
 
     return is_listed(number, again);
 }
+
+/* CR_STMT_NO_RESULT, which only newer versions of MariaDB's library have. */
+bool db_error_is_no_result(unsigned number)
+{
+    return number == 5025;
+}

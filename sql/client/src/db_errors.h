@@ -27,5 +27,7 @@ bool db_error_undoes_commit(unsigned number);
 /** Whether the prepared statement is not known (any more) and nothing was run: prepare it again,
  * and run it. */
 bool db_error_wants_prepare(unsigned number);
+/** Whether it only says that the statement has no result to free. */
+bool db_error_is_no_result(unsigned number);
 
 #endif

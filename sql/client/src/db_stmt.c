@@ -350,18 +350,25 @@ static enum obx_code read_rows(struct db *db, struct db_stmt *stmt, struct db_ro
     return rc == MYSQL_NO_DATA ? OBX_OK : stmt_failed(db, stmt, started_ms, err);
 }
 
+/* Read what is left of the result set there is, and forget it. Newer versions of MariaDB's library
+ * take it for an error when there is none. */
+static bool free_result(struct db_stmt *stmt)
+{
+    return mysql_stmt_free_result(stmt->handle) == 0 ||
+           db_error_is_no_result(mysql_stmt_errno(stmt->handle));
+}
+
 /* Leave nothing unread on the connection: what is left of this result set, and those that a CALL
- * sends behind it. */
+ * sends behind it. Whether there is another one is known behind the end of the one before. */
 static enum obx_code finish(struct db *db, struct db_stmt *stmt, uint64_t started_ms,
                             struct obx_err *err)
 {
+    if (!free_result(stmt))
+        return stmt_failed(db, stmt, started_ms, err);
     while (mysql_more_results(db->mysql)) {
-        if (mysql_stmt_next_result(stmt->handle) > 0)
+        if (mysql_stmt_next_result(stmt->handle) > 0 || !free_result(stmt))
             return stmt_failed(db, stmt, started_ms, err);
     }
-    /* Newer versions of MariaDB's library take it for an error when there is nothing to free. */
-    if (mysql_stmt_field_count(stmt->handle) > 0 && mysql_stmt_free_result(stmt->handle) != 0)
-        return stmt_failed(db, stmt, started_ms, err);
     return OBX_OK;
 }
 
