@@ -397,6 +397,43 @@ static void looking_up_parked_keys_goes_by_their_index(void **state)
                 "range const", "outbox_id");
 }
 
+/* What waits for its time or its receipts is never walked, and lists are looked up one by one. */
+static void what_waits_goes_by_its_indexes(void **state)
+{
+    (void)state;
+    fill_for_plans(10000);
+    test_db_run(db, "INSERT INTO outbox_delayed (message_id, topic, payload, deliver_at) SELECT "
+                    "message_id, topic, '', UTC_TIMESTAMP(6) + INTERVAL id SECOND FROM outbox");
+    test_db_run(db, "INSERT INTO outbox_awaiting (message_id, outbox, id, topic, content_type, "
+                    "payload, created_at, receipt_from, next_send_at) SELECT message_id, 'outbox', "
+                    "id, topic, content_type, '', created_at, 'g', UTC_TIMESTAMP(6) + INTERVAL id "
+                    "SECOND FROM outbox");
+    test_db_run(db, "INSERT INTO outbox_receipt (message_id, consumer_group, outcome) SELECT "
+                    "message_id, 'g', 'applied' FROM outbox");
+    test_db_run(db, "ANALYZE TABLE outbox_delayed, outbox_awaiting, outbox_receipt");
+    assert_plan("SELECT id FROM outbox_delayed FORCE INDEX (due) WHERE outbox = 'outbox' AND "
+                "deliver_at <= UTC_TIMESTAMP(6) ORDER BY deliver_at, id LIMIT 500",
+                "outbox_delayed", "range", "due");
+    assert_plan("SELECT message_id FROM outbox_awaiting FORCE INDEX (due) WHERE outbox = 'outbox' "
+                "AND next_send_at <= UTC_TIMESTAMP(6) ORDER BY next_send_at LIMIT 200",
+                "outbox_awaiting", "range", "due");
+    assert_plan("SELECT id FROM outbox_delayed FORCE INDEX (PRIMARY) WHERE id IN (1, 2, 3)",
+                "outbox_delayed", "range", "PRIMARY");
+    assert_plan("DELETE a FROM outbox_awaiting a FORCE INDEX (PRIMARY) WHERE a.message_id IN "
+                "('a', 'b', 'c')",
+                "a", "range", "PRIMARY");
+    assert_plan("UPDATE outbox_awaiting FORCE INDEX (PRIMARY) SET sends = 2 WHERE message_id IN "
+                "('a', 'b', 'c')",
+                "outbox_awaiting", "range", "PRIMARY");
+    assert_plan("SELECT outcome FROM outbox_receipt FORCE INDEX (PRIMARY) WHERE message_id IN "
+                "('a', 'b', 'c') AND consumer_group <> ''",
+                "outbox_receipt", "range", "PRIMARY");
+    assert_plan("SELECT r.outcome FROM JSON_TABLE('[1,2]', '$[*]' COLUMNS (id BIGINT UNSIGNED PATH "
+                "'$')) k STRAIGHT_JOIN outbox o FORCE INDEX (PRIMARY) ON o.id = k.id STRAIGHT_JOIN "
+                "outbox_receipt r FORCE INDEX (PRIMARY) ON r.message_id = o.message_id",
+                "r", "ref", "PRIMARY");
+}
+
 static void dedup_goes_by_the_primary_key(void **state)
 {
     (void)state;
@@ -427,6 +464,7 @@ int main(void)
         TEST(the_relays_statements_go_by_the_primary_key),
         TEST(deleting_by_a_join_never_scans),
         TEST(looking_up_parked_keys_goes_by_their_index),
+        TEST(what_waits_goes_by_its_indexes),
         TEST(dedup_goes_by_the_primary_key),
     };
     int failed = cmocka_run_group_tests(tests, make_tables, drop_tables);

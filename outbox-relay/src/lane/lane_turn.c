@@ -23,7 +23,9 @@ enum {
     STANDBY_SOON_MS = 20,
     REQUESTS_MS = 1000,
     COUNT_MS = 2000,
-    OVERDUE_MS = 1000,
+    OVERDUE_MS = 1000, /* looks for missing receipts, or a part of their timeout */
+    OVERDUE_MIN_MS = 20,
+    OVERDUE_PART = 4,
     COUNT_CAP = 10000,
     LOOK_SHARE = 50,  /* looking for what is due takes at most this part of the time */
     COUNT_SHARE = 50, /* counting takes at most 1 / COUNT_SHARE of the time */
@@ -357,6 +359,15 @@ static uint64_t next_look_ms(uint64_t began_ms, uint64_t pause_ms)
     return began_ms + (spaced_ms > pause_ms ? spaced_ms : pause_ms);
 }
 
+static uint64_t overdue_pause_ms(const struct lane *lane)
+{
+    uint64_t pause_ms = lane->opts.receipt_timeout_ms / OVERDUE_PART;
+
+    if (pause_ms < OVERDUE_MIN_MS)
+        return OVERDUE_MIN_MS;
+    return pause_ms < OVERDUE_MS ? pause_ms : OVERDUE_MS;
+}
+
 static enum obx_code scan_overdue(struct lane *lane, struct obx_err *err)
 {
     uint64_t now_ms = clock_now_ms();
@@ -366,7 +377,7 @@ static enum obx_code scan_overdue(struct lane *lane, struct obx_err *err)
     if (now_ms < lane->overdue_due_ms || lane_is_choked(lane))
         return OBX_OK;
     rc = overdue_scan(&lane->overdue, lane->db, lane->reader, &may_have_more, err);
-    lane->overdue_due_ms = may_have_more ? now_ms : next_look_ms(now_ms, OVERDUE_MS);
+    lane->overdue_due_ms = may_have_more ? now_ms : next_look_ms(now_ms, overdue_pause_ms(lane));
     return rc;
 }
 
