@@ -463,12 +463,32 @@ static bool number_is(void *ctx)
     return number->found == number->wanted;
 }
 
+/* What the relays say of themselves and the ends of their logs, for a failure that needs to be
+ * understood. */
+static void print_relays(struct program_rig *rig)
+{
+    const size_t last = 1500;
+    struct obx_buf text = {0};
+
+    for (unsigned i = 0; i < RIG_RELAYS; i++) {
+        if (rig->relays[i] == NULL)
+            continue;
+        (void)rig_get(rig, i, "/status", &text);
+        print_error("relay %u: %s\n", i, text.data);
+        read_file(rig_log_path(rig, i), &text);
+        print_error("%s\n", text.data + (text.len > last ? text.len - last : 0));
+    }
+    buf_fini(&text);
+}
+
 void rig_wait_number(struct program_rig *rig, uint64_t wanted, const char *sql)
 {
     struct number number = {.rig = rig, .sql = sql, .wanted = wanted};
 
-    if (!wait_until(RIG_WAIT_MS, number_is, &number))
+    if (!wait_until(RIG_WAIT_MS, number_is, &number)) {
+        print_relays(rig);
         fail_msg("%s: %" PRIu64 ", not %" PRIu64, sql, number.found, wanted);
+    }
 }
 
 void rig_wait_empty(struct program_rig *rig, const char *outbox)
