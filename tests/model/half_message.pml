@@ -10,8 +10,11 @@
  *             and the ltl `agrees`); a request with the opposite verdict is refused, never applied
  *   liveness  every prepared half-message ends decided or parked (ltl `ends`), under weak fairness
  *
- * Run by tests/model/run; -DNO_BARRIER takes the barrier away and must make the check fail, which proves that the model can
- * see the fault (FIELD: the late COMMIT after a checked ROLLBACK).
+ * Run by tests/model/run. Each of these takes a part of the protocol away and must make a check fail, which proves that the
+ * model can see the fault:
+ *   -DNO_BARRIER  no barrier (the late COMMIT after a checked ROLLBACK)
+ *   -DNO_CAS      a verdict is applied without a look at the state
+ *   -DNO_CHECK    nobody asks, so that what a dead producer left stays open
  */
 
 #define CHECK_LIMIT 2 /* answers "in progress"/"unknown" before the half-message is parked */
@@ -35,7 +38,11 @@ chan wire = [2] of { mtype };
 /* The compare-and-set: state and outbox rows change in one transaction. */
 inline decide(v) {
     if
+#ifdef NO_CAS
+    :: half != none ->
+#else
     :: (half == prepared || half == parked) ->
+#endif
         half = (v == commit -> committed : rolled_back);
         emitted++;
         emitted_as = v;
@@ -146,6 +153,7 @@ end:
     od
 }
 
+#ifndef NO_CHECK
 active proctype Checker() {
     mtype answer;
     half != none;
@@ -168,6 +176,8 @@ end:
     od
 }
 
+#endif
+
 init {
     atomic {
         run Producer();
@@ -177,4 +187,4 @@ init {
 
 ltl one_verdict { [] (emitted <= 1) }
 ltl agrees { [] ((half == committed -> ltx == done) && (half == rolled_back -> ltx != done)) }
-ltl ends { (<> (half == prepared)) -> (<> (half == committed || half == rolled_back || half == parked)) }
+ltl ends { [] (half == prepared -> <> (half == committed || half == rolled_back || half == parked)) }

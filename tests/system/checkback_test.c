@@ -73,6 +73,7 @@ static struct checkback_opts fast_opts(struct rig *rig, const struct check_produ
                                    .producers = producers,
                                    .producer_count = count,
                                    .poll_ms = 20,
+                                   .chores_ms = 200,
                                    .backoff_min_ms = 20,
                                    .backoff_cap_ms = 100,
                                    .max_answers = 4,
@@ -422,6 +423,41 @@ static void of_two_relays_one_asks_and_the_other_takes_over(void **state)
     endpoint_destroy(endpoint);
 }
 
+static bool has_seen_operators(void *ctx)
+{
+    struct rig *rig = ctx;
+    struct checkback_stats stats;
+
+    checkback_get_stats(rig->cb, &stats);
+    return stats.verdicts_by_operator == 2;
+}
+
+static bool is_counting(void *ctx)
+{
+    struct rig *rig = ctx;
+    struct checkback_stats stats;
+
+    checkback_get_stats(rig->cb, &stats);
+    return stats.parked_now > 0;
+}
+
+static void verdicts_of_operators_are_counted_whoever_carried_them_out(void **state)
+{
+    struct rig *rig = *state;
+    struct check_producer producer = {.name = "mute", .kind = CHECK_NEVER};
+    struct checkback_opts opts = fast_opts(rig, &producer, 1);
+
+    prepare(rig, "mute", "m", 1);
+    test_db_run(rig->db, "INSERT INTO half_history (gid, event, actor) "
+                         "VALUES ('before', 'verdict', 'operator:anna')");
+    start(rig, &opts);
+    assert_true(wait_until(20000, is_counting, rig));
+    test_db_run(rig->db, "INSERT INTO half_history (gid, event, actor) VALUES "
+                         "('a', 'verdict', 'operator:anna'), ('b', 'verdict', 'check'), "
+                         "('c', 'resumed', 'operator:anna'), ('d', 'verdict', 'operator:bob')");
+    assert_true(wait_until(20000, has_seen_operators, rig));
+}
+
 static void decided_ones_go_after_the_retention_and_open_ones_stay(void **state)
 {
     struct rig *rig = *state;
@@ -461,6 +497,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(of_two_relays_one_asks_and_the_other_takes_over, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(verdicts_of_operators_are_counted_whoever_carried_them_out,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(decided_ones_go_after_the_retention_and_open_ones_stay,
                                         setup, teardown),
     };

@@ -248,6 +248,31 @@ enum obx_code check_count(struct db *db, uint32_t cap, struct check_counts *out,
     return rc == OBX_OK ? count_state(db, HALF_PARKED, cap, &out->parked, &ignored, err) : rc;
 }
 
+enum obx_code check_count_operators(struct db *db, uint64_t *seen, uint64_t *count,
+                                    struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    uint64_t last;
+    enum obx_code rc = db_query(db, "SELECT MAX(id) FROM half_history", DB_NO_ARGS, &rows, err);
+
+    *count = 0;
+    last = rc == OBX_OK && db_rows_next(rows) ? db_rows_u64(rows, 0) : 0;
+    db_rows_free(rows);
+    if (rc != OBX_OK)
+        return rc;
+    if (*seen != UINT64_MAX && last > *seen) {
+        rc = db_query(db,
+                      "SELECT COUNT(*) FROM half_history WHERE id > ? AND id <= ? AND "
+                      "event = 'verdict' AND actor LIKE 'operator:%'",
+                      DB_ARGS(DB_U64(*seen), DB_U64(last)), &rows, err);
+        *count = rc == OBX_OK && db_rows_next(rows) ? db_rows_u64(rows, 0) : 0;
+        db_rows_free(rows);
+    }
+    if (rc == OBX_OK)
+        *seen = last;
+    return rc;
+}
+
 /* The last gid of the page; "" when the page is the last one. */
 static enum obx_code end_of_page(struct db *db, const char *after, uint32_t page, char *last,
                                  struct obx_err *err)

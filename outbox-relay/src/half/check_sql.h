@@ -50,6 +50,13 @@ struct check_counts {
 OBX_NODISCARD enum obx_code check_count(struct db *db, uint32_t cap, struct check_counts *out,
                                         struct obx_err *err);
 
+/**
+ * How many verdicts operators have given since *seen, by the history, which has them from whatever
+ * program they used; *seen moves on. With *seen UINT64_MAX only that: counting begins now.
+ */
+OBX_NODISCARD enum obx_code check_count_operators(struct db *db, uint64_t *seen, uint64_t *count,
+                                                  struct obx_err *err);
+
 /** Delete decided ones older than the retention among the next `page` gids after *after (which
  * moves on, "" at the end). */
 OBX_NODISCARD enum obx_code check_clean(struct db *db, char *after, uint32_t page,

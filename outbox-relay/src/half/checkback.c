@@ -27,8 +27,7 @@
 #define LEASE_NAME        "half:check"
 #define TAKE_MAX          256 /* due ones taken from one producer at once */
 #define OUTCOMES_MAX      256
-#define OUTCOME_AGE_MS    200  /* an outcome waits at most this long to be written with others */
-#define CHORES_MS         5000 /* counts, producers that cannot be asked, retention */
+#define OUTCOME_AGE_MS    200 /* an outcome waits at most this long to be written with others */
 #define CLEAN_PAGE        500
 #define PARK_PAGE         1000
 #define STANDBY_MS        1000 /* between two looks at a lease that is another's */
@@ -68,6 +67,7 @@ struct checkback {
     struct slot *slots; /* all there are, for the end */
     char clean_after[HALF_GID_MAX + 1];
     uint64_t clean_history_after;
+    uint64_t history_seen;
     struct due due[TAKE_MAX];
     pthread_t thread;
     bool has_thread;
@@ -362,15 +362,17 @@ static enum obx_code park_unaskable(struct checkback *cb, uint64_t *parked, stru
 static enum obx_code do_chores(struct checkback *cb, struct obx_err *err)
 {
     struct check_counts counts = {0};
-    uint64_t parked = 0, cleaned = 0;
+    uint64_t parked = 0, cleaned = 0, operators = 0;
     enum obx_code rc;
 
     if (clock_now_ms() < cb->chores_ms)
         return OBX_OK;
-    cb->chores_ms = clock_now_ms() + CHORES_MS;
+    cb->chores_ms = clock_now_ms() + cb->opts.chores_ms;
     rc = park_unaskable(cb, &parked, err);
     if (rc == OBX_OK)
         rc = check_count(cb->db, CHECK_COUNT_CAP, &counts, err);
+    if (rc == OBX_OK)
+        rc = check_count_operators(cb->db, &cb->history_seen, &operators, err);
     if (rc == OBX_OK)
         rc = check_clean(cb->db, cb->clean_after, CLEAN_PAGE, cb->opts.retention_s, &cleaned, err);
     if (rc == OBX_OK)
@@ -379,6 +381,7 @@ static enum obx_code do_chores(struct checkback *cb, struct obx_err *err)
     pthread_mutex_lock(&cb->mutex);
     cb->stats.parked += parked;
     cb->stats.cleaned += cleaned;
+    cb->stats.verdicts_by_operator += operators;
     cb->stats.prepared_now = counts.prepared;
     cb->stats.parked_now = counts.parked;
     cb->stats.oldest_prepared_us = counts.oldest_prepared_us;
@@ -527,6 +530,7 @@ static void fill_defaults(struct checkback_opts *opts)
     opts->poll_ms = or_default(opts->poll_ms, 200);
     /* Who stands still within a transaction must not keep the lease's row locked for hours. */
     opts->db.idle_s = or_default(opts->db.idle_s, (opts->lease_ms + opts->poll_ms) / 1000 + 2);
+    opts->chores_ms = or_default(opts->chores_ms, 5000);
     opts->backoff_min_ms = or_default(opts->backoff_min_ms, 10000);
     opts->backoff_cap_ms = or_default(opts->backoff_cap_ms, 600000);
     opts->max_answers = or_default(opts->max_answers, 15);
@@ -569,6 +573,7 @@ enum obx_code checkback_create(const struct checkback_opts *opts, struct checkba
     if (cb == NULL)
         return obx_fail(err, OBX_E_NOMEM, "check-back");
     cb->opts = *opts;
+    cb->history_seen = UINT64_MAX;
     fill_defaults(&cb->opts);
     lease.lease_ms = cb->opts.lease_ms;
     lease_init(&cb->lease, &lease);

@@ -38,12 +38,13 @@ struct checkback_opts {
     struct half_store *store; /* carries the verdicts out */
     const struct check_producer *producers;
     size_t producer_count;
-    uint32_t lease_ms;         /* 0: 10000 */
-    uint32_t poll_ms;          /* pause between looks for due ones; 0: 200 */
-    uint32_t backoff_min_ms;   /* between two asks about one half-message; 0: 10000 */
-    uint32_t backoff_cap_ms;   /* 0: 600000 */
-    uint32_t max_answers;      /* answers that decide nothing before it is parked; 0: 15 */
-    uint32_t max_in_progress;  /* the same while the producer says in_progress; 0: 200 */
+    uint32_t lease_ms;        /* 0: 10000 */
+    uint32_t poll_ms;         /* pause between looks for due ones; 0: 200 */
+    uint32_t chores_ms;       /* between counts, parking of who cannot be asked, cleanup; 0: 5000 */
+    uint32_t backoff_min_ms;  /* between two asks about one half-message; 0: 10000 */
+    uint32_t backoff_cap_ms;  /* 0: 600000 */
+    uint32_t max_answers;     /* answers that decide nothing before it is parked; 0: 15 */
+    uint32_t max_in_progress; /* the same while the producer says in_progress; 0: 200 */
     uint32_t breaker_failures; /* in a row; 0: 5 */
     uint32_t breaker_min_ms;   /* 0: 1000 */
     uint32_t breaker_cap_ms;   /* 0: 60000 */
@@ -55,6 +56,7 @@ struct checkback_stats {
     bool is_owner;
     char trouble[OBX_ERR_TEXT_MAX]; /* why it is not asking; "" when all is well */
     uint64_t asked, answered, failed, parked, cleaned;
+    uint64_t verdicts_by_operator;     /* seen in the history while this relay held the lease */
     uint64_t prepared_now, parked_now; /* counted up to CHECK_COUNT_CAP, every few seconds */
     uint64_t oldest_prepared_us;       /* age of the oldest of those; 0 none */
 };

@@ -141,7 +141,7 @@ struct half_store_stats {
     bool is_up;                     /* at least one worker is connected and the schema fits */
     char trouble[OBX_ERR_TEXT_MAX]; /* why not */
     uint64_t prepared, committed, rolled_back, repeats, conflicts, reused, not_found, failed;
-    uint64_t verdicts_by_producer, verdicts_by_check, verdicts_by_barrier, verdicts_by_operator;
+    uint64_t verdicts_by_producer, verdicts_by_check, verdicts_by_barrier;
     uint64_t batches, overloads, waiting;
 };
 

@@ -118,8 +118,6 @@ static void count_verdict(struct half_store_stats *stats, const struct half_requ
         stats->verdicts_by_check++;
     else if (strcmp(req->actor, "barrier") == 0)
         stats->verdicts_by_barrier++;
-    else
-        stats->verdicts_by_operator++;
 }
 
 static void count_ok(struct half_store_stats *stats, const struct half_request *req)
@@ -264,7 +262,7 @@ static void refuse_until(struct half_store *store, uint64_t due_ms, const struct
             continue;
         }
         clock_gettime(CLOCK_MONOTONIC, &at);
-        at.tv_nsec += 20 * 1000 * 1000;
+        at.tv_nsec += 20L * 1000 * 1000;
         at.tv_sec += at.tv_nsec / 1000000000;
         at.tv_nsec %= 1000000000;
         pthread_cond_timedwait(&store->work, &store->mutex, &at);
