@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -344,6 +345,49 @@ static void two_roles_and_a_bad_day(void **state)
     }
 }
 
+static bool queue_is_empty(void *ctx)
+{
+    struct lane_rig *rig = ctx;
+
+    return broker_count(rig->admin, queue) == 0;
+}
+
+/* It has taken something and had several tries at its database since. */
+static bool has_tried(void *ctx)
+{
+    (void)ctx;
+    return stats().messages >= 4 && stats().failures >= 5;
+}
+
+/* While the database is away it does not take in more than it may hold. */
+static void a_flood_is_left_in_the_queue(void **state)
+{
+    enum { MESSAGES = 40, PADDING = 1024 * 1024, HELD_MAX = 8 };
+    struct lane_rig *rig = *state;
+    struct db_opts good = rig->opts.db;
+    char *body = malloc(PADDING + BODY_MAX);
+
+    assert_non_null(body);
+    await(rig, 1, "a", NULL);
+    memset(body, ' ', PADDING);
+    (void)snprintf(body + PADDING, BODY_MAX,
+                   "{\"receipts\": [{\"message_id\": \"%s\", \"group\": \"a\", \"outcome\": "
+                   "\"applied\", \"token\": \"%s\"}]}",
+                   rig->seen[0].message_id, rig->seen[0].receipt_token);
+    for (int i = 0; i < MESSAGES; i++)
+        broker_put(rig->admin, queue, "x", body);
+    rig->opts.db.port = 1;
+    role = start_role(rig);
+    assert_true(wait_until(RIG_WAIT_MS, has_tried, NULL));
+    assert_true(stats().messages <= HELD_MAX);
+    receipts_destroy(role);
+    rig->opts.db = good;
+    role = start_role(rig);
+    wait_awaiting(rig, 0);
+    assert_true(wait_until(RIG_WAIT_MS, queue_is_empty, rig));
+    free(body);
+}
+
 static bool has_taken_all(void *ctx)
 {
     (void)ctx;
@@ -406,6 +450,7 @@ int main(void)
         TEST(forged_malformed_and_unasked),   TEST(rejected_is_compensated_once),
         TEST(a_report_that_misses_its_row),   TEST(two_roles_and_a_bad_day),
         TEST(a_stop_finishes_what_was_taken), TEST(retention),
+        TEST(a_flood_is_left_in_the_queue),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,6 +36,8 @@ enum {
     PREFETCH = 500,
     DEFAULT_AGE_MS = 100,
     BATCH_WANTED = RECEIPT_BATCH_MAX,
+    MESSAGES_WANTED = PREFETCH / 2,    /* a message may have one report only */
+    TAKEN_BYTES_MAX = 4 * 1024 * 1024, /* of bodies in memory; then reading rests */
     RETRY_MIN_MS = 20,
     RETRY_CAP_MS = 5000,
     KEYS_PAUSE_MS = 10000, /* between two looks for a secret that is not known */
@@ -78,6 +80,9 @@ struct receipts {
     struct receipt_keys keys;
     struct receipt_batch batch;
     struct taken *head, *tail;
+    size_t message_count;   /* in the list */
+    size_t taken_bytes;     /* of their bodies */
+    bool is_paused;         /* reading, while there is enough of them */
     size_t report_count;    /* in them */
     uint64_t first_ms;      /* when the oldest came; UINT64_MAX none */
     uint64_t not_before_ms; /* after a failure */
@@ -93,6 +98,15 @@ struct receipts {
 
 /* ---- what came ---- */
 
+/* The broker's window counts messages; this counts their bytes. */
+static void pause_reading(struct receipts *receipts, bool pause)
+{
+    if (pause == receipts->is_paused)
+        return;
+    receipts->is_paused = pause;
+    bridge_consumer_pause(receipts->consumer, pause);
+}
+
 static void free_taken(struct receipts *receipts)
 {
     while (receipts->head != NULL) {
@@ -104,6 +118,8 @@ static void free_taken(struct receipts *receipts)
     }
     receipts->tail = NULL;
     receipts->report_count = 0;
+    receipts->message_count = 0;
+    receipts->taken_bytes = 0;
     receipts->first_ms = UINT64_MAX;
 }
 
@@ -139,12 +155,14 @@ static void take(struct receipts *receipts, struct taken *taken)
         receipts->tail->next = taken;
     receipts->tail = taken;
     receipts->report_count += taken->list.count;
+    receipts->message_count++;
     if (receipts->first_ms == UINT64_MAX)
         receipts->first_ms = clock_now_ms();
 }
 
-/* One that cannot be read is taken too, with nothing in it: so it is acknowledged in its turn. For
- * want of memory it is left to the broker, which brings it again with the next connection. */
+/* One that cannot be read is taken too, with nothing in it: so it is acknowledged in its turn. One
+ * for which there is no memory goes with the next acknowledgement; who waits for its reports asks
+ * for them again. */
 static void on_delivery(struct bridge_delivery *delivery, void *ctx)
 {
     struct receipts *receipts = ctx;
@@ -160,7 +178,9 @@ static void on_delivery(struct bridge_delivery *delivery, void *ctx)
             say(receipts, &receipts->malformed_limit, "receipt.malformed", err.text);
         }
         receipts->stats.malformed += taken->list.malformed;
+        receipts->taken_bytes += delivery->msg.body.len;
         take(receipts, taken);
+        pause_reading(receipts, receipts->taken_bytes >= TAKEN_BYTES_MAX);
     }
     bridge_delivery_free(delivery);
 }
@@ -173,6 +193,7 @@ static void on_state(enum bridge_state state, uint32_t epoch, const struct obx_e
     (void)epoch;
     if (state != BRIDGE_CLOSED)
         free_taken(receipts);
+    pause_reading(receipts, false);
     receipts->stats.broker_up = state == BRIDGE_UP;
     if (state == BRIDGE_DOWN && why != NULL)
         OBX_LOG(LOG_LVL_WARN, "receipts", "broker.down", KV_STR("source", receipts->source),
@@ -319,6 +340,7 @@ static void flush(struct receipts *receipts)
         OBX_LOG(LOG_LVL_DEBUG, "receipts", "ack.failed", KV_STR("source", receipts->source),
                 KV_ERR(&err)); /* they come again, and change nothing */
     free_taken(receipts);
+    pause_reading(receipts, false);
 }
 
 static size_t take_due(struct receipts *receipts, struct obx_bytes *ids, uint64_t now_ms)
@@ -373,9 +395,15 @@ static void clean(struct receipts *receipts, uint64_t now_ms)
 
 /* ---- the thread ---- */
 
+static bool has_enough(const struct receipts *receipts)
+{
+    return receipts->report_count >= BATCH_WANTED || receipts->message_count >= MESSAGES_WANTED ||
+           receipts->is_paused;
+}
+
 static bool is_flush_due(const struct receipts *receipts, uint64_t now_ms, bool is_stopping)
 {
-    return receipts->head != NULL && (is_stopping || receipts->report_count >= BATCH_WANTED ||
+    return receipts->head != NULL && (is_stopping || has_enough(receipts) ||
                                       now_ms >= receipts->first_ms + receipts->opts.max_age_ms);
 }
 
@@ -418,9 +446,7 @@ static uint64_t next_due_ms(const struct receipts *receipts)
     uint64_t due = receipts->clean_due_ms;
 
     if (receipts->head != NULL)
-        due = receipts->report_count >= BATCH_WANTED
-                  ? 0
-                  : least(due, receipts->first_ms + receipts->opts.max_age_ms);
+        due = has_enough(receipts) ? 0 : least(due, receipts->first_ms + receipts->opts.max_age_ms);
     if (receipts->again_count > 0)
         due = least(due, receipts->again[receipts->again_head].due_ms);
     if (receipts->db == NULL || due < receipts->not_before_ms)
