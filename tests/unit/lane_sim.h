@@ -158,7 +158,7 @@ struct sim_slot *sim_slot_of(const void *lane);
  * on. */
 void sim_freeze(struct sim_slot *slot);
 
-/* lane_sim_db.c */
+/* lane_sim_producers.c */
 uint64_t sim_db_now_us(void);
 struct sim_row *sim_find(uint64_t id);
 /** A moment passes in the database: producers go on. */

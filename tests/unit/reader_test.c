@@ -14,7 +14,10 @@
 #include "base/bytes.h"
 #include "lane/reader.h"
 
-enum { IDS = 2000, MS = 1000, S = 1000 * MS };
+enum { IDS = 2000 };
+
+#define MS UINT64_C(1000) /* in microseconds */
+#define S  (1000 * MS)
 
 static const char *const keys[] = {"a", "b", "c", NULL};
 
@@ -171,7 +174,7 @@ static int setup(void **state)
     bench = calloc(1, sizeof(*bench));
     if (bench == NULL)
         return -1;
-    bench->table.now_us = 100 * (uint64_t)S;
+    bench->table.now_us = 100 * S;
     bench->table.cost_us = 10;
     bench->flight_opts = (struct flight_opts){.key_window = 1,
                                               .max_ready = 200,
@@ -317,7 +320,7 @@ static void a_very_late_row_comes_out_too(void **state)
     put(5, 5, 3);
     assert_int_equal(turn(), OBX_OK);
     (void)take_ready(ids, 10);
-    turns(15 * (uint64_t)S);
+    turns(15 * S);
     bench->table.behind_calls = 0;
     turns(990 * MS);
     assert_in_range(bench->table.behind_calls, 0, 3); /* the gap costs nothing any more */
