@@ -157,7 +157,7 @@ static void wrong_at_start_and_mended(void **state)
     rig_wait_unready(rig, 0, "outbox_lease");
     rig_sql(rig, "RENAME TABLE away TO outbox_lease");
     rig_wait_empty(rig, "outbox");
-    rig_kill(rig, 0);
+    rig_stop(rig, 0);
 
     rig_sql(rig, "INSERT INTO oncebox_schema (side, version, name) VALUES ('producer', 1000, 'x')");
     rig_insert(rig, "outbox", "t.x", NULL, "b");
@@ -165,7 +165,7 @@ static void wrong_at_start_and_mended(void **state)
     rig_wait_unready(rig, 0, "upgrade the program");
     rig_sql(rig, "DELETE FROM oncebox_schema WHERE version = 1000");
     rig_wait_empty(rig, "outbox");
-    rig_kill(rig, 0);
+    rig_stop(rig, 0);
 
     rig_sql(rig, "REVOKE DELETE ON `%s`.`outbox` FROM '%s'@'%%'", rig->test_db.name,
             rig->relay.name);
@@ -184,11 +184,11 @@ static void wrong_passwords(void **state)
     rig_start(rig, 0, WORDS("OBX_SOURCE_SHOP_PASSWORD=a-wrong-secret"));
     rig_wait_unready(rig, 0, "Access denied");
     assert_false(rig_has_logged(rig, 0, "a-wrong-secret"));
-    rig_kill(rig, 0);
+    rig_stop(rig, 0);
     rig_start(rig, 1, WORDS("OBX_BROKER_PASSWORD=a-wrong-secret"));
     rig_wait_unready(rig, 1, "ACCESS_REFUSED");
     assert_false(rig_has_logged(rig, 1, "a-wrong-secret"));
-    rig_kill(rig, 1);
+    rig_stop(rig, 1);
     /* The account gets the password that the relay has: no restart. */
     rig_sql(rig, "ALTER USER '%s'@'%%' IDENTIFIED BY 'Other-1-Password'", rig->relay.name);
     rig_insert(rig, "outbox", "t.x", NULL, "b");
