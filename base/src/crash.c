@@ -14,12 +14,14 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
 static pthread_once_t parsed = PTHREAD_ONCE_INIT;
 static char wanted[64];         /* "" when no point is wanted */
 static atomic_long passes_left; /* fires when this reaches zero */
+static bool is_stop;            /* and then stops the process instead of killing it */
 
 static void parse_wanted(void)
 {
@@ -33,7 +35,8 @@ static void parse_wanted(void)
     OBX_ASSERT(name_len < sizeof(wanted));
     if (spec[name_len] == ':') {
         count = strtol(spec + name_len + 1, &end, 10);
-        OBX_ASSERT(count > 0 && *end == '\0');
+        is_stop = strcmp(end, ":stop") == 0;
+        OBX_ASSERT(count > 0 && (*end == '\0' || is_stop));
     }
     memcpy(wanted, spec, name_len);
     atomic_store(&passes_left, count);
@@ -44,7 +47,9 @@ void crash_point(const char *name)
     pthread_once(&parsed, parse_wanted);
     if (strcmp(name, wanted) != 0 || atomic_fetch_sub(&passes_left, 1) != 1)
         return;
-    kill(getpid(), SIGKILL);
+    kill(getpid(), is_stop ? SIGSTOP : SIGKILL);
+    if (is_stop)
+        return;
     /* The signal may reach another thread first; this one must not take a step past the point. */
     for (;;)
         pause();

@@ -157,6 +157,50 @@ static void die_moving_delayed(struct scene *scene, const struct point *point)
     scene_finish(scene);
 }
 
+/* ---------------------------------------------------------------- the database dies there */
+
+static bool is_stopped(void *ctx)
+{
+    char path[64];
+    char text[512] = "";
+    const char *state = NULL;
+    FILE *file = NULL;
+
+    snprintf(path, sizeof(path), "/proc/%ld/stat", (long)proc_pid(ctx));
+    file = fopen(path, "re");
+    if (file == NULL)
+        return false;
+    if (fgets(text, sizeof(text), file) != NULL)
+        state = strrchr(text, ')');
+    fclose(file);
+    return state != NULL && strncmp(state, ") T", 3) == 0;
+}
+
+/* The consumer is held at the point, its database is killed, and only then does it go on. */
+static void database_dies(struct scene *scene, const struct point *point)
+{
+    char crash[POINT_NAME_MAX + 32];
+    struct load *load = NULL;
+    struct load_counts counts;
+    struct proc *consumer = NULL;
+
+    snprintf(crash, sizeof(crash), "%s:%" PRIu64 ":stop", point->name,
+             1 + dice_below(&dice, PASSES_MAX));
+    scene_start(scene, SCENE_RELAY, 0, NULL);
+    scene_start(scene, SCENE_CONSUMER, 0, crash);
+    load = start_load(NULL);
+    consumer = scene_proc(scene, SCENE_CONSUMER, 0);
+    if (!wait_until(DEATH_MS, is_stopped, consumer))
+        fail_msg("the consumer never came to the point %s", crash);
+    scene_server(scene, "kill", "mariadb");
+    assert_true(proc_signal(consumer, SIGCONT));
+    scene_server(scene, "start", "mariadb");
+    if (!load_wait(load, PROGRESS, PROGRESS_MS))
+        fail_msg("the producers make no progress");
+    load_stop(load, &counts);
+    scene_finish(scene);
+}
+
 /* ---------------------------------------------------------------- parking and resuming */
 
 /* A message that no queue is bound for, and followers of its key that could go if they were first.
@@ -278,6 +322,11 @@ static int tear_down(void **state)
     return 0;
 }
 
+static void its_database_dies_at_the_point(void **state)
+{
+    database_dies(scene, *state);
+}
+
 static void dies_at_the_point(void **state)
 {
     const struct point *point = *state;
@@ -291,10 +340,17 @@ static void dies_at_the_point(void **state)
     fail_msg("points.txt: there is no situation \"%s\"", point->situation);
 }
 
+/* What a consumer does in its database under ordinary load. */
+static bool is_for_database(const struct point *point)
+{
+    return strcmp(point->program, "consumer") == 0 && strcmp(point->situation, "load") == 0;
+}
+
 int main(void)
 {
     static struct point points[POINTS_MAX];
-    static struct CMUnitTest tests[POINTS_MAX];
+    static struct CMUnitTest tests[2 * POINTS_MAX];
+    static char names[POINTS_MAX][POINT_NAME_MAX + 32];
     const char *seed = getenv("OBX_TEST_SEED");
     const char *only = getenv("OBX_TEST_POINTS");
     size_t listed = points_read(CRASH_POINTS_FILE, points, POINTS_MAX);
@@ -308,6 +364,16 @@ int main(void)
                                                  .setup_func = set_up,
                                                  .teardown_func = tear_down,
                                                  .initial_state = &points[i]};
+    for (size_t i = 0; i < listed; i++) {
+        if (!is_for_database(&points[i]) || (only != NULL && strstr(points[i].name, only) == NULL))
+            continue;
+        snprintf(names[i], sizeof(names[i]), "%s, database", points[i].name);
+        tests[count++] = (struct CMUnitTest){.name = names[i],
+                                             .test_func = its_database_dies_at_the_point,
+                                             .setup_func = set_up,
+                                             .teardown_func = tear_down,
+                                             .initial_state = &points[i]};
+    }
     if (count == 0)
         return EXIT_FAILURE;
     dice.state = seed != NULL ? strtoull(seed, NULL, DECIMAL) : random_u64() % UINT32_MAX;

@@ -1,8 +1,9 @@
 /*
  * Named crash points: the places where a kill hurts most. With OBX_CRASH_POINTS the environment
  * variable OBX_CRASH="name" or "name:N" kills the process (SIGKILL, nothing flushed) when the point
- * is passed the first or the Nth time; without, the macro is empty. List in tests/crash/points.txt,
- * which a test compares with the code.
+ * is passed the first or the Nth time; "name:N:stop" stops it there (SIGSTOP) until it is
+ * continued, so that a test can do something to others meanwhile. Without, the macro is empty. List
+ * in tests/crash/points.txt, which a test compares with the code.
  */
 #ifndef BASE_CRASH_H
 #define BASE_CRASH_H
