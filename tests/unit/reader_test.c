@@ -414,6 +414,29 @@ static void a_held_key_waits_for_its_pass(void **state)
     assert_int_equal(state_of(9), FLIGHT_WAITING);
 }
 
+/* A row that is put back is as new as any: a late one of its key that is there goes before it. */
+static void a_look_comes_before_what_was_put_back(void **state)
+{
+    uint64_t ids[10];
+
+    (void)state;
+    put(1, 1, 3);
+    put(8, 8, 0);
+    put(12, 12, 3);
+    assert_int_equal(turn(), OBX_OK);
+    assert_int_equal(take_ready(ids, 10), 3);
+    put(4, 4, 0); /* late, and no look has seen it */
+    put(8, 8, 0);
+    reader_pass_over(bench->reader, 8, bytes_of("a"));
+    reader_want_pass(bench->reader);
+    for (int i = 0; i < 1000 && !is_known(8); i++) {
+        assert_int_equal(turn(), OBX_OK);
+        bench->table.now_us += 2 * MS;
+    }
+    assert_int_equal(state_of(4), FLIGHT_READY);
+    assert_int_equal(state_of(8), FLIGHT_WAITING);
+}
+
 static void large_rows_make_small_batches(void **state)
 {
     (void)state;
@@ -470,6 +493,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(more_gaps_than_are_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_passed_over_comes_in_order, setup, teardown),
         cmocka_unit_test_setup_teardown(a_held_key_waits_for_its_pass, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_look_comes_before_what_was_put_back, setup, teardown),
         cmocka_unit_test_setup_teardown(large_rows_make_small_batches, setup, teardown),
         cmocka_unit_test_setup_teardown(any_statement_may_fail, setup, teardown),
     };

@@ -44,6 +44,7 @@ struct scan {
 struct pass {
     bool is_on;
     bool is_complete_wanted; /* goes to the cursor, whoever is served before */
+    bool needs_look;         /* rows were put back: they are as new as those of a forward read */
     uint64_t number;
     uint64_t read_to;
     uint64_t next_us; /* not before */
@@ -467,6 +468,7 @@ static void pass_start(struct reader *reader)
     reader->pass = (struct pass){.is_on = true,
                                  .is_complete_wanted =
                                      is_asked || !is_hungry || now_us(reader) >= reader->pass_us,
+                                 .needs_look = is_asked,
                                  .number = flight_pass_begin(reader->flight),
                                  .read_to = skips_low(&reader->skips) - 1};
     reader->pass_wanted = false;
@@ -494,13 +496,18 @@ static void pass_end(struct reader *reader, bool is_complete)
    released after a look as that is. */
 static enum obx_code pass_look(struct reader *reader, struct obx_err *err)
 {
-    for (size_t i = 0; i < reader->pass_rows.count; i++) {
-        if (!gaps_has(&reader->gaps, reader->pass_rows.rows[i]->id))
-            continue;
-        scan_start(reader, may_look_deep(reader));
-        return scan_run(reader, err);
-    }
-    return OBX_OK;
+    bool is_due = reader->pass.needs_look;
+    enum obx_code rc = OBX_OK;
+
+    for (size_t i = 0; i < reader->pass_rows.count && !is_due; i++)
+        is_due = gaps_has(&reader->gaps, reader->pass_rows.rows[i]->id);
+    if (!is_due)
+        return OBX_OK;
+    scan_start(reader, may_look_deep(reader));
+    rc = scan_run(reader, err);
+    if (rc == OBX_OK)
+        reader->pass.needs_look = false;
+    return rc;
 }
 
 static enum obx_code pass_admit(struct reader *reader, size_t *admitted_rows, struct obx_err *err)
