@@ -1,12 +1,13 @@
 /*
  * The dead letters' publisher. Invariant: an item added is either in pending or on its way with the
- * publisher, whose one result for it brings it to on_done or back to pending. A token is the item's
- * address.
+ * publisher, in sent, whose one result for it brings it to on_done or back to pending. A token is
+ * the id of the item's row.
  */
 #include "dead_letters.h"
 
 #include "base/backoff.h"
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "dead_letter.h"
 
@@ -44,11 +45,29 @@ static void try_later(struct dead_letters *dead, struct item *item, const char *
     push(dead, item, clock_now_ms() + wait_ms);
 }
 
+/* Out of sent; the list is no longer than the publisher's window. */
+static struct item *take_sent(struct dead_letters *dead, uint64_t parked_id)
+{
+    struct item_list others = {0};
+    struct item *found = NULL;
+    struct item *item = NULL;
+
+    while ((item = item_list_pop(&dead->sent)) != NULL) {
+        if (found == NULL && item->parked_id == parked_id)
+            found = item;
+        else
+            item_list_push(&others, item);
+    }
+    dead->sent = others;
+    return found;
+}
+
 static void on_result(uint64_t token, enum pub_outcome outcome, const char *why, void *ctx)
 {
     struct dead_letters *dead = ctx;
-    struct item *item = (struct item *)(uintptr_t)token;
+    struct item *item = take_sent(dead, token);
 
+    OBX_ASSERT(item != NULL);
     if (outcome == PUB_CONFIRMED) {
         counters_add(dead->counters, CNT_DEAD_LETTERED, 1);
         done(dead, item, ITEM_SETTLED);
@@ -118,7 +137,7 @@ static enum obx_code send(struct dead_letters *dead, struct item *item, bool bar
     enum obx_code rc = dead_letter_init(&letter, item, dead->settings, bare);
 
     if (rc == OBX_OK)
-        rc = bridge_publisher_publish(dead->publisher, &letter.msg, (uint64_t)(uintptr_t)item, err);
+        rc = bridge_publisher_publish(dead->publisher, &letter.msg, item->parked_id, err);
     dead_letter_fini(&letter);
     return rc;
 }
@@ -135,6 +154,7 @@ static bool publish(struct dead_letters *dead, struct item *item)
         rc = send(dead, item, true, &err);
     switch (obx_code_action(rc)) {
     case OBX_DO_NOTHING:
+        item_list_push(&dead->sent, item);
         return true;
     case OBX_DO_PARK:
         try_later(dead, item, obx_code_name(rc), err.text);

@@ -19,6 +19,7 @@ struct dead_letters {
     struct counters *counters;       /* borrowed */
     struct bridge_publisher *publisher;
     struct item_list pending; /* to be published when due */
+    struct item_list sent;    /* with the publisher, which knows them by their row's id */
     uint64_t next_due_ms;     /* of pending; UINT64_MAX when there are none */
     bool is_ending;           /* what fails now is given up */
     dead_letter_done_fn *on_done;
