@@ -277,7 +277,7 @@ static void many_and_a_progress_bar(void **state)
     assert_non_null(proc);
     assert_true(proc_wait_log(proc, 0, "0 of 600 resumed", RIG_WAIT_MS));
     start(rig);
-    assert_true(proc_wait(proc, 2 * RIG_WAIT_MS, &how));
+    assert_true(proc_wait(proc, 2L * RIG_WAIT_MS, &how));
     assert_int_equal(how.code, 0);
     assert_true(proc_log_has(proc, 0, "\033[K600 resumed"));
     proc_destroy(proc);
