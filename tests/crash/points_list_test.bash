@@ -12,8 +12,8 @@ if ! diff <(echo "$listed") <(echo "$coded"); then
     echo "points_list_test: < stands in tests/crash/points.txt only, > in the source only" >&2
     rc=1
 fi
-for file in $(grep -v '^#' tests/crash/points.txt | awk '$3 ~ /\// { print $3 }' | sort -u); do
+while read -r file; do
     [ -f "$file" ] || { echo "points_list_test: there is no $file" >&2; rc=1; }
-done
+done < <(grep -v '^#' tests/crash/points.txt | awk '$3 ~ /\// { print $3 }' | sort -u)
 [ -n "$listed" ] || rc=1
 exit $rc
