@@ -43,6 +43,8 @@ static enum obx_code try_rights(struct db *db, struct obx_err *err)
     static const char *const statements[] = {
         "INSERT INTO obx_dedup (consumer_group, message_id) SELECT '', '' FROM DUAL WHERE 1 = 0",
         "DELETE FROM obx_dedup WHERE consumer_group = ''",
+        "DELETE FROM obx_parked WHERE id = 0",
+        "UPDATE obx_parked SET attempts = 0 WHERE id = 0",
         "INSERT INTO obx_notification (consumer_group, endpoint, message_id, topic, body)"
         " SELECT '', '', '', '', '' FROM DUAL WHERE 1 = 0",
         "UPDATE obx_notification SET attempts = 0 WHERE id = 0",

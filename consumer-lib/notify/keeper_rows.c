@@ -12,6 +12,7 @@
 enum {
     AHEAD_FACTOR = 4, /* so many times an endpoint's concurrency is kept in memory */
     AHEAD_MIN = 32,
+    READ_MAX = 250,    /* rows at once, each with a body of up to 64 KiB */
     RECORD_MAX = 1000, /* results in one transaction */
     IDLE_MIN_MS = 5,
     IDLE_MAX_MS = 250,
@@ -179,7 +180,10 @@ static size_t room_of(const struct outlet *outlet, const struct endpoint_config 
         return 0;
     if (atomic_load(&outlet->stats.breaker) != (unsigned)BREAKER_CLOSED)
         ahead = 1;
-    return outlet->keeper.held.count >= ahead ? 0 : ahead - outlet->keeper.held.count;
+    if (outlet->keeper.held.count >= ahead)
+        return 0;
+    ahead -= outlet->keeper.held.count;
+    return ahead < READ_MAX ? ahead : READ_MAX;
 }
 
 static void plan_next_look(struct outlet *outlet, size_t found, size_t room)

@@ -80,7 +80,7 @@ OBX_NODISCARD enum obx_code ledger_clean(struct ledger *ledger, const char *endp
 OBX_NODISCARD enum obx_code ledger_expire(struct ledger *ledger, const struct due_request *request,
                                           uint64_t *expired, struct obx_err *err);
 
-enum { LEDGER_COUNT_CAP = 100000 };
+enum { LEDGER_COUNT_CAP = 10000 };
 
 /** When the next call of a job is due after a failed one, from now on; false: the schedule is
  * over. */

@@ -85,7 +85,7 @@ static const struct outlet_metric outlet_metrics[] = {
     METRIC("oncebox_notify_in_flight", "gauge", in_flight, "Calls under way."),
     METRIC("oncebox_notify_ready", "gauge", ready, "Due notifications in memory."),
     METRIC("oncebox_notify_waiting", "gauge", waiting,
-           "Notifications waiting in the table at the last count, at most 100000."),
+           "Notifications waiting in the table at the last count, at most 10000."),
     METRIC("oncebox_notify_given_up_rows", "gauge", given_up_rows,
            "Notifications given up and kept, counted alike."),
 };

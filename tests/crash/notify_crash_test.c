@@ -122,7 +122,7 @@ static void an_owner_that_stands_still_in_its_transaction_is_ended(void **state)
 {
     struct notify_rig *rig = *state;
     struct receiver *to = receiver_create(NULL);
-    struct db *stopped = test_db_open(&rig->test_db.opts);
+    struct db *stopped = test_db_open(&rig->account.opts);
 
     test_db_run(stopped, "INSERT INTO obx_notification_lease (consumer_group, owner, epoch, "
                          "connection_id) VALUES ('notify', 'stopped', 7, CONNECTION_ID())");

@@ -182,7 +182,9 @@ static void rights_of_an_operator(void **state)
             "INSERT INTO obx_notification_endpoint (consumer_group, endpoint) VALUES ('g', 'e') "
             "ON DUPLICATE KEY UPDATE is_paused = 1",
             "SELECT message_id FROM outbox_journal WHERE is_custom = 0",
-            "SELECT message_id FROM obx_dedup WHERE consumer_group = 'g'");
+            "SELECT message_id FROM obx_dedup WHERE consumer_group = 'g'",
+            "SELECT state FROM obx_parked", "SELECT message_id FROM outbox_delayed",
+            "SELECT message_id FROM outbox_awaiting");
     DENIED("UPDATE obx_notification SET body = ''", "DELETE FROM obx_notification",
            "DELETE FROM obx_dedup", "DELETE FROM outbox_parked",
            "UPDATE outbox_parked SET payload = ''", "UPDATE outbox_lease SET epoch = 9",

@@ -247,9 +247,10 @@ int notify_rig_setup(void **state)
              random);
     rig->admin = broker_admin_open(&rig->broker);
     rig->http_port = free_port();
-    test_db_create(&rig->test_db, "notify");
+    test_db_create(&rig->test_db, "calls"); /* not the name of the account in grants.md */
     rig->db = test_db_open(&rig->test_db.opts);
     make_tables(rig);
+    test_user_create(&rig->account, &rig->test_db, "notifier");
     make_publisher(rig);
     *state = rig;
     return 0;
@@ -282,6 +283,7 @@ int notify_rig_teardown(void **state)
     bridge_publisher_destroy(rig->publisher);
     broker_admin_close(rig->admin);
     db_close(rig->db);
+    test_user_drop(&rig->account);
     test_db_drop(&rig->test_db);
     unlink(rig->config_path);
     unlink(rig->log_path);
@@ -291,7 +293,7 @@ int notify_rig_teardown(void **state)
 
 void notify_rig_config(struct notify_rig *rig, const char *more, const char *fmt, ...)
 {
-    const struct db_opts *db = &rig->test_db.opts;
+    const struct db_opts *db = &rig->account.opts;
     FILE *file = fopen(rig->config_path, "w");
     va_list args;
 

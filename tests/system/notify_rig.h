@@ -57,6 +57,7 @@ void receiver_wait(struct receiver *receiver, size_t count);
 
 struct notify_rig {
     struct test_db test_db;
+    struct test_user account; /* of the program: the documented rights and no others */
     struct broker broker;
     struct broker_admin *admin;
     struct db *db;

@@ -24,6 +24,7 @@ enum { SQL_MAX = 4096, WAIT_MS = 60000, URL_MAX = 600, ARGS_MAX = 24 };
 struct scene {
     struct test_db source_db, consumer_db;
     struct db *source, *consumer, *source_scan, *consumer_scan, *root;
+    struct test_user operators[2]; /* the documented accounts at the source and the consumer */
     struct reconcile_opts opts;
     struct reconcile_result result;
     char found[RECONCILE_KINDS][64]; /* the last id of each kind */
@@ -64,6 +65,8 @@ static int setup(void **state)
     migrate(scene->source, SCHEMA_PRODUCER);
     migrate(scene->source, SCHEMA_JOURNAL);
     migrate(scene->consumer, SCHEMA_CONSUMER);
+    test_user_create(&scene->operators[0], &scene->source_db, "operator");
+    test_user_create(&scene->operators[1], &scene->consumer_db, "operator");
     *state = scene;
     return 0;
 }
@@ -101,6 +104,8 @@ static int teardown(void **state)
     db_close(scene->source_scan);
     db_close(scene->consumer_scan);
     db_close(scene->root);
+    test_user_drop(&scene->operators[0]);
+    test_user_drop(&scene->operators[1]);
     test_db_drop(&scene->source_db);
     test_db_drop(&scene->consumer_db);
     free(scene);
@@ -400,7 +405,6 @@ static void many_need_little_memory(void **state)
 
 static int ctl(struct scene *scene, const char *const *args)
 {
-    const struct db_opts *db = &scene->source_db.opts;
     char url[2][URL_MAX];
     const char *argv[ARGS_MAX] = {RECONCILE_OUTBOXCTL,
                                   "--db",
@@ -419,8 +423,9 @@ static int ctl(struct scene *scene, const char *const *args)
     size_t count = 12;
 
     for (int i = 0; i < 2; i++)
-        snprintf(url[i], URL_MAX, "mysql://%s:%s@%s:%u/%s", db->user, db->password, db->host,
-                 db->port, i == 0 ? scene->source_db.name : scene->consumer_db.name);
+        snprintf(url[i], URL_MAX, "mysql://%s:%s@%s:%u/%s", scene->operators[i].opts.user,
+                 scene->operators[i].opts.password, scene->operators[i].opts.host,
+                 scene->operators[i].opts.port, scene->operators[i].opts.database);
     for (; *args != NULL && count + 1 < ARGS_MAX; args++)
         argv[count++] = *args;
     (void)remove("reconcile.out");
