@@ -45,12 +45,12 @@ static enum obx_code try_rights(struct db *db, struct obx_err *err)
         "DELETE FROM obx_dedup WHERE consumer_group = ''",
         "DELETE FROM obx_parked WHERE id = 0",
         "UPDATE obx_parked SET attempts = 0 WHERE id = 0",
-        "INSERT INTO obx_notification (consumer_group, endpoint, message_id, topic, body)"
-        " SELECT '', '', '', '', '' FROM DUAL WHERE 1 = 0",
+        ("INSERT INTO obx_notification (consumer_group, endpoint, message_id, topic, body)"
+         " SELECT '', '', '', '', '' FROM DUAL WHERE 1 = 0"),
         "UPDATE obx_notification SET attempts = 0 WHERE id = 0",
         "DELETE FROM obx_notification WHERE id = 0",
-        "INSERT INTO obx_notification_endpoint (consumer_group, endpoint)"
-        " SELECT '', '' FROM DUAL WHERE 1 = 0",
+        ("INSERT INTO obx_notification_endpoint (consumer_group, endpoint)"
+         " SELECT '', '' FROM DUAL WHERE 1 = 0"),
         "UPDATE obx_notification_endpoint SET is_paused = 1 WHERE consumer_group = ''",
         "INSERT INTO obx_notification_lease (consumer_group) SELECT '' FROM DUAL WHERE 1 = 0",
         "UPDATE obx_notification_lease SET epoch = 0 WHERE consumer_group = ''",
