@@ -108,6 +108,8 @@ static void value_for(const struct keys *keys, const struct key *key, char *valu
         snprintf(value, size, "%s", strrchr(key->type, ' ') + 1);
     else if (strncmp(key->type, "true or false", 13) == 0)
         snprintf(value, size, "%s", def[0] == 'n' ? "yes" : "no");
+    else if (strstr(key->name, "url") != NULL)
+        snprintf(value, size, "http://127.0.0.1/{gid}");
     else if (strncmp(key->type, "a text", 6) == 0 || strncmp(key->type, "a list", 6) == 0)
         snprintf(value, size, "v");
     else
@@ -122,7 +124,6 @@ static const struct {
     {"source.receipt_queue", "oncebox.receipts.v"},
     {"queue.bind", "x:y"},
     {"queue.arguments", "x-max-length=7"},
-    {"producer.url", "http://127.0.0.1/{gid}"},
 };
 
 /* What would be complained about alone, or what the key needs beside it. */
