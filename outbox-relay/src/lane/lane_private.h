@@ -81,6 +81,7 @@ struct lane {
     uint64_t last_row_us;        /* when a poll brought something last */
     uint64_t first_confirmed_ms; /* the oldest confirmed row that is not settled; UINT64_MAX none */
     uint64_t settle_after_ms;    /* not before, after a failure */
+    uint64_t await_after_ms; /* rows that ask for receipts not before, after a failure of theirs */
     uint64_t park_after_ms;
     uint64_t requests_due_ms;
     uint64_t overdue_due_ms;

@@ -14,7 +14,8 @@ enum {
     PARK_ROWS = 200,
     PARK_PAUSE_MS = 1000,
     SETTLE_PAUSE_MS = 200,
-    BURST_PART = 8 /* so many parts of a batch are worth a commit when nothing is to come */
+    AWAIT_PAUSE_MS = 5000, /* several times the wait for a lock, in which the thread stands still */
+    BURST_PART = 8         /* so many parts of a batch are worth a commit when nothing is to come */
 };
 
 bool lane_is_passing(enum obx_code rc)
@@ -46,12 +47,13 @@ static int compare_confirmed(const void *a, const void *b)
 
 static size_t take_confirmed(const struct lane *lane, struct flight_row **rows, size_t cap)
 {
+    bool is_held = clock_now_ms() < lane->await_after_ms && lane->state != LANE_DRAINING;
     struct flight_row *row = flight_first(lane->flight, FLIGHT_CONFIRMED);
     size_t count = 0;
 
-    while (row != NULL && count < cap) {
-        rows[count++] = row;
-        row = flight_next(row);
+    for (; row != NULL && count < cap; row = flight_next(row)) {
+        if (!is_held || !row->wants_receipt)
+            rows[count++] = row;
     }
     qsort(rows, count, sizeof(struct flight_row *), compare_confirmed);
     return count;
@@ -136,11 +138,18 @@ static enum obx_code settle_batch(struct lane *lane, struct flight_row **rows, u
     size_t plain = 0;
     enum obx_code rc = OBX_OK;
 
+    if (count == 0) {
+        lane->settle_after_ms = clock_now_ms() + SETTLE_PAUSE_MS;
+        return OBX_OK;
+    }
     while (plain < count && !rows[plain]->wants_receipt)
         plain++;
     rc = settle_kind(lane, rows, plain, ids, err);
-    if (rc == OBX_OK)
-        rc = settle_kind(lane, rows + plain, count - plain, ids, err);
+    if (rc != OBX_OK)
+        return rc;
+    rc = settle_kind(lane, rows + plain, count - plain, ids, err);
+    if (lane_is_passing(rc))
+        lane->await_after_ms = clock_now_ms() + AWAIT_PAUSE_MS;
     if (rc != OBX_OK)
         return rc;
     lane->first_confirmed_ms =

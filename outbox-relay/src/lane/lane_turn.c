@@ -149,6 +149,7 @@ static void drop_flight(struct lane *lane)
     faults_reset(&lane->faults);
     lane->first_confirmed_ms = UINT64_MAX;
     lane->settle_after_ms = 0;
+    lane->await_after_ms = 0;
     lane->park_after_ms = 0;
     for (int i = TROUBLE_LEASE; i < TROUBLES; i++)
         lane_set_trouble(lane, (enum lane_trouble)i, NULL);
