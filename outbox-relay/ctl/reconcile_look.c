@@ -9,9 +9,7 @@
 enum { US_PER_MS = 1000 };
 
 /* The ids of a batch, as hexadecimal digits because they may be any bytes. `n` is their place. */
-#define OF_BATCH                                                                                   \
-    "JSON_TABLE(?, '$[*]' COLUMNS (n FOR ORDINALITY, h VARCHAR(512) CHARACTER SET ascii PATH '$')" \
-    ") k"
+#define OF_BATCH "JSON_TABLE(?, '$[*]' COLUMNS (n FOR ORDINALITY, h VARCHAR(512) PATH '$')) k"
 
 static enum obx_code build_json(struct reconcile *r, const struct id_batch *batch,
                                 struct obx_err *err)
