@@ -223,10 +223,11 @@ static void a_batch_of_many_has_each_its_own_answer(void **state)
         reqs[i] = prepare_of(gids[i], &one, 1);
     }
     run_all(rig, reqs, COUNT);
-    for (unsigned i = 0; i < COUNT; i++) {
+    for (unsigned i = 0; i < COUNT; i++)
         assert_int_equal(reqs[i].answer, HALF_ANS_OK);
-        assert_int_equal(reqs[i].is_repeat, i % 2);
-    }
+    /* Two workers may share a pair between them, so either one may be the first. */
+    for (unsigned i = 0; i < COUNT; i += 2)
+        assert_int_equal(reqs[i].is_repeat + reqs[i + 1].is_repeat, 1);
     for (unsigned i = 0; i < COUNT; i++)
         reqs[i] = verdict_of(gids[i], i % 4 < 2 ? HALF_COMMIT : HALF_ROLLBACK, "producer");
     run_all(rig, reqs, COUNT);
