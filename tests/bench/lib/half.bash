@@ -23,7 +23,7 @@ half_start() {
         printf '[half]\nsource = bench\noutbox = outbox_big\nhttp_port = %s\ntoken = %s\n' "$half_port" "$half_token"
         printf '[producer bench]\n'
         if [ -n "${answer_port-}" ]; then
-            printf 'url = http://127.0.0.1:%s/check\nconcurrency = 64\n' "$answer_port"
+            printf 'url = http://127.0.0.1:%s/check\nconcurrency = 128\n' "$answer_port"
         else
             printf 'check = none\n'
         fi
