@@ -68,8 +68,9 @@ static void on_reload(void *ctx)
         notify_config_unref(after);
     } else {
         log_set_level(after->log_level);
-        OBX_LOG(LOG_LVL_INFO, "notify", "reload.taken", KV_U64("endpoints", after->endpoint_count));
         config_box_set(&notifier->box, after);
+        /* Said when it is so: a call that is prepared from now on is made by it. */
+        OBX_LOG(LOG_LVL_INFO, "notify", "reload.taken", KV_U64("endpoints", after->endpoint_count));
         handover_kick(&notifier->handover);
     }
     buf_fini(&problems);
