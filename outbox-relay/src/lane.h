@@ -1,10 +1,11 @@
 /*
- * A lane drains one outbox table: read, publish, confirm, settle. It owns one thread, one database connection and one
- * broker connection; nothing else touches them. The daemon talks to it by the calls below, all of which may be made from any
- * thread, and reads its numbers through lane_get_stats.
+ * A lane drains one outbox table: read, publish, confirm, settle. It owns one thread, one database
+ * connection and one broker connection; nothing else touches them. The daemon talks to it by the
+ * calls below, all of which may be made from any thread, and reads its numbers through
+ * lane_get_stats.
  *
- * A lane works only while it holds the lease of its outbox; otherwise it stands by. See docs/adr/0002-lane.md for the
- * states, the invariants and what each crash point leaves behind.
+ * A lane works only while it holds the lease of its outbox; otherwise it stands by. See
+ * docs/adr/0002-lane.md for the states, the invariants and what each crash point leaves behind.
  */
 #ifndef RELAY_LANE_H
 #define RELAY_LANE_H
@@ -18,11 +19,13 @@
 
 /** What happens to the followers of an ordering key whose message was parked. */
 enum park_policy {
-    PARK_FREEZE, /* they are parked behind it, in order, until an operator resumes or discards (default) */
+    PARK_FREEZE, /* they are parked behind it, in order, until an operator resumes or discards
+                    (default) */
     PARK_SKIP    /* they go on */
 };
 
-/** How a topic is published. The first rule whose pattern matches wins; without a match the defaults of lane_opts count. */
+/** How a topic is published. The first rule whose pattern matches wins; without a match the
+ * defaults of lane_opts count. */
 struct topic_rule {
     const char *pattern;     /* exact, or a prefix ending in '*' */
     const char *exchange;    /* NULL: lane_opts.exchange */
@@ -31,50 +34,57 @@ struct topic_rule {
     uint32_t max_tries; /* 0: lane_opts.max_tries */
 };
 
-/** Borrowed for lane_create except db and bridge strings and rules, which must outlive the lane. Zero means the default. */
+/** Borrowed for lane_create except db and bridge strings and rules, which must outlive the lane.
+ * Zero means the default. */
 struct lane_opts {
-    const char *source; /* name of the source in the configuration */
-    const char *outbox; /* table name */
-    const char *owner;  /* unique name of this relay process: host, pid and a random part */
-    const char *address; /* "host:port" on which this relay hears doorbells of others; NULL: none advertised */
+    const char *source;  /* name of the source in the configuration */
+    const char *outbox;  /* table name */
+    const char *owner;   /* unique name of this relay process: host, pid and a random part */
+    const char *address; /* "host:port" on which this relay hears doorbells of others; NULL: none
+                            advertised */
     struct db_opts db;
     struct bridge_opts bridge;
     const char *exchange; /* NULL: "" is wrong for topics; default "oncebox" */
     const struct topic_rule *rules;
     size_t rule_count;
-    uint32_t window;             /* unconfirmed messages at most; 0: 2000 */
-    uint32_t key_window;         /* unconfirmed messages of one ordering key; 0: 1, which keeps order whatever the broker refuses */
-    uint32_t batch_rows;         /* rows a read; 0: 1000 */
-    uint32_t inline_bytes;       /* payloads up to this come with the batch, larger ones one by one; 0: 16 KiB */
-    uint32_t max_body_bytes;     /* larger ones are parked; 0: 16 MiB */
-    uint32_t settle_max_rows;    /* 0: 1000 */
-    uint32_t settle_max_age_ms;  /* a confirmed row waits at most this long for its delete; 0: 100 */
-    uint32_t poll_min_ms;        /* pause between looks when busy; 0: 2 */
-    uint32_t poll_max_ms;        /* when idle; 0: 50 */
-    uint32_t sweep_ms;           /* look for late commits behind the cursor at least this often; 0: 1000 */
-    uint32_t lease_ms;           /* 0: 10000 */
-    uint32_t max_tries;          /* tries of one message (returned, nacked) before it is parked; 0: 10 */
+    uint32_t window;       /* unconfirmed messages at most; 0: 2000 */
+    uint32_t key_window;   /* unconfirmed messages of one ordering key; 0: 1, which keeps order
+                              whatever the broker refuses */
+    uint32_t batch_rows;   /* rows a read; 0: 1000 */
+    uint32_t inline_bytes; /* payloads up to this come with the batch, larger ones one by one; 0: 16
+                              KiB */
+    uint32_t max_body_bytes;    /* larger ones are parked; 0: 16 MiB */
+    uint32_t settle_max_rows;   /* 0: 1000 */
+    uint32_t settle_max_age_ms; /* a confirmed row waits at most this long for its delete; 0: 100 */
+    uint32_t poll_min_ms;       /* pause between looks when busy; 0: 2 */
+    uint32_t poll_max_ms;       /* when idle; 0: 50 */
+    uint32_t sweep_ms;  /* look for late commits behind the cursor at least this often; 0: 1000 */
+    uint32_t lease_ms;  /* 0: 10000 */
+    uint32_t max_tries; /* tries of one message (returned, nacked) before it is parked; 0: 10 */
     uint32_t retry_min_ms;       /* 0: 200 */
     uint32_t retry_cap_ms;       /* 0: 30000 */
     uint32_t confirm_timeout_ms; /* 0: 30000 */
     uint32_t drain_ms;           /* how long lane_drain waits for confirms; 0: 10000 */
-    const char *receipt_queue;   /* where receipts for this source are to be sent; NULL: rows that ask for receipts are parked */
-    uint32_t receipt_timeout_ms; /* a message is sent again when its receipts do not come for so long, doubling; 0: 60000 */
+    const char *receipt_queue; /* where receipts for this source are to be sent; NULL: rows that ask
+                                  for receipts are parked */
+    uint32_t receipt_timeout_ms; /* a message is sent again when its receipts do not come for so
+                                    long, doubling; 0: 60000 */
     uint32_t receipt_cap_ms;     /* longest such wait; 0: 3600000 */
     uint32_t max_sends;          /* sends without receipts before it is parked; 0: 20 */
-    uint32_t delayed_poll_ms;    /* how often delayed messages that are due are looked for; 0: 500 */
-    bool journal;                /* keep what was published in outbox_journal, for reconcile */
+    uint32_t delayed_poll_ms; /* how often delayed messages that are due are looked for; 0: 500 */
+    bool journal;             /* keep what was published in outbox_journal, for reconcile */
     uint32_t journal_retention_ms; /* for so long; 0: 7 days */
-    bool gated; /* publish nothing before lane_open_gate: the topology is not there yet. All else goes on (connect, lease, counts) */
+    bool gated; /* publish nothing before lane_open_gate: the topology is not there yet. All else
+                   goes on (connect, lease, counts) */
 };
 
 enum lane_state {
-    LANE_STARTING,    /* not yet connected to the database.    next: STANDBY, STOPPED        */
-    LANE_STANDBY,     /* another relay holds the lease.        next: OWNER, DB_DOWN, STOPPED */
-    LANE_OWNER,       /* holds the lease and works.            next: STANDBY, DB_DOWN, DRAINING */
-    LANE_DB_DOWN,     /* database lost or unfit; trying again. next: STANDBY, STOPPED        */
-    LANE_DRAINING,    /* reads nothing new, waits for confirms. next: STOPPED                */
-    LANE_STOPPED      /* the thread has ended                                                */
+    LANE_STARTING, /* not yet connected to the database.    next: STANDBY, STOPPED        */
+    LANE_STANDBY,  /* another relay holds the lease.        next: OWNER, DB_DOWN, STOPPED */
+    LANE_OWNER,    /* holds the lease and works.            next: STANDBY, DB_DOWN, DRAINING */
+    LANE_DB_DOWN,  /* database lost or unfit; trying again. next: STANDBY, STOPPED        */
+    LANE_DRAINING, /* reads nothing new, waits for confirms. next: STOPPED                */
+    LANE_STOPPED   /* the thread has ended                                                */
 };
 const char *lane_state_name(enum lane_state state);
 
@@ -82,40 +92,47 @@ const char *lane_state_name(enum lane_state state);
 struct lane_stats {
     enum lane_state state;
     enum bridge_state broker_state;
-    uint64_t lease_epoch; /* 0 when not owner */
-    char lease_owner[129]; /* who holds it as last seen */
-    char lease_address[256]; /* where the owner hears doorbells; "" none */
+    uint64_t lease_epoch;           /* 0 when not owner */
+    char lease_owner[129];          /* who holds it as last seen */
+    char lease_address[256];        /* where the owner hears doorbells; "" none */
     char trouble[OBX_ERR_TEXT_MAX]; /* why the lane is not working at full; "" when all is well */
-    uint64_t read, published, confirmed, returned, nacked, unknown, settled, parked, resumed, discarded, late;
-    uint64_t lease_acquired, lease_lost, db_connects, broker_connects, broker_blocked, polls, queries;
+    uint64_t read, published, confirmed, returned, nacked, unknown, settled, parked, resumed,
+        discarded, late;
+    uint64_t lease_acquired, lease_lost, db_connects, broker_connects, broker_blocked, polls,
+        queries;
     uint64_t inflight, held, retrying, unsettled, frozen_keys;
-    uint64_t waiting;        /* rows in the outbox, counted up to waiting_cap; as of the last count */
-    bool waiting_capped;     /* there are at least that many */
-    uint64_t oldest_age_us;  /* age of the oldest row by the database's clock; 0 none */
-    uint64_t parked_now;     /* rows in outbox_parked for this outbox, capped alike */
-    uint64_t awaiting_now;   /* rows in outbox_awaiting, capped alike */
-    uint64_t delayed_now;    /* rows in outbox_delayed, capped alike */
-    uint64_t awaited;        /* confirmed rows moved to outbox_awaiting */
-    uint64_t receipts_early; /* confirmed rows whose receipts were there already, or that the scan found complete */
-    uint64_t resent;         /* put back into the outbox for want of receipts */
+    uint64_t waiting;    /* rows in the outbox, counted up to waiting_cap; as of the last count */
+    bool waiting_capped; /* there are at least that many */
+    uint64_t oldest_age_us;    /* age of the oldest row by the database's clock; 0 none */
+    uint64_t parked_now;       /* rows in outbox_parked for this outbox, capped alike */
+    uint64_t awaiting_now;     /* rows in outbox_awaiting, capped alike */
+    uint64_t delayed_now;      /* rows in outbox_delayed, capped alike */
+    uint64_t awaited;          /* confirmed rows moved to outbox_awaiting */
+    uint64_t receipts_early;   /* confirmed rows whose receipts were there already, or that the scan
+                                  found complete */
+    uint64_t resent;           /* put back into the outbox for want of receipts */
     uint64_t receipts_missing; /* parked for want of receipts */
-    uint64_t rejected;       /* rejected rows that this lane settled */
-    uint64_t delayed_moved;  /* delayed messages that became due */
+    uint64_t rejected;         /* rejected rows that this lane settled */
+    uint64_t delayed_moved;    /* delayed messages that became due */
 };
 
 struct lane;
 
 /** On failure *out is NULL. OBX_E_NOMEM, OBX_E_INVALID, OBX_E_CONFIG. Starts nothing. */
-OBX_NODISCARD enum obx_code lane_create(const struct lane_opts *opts, struct lane **out, struct obx_err *err);
+OBX_NODISCARD enum obx_code lane_create(const struct lane_opts *opts, struct lane **out,
+                                        struct obx_err *err);
 /** Start the thread. OBX_E_SYSTEM. */
 OBX_NODISCARD enum obx_code lane_start(struct lane *lane, struct obx_err *err);
 /** Look at once: a doorbell rang for this outbox. Async-signal-safe, never blocks. */
 void lane_ring(struct lane *lane);
-/** Let a gated lane publish: exchanges and queues are there now. Once is enough, more do nothing. Never blocks. */
+/** Let a gated lane publish: exchanges and queues are there now. Once is enough, more do nothing.
+ * Never blocks. */
 void lane_open_gate(struct lane *lane);
-/** Stop reading, wait for confirms up to drain_ms, settle, give the lease back, end. Returns at once. */
+/** Stop reading, wait for confirms up to drain_ms, settle, give the lease back, end. Returns at
+ * once. */
 void lane_drain(struct lane *lane);
-/** End as soon as possible; what is unconfirmed is published again by the next owner. Returns at once. */
+/** End as soon as possible; what is unconfirmed is published again by the next owner. Returns at
+ * once. */
 void lane_stop(struct lane *lane);
 /** Wait for the thread's end. */
 void lane_join(struct lane *lane);
@@ -124,7 +141,8 @@ void lane_destroy(struct lane *lane);
 const char *lane_source(const struct lane *lane);
 const char *lane_outbox(const struct lane *lane);
 void lane_get_stats(struct lane *lane, struct lane_stats *out);
-/** Latencies in microseconds, readable while the lane runs: commit (created_at) to confirm; publish to confirm. Owned by lane. */
+/** Latencies in microseconds, readable while the lane runs: commit (created_at) to confirm; publish
+ * to confirm. Owned by lane. */
 const struct hist *lane_hist_commit_to_confirm(const struct lane *lane);
 const struct hist *lane_hist_publish_to_confirm(const struct lane *lane);
 

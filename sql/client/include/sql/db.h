@@ -1,12 +1,13 @@
 /*
  * One connection to MySQL or MariaDB: the only place that knows mysql.h.
  *
- * Statements carry typed values for their `?` places (prepared once per connection, found again by their text), results are
- * kept whole on the client, every network wait has a deadline, and each MySQL error number is mapped once to an
- * enum obx_code (sql/client/src/db_errors.c). A connection belongs to one thread at a time.
+ * Statements carry typed values for their `?` places (prepared once per connection, found again by
+ * their text), results are kept whole on the client, every network wait has a deadline, and each
+ * MySQL error number is mapped once to an enum obx_code (sql/client/src/db_errors.c). A connection
+ * belongs to one thread at a time.
  *
- * Session after db_open: autocommit, READ COMMITTED, time_zone '+00:00', utf8mb4, strict sql_mode, rows *matched* are
- * reported for UPDATE (so that zero means "not there", never "same value").
+ * Session after db_open: autocommit, READ COMMITTED, time_zone '+00:00', utf8mb4, strict sql_mode,
+ * rows *matched* are reported for UPDATE (so that zero means "not there", never "same value").
  */
 #ifndef SQL_DB_H
 #define SQL_DB_H
@@ -21,9 +22,11 @@ struct db;
 struct db_rows;
 
 enum db_tls {
-    DB_TLS_PREFERRED, /* zero default: TLS when the server offers it, certificate not verified; fits loopback and sockets */
+    DB_TLS_PREFERRED, /* zero default: TLS when the server offers it, certificate not verified; fits
+                         loopback and sockets */
     DB_TLS_DISABLED,
-    DB_TLS_REQUIRED,   /* TLS or no connection; certificate chain verified when tls_ca_file is set. Keeps listeners out */
+    DB_TLS_REQUIRED,   /* TLS or no connection; certificate chain verified when tls_ca_file is set.
+                          Keeps listeners out */
     DB_TLS_VERIFY_FULL /* chain and host name verified. Keeps out those who step between, too */
 };
 
@@ -38,13 +41,14 @@ struct db_opts {
     uint32_t read_timeout_ms;    /* 0: 30000 */
     uint32_t write_timeout_ms;   /* 0: 30000 */
     uint32_t lock_wait_s;        /* innodb_lock_wait_timeout of the session; 0: 10 */
-    uint32_t idle_s; /* wait_timeout of the session: the server ends one that is silent for longer, and undoes what it had
-                        begun; 0: as the server has it, hours */
+    uint32_t idle_s; /* wait_timeout of the session: the server ends one that is silent for longer,
+                        and undoes what it had begun; 0: as the server has it, hours */
     enum db_tls tls;
     const char *tls_ca_file;
     const char *tls_cert_file;
     const char *tls_key_file;
-    const char *program_name; /* shown in performance_schema / processlist attributes; NULL: "oncebox" */
+    const char
+        *program_name; /* shown in performance_schema / processlist attributes; NULL: "oncebox" */
 };
 
 /** One value for a `?`. Text and bodies are bytes; they are borrowed for the call. */
@@ -66,7 +70,8 @@ struct db_value {
 #define DB_TEXT(s)  (db_value_text(s))  /* NULL when s is NULL */
 struct db_value db_value_bytes(struct obx_bytes b);
 struct db_value db_value_text(const char *text);
-/** An argument list: db_exec(db, sql, DB_ARGS(DB_U64(id), DB_TEXT(name)), NULL, err); DB_NO_ARGS for none. */
+/** An argument list: db_exec(db, sql, DB_ARGS(DB_U64(id), DB_TEXT(name)), NULL, err); DB_NO_ARGS
+ * for none. */
 #define DB_ARGS(...)                                                                               \
     (const struct db_value[]){__VA_ARGS__},                                                        \
         sizeof((const struct db_value[]){__VA_ARGS__}) / sizeof(struct db_value)
@@ -75,16 +80,19 @@ struct db_value db_value_text(const char *text);
 /**
  * Connect and set the session up. opts and what it points to are borrowed for the call.
  *
- * On failure *out is NULL. Blocks at most about connect_timeout + a few round trips. Any thread; the connection then
- * belongs to the thread that uses it.
- * @return OBX_OK; OBX_E_DB_CONNECT (unreachable, unknown database), OBX_E_DB_AUTH, OBX_E_DB_TLS, OBX_E_TIMEOUT, OBX_E_NOMEM
+ * On failure *out is NULL. Blocks at most about connect_timeout + a few round trips. Any thread;
+ * the connection then belongs to the thread that uses it.
+ * @return OBX_OK; OBX_E_DB_CONNECT (unreachable, unknown database), OBX_E_DB_AUTH, OBX_E_DB_TLS,
+ * OBX_E_TIMEOUT, OBX_E_NOMEM
  */
-OBX_NODISCARD enum obx_code db_open(const struct db_opts *opts, struct db **out, struct obx_err *err);
+OBX_NODISCARD enum obx_code db_open(const struct db_opts *opts, struct db **out,
+                                    struct obx_err *err);
 /** Close at once; an open transaction is rolled back by the server. NULL is fine. */
 void db_close(struct db *db);
 /** Release what the client library keeps per thread; the last call of a thread that used a db. */
 void db_thread_end(void);
-/** The client library's own handle (MYSQL *), for handlers that run SQL of their own on it. Owned by db. */
+/** The client library's own handle (MYSQL *), for handlers that run SQL of their own on it. Owned
+ * by db. */
 void *db_native(struct db *db);
 /** "10.11.6-MariaDB" or "8.0.36". Owned by db. */
 const char *db_server_version(const struct db *db);
@@ -98,21 +106,24 @@ OBX_NODISCARD enum obx_code db_ping(struct db *db, struct obx_err *err);
 
 /**
  * Run one statement without a result set. affected (may be NULL) gets rows matched.
- * After OBX_E_DB_GONE / OBX_E_TIMEOUT the connection is dead: whether the statement took effect is unknown; db_close it.
- * After OBX_E_DB_LOCK_WAIT only the statement is undone, after OBX_E_DB_DEADLOCK the transaction: db_rollback on both.
+ * After OBX_E_DB_GONE / OBX_E_TIMEOUT the connection is dead: whether the statement took effect is
+ * unknown; db_close it. After OBX_E_DB_LOCK_WAIT only the statement is undone, after
+ * OBX_E_DB_DEADLOCK the transaction: db_rollback on both.
  * @return OBX_OK or any OBX_E_DB_*, OBX_E_TIMEOUT, OBX_E_NOMEM
  */
 OBX_NODISCARD enum obx_code db_exec(struct db *db, const char *sql, const struct db_value *args,
                                     size_t arg_count, uint64_t *affected, struct obx_err *err);
-/** As db_exec, without preparing and without places: for built texts such as long IN lists, and for DDL. */
+/** As db_exec, without preparing and without places: for built texts such as long IN lists, and for
+ * DDL. */
 OBX_NODISCARD enum obx_code db_exec_text(struct db *db, struct obx_bytes sql, uint64_t *affected,
                                          struct obx_err *err);
 /** Id given by AUTO_INCREMENT in the last statement. */
 uint64_t db_insert_id(const struct db *db);
 
 /**
- * Run one statement with a result set and keep it whole on the client. On success the caller owns *rows
- * (db_rows_free) and may run other statements meanwhile. On failure *rows is NULL. Errors as db_exec.
+ * Run one statement with a result set and keep it whole on the client. On success the caller owns
+ * *rows (db_rows_free) and may run other statements meanwhile. On failure *rows is NULL. Errors as
+ * db_exec.
  */
 OBX_NODISCARD enum obx_code db_query(struct db *db, const char *sql, const struct db_value *args,
                                      size_t arg_count, struct db_rows **rows, struct obx_err *err);
@@ -121,7 +132,8 @@ OBX_NODISCARD enum obx_code db_query_text(struct db *db, struct obx_bytes sql,
 /** Go to the next (first: the first) row; false after the last. */
 bool db_rows_next(struct db_rows *rows);
 size_t db_rows_count(const struct db_rows *rows);
-/** Column of the current row, from 0. Bytes are borrowed until the next db_rows_next / db_rows_free; absent for NULL. */
+/** Column of the current row, from 0. Bytes are borrowed until the next db_rows_next /
+ * db_rows_free; absent for NULL. */
 struct obx_bytes db_rows_bytes(const struct db_rows *rows, unsigned column);
 /** As a number; 0 for NULL or for what is not a number. */
 uint64_t db_rows_u64(const struct db_rows *rows, unsigned column);
@@ -131,8 +143,9 @@ void db_rows_free(struct db_rows *rows);
 
 OBX_NODISCARD enum obx_code db_begin(struct db *db, struct obx_err *err);
 /**
- * COMMIT. OBX_E_DB_COMMIT_UNKNOWN: the connection was lost before the answer came, so the transaction may or may not be
- * there: look, do not guess; the connection is dead. Any other error: the transaction is not committed.
+ * COMMIT. OBX_E_DB_COMMIT_UNKNOWN: the connection was lost before the answer came, so the
+ * transaction may or may not be there: look, do not guess; the connection is dead. Any other error:
+ * the transaction is not committed.
  */
 OBX_NODISCARD enum obx_code db_commit(struct db *db, struct obx_err *err);
 /** ROLLBACK. On failure the connection is of no more use (the server rolls back when it closes). */
@@ -142,6 +155,7 @@ enum obx_code db_rollback(struct db *db, struct obx_err *err);
 struct obx_buf;
 OBX_NODISCARD enum obx_code db_add_identifier(struct obx_buf *buf, const char *name);
 /** Append a string literal, escaped for this connection. */
-OBX_NODISCARD enum obx_code db_add_literal(struct db *db, struct obx_buf *buf, struct obx_bytes text);
+OBX_NODISCARD enum obx_code db_add_literal(struct db *db, struct obx_buf *buf,
+                                           struct obx_bytes text);
 
 #endif

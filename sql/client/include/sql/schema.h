@@ -1,6 +1,6 @@
 /*
- * The numbered, forward-only migrations of sql/schema, built into the programs, and the version table that records them.
- * Everything here runs on the caller's connection and thread.
+ * The numbered, forward-only migrations of sql/schema, built into the programs, and the version
+ * table that records them. Everything here runs on the caller's connection and thread.
  */
 #ifndef SQL_SCHEMA_H
 #define SQL_SCHEMA_H
@@ -21,9 +21,9 @@ enum schema_side {
 
 struct schema_step {
     enum schema_side side;
-    uint32_t version;  /* 1, 2, ... */
-    const char *name;  /* file name without folder and extension */
-    const char *sql;   /* the file, whole */
+    uint32_t version; /* 1, 2, ... */
+    const char *name; /* file name without folder and extension */
+    const char *sql;  /* the file, whole */
 };
 /** "producer", "consumer", "half", "barrier", "notify" or "journal". */
 const char *schema_side_name(enum schema_side side);
@@ -37,24 +37,26 @@ OBX_NODISCARD enum obx_code schema_version(struct db *db, enum schema_side side,
                                            struct obx_err *err);
 /**
  * Whether this program can work with the database's schema.
- * @return OBX_OK; OBX_E_DB_NO_TABLE (none: says to run `outboxctl migrate`); OBX_E_DB_SCHEMA (older: says so; newer than this
- *         program knows: says to upgrade it); any OBX_E_DB_*
+ * @return OBX_OK; OBX_E_DB_NO_TABLE (none: says to run `outboxctl migrate`); OBX_E_DB_SCHEMA
+ * (older: says so; newer than this program knows: says to upgrade it); any OBX_E_DB_*
  */
 OBX_NODISCARD enum obx_code schema_check(struct db *db, enum schema_side side, struct obx_err *err);
 
 /** Called before each step that will be applied. */
 typedef void schema_progress_fn(const struct schema_step *step, void *ctx);
 /**
- * Apply what is missing, under a named lock so that two runs do not collide; each step is recorded when its statements
- * are through. A step that was cut off half-way is run again (every statement of a step is safe to repeat). Doing nothing is success.
- * The producer's side ends with further outbox tables: those that lack a column which `outbox` has got since are given it.
+ * Apply what is missing, under a named lock so that two runs do not collide; each step is recorded
+ * when its statements are through. A step that was cut off half-way is run again (every statement
+ * of a step is safe to repeat). Doing nothing is success. The producer's side ends with further
+ * outbox tables: those that lack a column which `outbox` has got since are given it.
  */
 OBX_NODISCARD enum obx_code schema_migrate(struct db *db, enum schema_side side,
                                            schema_progress_fn *progress, void *ctx,
                                            struct obx_err *err);
-/** Make one more outbox table with the definition of `outbox`; when it exists, give it the columns that it lacks. name: 1-64 of [A-Za-z0-9_]. OBX_E_DB_SCHEMA
- * when a table of that name is there that is no outbox; OBX_E_DB_NO_TABLE before `outbox` itself is there. Needs CREATE and SELECT
- * on outbox. */
+/** Make one more outbox table with the definition of `outbox`; when it exists, give it the columns
+ * that it lacks. name: 1-64 of [A-Za-z0-9_]. OBX_E_DB_SCHEMA when a table of that name is there
+ * that is no outbox; OBX_E_DB_NO_TABLE before `outbox` itself is there. Needs CREATE and SELECT on
+ * outbox. */
 OBX_NODISCARD enum obx_code schema_add_outbox(struct db *db, const char *name, struct obx_err *err);
 
 #endif
