@@ -144,12 +144,30 @@ static uint64_t db_now_us(const struct caller *caller)
     return clock_now_us() + (uint64_t)atomic_load(&caller->db_offset_us);
 }
 
+/* A call is made by the configuration in force when it starts, whatever it was when the row was
+ * read: a new secret is used at once. An endpoint that is no longer in it is called by the old one.
+ */
+static void take_newest(struct caller *caller, struct job *job)
+{
+    struct notify_config *newest = config_box_get(caller->opts.box);
+    const struct endpoint_config *endpoint = notify_config_endpoint(newest, job->outlet->name);
+
+    if (endpoint == NULL || newest == job->config) {
+        notify_config_unref(newest);
+        return;
+    }
+    notify_config_unref(job->config);
+    job->config = newest;
+    job->endpoint = endpoint;
+}
+
 /* False when no more can be started now. */
 static bool start_first(struct caller *caller, struct outlet *outlet)
 {
     struct job *job = job_list_take(&outlet->caller.ready);
     struct obx_err err = {0};
 
+    take_newest(caller, job);
     if (call_start(caller->calls, job, db_now_us(caller), &err) != OBX_OK) {
         breaker_release(&outlet->caller.breaker);
         give_back(caller, job);

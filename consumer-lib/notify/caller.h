@@ -11,8 +11,9 @@
 struct caller;
 
 struct caller_opts {
-    struct handover *handover; /* borrowed: outlives the caller */
-    struct outlets *outlets;   /* the same */
+    struct config_box *box; /* borrowed like the rest: outlives the caller */
+    struct handover *handover;
+    struct outlets *outlets;
     uint32_t max_calls;
 };
 

@@ -114,7 +114,8 @@ static enum obx_code make_loop(struct notifier *notifier, struct obx_err *err)
 static enum obx_code make_halves(struct notifier *notifier, struct obx_err *err)
 {
     const struct notify_config *config = notifier->box.config;
-    struct caller_opts caller = {.handover = &notifier->handover,
+    struct caller_opts caller = {.box = &notifier->box,
+                                 .handover = &notifier->handover,
                                  .outlets = &notifier->outlets,
                                  .max_calls = config->max_calls};
     struct keeper_opts keeper = {
