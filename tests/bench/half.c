@@ -33,6 +33,7 @@ struct plan {
     pair_fn *pair;
     uint64_t begin_us, end_us; /* pairs that end in between are counted */
     uint64_t interval_us;      /* of one client; 0: as fast as it goes */
+    uint64_t step_us;          /* between the first pairs of two clients: evenly, not in bursts */
     uint16_t port;
     const char *token;
     size_t body_len;
@@ -199,7 +200,7 @@ static void *client_main(void *arg)
     struct client *client = arg;
     const struct plan *plan = client->plan;
 
-    client->sent_us = clock_now_us() + client->index * plan->interval_us / CONNECTIONS_MAX;
+    client->sent_us = clock_now_us() + client->index * plan->step_us;
     for (uint64_t number = client->pairs = 0, now_us = 0; now_us < plan->end_us; number++) {
         wait_for_turn(client);
         plan->pair(client, plan->begin_us + number); /* no number comes again in a later turn */
@@ -299,6 +300,7 @@ int main(int argc, char **argv)
     if (count == 0 || count > CONNECTIONS_MAX || plan.body_len > 4096)
         bench_die("connections or body", NULL);
     plan.interval_us = rate == 0 ? 0 : US_PER_S * count / rate;
+    plan.step_us = rate == 0 ? 0 : US_PER_S / rate;
     if (barrier)
         make_barrier_tables();
     for (unsigned i = 0; i < count; i++) {
