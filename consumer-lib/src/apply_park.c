@@ -7,6 +7,7 @@
 
 #include "base/backoff.h"
 #include "base/crash.h"
+#include "base/log.h"
 #include "receipts.h"
 
 /* What stands in the way of one message is looked at again about as often as after so many failed
@@ -55,9 +56,10 @@ static enum obx_code bury(struct run *run, const struct item *item)
                               .has_failed = true};
     enum obx_code rc = OBX_OK;
 
-    if (park.is_told)
+    rc = write_row(run, item, &park);
+    if (rc == OBX_OK && park.is_told)
         rc = store->ops->reject(store->ctx, item, &run->report->err);
-    return rc == OBX_OK ? write_row(run, item, &park) : rc;
+    return rc;
 }
 
 static enum obx_code wait_for_next(struct run *run, const struct item *item)
@@ -123,6 +125,23 @@ static enum obx_code park_one(struct run *run, const struct item *item)
     return OBX_OK;
 }
 
+/*
+ * A message that the database does not take (max_allowed_packet) can wait nowhere but at the
+ * broker: it stays unacknowledged, and comes again with the next connection. The others go on.
+ */
+static enum obx_code park_or_leave(struct run *run, struct item *item)
+{
+    enum obx_code rc = park_one(run, item);
+
+    if (rc != OBX_E_TOO_LARGE || item->parked_id != 0)
+        return rc;
+    OBX_LOG(LOG_LVL_ERROR, "consumer", "message.too_large_to_park",
+            KV_STR("group", run->apply->group), KV_BYTES("message_id", item->msg.message_id),
+            KV_U64("bytes", item->msg.body.len), KV_STR("because", item->why.text));
+    item->outcome = ITEM_DROPPED;
+    return OBX_OK;
+}
+
 /* ------------------------------------------------------------------ keys that may go on */
 
 static bool is_last_row_of_key(const struct run *run, size_t at)
@@ -154,7 +173,7 @@ enum obx_code run_park(struct run *run)
     if (run->failures == 0 && !run->report->has_rows)
         return OBX_OK;
     for (size_t i = 0; i < run->count && rc == OBX_OK; i++)
-        rc = park_one(run, run->items[i]);
+        rc = park_or_leave(run, run->items[i]);
     for (size_t i = 0; i < run->count && rc == OBX_OK; i++)
         rc = promote_next(run, i);
     if (run->failures > 0)

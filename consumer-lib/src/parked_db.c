@@ -10,7 +10,13 @@
 #include "parked_key.h"
 #include "props.h"
 
-enum { MADE_ID_MAX = 48, TOPIC_MAX = 255, US_PER_MS = 1000 };
+enum {
+    MADE_ID_MAX = 48,
+    TOPIC_MAX = 255,
+    US_PER_MS = 1000,
+    LARGE_BODY = 256 * 1024,
+    HEADROOM = 16 * 1024
+};
 
 static const char *const state_names[] = {
     [PARK_WAITING] = "waiting", [PARK_BEHIND] = "behind", [PARK_DEAD] = "dead"};
@@ -53,12 +59,25 @@ static struct obx_bytes id_of(const struct item *item, char made[MADE_ID_MAX])
     return bytes_of(made);
 }
 
+/*
+ * What could be written must also be readable: a row comes back with its reason, an operator's note
+ * and more. So a statement with a large body is made larger by that, and refused if it does not
+ * fit.
+ */
+static struct obx_bytes headroom_for(struct obx_bytes body)
+{
+    static const char room[HEADROOM];
+
+    return (struct obx_bytes){room, body.len >= LARGE_BODY ? sizeof(room) : 0};
+}
+
 #define INSERT_ROW                                                                                 \
     "INSERT INTO obx_parked (consumer_group, message_id, ordering_key, lane, state, next_at, "     \
     "attempts, reason_code, reason, first_failed_at, last_failed_at, replay_until, queue, "        \
     "exchange, routing_key, topic, properties, body, size, is_told) VALUES (?, ?, ?, ?, ?, "       \
     "UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, ?, ?, ?, IF(?, UTC_TIMESTAMP(6), NULL), "          \
-    "IF(?, UTC_TIMESTAMP(6), NULL), UTC_TIMESTAMP(6) + INTERVAL ? SECOND, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "IF(?, UTC_TIMESTAMP(6), NULL), UTC_TIMESTAMP(6) + INTERVAL ? SECOND, ?, ?, ?, ?, ?, ?, "      \
+    "? + 0 * OCTET_LENGTH(?), ?)"
 
 static enum obx_code insert(struct db *db, const struct settings *settings, const struct item *item,
                             const struct park *park, struct obx_err *err)
@@ -85,7 +104,7 @@ static enum obx_code insert(struct db *db, const struct settings *settings, cons
             DB_BYTES(cut(from->exchange, UINT8_MAX)), DB_BYTES(cut(from->routing_key, UINT8_MAX)),
             DB_BYTES(cut(item->msg.topic, TOPIC_MAX)), DB_BYTES(cut(buf_bytes(&props), SIZE_MAX)),
             DB_BYTES(cut(from->body, SIZE_MAX)), DB_U64(props.len + from->body.len),
-            DB_U64(park->is_told)),
+            DB_BYTES(headroom_for(from->body)), DB_U64(park->is_told)),
         NULL, err);
     if (rc == OBX_E_DB_DUPLICATE)
         rc = OBX_OK;

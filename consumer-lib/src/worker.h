@@ -39,6 +39,7 @@ struct worker {
     /* Its share of the rows of obx_parked; see worker_parked.c. */
     uint64_t parked_due_ms;     /* when it looks at them */
     uint64_t parked_looked_ms;  /* when it has last */
+    bool has_parked;            /* it knows of rows of its own lanes */
     uint64_t orphans_due_ms;    /* when rows that wait behind nothing are looked for */
     uint64_t counted_ms;        /* when all of the group's were counted last */
     size_t rows_held;           /* rows in ready, under our claim */

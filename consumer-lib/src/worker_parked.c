@@ -17,6 +17,7 @@
 
 enum {
     LOOK_MS = 1000,
+    RARELY_MS = 10 * 1000,
     BUSY_MS = 100,
     AGAIN_MS = 10,
     FAILED_MS = 1000,
@@ -55,8 +56,17 @@ static void look_in(struct worker *worker, uint64_t wait_ms)
 {
     uint64_t due = clock_now_ms() + wait_ms;
 
+    worker->has_parked = true;
     if (due < worker->parked_due_ms)
         worker->parked_due_ms = due;
+}
+
+/* The first worker counts the group's rows; as long as there are none, the others look rarely. */
+static bool may_skip(const struct worker *worker)
+{
+    return worker->index != 0 && !worker->has_parked &&
+           counters_get(&worker->shared->counters, CNT_PARKED_ROWS) == 0 &&
+           clock_now_ms() < worker->parked_looked_ms + RARELY_MS;
 }
 
 void worker_parked_note(struct worker *worker, const struct apply_report *report)
@@ -136,6 +146,7 @@ static enum obx_code take_due(struct worker *worker, struct obx_err *err)
     if (rc != OBX_OK)
         return rc;
     worker->parked_due_ms = worker->parked_looked_ms + next_look_ms(&taken);
+    worker->has_parked = taken.has_rows;
     file(worker, &taken);
     return OBX_OK;
 }
@@ -187,6 +198,10 @@ void worker_parked_turn(struct worker *worker)
     struct obx_err err = {0};
     enum obx_code rc = OBX_OK;
 
+    if (may_skip(worker) && worker->confirmed.head == NULL) {
+        worker->parked_due_ms = clock_now_ms() + LOOK_MS;
+        return;
+    }
     worker->used_ms = clock_now_ms();
     if (worker->confirmed.head != NULL) {
         remove_confirmed(worker);

@@ -20,7 +20,7 @@
 #include "cut_proxy.h"
 #include "wait.h"
 
-enum { GATHER_US = 300000, MESSAGES = 3000, CUTS = 30, CUT_BYTES_MAX = 20000 };
+enum { LARGE = 1048576, GATHER_US = 300000, MESSAGES = 3000, CUTS = 30, CUT_BYTES_MAX = 20000 };
 
 /* "RELEASE SAVEPOINT " and the library's name with 16 random digits, in a packet with 4 bytes of
  * head and 1 of command. */
@@ -309,7 +309,7 @@ static void a_missing_schema_is_said_and_waited_for(void **state)
     rig_audit(rig, 20);
 }
 
-static void set_read_only(const char *sql)
+static void as_root(const char *sql)
 {
     struct db_opts opts = test_db_root_opts();
     struct db *root = test_db_open(&opts);
@@ -325,16 +325,52 @@ static void a_read_only_database_is_waited_for(void **state)
 
     rig_declare(rig);
     rig->opts.max_attempts = 2;
-    set_read_only("SET GLOBAL read_only = 1");
+    as_root("SET GLOBAL read_only = 1");
     rig_fill(rig, "m", 10, 0);
     consumer = rig_start(rig, rig_apply, NULL);
     wait_trouble(consumer, false, OBX_E_DB_READ_ONLY, NULL);
     RIG_WAIT_STAT(consumer, reruns, 5);
-    set_read_only("SET GLOBAL read_only = 0");
+    as_root("SET GLOBAL read_only = 0");
     rig_wait_applied(rig, 10);
     rig_stop(consumer);
     rig_audit(rig, 10);
     rig_assert_empty(rig, rig->dead);
+}
+
+static enum obx_verdict refuse_large(const struct obx_message *msg, struct obx_tx *tx, void *ctx)
+{
+    (void)ctx;
+    return msg->body.len > LARGE / 2 ? OBX_RETRY : rig_write(msg, tx);
+}
+
+/* A row for it would be larger than the server takes: it stays with the broker, and holds up
+ * nobody. */
+static void a_message_too_large_to_park_stays_at_the_broker(void **state)
+{
+    struct rig *rig = *state;
+    struct obx_consumer *consumer = NULL;
+    char *body = calloc(1, LARGE);
+    const struct bridge_message large = {.message_id = bytes_of("large"), .body = {body, LARGE}};
+
+    assert_non_null(body);
+    rig_declare(rig);
+    rig_fill(rig, "a", 10, 0);
+    rig_put_message(rig, &large);
+    rig_fill(rig, "b", 10, 0);
+    as_root("SET GLOBAL max_allowed_packet = 1048576");
+    consumer = rig_start(rig, refuse_large, NULL);
+    rig_wait_applied(rig, 20);
+    RIG_WAIT_STAT(consumer, acked, 20);
+    RIG_WAIT_STAT(consumer, dropped, 1);
+    as_root("SET GLOBAL max_allowed_packet = DEFAULT");
+    rig_stop(consumer);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM obx_parked"), 0);
+    consumer = rig_start(rig, refuse_large, NULL);
+    RIG_WAIT_STAT(consumer, parked, 1);
+    RIG_WAIT_STAT(consumer, taken_up, 2); /* it can be read back, too */
+    rig_stop(consumer);
+    rig_audit(rig, 20);
+    free(body);
 }
 
 /* ------------------------------------------------------------------ the queue */
@@ -438,6 +474,7 @@ int main(void)
         CASE(both_servers_away_at_the_start),
         CASE(a_missing_schema_is_said_and_waited_for),
         CASE(a_read_only_database_is_waited_for),
+        CASE(a_message_too_large_to_park_stays_at_the_broker),
         CASE(a_deleted_queue_is_declared_again),
         CASE(a_missing_queue_is_said_and_waited_for),
         CASE(a_queue_that_differs_is_said),
