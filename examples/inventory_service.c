@@ -86,7 +86,7 @@ static void report(const struct obx_consumer *consumer)
 static enum obx_code serve(struct obx_consumer *consumer, const sigset_t *signals,
                            struct obx_err *err)
 {
-    const struct timespec half_a_second = {.tv_nsec = 500 * 1000 * 1000};
+    const struct timespec half_a_second = {.tv_nsec = 500000000};
     enum obx_code rc = obx_consumer_start(consumer, err);
 
     while (rc == OBX_OK && sigtimedwait(signals, NULL, &half_a_second) < 0)

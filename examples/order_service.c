@@ -49,6 +49,7 @@ struct settings {
     unsigned long count; /* 0: no limit */
     unsigned seconds;    /* 0: no limit */
     unsigned rollback_percent;
+    unsigned seed;
     const char *doorbell; /* NULL: none */
 };
 
@@ -146,13 +147,15 @@ static void ring(const char *path)
 }
 
 /* One order from begin to end. False when the connection is of no more use. */
-static bool place_order(MYSQL *db, const struct settings *settings, struct counts *counts)
+static bool place_order(MYSQL *db, const struct settings *settings, unsigned *random,
+                        struct counts *counts)
 {
     static const char *const skus[] = {"apple", "pear", "plum"};
-    bool is_declined = (unsigned)(rand() % PERCENT) < settings->rollback_percent;
+    bool is_declined = (unsigned)(rand_r(random) % PERCENT) < settings->rollback_percent;
 
     if (mysql_query(db, "START TRANSACTION") != 0 ||
-        !write_order(db, 1 + rand() % CUSTOMERS, skus[rand() % 3], 1 + rand() % QUANTITY_MAX)) {
+        !write_order(db, 1 + rand_r(random) % CUSTOMERS, skus[rand_r(random) % 3],
+                     1 + rand_r(random) % QUANTITY_MAX)) {
         counts->failed++;
         return mysql_query(db, "ROLLBACK") == 0;
     }
@@ -190,6 +193,7 @@ static void run(const struct settings *settings, struct counts *counts)
     int64_t next_report_ms = begin_ms;
     int64_t due_ms = begin_ms;
     unsigned long turn = 0;
+    unsigned random = settings->seed;
     MYSQL *db = NULL;
 
     while (!is_over(settings, counts, begin_ms)) {
@@ -201,7 +205,7 @@ static void run(const struct settings *settings, struct counts *counts)
             sleep_ms(RECONNECT_MS);
             continue;
         }
-        if (!place_order(db, settings, counts)) {
+        if (!place_order(db, settings, &random, counts)) {
             mysql_close(db);
             db = NULL;
         }
@@ -230,7 +234,7 @@ static unsigned long number(const char *option, const char *text)
 
 static struct settings parse(int argc, char **argv)
 {
-    struct settings settings = {.rate = 100, .rollback_percent = 10};
+    struct settings settings = {.rate = 100, .rollback_percent = 10, .seed = 1};
 
     for (int i = 1; i < argc; i += 2) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
@@ -248,7 +252,7 @@ static struct settings parse(int argc, char **argv)
         else if (strcmp(argv[i], "--rollback-percent") == 0)
             settings.rollback_percent = (unsigned)number(argv[i], value);
         else if (strcmp(argv[i], "--seed") == 0)
-            srand((unsigned)number(argv[i], value));
+            settings.seed = (unsigned)number(argv[i], value);
         else if (strcmp(argv[i], "--doorbell") == 0 && value != NULL)
             settings.doorbell = value;
         else {

@@ -41,6 +41,7 @@ struct transfer {
 struct service {
     struct obx_half *half;
     MYSQL *transfers, *bank_a, *bank_b;
+    unsigned random; /* state of rand_r */
     unsigned long done, declined, unknown;
 };
 
@@ -208,13 +209,13 @@ static void run_transfer(struct service *service, const struct transfer *transfe
     give_verdict(service, transfer, what);
 }
 
-static struct transfer make_up(const char *prefix, unsigned long number)
+static struct transfer make_up(const char *prefix, unsigned long number, unsigned *random)
 {
-    const bool to_b = rand() % 2 == 0;
+    const bool to_b = rand_r(random) % 2 == 0;
     struct transfer transfer = {
-        .debit = {to_b ? "bank_a" : "bank_b", "debit", 1 + rand() % ACCOUNTS},
-        .credit = {to_b ? "bank_b" : "bank_a", "credit", 1 + rand() % ACCOUNTS},
-        .amount = 1 + rand() % AMOUNT_MAX};
+        .debit = {to_b ? "bank_a" : "bank_b", "debit", 1 + rand_r(random) % ACCOUNTS},
+        .credit = {to_b ? "bank_b" : "bank_a", "credit", 1 + rand_r(random) % ACCOUNTS},
+        .amount = 1 + rand_r(random) % AMOUNT_MAX};
 
     snprintf(transfer.gid, sizeof(transfer.gid), "%.60s-%lu", prefix, number);
     return transfer;
@@ -235,13 +236,13 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: transfer-service PREFIX COUNT [SEED]\n");
         return 2;
     }
-    srand(argc >= 4 ? (unsigned)strtoul(argv[3], NULL, 10) : (unsigned)time(NULL));
+    service.random = argc >= 4 ? (unsigned)strtoul(argv[3], NULL, 10) : (unsigned)time(NULL);
     if (obx_half_open(&opts, &service.half, &err) != OBX_OK) {
         fprintf(stderr, "transfer-service: %s\n", err.text);
         return 2;
     }
     for (unsigned long i = 0; i < count; i++) {
-        const struct transfer transfer = make_up(argv[1], i);
+        const struct transfer transfer = make_up(argv[1], i, &service.random);
 
         run_transfer(&service, &transfer);
     }

@@ -25,7 +25,7 @@ static bool is_stop;            /* and then stops the process instead of killing
 
 static void parse_wanted(void)
 {
-    const char *spec = getenv("OBX_CRASH"); /* NOLINT(concurrency-mt-unsafe): nobody calls setenv */
+    const char *spec = getenv("OBX_CRASH");
     size_t name_len = spec == NULL ? 0 : strcspn(spec, ":");
     char *end = NULL;
     long count = 1;

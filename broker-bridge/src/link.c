@@ -464,7 +464,7 @@ static void say_goodbye(struct link *link)
         return;
     link_flush(link);
     while (status == AMQP_STATUS_OK && outbuf_pending(&link->out) == 0) {
-        const struct timeval left = {.tv_usec = clock_left_ms(due_ms) * US_PER_MS};
+        const struct timeval left = {.tv_usec = (suseconds_t)clock_left_ms(due_ms) * US_PER_MS};
 
         status = amqp_simple_wait_frame_noblock(link->conn, &frame, &left);
         if (status == AMQP_STATUS_OK && frame.frame_type == AMQP_FRAME_METHOD &&

@@ -41,7 +41,7 @@ static bool decode(char *text)
 
         if (high < 0 || low < 0 || (is_escape && high == 0 && low == 0))
             return false;
-        *out++ = is_escape ? (char)(high * HEX + low) : text[0];
+        *out++ = (char)(is_escape ? high * HEX + low : text[0]);
         text += is_escape ? PERCENT_LEN : 1;
     }
     *out = '\0';

@@ -3,6 +3,7 @@
  */
 #include "table.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -31,6 +32,7 @@ static size_t width_of(const char *text)
 
 void table_init(struct table *table, const char *const *heads, size_t columns)
 {
+    assert(columns > 0);
     memset(table, 0, sizeof(*table));
     table->heads = heads;
     table->columns = columns;
@@ -116,6 +118,7 @@ enum obx_code table_print(const struct table *table, FILE *file)
 {
     const char *cell = table->text.data;
 
+    assert(table->columns > 0);
     if (table->rc != OBX_OK)
         return table->rc;
     for (size_t i = 0; i < table->columns; i++)

@@ -55,7 +55,8 @@ static enum obx_code run(struct evhttp_connection *conn, struct exchange *x,
                          const struct http_get_opts *opts, struct obx_err *err)
 {
     const struct timeval timeout = {.tv_sec = opts->timeout_ms / MS_PER_S,
-                                    .tv_usec = (opts->timeout_ms % MS_PER_S) * US_PER_MS};
+                                    .tv_usec =
+                                        (suseconds_t)(opts->timeout_ms % MS_PER_S) * US_PER_MS};
     enum obx_code rc;
 
     evhttp_connection_set_max_body_size(conn, BODY_MAX);

@@ -4,23 +4,31 @@
 #include "process_stats.h"
 
 #include <dirent.h>
-#include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { US_PER_S = 1000000 };
+enum { US_PER_S = 1000000, STATM_MAX = 256, DECIMAL = 10 };
 
+/* The second number of statm: pages in memory. */
 static uint64_t resident_bytes(void)
 {
     FILE *file = fopen("/proc/self/statm", "re");
-    uint64_t pages = 0;
+    char line[STATM_MAX];
+    char *second = line;
+    uint64_t pages;
+    bool is_read;
 
     if (file == NULL)
         return 0;
-    if (fscanf(file, "%*u %" SCNu64, &pages) != 1)
-        pages = 0;
+    is_read = fgets(line, sizeof(line), file) != NULL;
     fclose(file);
+    if (!is_read)
+        return 0;
+    (void)strtoull(line, &second, DECIMAL);
+    pages = strtoull(second, NULL, DECIMAL);
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 

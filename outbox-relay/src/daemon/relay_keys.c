@@ -4,9 +4,15 @@
  */
 #include "relay_keys.h"
 
+#include <stdint.h>
 #include <string.h>
 
-enum { KIB = 1024, MIB = 1024 * 1024, SECOND = 1000, MINUTE = 60 * 1000, HOUR = 3600 * 1000 };
+/* As wide as the limits of a key, so that no product of them is worked out in int. */
+#define KIB    UINT64_C(1024)
+#define MIB    (1024 * KIB)
+#define SECOND UINT64_C(1000) /* in ms, as CFG_DURATION */
+#define MINUTE (60 * SECOND)
+#define HOUR   (60 * MINUTE)
 
 static const char *const level_choices[] = {"debug", "info", "warn", "error", NULL};
 static const char *const format_choices[] = {"text", "json", NULL};
@@ -120,7 +126,7 @@ static const struct cfg_key broker_keys[] = {
     X(T, AT, batch_rows, CFG_COUNT, "1000", 1, 10000, "Rows read at once.")                        \
     X(T, AT, inline_size, CFG_SIZE, "16KiB", 1, 16 * MIB,                                          \
       "Payloads up to this size are read with their batch, larger ones one by one.")               \
-    X(T, AT, max_body, CFG_SIZE, "16MiB", KIB, 512ULL * MIB,                                       \
+    X(T, AT, max_body, CFG_SIZE, "16MiB", KIB, 512 * MIB,                                          \
       "Larger payloads are parked. RabbitMQ has a limit of its own (max_message_size).")           \
     X(T, AT, settle_rows, CFG_COUNT, "1000", 1, 10000, "Confirmed rows deleted at once, at most.") \
     X(T, AT, settle_age, CFG_DURATION, "100ms", 1, MINUTE,                                         \
@@ -141,7 +147,7 @@ static const struct cfg_key broker_keys[] = {
     X(T, AT, receipt_timeout, CFG_DURATION, "60s", 10, 24 * HOUR,                                  \
       "A message that asks for receipts is sent again when they do not come for so long; doubles " \
       "with each send.")                                                                           \
-    X(T, AT, receipt_retry_max, CFG_DURATION, "1h", 10, 168U * HOUR,                               \
+    X(T, AT, receipt_retry_max, CFG_DURATION, "1h", 10, 168 * HOUR,                                \
       "Longest wait before such a message is sent again.")                                         \
     X(T, AT, max_sends, CFG_COUNT, "20", 1, 1000000,                                               \
       "Sends without receipts before such a message is parked. All waits together must be "        \
@@ -203,9 +209,9 @@ static const struct cfg_key source_keys[] = {
         "Keep id, topic and times of what was published in outbox_journal, so that `outboxctl "
         "reconcile` can compare it with what a consumer applied. Needs the tables of the side "
         "journal, and costs a row a message."),
-    ROW(struct keys_source, journal_retention, CFG_DURATION, "168h", MINUTE, 1000U * HOUR,
+    ROW(struct keys_source, journal_retention, CFG_DURATION, "168h", MINUTE, 1000 * HOUR,
         "How long it is kept."),
-    ROW(struct keys_source, receipt_retention, CFG_DURATION, "168h", MINUTE, 1000U * HOUR,
+    ROW(struct keys_source, receipt_retention, CFG_DURATION, "168h", MINUTE, 1000 * HOUR,
         "How long reports are kept after the message was settled."),
     LANE_KEYS(SOURCE_ROW, struct keys_source, lane.)};
 
@@ -250,7 +256,7 @@ static const struct cfg_key half_keys[] = {
           "token_file or in the environment."),
     FIXED(struct keys_half, previous_token, CFG_SECRET, "", 0, 512,
           "Accepted as well, while callers change over to another token."),
-    FIXED(struct keys_half, max_body, CFG_SIZE, "4MiB", KIB, 64ULL * MIB,
+    FIXED(struct keys_half, max_body, CFG_SIZE, "4MiB", KIB, 64 * MIB,
           "Largest body of a prepare. The database's max_allowed_packet must be twice as large."),
     FIXED(struct keys_half, workers, CFG_COUNT, "2", 1, 64,
           "Database connections that carry requests out; each shares its commits among all that "
@@ -277,9 +283,9 @@ static const struct cfg_key half_keys[] = {
     FIXED(struct keys_half, breaker_max, CFG_DURATION, "60s", 10, 24 * HOUR, "Longest such wait."),
     FIXED(struct keys_half, lease, CFG_DURATION, "10s", SECOND, HOUR,
           "How long a dead relay keeps others from asking in its place."),
-    FIXED(struct keys_half, retention, CFG_DURATION, "168h", MINUTE, 1000U * HOUR,
+    FIXED(struct keys_half, retention, CFG_DURATION, "168h", MINUTE, 1000 * HOUR,
           "How long a decided half-message is kept to answer repeated requests."),
-    FIXED(struct keys_half, barrier_keep, CFG_DURATION, "720h", HOUR, 1000U * HOUR,
+    FIXED(struct keys_half, barrier_keep, CFG_DURATION, "720h", HOUR, 1000 * HOUR,
           "How long rows of obx_barrier are kept (outboxctl barrier clean --keep). About an older "
           "half-message a missing row says nothing: it is parked."),
 };

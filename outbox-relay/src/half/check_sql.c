@@ -41,7 +41,7 @@ static enum obx_code end_tx(struct db *db, enum obx_code rc, struct obx_err *err
 
 /* The wait after the nth ask: min * 2^n up to the cap, then between half and all of it. */
 static enum obx_code push_forward(struct db *db, const struct due *due, uint32_t count,
-                                  uint32_t min_ms, uint32_t cap_ms, struct obx_err *err)
+                                  struct check_wait wait, struct obx_err *err)
 {
     struct obx_buf sql = {0};
     const char *comma = "";
@@ -50,7 +50,7 @@ static enum obx_code push_forward(struct db *db, const struct due *due, uint32_t
                  "UPDATE half_message SET next_check_at = UTC_TIMESTAMP(6) + INTERVAL CAST("
                  "LEAST(%u, %u * POW(2, LEAST(checks_asked, 24))) * (500 + 500 * RAND()) "
                  "AS UNSIGNED) MICROSECOND, checks_asked = checks_asked + 1 WHERE gid IN (",
-                 cap_ms, min_ms);
+                 wait.cap_ms, wait.min_ms);
 
     for (uint32_t i = 0; rc == OBX_OK && i < count; i++)
         rc = add_gid(db, &sql, due[i].gid, &comma);
@@ -61,7 +61,7 @@ static enum obx_code push_forward(struct db *db, const struct due *due, uint32_t
     return rc;
 }
 
-enum obx_code check_take_due(struct db *db, const char *producer, uint32_t min_ms, uint32_t cap_ms,
+enum obx_code check_take_due(struct db *db, const char *producer, struct check_wait wait,
                              uint32_t max, struct due *out, uint32_t *count, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
@@ -83,7 +83,7 @@ enum obx_code check_take_due(struct db *db, const char *producer, uint32_t min_m
     db_rows_free(rows);
     if (*count == 0)
         return OBX_OK;
-    rc = push_forward(db, out, *count, min_ms, cap_ms, err);
+    rc = push_forward(db, out, *count, wait, err);
     if (rc == OBX_OK)
         OBX_CRASH_POINT("check-moved");
     return rc;
@@ -115,23 +115,28 @@ static enum obx_code write_history(struct db *db, const struct outcome *outcomes
     return rc;
 }
 
-/* For those with this answer: head "<list of gids>" tail. Nothing when there are none. */
-static enum obx_code for_answer(struct db *db, const struct outcome *outcomes, uint32_t count,
-                                enum check_answer answer, const char *head, const char *tail,
-                                uint64_t *affected, struct obx_err *err)
+/* The gids of those with this answer, as a list in SQL; empty when there are none. */
+static enum obx_code list_answered(struct db *db, const struct outcome *outcomes, uint32_t count,
+                                   enum check_answer answer, struct obx_buf *gids)
 {
-    struct obx_buf sql = {0};
     const char *comma = "";
-    enum obx_code rc = buf_add_text(&sql, head);
+    enum obx_code rc = OBX_OK;
 
-    *affected = 0;
     for (uint32_t i = 0; rc == OBX_OK && i < count; i++)
         if (outcomes[i].answer == answer)
-            rc = add_gid(db, &sql, outcomes[i].gid, &comma);
-    if (rc == OBX_OK && *comma == '\0') {
-        buf_fini(&sql);
-        return OBX_OK;
-    }
+            rc = add_gid(db, gids, outcomes[i].gid, &comma);
+    return rc;
+}
+
+/* head, the list of gids, tail. */
+static enum obx_code exec_for_gids(struct db *db, const char *head, struct obx_bytes gids,
+                                   const char *tail, uint64_t *affected, struct obx_err *err)
+{
+    struct obx_buf sql = {0};
+    enum obx_code rc = buf_add_text(&sql, head);
+
+    if (rc == OBX_OK)
+        rc = buf_add(&sql, gids.p, gids.len);
     if (rc == OBX_OK)
         rc = buf_add_text(&sql, tail);
     rc = exec_in_tx(db, &sql, rc, affected, err);
@@ -139,28 +144,43 @@ static enum obx_code for_answer(struct db *db, const struct outcome *outcomes, u
     return rc;
 }
 
-static enum obx_code count_and_park(struct db *db, const struct outcome *outcomes, uint32_t count,
-                                    enum check_answer answer, uint32_t limit, uint64_t *parked,
-                                    struct obx_err *err)
+/* Park those among the gids that have had so many answers. */
+static enum obx_code park_at_limit(struct db *db, struct obx_bytes gids, enum check_answer answer,
+                                   uint32_t limit, uint64_t *parked, struct obx_err *err)
 {
     char tail[64], head[256];
     uint64_t affected = 0;
-    enum obx_code rc =
-        for_answer(db, outcomes, count, answer,
-                   "UPDATE half_message SET checks_answered = checks_answered + 1 WHERE gid IN (",
-                   ") AND state = 'prepared'", &affected, err);
+    enum obx_code rc;
 
-    if (rc != OBX_OK || affected == 0)
-        return rc;
     (void)snprintf(tail, sizeof(tail), ") AND state = 'prepared' AND checks_answered >= %u", limit);
     (void)snprintf(head, sizeof(head),
                    "UPDATE half_message SET state = 'parked', next_check_at = NULL, note = "
                    "CONCAT('parked after ', "
                    "checks_answered, ' answers, the last: %s') WHERE gid IN (",
                    check_answer_name(answer));
-    rc = for_answer(db, outcomes, count, answer, head, tail, &affected, err);
+    rc = exec_for_gids(db, head, gids, tail, &affected, err);
     if (rc == OBX_OK)
         *parked += affected;
+    return rc;
+}
+
+static enum obx_code count_and_park(struct db *db, const struct outcome *outcomes, uint32_t count,
+                                    enum check_answer answer, uint32_t limit, uint64_t *parked,
+                                    struct obx_err *err)
+{
+    struct obx_buf gids = {0};
+    uint64_t affected = 0;
+    enum obx_code rc = list_answered(db, outcomes, count, answer, &gids);
+
+    if (rc != OBX_OK)
+        rc = obx_fail(err, rc, "statement of check-back");
+    else if (gids.len > 0)
+        rc = exec_for_gids(
+            db, "UPDATE half_message SET checks_answered = checks_answered + 1 WHERE gid IN (",
+            buf_bytes(&gids), ") AND state = 'prepared'", &affected, err);
+    if (rc == OBX_OK && affected > 0)
+        rc = park_at_limit(db, buf_bytes(&gids), answer, limit, parked, err);
+    buf_fini(&gids);
     return rc;
 }
 

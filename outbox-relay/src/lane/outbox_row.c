@@ -52,7 +52,7 @@ enum obx_code row_batch_add_take(struct row_batch *batch, struct outbox_row *row
 {
     if (batch->count == batch->cap) {
         size_t cap = batch->cap == 0 ? BATCH_MIN : batch->cap * 2;
-        struct outbox_row **rows = obx_realloc(batch->rows, cap * sizeof(*rows));
+        struct outbox_row **rows = obx_realloc(batch->rows, cap * sizeof(struct outbox_row *));
 
         if (rows == NULL)
             return OBX_E_NOMEM;

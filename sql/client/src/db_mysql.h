@@ -13,12 +13,14 @@
 #define DB_CLIENT_IS_MARIADB 0
 #endif
 
-/* Oracle's library dropped my_bool in 8.0; MariaDB's keeps it as a char. */
+/* Oracle's library dropped my_bool in 8.0; MariaDB's keeps it as a char. The name is after theirs.
+ * NOLINTBEGIN(readability-identifier-naming) */
 #if DB_CLIENT_IS_MARIADB
 typedef my_bool db_bool;
 #else
 #include <stdbool.h>
 typedef bool db_bool;
 #endif
+/* NOLINTEND(readability-identifier-naming) */
 
 #endif

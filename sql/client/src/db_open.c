@@ -72,8 +72,8 @@ static void set_tls_files(MYSQL *mysql, const struct db_opts *opts)
  * checked after the login. */
 static void set_tls(MYSQL *mysql, const struct db_opts *opts)
 {
-    const db_bool use = opts->tls != DB_TLS_DISABLED;
-    const db_bool verify = opts->tls == DB_TLS_VERIFY_FULL;
+    const db_bool use = (db_bool)(opts->tls != DB_TLS_DISABLED);
+    const db_bool verify = (db_bool)(opts->tls == DB_TLS_VERIFY_FULL);
 
     if (opts->tls == DB_TLS_REQUIRED || opts->tls == DB_TLS_VERIFY_FULL)
         set_tls_files(mysql, opts);

@@ -76,7 +76,7 @@ bool db_rows_add(struct db_rows *rows, const uint64_t *lengths)
     for (unsigned i = 0; i < rows->columns; i++) {
         uint64_t len = lengths[i] == DB_LEN_NULL ? 0 : lengths[i];
 
-        if (len > SIZE_MAX - size - 2 * ROW_ALIGN)
+        if (len > SIZE_MAX - size - 2 * (size_t)ROW_ALIGN)
             return false;
         size += (size_t)len + 1;
     }

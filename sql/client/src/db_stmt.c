@@ -5,6 +5,7 @@
  * db_rows: small values through a fixed space per column, large ones straight into their place.
  * Called by db.c.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -194,13 +195,17 @@ static enum obx_code stmt_get(struct db *db, const char *sql, struct db_stmt **o
 {
     const struct obx_bytes text = bytes_of(sql);
     const uint64_t hash = bytes_hash(text);
+    enum obx_code rc = OBX_OK;
 
     *out = cache_find(db, text, hash);
     if (*out != NULL && is_detached(*out)) {
         cache_drop_stmt(db, *out);
         *out = NULL;
     }
-    return *out != NULL ? OBX_OK : stmt_prepare(db, text, hash, out, err);
+    if (*out == NULL)
+        rc = stmt_prepare(db, text, hash, out, err);
+    assert(rc != OBX_OK || *out != NULL);
+    return rc;
 }
 
 /* The library takes what it only reads through pointers that are not const. */
@@ -229,7 +234,7 @@ static void bind_value(MYSQL_BIND *bind, const struct db_value *value)
     case DB_TYPE_U64:
     case DB_TYPE_I64:
         bind->buffer_type = MYSQL_TYPE_LONGLONG;
-        bind->is_unsigned = value->type == DB_TYPE_U64;
+        bind->is_unsigned = (db_bool)(value->type == DB_TYPE_U64);
         bind->buffer = unconst(&value->v);
         break;
     case DB_TYPE_F64:
