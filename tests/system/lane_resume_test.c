@@ -128,6 +128,107 @@ static void a_request_that_cannot_be_carried_out_says_so(void **state)
     rig_collect(rig, 2);
 }
 
+/* ---- rows without a key ---- */
+
+/* Rows without a key that no queue takes; the lane is up. Later on one does. Each deleted row notes
+ * the lease as its transaction has renewed it: so many values, so many transactions. */
+static void park_keyless(struct lane_rig *rig, unsigned rows)
+{
+    rig_run(rig, "CREATE TABLE steps (at DATETIME(6) NOT NULL)");
+    rig_run(rig, "CREATE TRIGGER note_step AFTER DELETE ON outbox_parked FOR EACH ROW"
+                 " INSERT INTO steps SELECT expires_at FROM outbox_lease");
+    rig->opts.max_tries = 1;
+    rig_fill(rig, rows, 0, 16);
+    rig_run(rig, "UPDATE outbox SET topic = 'nowhere'");
+    rig_start(rig);
+    rig_wait_number(rig, rows, PARKED);
+    rig_wait_empty(rig);
+    rig_bind(rig, "nowhere");
+}
+
+static uint64_t steps(struct lane_rig *rig)
+{
+    return rig_number(rig, "SELECT COUNT(DISTINCT at) FROM steps");
+}
+
+static void rows_without_a_key_go_together(void **state)
+{
+    enum { ROWS = 1200, STEPS_MAX = 20 };
+    struct lane_rig *rig = *state;
+
+    park_keyless(rig, ROWS);
+    rig_run(rig, "UPDATE outbox_parked SET requested_at = UTC_TIMESTAMP(6),"
+                 " request = IF(MOD(parked_id, 4) = 0, 'discard', 'resume')");
+    rig_run(rig, "CREATE TABLE discarded SELECT id FROM outbox_parked WHERE request = 'discard'");
+    rig_wait_number(rig, 0, PARKED);
+    rig_wait_empty(rig);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM steps"), ROWS);
+    assert_in_range(steps(rig), 2, STEPS_MAX);
+    rig_collect(rig, ROWS - ROWS / 4);
+    rig_collect_all(rig);
+    for (size_t i = 0; i < rig->seen_count; i++)
+        assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM discarded WHERE id = %llu",
+                                    (unsigned long long)rig->seen[i].id),
+                         0);
+    assert_int_equal(rig->seen_count, ROWS - ROWS / 4);
+    assert_int_equal(rig_stats(rig->lane).resumed, ROWS - ROWS / 4);
+    assert_int_equal(rig_stats(rig->lane).discarded, ROWS / 4);
+}
+
+/* Two ids of many are in use again: these two stay and say why, the others go, and still not one by
+ * one. */
+static void a_row_in_the_way_does_not_stop_the_others(void **state)
+{
+    enum { ROWS = 600, STEPS_MAX = 60 };
+    struct lane_rig *rig = *state;
+
+    park_keyless(rig, ROWS);
+    rig_drain_lane(rig->lane);
+    rig->lane = NULL;
+    rig_run(rig, "INSERT INTO outbox (id, topic, payload) SELECT id, 't', 'x' FROM outbox_parked"
+                 " ORDER BY parked_id LIMIT 2 OFFSET 400");
+    rig->opts.gated = true;
+    rig_run(rig, "UPDATE outbox_parked SET request = 'resume'");
+    rig_start(rig);
+    rig_wait_number(rig, 0, PARKED " WHERE request IS NOT NULL");
+    assert_int_equal(rig_number(rig, PARKED " WHERE request_note <> ''"), 2);
+    assert_int_equal(rig_number(rig, PARKED), 2);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM outbox"), ROWS);
+    assert_in_range(steps(rig), 2, STEPS_MAX);
+    assert_int_equal(rig_stats(rig->lane).resumed, ROWS - 2);
+    lane_open_gate(rig->lane);
+    rig_wait_empty(rig);
+    rig_collect(rig, ROWS);
+}
+
+/* The wish is taken back while the lane, which has seen it, waits for the row. */
+static void a_wish_taken_back_is_not_carried_out(void **state)
+{
+    enum { ROWS = 30 };
+    struct lane_rig *rig = *state;
+    uint64_t kept = 0;
+
+    park_keyless(rig, ROWS);
+    rig_drain_lane(rig->lane);
+    kept = rig_number(rig, "SELECT MAX(id) FROM outbox_parked");
+    rig_run(rig, "UPDATE outbox_parked SET request = 'resume'");
+    rig_run(rig, "START TRANSACTION");
+    rig_run(rig, "UPDATE outbox_parked SET request = NULL WHERE id = %llu",
+            (unsigned long long)kept);
+    rig_start(rig);
+    rig_wait_number(rig, 1,
+                    "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE()"
+                    " AND id <> CONNECTION_ID() AND info LIKE '%FOR UPDATE'");
+    rig_run(rig, "COMMIT");
+    rig_wait_number(rig, 1, PARKED);
+    rig_wait_empty(rig);
+    assert_int_equal(
+        rig_number(rig, PARKED " WHERE id = %llu AND request IS NULL", (unsigned long long)kept),
+        1);
+    rig_collect(rig, ROWS - 1);
+    assert_int_equal(rig_place(rig, kept), SIZE_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -137,6 +238,11 @@ int main(void)
                                         rig_teardown),
         cmocka_unit_test_setup_teardown(a_follower_is_asked_for, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(a_request_that_cannot_be_carried_out_says_so, rig_setup,
+                                        rig_teardown),
+        cmocka_unit_test_setup_teardown(rows_without_a_key_go_together, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(a_row_in_the_way_does_not_stop_the_others, rig_setup,
+                                        rig_teardown),
+        cmocka_unit_test_setup_teardown(a_wish_taken_back_is_not_carried_out, rig_setup,
                                         rig_teardown),
     };
 

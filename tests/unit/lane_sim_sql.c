@@ -51,8 +51,10 @@ static void delete_parked(struct call *call, uint64_t parked_id)
         call->affected++;
         sim_change(row)->parked_id = 0;
         if (row->state == SIM_PARKED) {
-            if (!row->may_vanish)
-                sim_fail("parked row %llu vanishes", (unsigned long long)row->id);
+            if (row->request != 2)
+                sim_fail("parked row %llu vanishes unasked", (unsigned long long)row->id);
+            check_owner(row);
+            row->may_vanish = true;
             row->state = SIM_GONE;
         }
     }
@@ -430,12 +432,50 @@ static enum obx_code read_followers(struct call *call)
     return OBX_OK;
 }
 
+static int request_of(const struct db_value *name)
+{
+    return bytes_is(name->v.bytes, "resume") ? 1 : 2;
+}
+
 static enum obx_code read_self(struct call *call)
 {
     const struct sim_row *row = sim_parked(call->args[1].v.u64);
 
-    if (row != NULL && row->request == (bytes_is(call->args[2].v.bytes, "resume") ? 1 : 2))
+    if (row != NULL && row->request == request_of(&call->args[2]))
         add_parked(call, row);
+    return OBX_OK;
+}
+
+static enum obx_code read_keyless(struct call *call)
+{
+    uint64_t left = call->args[2].v.u64;
+
+    for (size_t i = sim->first_open; i < sim->row_count && left > 0; i++) {
+        const struct sim_row *row = &sim->rows[i];
+
+        if (row->state != SIM_PARKED || row->request != request_of(&call->args[1]))
+            continue;
+        left--;
+        if (sim_key_of(row) == NULL)
+            add_parked(call, row);
+    }
+    return OBX_OK;
+}
+
+static void lock_one(struct call *call, uint64_t parked_id)
+{
+    for (size_t i = sim->first_open; i < sim->row_count; i++) {
+        const struct sim_row *row = &sim->rows[i];
+
+        if (row->state == SIM_PARKED && row->parked_id == parked_id &&
+            row->request == request_of(&call->args[1]))
+            add_parked(call, row);
+    }
+}
+
+static enum obx_code lock_rows(struct call *call)
+{
+    each_of_list(call, call->args[0].v.bytes, lock_one);
     return OBX_OK;
 }
 
@@ -459,8 +499,6 @@ static enum obx_code unrequest(struct call *call)
     return OBX_OK;
 }
 
-static uint64_t put_back_but;
-
 static void put_back_one(struct call *call, uint64_t parked_id)
 {
     for (size_t i = sim->first_open; i < sim->row_count; i++) {
@@ -468,12 +506,8 @@ static void put_back_one(struct call *call, uint64_t parked_id)
 
         if (row->state != SIM_PARKED || row->parked_id != parked_id)
             continue;
-        if (row->id == put_back_but) {
-            if (row->request != 2)
-                sim_fail("row %llu is discarded unasked", (unsigned long long)row->id);
-            sim_change(row)->may_vanish = true;
-            continue;
-        }
+        if (sim_key_of(row) == NULL && row->request != 1)
+            sim_fail("row %llu is put back unasked", (unsigned long long)row->id);
         check_owner(row);
         sim_change(row)->state = SIM_LIVE;
         row->commit_seq = ++sim->next_seq;
@@ -485,7 +519,6 @@ static void put_back_one(struct call *call, uint64_t parked_id)
 
 static enum obx_code put_back(struct call *call)
 {
-    put_back_but = call->args[1].v.u64;
     each_of_list(call, call->args[0].v.bytes, put_back_one);
     return OBX_OK;
 }
@@ -525,6 +558,8 @@ static const struct statement statements[] = {
     {"SELECT id, ordering_key, holds_key", "", next_request, false},
     {"SELECT parked_id, id", "behind_id = ?", read_followers, false},
     {"SELECT parked_id, id", "", read_self, false},
+    {"SELECT p.parked_id, p.id, OCTET", "ordering_key IS NULL", read_keyless, false},
+    {"SELECT p.parked_id, p.id FROM JSON_TABLE", "FOR UPDATE", lock_rows, false},
     {"UPDATE outbox_parked SET request = 'resume'", "", pass_on, true},
     {"UPDATE outbox_parked SET request = NULL", "", unrequest, true},
     {"INSERT INTO `outbox`", "", put_back, true},

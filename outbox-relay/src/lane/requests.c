@@ -9,7 +9,7 @@
 #include "base/crash.h"
 #include "base/log.h"
 
-enum { STEP_ROWS = 500, STEP_BYTES = 16 * 1024 * 1024 };
+enum { STEP_ROWS = 500, STEP_BYTES = 16 * 1024 * 1024, PORTION_FIRST = 32 };
 
 static const char sql_next[] =
     "SELECT id, ordering_key, holds_key, behind_id, request, COALESCE(requested_by, '')"
@@ -21,6 +21,20 @@ static const char sql_followers[] =
 /* Locked, and only if it is still wanted: an operator may have changed his mind meanwhile. */
 static const char sql_self[] = "SELECT parked_id, id, OCTET_LENGTH(payload) FROM outbox_parked"
                                " WHERE outbox = ? AND id = ? AND request = ? FOR UPDATE";
+/* Of the first requests those for rows without a key; the others are not read past for each
+ * portion.
+ */
+static const char sql_keyless[] =
+    "SELECT p.parked_id, p.id, OCTET_LENGTH(p.payload)"
+    " FROM (SELECT parked_id FROM outbox_parked FORCE INDEX (outbox_request)"
+    " WHERE outbox = ? AND request = ? ORDER BY parked_id LIMIT ?) k"
+    " STRAIGHT_JOIN outbox_parked p FORCE INDEX (PRIMARY) ON p.parked_id = k.parked_id"
+    " WHERE p.ordering_key IS NULL ORDER BY p.parked_id";
+/* As sql_self, of many; no row but these is looked at, so none that an operator has in hand. */
+static const char sql_lock[] =
+    "SELECT p.parked_id, p.id FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k"
+    " STRAIGHT_JOIN outbox_parked p FORCE INDEX (PRIMARY) ON p.parked_id = k.id"
+    " WHERE p.request = ? FOR UPDATE";
 static const char sql_pass_on[] =
     "UPDATE outbox_parked SET request = 'resume', requested_at = UTC_TIMESTAMP(6)"
     " WHERE outbox = ? AND id = ? AND holds_key = 1";
@@ -32,8 +46,9 @@ struct step {
     uint64_t parked_ids[STEP_ROWS + 1];
     uint64_t ids[STEP_ROWS + 1];
     size_t count;
-    bool is_last;        /* with these the request is done */
-    uint64_t discard_id; /* deleted and not put back; 0 none */
+    size_t back;    /* so many are put back, the others behind them only deleted */
+    size_t portion; /* how many to try next time, rows without a key; 0: these have one */
+    bool is_last;   /* with these the request is done */
 };
 
 enum obx_code requests_init(struct requests *requests, struct parking *parking,
@@ -47,6 +62,7 @@ enum obx_code requests_init(struct requests *requests, struct parking *parking,
     requests->reader = reader;
     requests->flight = flight;
     requests->outbox = parking->outbox;
+    requests->portion = PORTION_FIRST;
     rc = buf_addf(&requests->put_back,
                   "INSERT INTO %s (id, message_id, topic, ordering_key, headers, content_type,"
                   " payload, created_at, receipt_from, on_rejected)"
@@ -54,7 +70,7 @@ enum obx_code requests_init(struct requests *requests, struct parking *parking,
                   " p.content_type, p.payload, p.created_at, p.receipt_from, p.on_rejected"
                   " FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k"
                   " STRAIGHT_JOIN outbox_parked p FORCE INDEX (PRIMARY) ON p.parked_id = k.id"
-                  " WHERE p.id <> ? ORDER BY p.id",
+                  " ORDER BY p.id",
                   table);
     if (rc == OBX_OK)
         rc = row_delete_init(&requests->del, "outbox_parked", "parked_id", NULL);
@@ -191,15 +207,25 @@ enum obx_code requests_look(struct requests *requests, struct db *db, struct obx
 
 /* ---- carrying it out ---- */
 
+static const char *request_name(const struct requests *requests)
+{
+    return requests->task.is_discard ? "discard" : "resume";
+}
+
+static void add_row(struct step *step, const struct db_rows *rows)
+{
+    step->parked_ids[step->count] = db_rows_u64(rows, 0);
+    step->ids[step->count] = db_rows_u64(rows, 1);
+    step->count++;
+}
+
 static void take_rows(struct step *step, struct db_rows *rows)
 {
     uint64_t bytes = 0;
 
     while (step->count < STEP_ROWS && bytes < STEP_BYTES && db_rows_next(rows)) {
-        step->parked_ids[step->count] = db_rows_u64(rows, 0);
-        step->ids[step->count] = db_rows_u64(rows, 1);
+        add_row(step, rows);
         bytes += db_rows_u64(rows, 2);
-        step->count++;
     }
 }
 
@@ -218,6 +244,7 @@ static enum obx_code find_followers(struct requests *requests, struct db *db, st
         return rc;
     take_rows(step, rows);
     *is_all = step->count == db_rows_count(rows);
+    step->back = step->count;
     db_rows_free(rows);
     return OBX_OK;
 }
@@ -226,25 +253,95 @@ static enum obx_code find_self(struct requests *requests, struct db *db, struct 
                                struct obx_err *err)
 {
     struct db_rows *rows = NULL;
-    const char *request = requests->task.is_discard ? "discard" : "resume";
-    enum obx_code rc =
-        db_query(db, sql_self,
-                 DB_ARGS(DB_TEXT(requests->outbox), DB_U64(requests->task.id), DB_TEXT(request)),
-                 &rows, err);
+    enum obx_code rc = db_query(db, sql_self,
+                                DB_ARGS(DB_TEXT(requests->outbox), DB_U64(requests->task.id),
+                                        DB_TEXT(request_name(requests))),
+                                &rows, err);
 
     requests->queries++;
     if (rc != OBX_OK)
         return rc;
     if (db_rows_next(rows)) {
-        step->parked_ids[step->count] = db_rows_u64(rows, 0);
-        step->ids[step->count] = db_rows_u64(rows, 1);
-        step->count++;
-        if (requests->task.is_discard)
-            step->discard_id = requests->task.id;
+        add_row(step, rows);
+        step->back += !requests->task.is_discard;
     }
     db_rows_free(rows);
     step->is_last = true;
     return OBX_OK;
+}
+
+/* The rows of the step as a list, in requests->text. */
+static enum obx_code list_rows(struct requests *requests, const struct step *step, size_t count,
+                               struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    buf_reset(&requests->text);
+    for (size_t i = 0; i < count && rc == OBX_OK; i++)
+        rc = buf_addf(&requests->text, i == 0 ? "[%llu" : ",%llu",
+                      (unsigned long long)step->parked_ids[i]);
+    if (rc == OBX_OK)
+        rc = buf_add_text(&requests->text, "]");
+    return rc == OBX_OK ? OBX_OK : obx_fail(err, rc, "list of rows");
+}
+
+/* Lengths are not free: the server reads the payloads for them. So a portion that was too large by
+   its bytes is followed by one of as many rows as fitted. */
+static enum obx_code find_keyless(struct requests *requests, struct db *db, struct step *step,
+                                  struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    size_t wider = requests->portion < STEP_ROWS / 2 ? requests->portion * 2 : STEP_ROWS;
+    enum obx_code rc = db_query(db, sql_keyless,
+                                DB_ARGS(DB_TEXT(requests->outbox), DB_TEXT(request_name(requests)),
+                                        DB_U64(requests->portion)),
+                                &rows, err);
+
+    requests->queries++;
+    if (rc != OBX_OK)
+        return rc;
+    take_rows(step, rows);
+    step->portion = step->count < db_rows_count(rows) ? step->count : wider;
+    db_rows_free(rows);
+    return OBX_OK;
+}
+
+/* Leaves in the step what is still wanted. */
+static enum obx_code lock_rows(struct requests *requests, struct db *db, struct step *step,
+                               struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = OBX_OK;
+
+    if (step->count == 0)
+        return OBX_OK;
+    rc = list_rows(requests, step, step->count, err);
+    if (rc != OBX_OK)
+        return rc;
+    requests->queries++;
+    rc = db_query(db, sql_lock,
+                  DB_ARGS(DB_BYTES(buf_bytes(&requests->text)), DB_TEXT(request_name(requests))),
+                  &rows, err);
+    if (rc != OBX_OK)
+        return rc;
+    step->count = 0;
+    while (step->count < STEP_ROWS && db_rows_next(rows))
+        add_row(step, rows);
+    db_rows_free(rows);
+    return OBX_OK;
+}
+
+/* Rows without a key have no order among them: what is asked for of them is done together. */
+static enum obx_code plan_keyless(struct requests *requests, struct db *db, struct step *step,
+                                  struct obx_err *err)
+{
+    enum obx_code rc = find_keyless(requests, db, step, err);
+
+    if (rc == OBX_OK)
+        rc = lock_rows(requests, db, step, err);
+    step->back = requests->task.is_discard ? 0 : step->count;
+    step->is_last = true;
+    return rc;
 }
 
 static enum obx_code plan(struct requests *requests, struct db *db, struct step *step,
@@ -253,6 +350,8 @@ static enum obx_code plan(struct requests *requests, struct db *db, struct step 
     bool is_all = true;
     enum obx_code rc = OBX_OK;
 
+    if (!requests->task.has_key)
+        return plan_keyless(requests, db, step, err);
     if (requests->task.has_head)
         rc = find_followers(requests, db, step, &is_all, err);
     if (rc == OBX_OK && is_all)
@@ -265,17 +364,13 @@ static enum obx_code put_back(struct requests *requests, struct db *db, const st
 {
     enum obx_code rc = OBX_OK;
 
-    buf_reset(&requests->text);
-    for (size_t i = 0; i < step->count && rc == OBX_OK; i++)
-        rc = buf_addf(&requests->text, i == 0 ? "[%llu" : ",%llu",
-                      (unsigned long long)step->parked_ids[i]);
-    if (rc == OBX_OK)
-        rc = buf_add_text(&requests->text, "]");
+    if (step->back == 0)
+        return OBX_OK;
+    rc = list_rows(requests, step, step->back, err);
     if (rc != OBX_OK)
-        return obx_fail(err, rc, "list of rows");
+        return rc;
     requests->queries++;
-    return db_exec(db, requests->put_back.data,
-                   DB_ARGS(DB_BYTES(buf_bytes(&requests->text)), DB_U64(step->discard_id)), NULL,
+    return db_exec(db, requests->put_back.data, DB_ARGS(DB_BYTES(buf_bytes(&requests->text))), NULL,
                    err);
 }
 
@@ -312,12 +407,10 @@ static void tell_reader(struct requests *requests, const struct step *step)
 
     if (requests->task.has_key)
         key = buf_bytes(&requests->task.key);
-    for (size_t i = 0; i < step->count; i++) {
-        if (step->ids[i] != step->discard_id)
-            reader_pass_over(requests->reader, step->ids[i], key);
-    }
-    requests->discarded += step->discard_id != 0;
-    requests->resumed += step->count - (step->discard_id != 0);
+    for (size_t i = 0; i < step->back; i++)
+        reader_pass_over(requests->reader, step->ids[i], key);
+    requests->discarded += step->count - step->back;
+    requests->resumed += step->back;
 }
 
 static void end_task(struct requests *requests)
@@ -358,6 +451,22 @@ static bool is_hopeless(enum obx_code rc)
     return rc == OBX_E_DB_DUPLICATE || rc == OBX_E_DB_DATA;
 }
 
+/* One row of several is in the way of the others: fewer from the next step on, until it is alone.
+ */
+static enum obx_code give_way(struct requests *requests, struct db *db, const struct step *step,
+                              struct obx_err *why, struct obx_err *err)
+{
+    const bool is_keyless = !requests->task.has_key;
+
+    if (is_keyless && step->count > 1) {
+        requests->portion = step->count / 2;
+        return OBX_OK;
+    }
+    if (is_keyless && step->count == 1)
+        requests->task.id = step->ids[0];
+    return refuse(requests, db, why, err);
+}
+
 enum obx_code requests_step(struct requests *requests, struct db *db, struct obx_err *err)
 {
     struct lease *lease = requests->parking->lease;
@@ -373,7 +482,7 @@ enum obx_code requests_step(struct requests *requests, struct db *db, struct obx
     if (rc != OBX_OK) {
         lease_rollback(db);
         if (is_hopeless(rc))
-            return refuse(requests, db, &why, err);
+            return give_way(requests, db, &step, &why, err);
         if (err != NULL)
             *err = why;
         return rc;
@@ -384,6 +493,8 @@ enum obx_code requests_step(struct requests *requests, struct db *db, struct obx
         return rc;
     OBX_CRASH_POINT("lane-resumed");
     tell_reader(requests, &step);
+    if (step.portion != 0)
+        requests->portion = step.portion;
     if (step.is_last)
         end_task(requests);
     return OBX_OK;

@@ -6,7 +6,8 @@
  * is parked behind the same head goes back with it: the followers first, the head last; as long as
  * the head is parked the key stays frozen and new rows are passed over, so nothing overtakes, and a
  * crash in between leaves the request standing. Discard: the row is deleted; with a head its
- * followers go back first. Used by the lane thread. Proved by tests/system/lane_resume_test.c.
+ * followers go back first. Rows without a key are resumed, or discarded, many in one transaction.
+ * Used by the lane thread. Proved by tests/system/lane_resume_test.c.
  */
 #ifndef RELAY_REQUESTS_H
 #define RELAY_REQUESTS_H
@@ -19,7 +20,7 @@ struct request_task {
     bool is_on;
     bool is_discard;
     bool has_head; /* a frozen key: followers, then head_id */
-    uint64_t id;   /* the row that is resumed or discarded itself */
+    uint64_t id; /* the row that is resumed or discarded itself; without a key the first of them */
     struct obx_buf key;
     bool has_key;
 };
@@ -33,6 +34,7 @@ struct requests {
     struct obx_buf put_back; /* statements */
     struct row_delete del;   /* from outbox_parked, by parked_id */
     struct obx_buf text;     /* scratch */
+    size_t portion;          /* rows without a key in one transaction; less after a failure */
     uint64_t resumed, discarded, refused, queries;
 };
 
