@@ -367,7 +367,7 @@ int main(void)
     for (size_t i = 0; i < listed; i++) {
         if (!is_for_database(&points[i]) || (only != NULL && strstr(points[i].name, only) == NULL))
             continue;
-        snprintf(names[i], sizeof(names[i]), "%s, database", points[i].name);
+        snprintf(names[i], sizeof(names[i]), "%.80s, database", points[i].name);
         tests[count++] = (struct CMUnitTest){.name = names[i],
                                              .test_func = its_database_dies_at_the_point,
                                              .setup_func = set_up,
