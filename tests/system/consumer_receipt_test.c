@@ -210,7 +210,10 @@ static void many_share_a_message(void **state)
         char *body = NULL;
 
         assert_non_null(delivery);
-        body = strndup(delivery->msg.body.p, delivery->msg.body.len);
+        /* Not strndup(), which reads past the end in the eyes of the address sanitizer. */
+        body = calloc(1, delivery->msg.body.len + 1);
+        assert_non_null(body);
+        memcpy(body, delivery->msg.body.p, delivery->msg.body.len);
         for (const char *at = body; (at = strstr(at, "\"message_id\"")) != NULL; at++)
             reported++;
         taken++;
