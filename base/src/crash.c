@@ -56,12 +56,16 @@ void crash_point(const char *name)
 }
 #endif
 
+enum { FLUSH_MS = 500 };
+
 _Noreturn void obx_assert_failed(const char *expression, const char *file, int line)
 {
-    if (log_enabled(LOG_LVL_ERROR))
+    if (log_enabled(LOG_LVL_ERROR)) {
         OBX_LOG(LOG_LVL_ERROR, "base", "assertion.failed", KV_STR("expression", expression),
                 KV_STR("file", file), KV_I64("line", line));
-    else
+        log_flush(FLUSH_MS);
+    } else {
         fprintf(stderr, "%s:%d: assertion failed: %s\n", file, line, expression);
+    }
     abort();
 }

@@ -5,10 +5,7 @@
  */
 #include "base/log.h"
 
-#include <errno.h>
 #include <stdatomic.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "log_format.h"
@@ -39,15 +36,21 @@ bool log_enabled(enum log_level level)
            (int)level >= atomic_load_explicit(&setup.min_level, memory_order_relaxed);
 }
 
+struct log_record log_record_now(enum log_level level, const char *module, const char *event,
+                                 const struct log_kv *kv, size_t kv_count)
+{
+    return (struct log_record){.wall_us = clock_wall_us(),
+                               .level = level,
+                               .module = module,
+                               .event = event,
+                               .kv = kv,
+                               .kv_count = kv_count};
+}
+
 void log_event(enum log_level level, const char *module, const char *event, const struct log_kv *kv,
                size_t kv_count)
 {
-    const struct log_record record = {.wall_us = clock_wall_us(),
-                                      .level = level,
-                                      .module = module,
-                                      .event = event,
-                                      .kv = kv,
-                                      .kv_count = kv_count};
+    const struct log_record record = log_record_now(level, module, event, kv, kv_count);
     char line[LOG_LINE_MAX + 1];
     size_t len = 0;
 
@@ -56,32 +59,6 @@ void log_event(enum log_level level, const char *module, const char *event, cons
     len = log_format_line(setup.format, &record, line);
     line[len] = '\0';
     setup.sink(level, line, len, setup.ctx);
-}
-
-void log_write_fd(enum log_level level, const char *line, size_t len, void *ctx)
-{
-    const int fd = *(const int *)ctx;
-    const int saved_errno = errno;
-    char out[LOG_LINE_MAX + 1];
-    size_t left = len < LOG_LINE_MAX ? len : LOG_LINE_MAX;
-    const char *at = out;
-
-    (void)level;
-    memcpy(out, line, left);
-    out[left++] = '\n';
-    /* One write as a rule; more only after a signal or when a pipe is nearly full. A line that
-     * cannot be written is lost. */
-    while (left > 0) {
-        ssize_t written = write(fd, at, left);
-
-        if (written < 0 && errno != EINTR)
-            break;
-        if (written > 0) {
-            at += written;
-            left -= (size_t)written;
-        }
-    }
-    errno = saved_errno;
 }
 
 bool log_limit_pass(struct log_limit *limit, uint32_t interval_ms, uint64_t *dropped)

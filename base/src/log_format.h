@@ -1,4 +1,4 @@
-/* Turns one event into one line. Used by log.c alone. */
+/* Turns one event into one line. Used by log.c and log_writer.c. */
 #ifndef BASE_LOG_FORMAT_H
 #define BASE_LOG_FORMAT_H
 
@@ -14,6 +14,8 @@ struct log_record {
     size_t kv_count;
 };
 
+struct log_record log_record_now(enum log_level level, const char *module, const char *event,
+                                 const struct log_kv *kv, size_t kv_count);
 /** Write the line without newline and without NUL into line of LOG_LINE_MAX bytes; returns its
  * length. Any thread. */
 size_t log_format_line(enum log_format format, const struct log_record *record, char *line);

@@ -11,7 +11,7 @@
 #include "check.h"
 #include "notifier.h"
 
-enum { EXIT_CONFIG = 2 };
+enum { EXIT_CONFIG = 2, LOG_END_MS = 1000 };
 enum command { RUN, CHECK, DUMP, HELP_CONFIG, EXAMPLE, VERSION, HELP, WRONG };
 
 extern char **environ;
@@ -106,15 +106,19 @@ static int print(enum obx_code rc, struct obx_buf *text)
 
 static int run(struct notify_config *config, const char *path)
 {
-    static int log_fd = STDERR_FILENO;
     const struct notifier_opts opts = {.config = config, .path = path, .env = environ};
     struct obx_err err = {0};
     enum obx_code rc;
 
-    log_setup(config->log_level, config->log_format, log_write_fd, &log_fd);
+    rc = log_start(config->log_level, config->log_format, STDERR_FILENO, &err);
+    if (rc != OBX_OK) {
+        fprintf(stderr, "outbox-notify: %s\n", err.text);
+        return status_of(rc);
+    }
     rc = notifier_run(&opts, &err);
     if (rc != OBX_OK)
         OBX_LOG(LOG_LVL_ERROR, "notify", "start.failed", KV_ERR(&err));
+    log_end(LOG_END_MS);
     return status_of(rc);
 }
 

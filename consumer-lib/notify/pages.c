@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "base/alloc.h"
+#include "base/log.h"
 #include "service/http.h"
 
 enum { UNAVAILABLE = 503 };
@@ -175,6 +176,8 @@ static void add_process(struct page *page, const struct pages *pages)
     keeper_get_view(pages->opts.keeper, &keeper);
     add_number(page, "oncebox_notify_owner", "gauge", "1 while this process makes the calls.",
                keeper.state == KEEPER_OWNER);
+    add_number(page, "oncebox_notify_log_lines_dropped_total", "counter",
+               "Log lines that nobody took off standard error in time.", log_dropped());
     add_number(page, "oncebox_notify_messages_total", "counter",
                "Messages that handlers of this process have taken, undone batches included.",
                atomic_load(&pages->opts.recorder->messages));

@@ -16,7 +16,7 @@
 #include "daemon/relay_keys.h"
 #include "daemon/version.h"
 
-enum { EXIT_CONFIG = 2, HEALTH_TIMEOUT_MS = 3000, HTTP_OK = 200 };
+enum { EXIT_CONFIG = 2, HEALTH_TIMEOUT_MS = 3000, HTTP_OK = 200, LOG_END_MS = 1000 };
 
 extern char **environ;
 
@@ -85,16 +85,20 @@ static int health(const struct relay_config *config)
 
 static int run(struct relay_config *config, const struct relay_args *args)
 {
-    static int log_fd = STDERR_FILENO;
     const struct daemon_opts opts = {
         .config = config, .config_path = args->config_path, .env = environ};
     struct obx_err err = {0};
     enum obx_code rc;
 
-    log_setup(config->log_level, config->log_format, log_write_fd, &log_fd);
+    rc = log_start(config->log_level, config->log_format, STDERR_FILENO, &err);
+    if (rc != OBX_OK) {
+        fprintf(stderr, "outbox-relay: %s\n", err.text);
+        return status_of(rc);
+    }
     rc = daemon_run(&opts, &err);
     if (rc != OBX_OK)
         OBX_LOG(LOG_LVL_ERROR, "daemon", "start.failed", KV_ERR(&err));
+    log_end(LOG_END_MS);
     return status_of(rc);
 }
 

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "bridge/consumer.h"
 #include "broker.h"
+#include "test_log.h"
 
 #define QUEUE "bridge_consumer_test"
 
@@ -69,11 +70,10 @@ static void on_state(enum bridge_state state, uint32_t epoch, const struct obx_e
 
 static int setup(void **state)
 {
-    static int log_fd = 2;
     struct fixture *f = calloc(1, sizeof(*f));
 
     if (getenv("OBX_TEST_LOG") != NULL)
-        log_setup(LOG_LVL_DEBUG, LOG_FMT_TEXT, log_write_fd, &log_fd);
+        log_setup(LOG_LVL_DEBUG, LOG_FMT_TEXT, test_log_line, NULL);
     assert_non_null(f);
     if (!broker_from_env(&f->broker)) {
         print_message("no broker: eval \"$(tests/support/servers env)\"\n");

@@ -17,18 +17,12 @@
 #include "base/log.h"
 #include "bridge/consumer.h"
 #include "sql/schema.h"
+#include "test_log.h"
 #include "wait.h"
 
 enum { SQL_MAX = 4096, COLLECT_PREFETCH = 2000 };
 
 /* ---- set up and down ---- */
-
-static void log_to_stderr(enum log_level level, const char *line, size_t len, void *ctx)
-{
-    (void)level;
-    (void)ctx;
-    (void)fprintf(stderr, "%.*s\n", (int)len, line);
-}
 
 static void fill_opts(struct lane_rig *rig)
 {
@@ -63,7 +57,7 @@ int rig_setup(void **state)
         return -1;
     if (level != NULL)
         log_setup(strcmp(level, "debug") == 0 ? LOG_LVL_DEBUG : LOG_LVL_INFO, LOG_FMT_TEXT,
-                  log_to_stderr, NULL);
+                  test_log_line, NULL);
     if (!broker_from_env(&rig->broker)) {
         free(rig);
         return -1;

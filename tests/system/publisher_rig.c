@@ -13,6 +13,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "test_log.h"
 
 enum { TURN_MS = 20 };
 
@@ -35,11 +36,10 @@ static void on_result(uint64_t token, enum pub_outcome outcome, const char *why,
 
 int rig_setup(void **state)
 {
-    static int log_fd = 2;
     struct rig *rig = calloc(1, sizeof(*rig));
 
     if (getenv("OBX_TEST_LOG") != NULL)
-        log_setup(LOG_LVL_DEBUG, LOG_FMT_TEXT, log_write_fd, &log_fd);
+        log_setup(LOG_LVL_DEBUG, LOG_FMT_TEXT, test_log_line, NULL);
     assert_non_null(rig);
     if (!broker_from_env(&rig->broker)) {
         free(rig);

@@ -10,11 +10,13 @@
 #include <cmocka.h>
 
 #include <ctype.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -454,6 +456,49 @@ static void one_line_an_event_as_json(void **state)
 
 #define CASE(name) cmocka_unit_test_setup(name, program_reset)
 
+/* ---------------------------------------------------------------- a reader that stands still */
+
+/* A full pipe. Its name is gone: only we and the relay have it. */
+static int start_with_a_stalled_reader(struct program_rig *rig)
+{
+    static const char bytes[4096] = "";
+    const char *path = rig_log_path(rig, 0);
+    int fd;
+
+    assert_int_equal(mkfifo(path, 0600), 0);
+    fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    assert_true(fd >= 0);
+    while (write(fd, bytes, sizeof(bytes)) > 0)
+        ;
+    rig_start(rig, 0, WORDS("OBX_RELAY_LOG_LEVEL=debug"));
+    assert_int_equal(unlink(path), 0);
+    return fd;
+}
+
+/* Every thread of the relay logs while it starts: with one that waits for the reader, nothing is
+ * delivered, and nothing ends it but kill -9. */
+static void a_stalled_log_reader_holds_up_nothing(void **state)
+{
+    struct program_rig *rig = *state;
+    struct proc_exit how = {0};
+    int fd = start_with_a_stalled_reader(rig);
+
+    rig_wait_ready(rig, 0);
+    rig_fill(rig, "outbox", "t.x", 100, 7);
+    rig_wait_empty(rig, "outbox");
+    for (int i = 0; i < 3; i++)
+        assert_true(proc_signal(rig->relays[0], SIGHUP));
+    rig_fill(rig, "outbox", "t.x", 100, 7);
+    rig_wait_empty(rig, "outbox");
+    assert_true(rig_metric(rig, 0, "oncebox_log_lines_dropped_total") >= 0);
+    assert_true(proc_signal(rig->relays[0], SIGTERM));
+    assert_true(proc_wait(rig->relays[0], RIG_WAIT_MS, &how));
+    assert_int_equal(how.code, 0);
+    proc_destroy(rig->relays[0]);
+    rig->relays[0] = NULL;
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -472,6 +517,7 @@ int main(void)
         CASE(the_manager_is_not_told_too_early),
         CASE(one_line_an_event_as_text),
         CASE(one_line_an_event_as_json),
+        CASE(a_stalled_log_reader_holds_up_nothing),
     };
 
     return cmocka_run_group_tests(tests, program_setup, program_teardown);

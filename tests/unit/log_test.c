@@ -253,21 +253,149 @@ static void without_a_sink_nothing_is_enabled(void **state)
     OBX_LOG(LOG_LVL_ERROR, "m", "e", KV_U64("n", 1));
 }
 
-static void fd_sink_writes_whole_lines(void **state)
+/* ---- the writer of the programs ---- */
+
+enum { END_MS = 20000, LOTS = 20000 };
+
+/* Every line is LINE_LEN bytes with its newline, whatever number it carries. */
+static void log_number(int number)
+{
+    OBX_LOG(LOG_LVL_INFO, "m", "e", KV_I64("n", 100000 + number),
+            KV_STR("pad", "................................"));
+}
+
+static void start_log(int fd)
+{
+    struct obx_err err = {0};
+
+    if (log_start(LOG_LVL_DEBUG, LOG_FMT_TEXT, fd, &err) != OBX_OK)
+        fail_msg("%s", err.text);
+}
+
+static void the_writer_writes_whole_lines(void **state)
 {
     int ends[2];
-    char got[64] = "";
+    char got[256] = "";
+    int number = 0, used = 0;
 
     (void)state;
     assert_int_equal(pipe(ends), 0);
-    log_write_fd(LOG_LVL_INFO, "first", 5, &ends[1]);
-    log_write_fd(LOG_LVL_INFO, "second", 6, &ends[1]);
+    start_log(ends[1]);
+    log_number(1);
+    log_number(2);
+    log_end(END_MS);
     close(ends[1]);
-    assert_int_equal(read(ends[0], got, sizeof(got) - 1), 13);
-    assert_string_equal(got, "first\nsecond\n");
+    assert_true(read(ends[0], got, sizeof(got) - 1) > 0);
+    assert_int_equal(sscanf(got + 28, "info m e n=%d pad=%*[.]\n%n", &number, &used), 1);
+    assert_int_equal(number, 100001);
+    assert_int_equal(sscanf(got + 28 + used + 28, "info m e n=%d", &number), 1);
+    assert_int_equal(number, 100002);
+    assert_int_equal(log_dropped(), 0);
     close(ends[0]);
-    ends[1] = -1;
-    log_write_fd(LOG_LVL_INFO, "lost", 4, &ends[1]);
+}
+
+static void what_cannot_be_written_is_counted(void **state)
+{
+    (void)state;
+    start_log(-1);
+    log_number(1);
+    log_number(2);
+    log_end(END_MS);
+    assert_int_equal(log_dropped(), 2);
+}
+
+/* A reader that is let go only after the lines were logged, and then reads all there is. */
+struct reader {
+    int fd;
+    FILE *kept; /* what came */
+};
+
+static void *read_all(void *ctx)
+{
+    struct reader *reader = ctx;
+    char bytes[4096];
+    ssize_t got;
+
+    while ((got = read(reader->fd, bytes, sizeof(bytes))) > 0)
+        (void)fwrite(bytes, 1, (size_t)got, reader->kept);
+    return NULL;
+}
+
+/* Numbers follow each other, or a line between them says how many are missing. */
+static void check_numbers(FILE *file, int count)
+{
+    char line[256];
+    unsigned long long dropped = 0, total = 0, missing = 0;
+    int number, next = 0;
+
+    rewind(file);
+    while (fgets(line, sizeof(line), file) != NULL) {
+        if (sscanf(line + 28, "warn log lines.dropped dropped=%llu total=%llu", &dropped, &total) ==
+            2) {
+            missing += dropped;
+            assert_int_equal(total, missing);
+            next += (int)dropped;
+            continue;
+        }
+        assert_int_equal(sscanf(line + 28, "info m e n=%d", &number), 1);
+        assert_int_equal(number, 100000 + next);
+        assert_string_equal(strchr(line, '\0') - 3, "..\n");
+        next++;
+    }
+    assert_int_equal(next, count);
+    assert_true(missing > 0);
+    assert_int_equal(missing, log_dropped());
+}
+
+/* With the reader standing still, who logs goes on: this test hangs otherwise. */
+static void nobody_waits_for_the_reader(void **state)
+{
+    int ends[2];
+    pthread_t thread;
+    struct reader reader = {.kept = tmpfile()};
+
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    reader.fd = ends[0];
+    start_log(ends[1]);
+    for (int i = 0; i < LOTS; i++)
+        log_number(i);
+    assert_true(log_dropped() > 0);
+    log_flush(1); /* bounded, though nobody reads */
+    assert_int_equal(pthread_create(&thread, NULL, read_all, &reader), 0);
+    log_flush(END_MS);
+    log_number(LOTS); /* into the empty ring */
+    log_end(END_MS);
+    close(ends[1]);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    check_numbers(reader.kept, LOTS + 1);
+    (void)fclose(reader.kept);
+    close(ends[0]);
+}
+
+/* Somebody else who has the same open file made it non-blocking, as ssh and node do with a
+ * terminal: nothing is lost by it. */
+static void a_shared_non_blocking_file_loses_nothing(void **state)
+{
+    int ends[2];
+    pthread_t thread;
+    struct reader reader = {.kept = tmpfile()};
+
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(fcntl(ends[1], F_SETFL, O_NONBLOCK), 0);
+    reader.fd = ends[0];
+    start_log(ends[1]);
+    for (int i = 0; i < 1500; i++) /* more than the pipe takes, less than the ring */
+        log_number(i);
+    assert_int_equal(pthread_create(&thread, NULL, read_all, &reader), 0);
+    log_end(END_MS);
+    close(ends[1]);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(log_dropped(), 0);
+    assert_true(ftell(reader.kept) > 64 * 1024);
+    (void)fclose(reader.kept);
+    close(ends[0]);
 }
 
 enum { THREADS = 4, LINES = 500 };
@@ -310,13 +438,14 @@ static void threads_do_not_mix_their_lines(void **state)
 
     (void)state;
     assert_int_equal(fcntl(fd, F_SETFL, O_APPEND), 0);
-    log_setup(LOG_LVL_DEBUG, LOG_FMT_TEXT, log_write_fd, &fd);
+    start_log(fd);
     for (uint64_t i = 0; i < THREADS; i++) {
         numbers[i] = i;
         assert_int_equal(pthread_create(&threads[i], NULL, log_lines, &numbers[i]), 0);
     }
     for (uint64_t i = 0; i < THREADS; i++)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
+    log_end(END_MS);
     rewind(file);
     check_lines(file);
     fclose(file);
@@ -349,8 +478,9 @@ int main(void)
         JSON(json_line_is_json_for_any_value),    JSON(long_lines_are_cut_and_say_so),
         TEXT(long_text_lines_are_cut_and_say_so), JSON(many_pairs_are_cut_at_a_whole_pair),
         TEXT(levels_hold_back_what_is_below),     TEXT(without_a_sink_nothing_is_enabled),
-        TEXT(fd_sink_writes_whole_lines),         TEXT(threads_do_not_mix_their_lines),
-        TEXT(a_limit_counts_what_it_holds_back),
+        TEXT(the_writer_writes_whole_lines),      TEXT(what_cannot_be_written_is_counted),
+        TEXT(nobody_waits_for_the_reader),        TEXT(a_shared_non_blocking_file_loses_nothing),
+        TEXT(threads_do_not_mix_their_lines),     TEXT(a_limit_counts_what_it_holds_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

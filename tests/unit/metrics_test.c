@@ -50,6 +50,7 @@ static struct relay_view sample(void)
     view.process = (struct process_stats){.resident_bytes = 1048576,
                                           .cpu_us = 1250000,
                                           .open_fds = 12,
+                                          .log_dropped = 42,
                                           .started_wall_us = 1700000000000001};
     view.bell.rings = 5;
     return view;
@@ -169,6 +170,7 @@ static void numbers_are_those_of_the_lane(void **state)
     expect(text, "oncebox_doorbell_rings_total 5");
     expect(text, "process_resident_memory_bytes 1048576");
     expect(text, "process_cpu_seconds_total 1.250000");
+    expect(text, "oncebox_log_lines_dropped_total 42");
     expect(text, "process_start_time_seconds 1700000000.000001");
     free(text);
 }

@@ -1,7 +1,7 @@
 /*
  * Logging: one line is one event: time, level, module, event, then typed key=value pairs. Bodies
  * and secrets are never logged. The default sink is none, so the library is silent; the programs
- * install one (base/log.c has the standard writers for key=value and for JSON). Thread-safe: a line
+ * install one with log_start. Thread-safe: a line
  * is formatted on the caller's stack and handed to the sink whole.
  */
 #ifndef BASE_LOG_H
@@ -14,8 +14,9 @@
 #include "obx/bytes.h"
 #include "obx/err.h"
 
-/** No line is longer, without its newline; a longer one is cut and ends in the mark cut=true. */
-#define LOG_LINE_MAX 4096
+/** No line is longer, without its newline; a longer one is cut and ends in the mark cut=true. With
+ * its newline it is what a pipe takes in one piece. */
+#define LOG_LINE_MAX 4095
 
 enum log_level { LOG_LVL_DEBUG, LOG_LVL_INFO, LOG_LVL_WARN, LOG_LVL_ERROR, LOG_LVL_OFF };
 enum log_format { LOG_FMT_TEXT, LOG_FMT_JSON };
@@ -51,9 +52,20 @@ void log_setup(enum log_level min_level, enum log_format format, log_sink_fn *si
 /** Change the threshold at any time, any thread (a reload). */
 void log_set_level(enum log_level min_level);
 bool log_enabled(enum log_level level);
-/** A sink that writes the line and a newline with one write(2) to the file descriptor in *(int
- * *)ctx. */
-log_sink_fn log_write_fd;
+/**
+ * The log of a program: lines go to fd, written by a thread of their own, so that no other thread
+ * waits for whoever reads them. When more than 256 KiB wait, lines are dropped, counted, and a line
+ * says how many are missing once they flow again. Call it once, before other threads start.
+ * OBX_E_SYSTEM.
+ */
+OBX_NODISCARD enum obx_code log_start(enum log_level min_level, enum log_format format, int fd,
+                                      struct obx_err *err);
+/** Wait up to wait_ms until what was logged is written. Any thread; at once without log_start. */
+void log_flush(uint32_t wait_ms);
+/** The same, and end the thread; one that stands in a write stays and keeps nobody from exiting. */
+void log_end(uint32_t wait_ms);
+/** Lines dropped since log_start. Any thread. */
+uint64_t log_dropped(void);
 void log_event(enum log_level level, const char *module, const char *event, const struct log_kv *kv,
                size_t kv_count);
 

@@ -37,6 +37,7 @@ enum {
     STOP_GRACE_MS = 3000,
     STOPPING_TURN_MS = 20,
     ALERT_TIMEOUT_MS = 5000,
+    LOG_FLUSH_MS = 500,
     OWNER_MAX = 129,
     HOST_MAX = 64,
     US_PER_MS = 1000,
@@ -168,6 +169,7 @@ static void housekeep(struct daemon *daemon, uint64_t now_ms)
 static void leave_at_once(const char *why)
 {
     OBX_LOG(LOG_LVL_WARN, "daemon", "exit.at_once", KV_STR("why", why));
+    log_flush(LOG_FLUSH_MS);
     _exit(EXIT_FAILURE);
 }
 
@@ -450,6 +452,7 @@ static void finish(struct daemon *daemon)
     if (daemon->topology != NULL && daemon->phase == PHASE_DONE &&
         !topology_task_has_ended(daemon->topology)) {
         /* It waits for a broker that does not answer; the process has nothing left to lose. */
+        log_flush(LOG_FLUSH_MS);
         _exit(EXIT_SUCCESS);
     }
     topology_task_destroy(daemon->topology);

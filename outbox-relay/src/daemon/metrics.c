@@ -331,6 +331,8 @@ static void add_relay(struct metrics_out *out, const struct relay_view *view)
 /* The names that every Prometheus client library uses for the process. */
 static void add_process(struct metrics_out *out, const struct process_stats *process)
 {
+    add_u64(out, "oncebox_log_lines_dropped_total", "counter",
+            "Log lines that nobody took off standard error in time.", process->log_dropped);
     add_u64(out, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.",
             process->resident_bytes);
     add_seconds(out, "process_cpu_seconds_total", "counter",

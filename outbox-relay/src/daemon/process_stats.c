@@ -10,6 +10,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/log.h"
+
 enum { US_PER_S = 1000000, STATM_MAX = 256, DECIMAL = 10 };
 
 /* The second number of statm: pages in memory. */
@@ -71,4 +73,5 @@ void process_stats_read(struct process_stats *out)
     out->cpu_us = cpu_us();
     out->open_fds = open_fds();
     out->max_fds = max_fds();
+    out->log_dropped = log_dropped();
 }

@@ -46,6 +46,7 @@ struct process_stats {
     uint64_t cpu_us; /* user and system */
     uint64_t open_fds;
     uint64_t max_fds;
+    uint64_t log_dropped;     /* lines that nobody took off standard error in time */
     uint64_t started_wall_us; /* since 1970 */
 };
 
