@@ -173,7 +173,7 @@ kill_database() {
     local start
     say "kill -9 MariaDB, with both databases, in the middle of transactions"
     start=$(now_ms)
-    server kill mariadb >>"$dir/servers.log" 2>&1 && run_server_start mariadb || return 1
+    server kill database >>"$dir/servers.log" 2>&1 && run_server_start database || return 1
     wait_for 60 look || fail "MariaDB does not answer" || return 1
     say "  MariaDB is back after $(since "$start"); what was committed is there: $committed orders"
     watch 60 applied_is $((committed + rate / 10 + 1)) || return 1

@@ -9,7 +9,7 @@ server() {
 
 # Runs SQL from standard input as the server's administrator.
 as_root() {
-    server mariadb -N -B "$@"
+    server sql -N -B "$@"
 }
 
 # ---------------------------------------------------------------- accounts
@@ -254,7 +254,7 @@ Everything runs on. Look around:
   sh examples/order.sh 1 apple 2         place an order
   outboxctl status                       how the outbox is, and the relays
   outboxctl parked list                  what could not be published
-  tests/support/servers mariadb stock    SQL, for instance: SELECT * FROM stock
+  tests/support/servers sql stock    SQL, for instance: SELECT * FROM stock
   tests/support/servers rabbitmqctl list_queues
   bash $dir/audit    the audit again
   metrics: http://127.0.0.1:$(state_get relay-1 port)/metrics

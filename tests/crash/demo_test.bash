@@ -31,7 +31,7 @@ end_processes() {
 }
 
 sql() {
-    OBX_SERVERS_DIR=$root/build/demo/servers "$root/tests/support/servers" mariadb -e "$1" || die "$1"
+    OBX_SERVERS_DIR=$root/build/demo/servers "$root/tests/support/servers" sql -e "$1" || die "$1"
 }
 
 audit() {

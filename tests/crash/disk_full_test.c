@@ -73,13 +73,13 @@ static void use_own_database(void)
 
 static void server(const char *command)
 {
-    const char *const argv[] = {test_env("OBX_TEST_SERVERS"), command, "mariadb", NULL};
-    const char *const env[] = {"OBX_MARIADB_ARGS=--innodb-log-file-size=16M", NULL};
+    const char *const argv[] = {test_env("OBX_TEST_SERVERS"), command, "database", NULL};
+    const char *const env[] = {"OBX_DATABASE_ARGS=--innodb-log-file-size=16M", NULL};
     const struct proc_opts opts = {.argv = argv, .env = env, .log_path = "/dev/stderr"};
     struct proc_exit how = {0};
 
     if (!proc_run(&opts, PROGRESS_MS, &how) || how.code != 0)
-        fail_msg("servers %s mariadb: status %d", command, how.code);
+        fail_msg("servers %s database: status %d", command, how.code);
 }
 
 static int set_up(void **state)

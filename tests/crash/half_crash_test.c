@@ -466,8 +466,8 @@ static void the_database_dies_under_all_of_them(void **state)
     start_relay(rig, NULL);
     start_producers(rig);
     wait_progress(rig);
-    broker_servers("kill mariadb");
-    broker_servers("start mariadb");
+    broker_servers("kill database");
+    broker_servers("start database");
     wait_progress(rig);
     finish(rig);
 }

@@ -45,8 +45,8 @@ static void end_branch(struct lane_rig *rig, const char *how, const char *name)
 static void restart_database(struct lane_rig *rig)
 {
     db_close(rig->db);
-    broker_servers("kill mariadb");
-    broker_servers("start mariadb");
+    broker_servers("kill database");
+    broker_servers("start database");
     rig->db = test_db_open(&rig->test_db.opts);
 }
 

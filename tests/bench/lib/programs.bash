@@ -82,7 +82,7 @@ documented_account() {
 
 # sql STATEMENT: as root; prints what it gives, columns separated by tabs.
 sql() {
-    "$servers" mariadb -N -B -e "$1" </dev/null 8>&-
+    "$servers" sql -N -B -e "$1" </dev/null 8>&-
 }
 
 # relay_config FILE OUTBOX AMQP_PORT [LINE...]: what a user would write; LINEs go to [relay].
