@@ -7,6 +7,8 @@
 
 #include <jansson.h>
 
+#include "base/json_bounds.h"
+
 static const char *const names[] = {"committed", "rolled_back", "in_progress", "unknown",
                                     "no_answer"};
 
@@ -25,6 +27,9 @@ static enum check_answer read_state(const char *state)
     return CHECK_UNKNOWN;
 }
 
+/* A producer's own fields may stand beside the state, but not without bound. */
+static const struct json_bounds bounds = {.bytes = CHECK_ANSWER_MAX, .depth = 32, .values = 1000};
+
 enum check_answer check_answer_parse(long http_status, struct obx_bytes body)
 {
     enum check_answer answer = CHECK_NO_ANSWER;
@@ -32,7 +37,7 @@ enum check_answer check_answer_parse(long http_status, struct obx_bytes body)
 
     if (http_status == 404)
         return CHECK_UNKNOWN;
-    if (http_status != 200 || body.p == NULL || body.len > CHECK_ANSWER_MAX)
+    if (http_status != 200 || body.p == NULL || json_bounds_check(body, &bounds, NULL) != OBX_OK)
         return CHECK_NO_ANSWER;
     root = json_loadb(body.p, body.len, JSON_REJECT_DUPLICATES, NULL);
     state = json_object_get(root, "state");

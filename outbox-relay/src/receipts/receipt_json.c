@@ -8,6 +8,12 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
+#include "base/json_bounds.h"
+
+/* A report of ours has five members, so ten values and names; half as much again may be other
+ * things. A million empty objects are not parsed. */
+static const struct json_bounds bounds = {
+    .bytes = RECEIPT_BODY_MAX, .depth = 8, .values = (size_t)RECEIPTS_IN_MESSAGE * 15};
 
 static struct obx_bytes text_of(const json_t *object, const char *name)
 {
@@ -75,24 +81,71 @@ static enum obx_code read_all(struct receipt_list *list, const json_t *array, st
     return OBX_OK;
 }
 
+static size_t text_bytes(const struct receipt *receipt)
+{
+    return receipt->message_id.len + receipt->group.len + receipt->token.len + receipt->reason.len;
+}
+
+static void keep_text(char **to, struct obx_bytes *text)
+{
+    if (bytes_is_absent(*text))
+        return;
+    if (text->len > 0)
+        memcpy(*to, text->p, text->len);
+    text->p = *to;
+    *to += text->len;
+}
+
+/* The tree goes when this returns; the reports stay. */
+static enum obx_code keep_texts(struct receipt_list *list, struct obx_err *err)
+{
+    size_t size = 0;
+    char *to = NULL;
+
+    for (size_t i = 0; i < list->count; i++)
+        size += text_bytes(&list->items[i]);
+    list->texts = to = obx_malloc(size + 1);
+    if (to == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "%zu bytes of receipts", size);
+    for (size_t i = 0; i < list->count; i++) {
+        keep_text(&to, &list->items[i].message_id);
+        keep_text(&to, &list->items[i].group);
+        keep_text(&to, &list->items[i].token);
+        keep_text(&to, &list->items[i].reason);
+    }
+    list->bytes = size + list->count * sizeof(*list->items);
+    return OBX_OK;
+}
+
+static enum obx_code read_tree(struct receipt_list *list, const json_t *root, struct obx_err *err)
+{
+    const json_t *array = json_object_get(root, "receipts");
+    enum obx_code rc = OBX_OK;
+
+    if (!json_is_array(array))
+        return obx_fail(err, OBX_E_FORMAT, "receipts: there is no array \"receipts\"");
+    rc = read_all(list, array, err);
+    return rc == OBX_OK ? keep_texts(list, err) : rc;
+}
+
 enum obx_code receipt_list_read(struct receipt_list *list, struct obx_bytes body,
                                 struct obx_err *err)
 {
     json_error_t why = {0};
-    json_t *root = json_loadb(body.p == NULL ? "" : body.p, body.len, JSON_REJECT_DUPLICATES, &why);
-    const json_t *array = json_object_get(root, "receipts");
-    enum obx_code rc = OBX_OK;
+    json_t *root = NULL;
+    enum obx_code rc = json_bounds_check(body, &bounds, err);
 
     memset(list, 0, sizeof(*list));
-    list->json = root;
+    if (rc != OBX_OK)
+        return rc;
+    root = json_loadb(body.p == NULL ? "" : body.p, body.len, JSON_REJECT_DUPLICATES, &why);
     if (root == NULL && json_error_code(&why) == json_error_out_of_memory)
         rc = obx_fail(err, OBX_E_NOMEM, "receipts");
     else if (root == NULL)
         rc = obx_fail(err, OBX_E_FORMAT, "receipts: %s at byte %d", why.text, why.position);
-    else if (!json_is_array(array))
-        rc = obx_fail(err, OBX_E_FORMAT, "receipts: there is no array \"receipts\"");
     else
-        rc = read_all(list, array, err);
+        rc = read_tree(list, root, err);
+    json_decref(root);
     if (rc != OBX_OK)
         receipt_list_fini(list);
     return rc;
@@ -101,6 +154,6 @@ enum obx_code receipt_list_read(struct receipt_list *list, struct obx_bytes body
 void receipt_list_fini(struct receipt_list *list)
 {
     obx_free(list->items);
-    json_decref(list->json);
+    obx_free(list->texts);
     memset(list, 0, sizeof(*list));
 }

@@ -37,7 +37,7 @@ enum {
     DEFAULT_AGE_MS = 100,
     BATCH_WANTED = RECEIPT_BATCH_MAX,
     MESSAGES_WANTED = PREFETCH / 2,    /* a message may have one report only */
-    TAKEN_BYTES_MAX = 4 * 1024 * 1024, /* of bodies in memory; then reading rests */
+    TAKEN_BYTES_MAX = 4 * 1024 * 1024, /* of reports in memory; then reading rests */
     RETRY_MIN_MS = 20,
     RETRY_CAP_MS = 5000,
     KEYS_PAUSE_MS = 10000, /* between two looks for a secret that is not known */
@@ -81,7 +81,7 @@ struct receipts {
     struct receipt_batch batch;
     struct taken *head, *tail;
     size_t message_count;   /* in the list */
-    size_t taken_bytes;     /* of their bodies */
+    size_t taken_bytes;     /* of their memory */
     bool is_paused;         /* reading, while there is enough of them */
     size_t report_count;    /* in them */
     uint64_t first_ms;      /* when the oldest came; UINT64_MAX none */
@@ -178,7 +178,7 @@ static void on_delivery(struct bridge_delivery *delivery, void *ctx)
             say(receipts, &receipts->malformed_limit, "receipt.malformed", err.text);
         }
         receipts->stats.malformed += taken->list.malformed;
-        receipts->taken_bytes += delivery->msg.body.len;
+        receipts->taken_bytes += sizeof(*taken) + taken->list.bytes;
         take(receipts, taken);
         pause_reading(receipts, receipts->taken_bytes >= TAKEN_BYTES_MAX);
     }
