@@ -3,9 +3,13 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
+#include <jansson.h>
+#include <openssl/evp.h>
 
 #include "base/alloc.h"
 #include "base/bytes.h"
@@ -60,6 +64,11 @@ static void only_a_well_formed_200_is_an_answer(void **state)
     assert_int_equal(parse(404, "anything"), CHECK_UNKNOWN);
     assert_int_equal(parse(200, "{\"state\":\"committed\",\"state\":\"rolled_back\"}"),
                      CHECK_NO_ANSWER);
+    assert_int_equal(parse(200, "{\"state\":\"committed\",\"st\\u0061te\":\"committed\"}"),
+                     CHECK_NO_ANSWER);
+    assert_int_equal(parse(200, "{\"a\":{\"state\":\"committed\"}}"), CHECK_NO_ANSWER);
+    assert_int_equal(parse(200, "{\"state\":\"\\u0063ommitted\"}"), CHECK_COMMITTED);
+    assert_int_equal(parse(200, "{\"state\":\"committed\\u0000\"}"), CHECK_UNKNOWN);
     assert_int_equal(parse(200, "{\"state\":true}"), CHECK_NO_ANSWER);
     assert_int_equal(parse(200, "committed"), CHECK_NO_ANSWER);
     assert_int_equal(parse(200, ""), CHECK_NO_ANSWER);
@@ -122,6 +131,137 @@ static void a_prepare_is_read_whole(void **state)
     assert_int_equal(req->parts[2].payload.len, 0);
     assert_false(bytes_is_absent(req->parts[2].payload));
     half_prepare_free(prepare);
+}
+
+#define WITH_PAYLOAD(payload)                                                                      \
+    "{\"gid\":\"g-1\",\"producer\":\"orders\",\"commit\":[{\"topic\":\"t\",\"payload\":" payload   \
+    "}]}"
+
+/* Payload and headers are the bytes that were sent: no number loses a digit, no blank goes, no
+ * member moves. */
+static void what_was_given_is_what_is_sent(void **state)
+{
+    static const char *const values[] = {
+        "0.1",
+        "12.50",
+        "-0.0",
+        "1E400",
+        "123456789012345678901234567890.123456789",
+        "[0.10 , 1e2,  9007199254740993]",
+        "{ \"b\":1.0, \"a\" : {\"b\":2},\n\"b\":3 }",
+        "{\"t\":\"\\u00e4\\/\\ud800\"}",
+        "null",
+        "false",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        char body[400];
+        struct half_prepare *prepare;
+        const struct half_part *part;
+
+        (void)snprintf(body, sizeof(body),
+                       "{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"headers\": {\"n\":%s } ,"
+                       "\"payload\": %s , \"topic\":\"t\"}]}",
+                       values[i], values[i]);
+        prepare = must_parse(body);
+        part = &half_prepare_request(prepare)->parts[0];
+        assert_true(bytes_is(part->payload, values[i]));
+        assert_true(bytes_is_absent(part->content_type));
+        (void)snprintf(body, sizeof(body), "{\"n\":%s }", values[i]);
+        assert_true(bytes_is(part->headers, body));
+        half_prepare_free(prepare);
+    }
+}
+
+static void the_content_type_follows_what_was_given(void **state)
+{
+    static const struct {
+        const char *payload, *type; /* NULL: the column's default, application/json */
+    } cases[] = {
+        {"\"payload\":\"text\"", "text/plain; charset=utf-8"},
+        {"\"payload_base64\":\"AP8=\"", "application/octet-stream"},
+        {"\"payload\":[1]", NULL},
+        {"\"payload\":\"{}\",\"content_type\":\"application/json\"", "application/json"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char body[200];
+        struct half_prepare *prepare;
+        struct obx_bytes type;
+
+        (void)snprintf(body, sizeof(body),
+                       "{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{%s,\"topic\":\"t\"}]}",
+                       cases[i].payload);
+        prepare = must_parse(body);
+        type = half_prepare_request(prepare)->parts[0].content_type;
+        assert_true(cases[i].type == NULL ? bytes_is_absent(type) : bytes_is(type, cases[i].type));
+        half_prepare_free(prepare);
+    }
+}
+
+static void strings_are_what_they_stand_for(void **state)
+{
+    struct half_prepare *prepare = must_parse(
+        "{\"g\\u0069d\":\"g\\u002d1\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\\u00e4\","
+        "\"ordering_key\":\"\\ud83d\\ude00\",\"payload\":\"a\\u0000\\n\"},"
+        "{\"topic\":\"\\\"\",\"payload_base64\":\"QU\\u004aD\"}]}");
+    const struct half_request *req = half_prepare_request(prepare);
+
+    (void)state;
+    assert_true(bytes_is(req->gid, "g-1"));
+    assert_true(bytes_is(req->parts[0].topic, "t\xc3\xa4"));
+    assert_true(bytes_is(req->parts[0].ordering_key, "\xf0\x9f\x98\x80"));
+    assert_int_equal(req->parts[0].payload.len, 3);
+    assert_memory_equal(req->parts[0].payload.p, "a\0\n", 3);
+    assert_true(bytes_is(req->parts[1].topic, "\""));
+    assert_true(bytes_is(req->parts[1].payload, "ABC"));
+    half_prepare_free(prepare);
+}
+
+/* Every length around the steps in which it is decoded. */
+static void base64_of_any_length(void **state)
+{
+    static char body[2000];
+    unsigned char bytes[600];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (unsigned char)(i * 7);
+    for (size_t len = 0; len <= sizeof(bytes); len++) {
+        static const char head[] =
+            "{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\",\"payload_base64\":\"";
+        char *at = body + sizeof(head) - 1;
+        struct half_prepare *prepare;
+        struct obx_bytes payload;
+
+        memcpy(body, head, sizeof(head));
+        at += EVP_EncodeBlock((unsigned char *)at, bytes, (int)len);
+        memcpy(at, "\"}]}", 5);
+        prepare = must_parse(body);
+        payload = half_prepare_request(prepare)->parts[0].payload;
+        assert_true(bytes_equal(payload, (struct obx_bytes){bytes, len}));
+        half_prepare_free(prepare);
+    }
+}
+
+/* What the outbox would park later is no prepare. */
+static void what_cannot_be_published_is_refused(void **state)
+{
+    static char body[300000];
+    static char blob[250000];
+
+    (void)state;
+    must_refuse(WITH_PAYLOAD("1,\"headers\":{\"x-obx-outbox-id\":1}"), 400, "invalid_value");
+    must_refuse(WITH_PAYLOAD("1,\"headers\":{\"CC\":[\"q\"]}"), 400, "invalid_value");
+    must_refuse(WITH_PAYLOAD("1,\"headers\":{\"\":1}"), 400, "invalid_value");
+    must_refuse(WITH_PAYLOAD("1,\"headers\":{\"a\":1,\"a\":2}"), 400, "invalid_value");
+    must_refuse(WITH_PAYLOAD("1,\"headers\":{\"a\":\"\\u0000\"}"), 400, "invalid_value");
+    must_refuse(WITH_PAYLOAD("1,\"headers\":{\"a\":\"\\ud800\"}"), 400, "invalid_value");
+    memset(blob, 'x', 200000);
+    (void)snprintf(body, sizeof(body), WITH_PAYLOAD("1,\"headers\":{\"a\":\"%s\"}"), blob);
+    must_refuse(body, 400, "invalid_value");
 }
 
 static void what_is_wrong_is_named(void **state)
@@ -199,6 +339,36 @@ static void the_digest_tells_contents_apart(void **state)
     }
 }
 
+/* A repeat is the same when the same bytes would be sent: the request's own spelling does not
+ * count, that of payload and headers does. */
+static void the_same_is_what_sends_the_same_bytes(void **state)
+{
+    static const struct {
+        const char *a, *b;
+        bool same;
+    } cases[] = {
+        {WITH_PAYLOAD("\"\\u0061\""), WITH_PAYLOAD("\"a\""), true},
+        {WITH_PAYLOAD("1,\"ordering_key\":null"), WITH_PAYLOAD("1"), true},
+        {WITH_PAYLOAD("1.0"), WITH_PAYLOAD("1.00"), false},
+        {WITH_PAYLOAD("{\"a\":1,\"b\":2}"), WITH_PAYLOAD("{\"b\":2,\"a\":1}"), false},
+        {WITH_PAYLOAD("[1, 2]"), WITH_PAYLOAD("[1,2]"), false},
+        {WITH_PAYLOAD("1,\"headers\":{\"a\":1}"), WITH_PAYLOAD("1,\"headers\":{\"a\": 1}"), false},
+        {WITH_PAYLOAD("[1]"), WITH_PAYLOAD("\"[1]\""), false}, /* another content type */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct half_prepare *a = must_parse(cases[i].a);
+        struct half_prepare *b = must_parse(cases[i].b);
+
+        assert_int_equal(memcmp(half_prepare_request(a)->digest, half_prepare_request(b)->digest,
+                                HALF_DIGEST_LEN) == 0,
+                         cases[i].same);
+        half_prepare_free(a);
+        half_prepare_free(b);
+    }
+}
+
 static void the_time_of_the_check_and_blanks_do_not_change_the_digest(void **state)
 {
     struct half_prepare *a = must_parse(GOOD);
@@ -241,7 +411,7 @@ static void without_memory_it_is_503_and_nothing_leaks(void **state)
         obx_alloc_set_hook(allow, &budget);
         rc = half_json_parse_prepare(
             bytes_of("{\"gid\":\"g\",\"producer\":\"p\",\"commit\":[{\"topic\":\"t\","
-                     "\"payload\":{\"a\":1},\"headers\":{}}]}"),
+                     "\"payload\":{\"a\":1},\"headers\":{\"\\u0061\":1}}]}"),
             1000, &prepare, &refusal);
         obx_alloc_set_hook(NULL, NULL);
         if (rc != OBX_OK)
@@ -250,12 +420,71 @@ static void without_memory_it_is_503_and_nothing_leaks(void **state)
     half_prepare_free(prepare);
 }
 
+static struct budget jansson_budget;
+
+static void *allow_jansson(size_t size)
+{
+    return allow(&jansson_budget) ? malloc(size) : NULL;
+}
+
+static enum obx_code build_answers(struct obx_buf *out)
+{
+    const struct half_record rec = {.state = HALF_COMMITTED,
+                                    .producer = "orders",
+                                    .decided_by = "check",
+                                    .note = "n",
+                                    .prepared_us = 1,
+                                    .decided_us = 2};
+    struct half_item items[2] = {{.gid = "a", .rec = rec}, {.gid = "b", .rec = rec}};
+    const struct half_list list = {.items = items, .count = 2, .has_more = true};
+    enum obx_code rc = half_json_add_record(out, bytes_of("g"), &rec, true);
+
+    if (rc == OBX_OK)
+        rc = half_json_add_list(out, &list);
+    return rc == OBX_OK ? half_json_add_error(out, "why", "text", bytes_of("g"), &rec) : rc;
+}
+
+/* An answer is whole, or there is none: a member that is missing would be read as its absence. */
+static void no_answer_is_written_in_part(void **state)
+{
+    struct obx_buf whole = {0};
+    enum obx_code rc = OBX_E_NOMEM;
+
+    (void)state;
+    assert_int_equal(build_answers(&whole), OBX_OK);
+    for (unsigned n = 0; rc != OBX_OK; n++) {
+        struct obx_buf out = {0};
+        struct budget budget = {n};
+
+        assert_true(n < 500);
+        jansson_budget.left = n;
+        json_set_alloc_funcs(allow_jansson, free);
+        obx_alloc_set_hook(allow, &budget);
+        rc = build_answers(&out);
+        obx_alloc_set_hook(NULL, NULL);
+        json_set_alloc_funcs(malloc, free);
+        assert_true(rc == OBX_OK || rc == OBX_E_NOMEM);
+        assert_true(out.len <= whole.len &&
+                    (out.len == 0 || memcmp(out.data, whole.data, out.len) == 0));
+        assert_int_equal(rc == OBX_OK, out.len == whole.len);
+        buf_fini(&out);
+    }
+    buf_fini(&whole);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_breaker_opens_probes_and_closes),
         cmocka_unit_test(only_a_well_formed_200_is_an_answer),
         cmocka_unit_test(a_prepare_is_read_whole),
+        cmocka_unit_test(what_was_given_is_what_is_sent),
+        cmocka_unit_test(the_content_type_follows_what_was_given),
+        cmocka_unit_test(strings_are_what_they_stand_for),
+        cmocka_unit_test(base64_of_any_length),
+        cmocka_unit_test(what_cannot_be_published_is_refused),
+        cmocka_unit_test(the_same_is_what_sends_the_same_bytes),
+        cmocka_unit_test(no_answer_is_written_in_part),
         cmocka_unit_test(what_is_wrong_is_named),
         cmocka_unit_test(the_digest_tells_contents_apart),
         cmocka_unit_test(the_time_of_the_check_and_blanks_do_not_change_the_digest),

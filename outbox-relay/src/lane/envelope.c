@@ -3,14 +3,16 @@
  */
 #include "envelope.h"
 
-#include <jansson.h>
+#include <errno.h>
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/alloc.h"
 #include "base/bytes.h"
-#include "base/utf8.h"
+#include "base/json_span.h"
 #include "receipt_key.h"
 
 enum {
@@ -22,15 +24,20 @@ enum {
     S_PER_DAY = 86400,
     S_PER_HOUR = 3600,
     S_PER_MINUTE = 60,
+    HEADER_COST = 8,    /* of a name's length, a type and a value's length on the wire */
+    NUMBER_SIZE = 64,   /* room for any number that a double can hold whole */
+    DOUBLE_DIGITS = 17, /* more digits than these tell doubles apart no better */
+    DECIMAL = 10,
 };
 
 struct envelope {
     char *source;
     struct bridge_header *headers;
     size_t header_count, header_cap;
-    json_t *json; /* the application's headers; keeps the texts that headers borrow */
-    char **dumps; /* nested values as text */
-    size_t dump_count, dump_cap;
+    char *texts; /* what names and texts with escapes stand for; headers borrow from it */
+    size_t text_len, text_cap;
+    struct obx_bytes *names; /* of the application's headers, to find one that is there twice */
+    size_t name_cap;
     char time[TIME_SIZE];
     uint64_t date_s; /* the second that `date` shows */
     char date[DATE_SIZE + 1];
@@ -84,22 +91,23 @@ void envelope_offer_receipts(struct envelope *envelope, const char *queue,
 
 static void reset(struct envelope *envelope)
 {
-    for (size_t i = 0; i < envelope->dump_count; i++)
-        free(envelope->dumps[i]); /* made by jansson */
-    envelope->dump_count = 0;
     envelope->header_count = 0;
-    json_decref(envelope->json);
-    envelope->json = NULL;
+    envelope->text_len = 0;
+}
+
+static void fini_scratch(struct envelope *envelope)
+{
+    obx_free(envelope->headers);
+    obx_free(envelope->texts);
+    obx_free(envelope->names);
 }
 
 void envelope_destroy(struct envelope *envelope)
 {
     if (envelope == NULL)
         return;
-    reset(envelope);
     obx_free(envelope->source);
-    obx_free(envelope->headers);
-    obx_free(envelope->dumps);
+    fini_scratch(envelope);
     obx_free(envelope);
 }
 
@@ -198,6 +206,12 @@ static enum obx_code add_own_headers(struct envelope *envelope, const struct out
     return OBX_OK;
 }
 
+static enum obx_code fail_groups(struct obx_err *err)
+{
+    return obx_fail(err, OBX_E_FORMAT, "receipt_from is not a list of 1 to %d consumer groups",
+                    (int)RECEIPT_GROUPS_MAX);
+}
+
 /* Where a receipt is to be sent, by whom, and what proves that it answers this message. */
 static enum obx_code add_receipt_headers(struct envelope *envelope, const struct outbox_row *row,
                                          struct obx_err *err)
@@ -206,8 +220,7 @@ static enum obx_code add_receipt_headers(struct envelope *envelope, const struct
     enum obx_code rc = OBX_OK;
 
     if (!receipt_groups_parse(row->receipt_from, &groups))
-        return obx_fail(err, OBX_E_FORMAT, "receipt_from is not a list of 1 to %d consumer groups",
-                        (int)RECEIPT_GROUPS_MAX);
+        return fail_groups(err);
     if (envelope->receipt_queue == NULL)
         return obx_fail(err, OBX_E_CONFIG,
                         "the message asks for receipts, but the source has no receipt_queue");
@@ -221,123 +234,240 @@ static enum obx_code add_receipt_headers(struct envelope *envelope, const struct
     return rc == OBX_OK ? OBX_OK : obx_fail(err, rc, "headers");
 }
 
-static bool is_reserved(const char *name)
+static bool is_reserved(struct obx_bytes name)
 {
-    if (strncasecmp(name, prefix_own, sizeof(prefix_own) - 1) == 0)
+    const char *text = name.p;
+    const size_t prefix_len = sizeof(prefix_own) - 1;
+
+    if (name.len >= prefix_len && strncasecmp(text, prefix_own, prefix_len) == 0)
         return true;
     for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++) {
-        if (strcasecmp(name, reserved[i]) == 0)
+        if (name.len == strlen(reserved[i]) && strncasecmp(text, reserved[i], name.len) == 0)
             return true;
     }
     return false;
 }
 
-/* A nested value goes as its compact JSON text; the envelope keeps the text. */
-static enum obx_code add_nested(struct envelope *envelope, struct obx_bytes name,
-                                const json_t *value)
+static enum obx_code check_name(struct obx_bytes name, struct obx_err *err)
 {
-    struct bridge_header *header = NULL;
-    char *text = NULL;
+    char shown[NAME_MAX_BYTES + 1];
 
-    if (envelope->dump_count == envelope->dump_cap) {
-        size_t cap = envelope->dump_cap == 0 ? HEADERS_MIN : envelope->dump_cap * 2;
-        char **dumps = obx_realloc(envelope->dumps, cap * sizeof(*dumps));
+    if (name.len == 0 || name.len > NAME_MAX_BYTES)
+        return obx_fail(err, OBX_E_FORMAT, "header name of %zu bytes (1 to 255 are allowed)",
+                        name.len);
+    if (memchr(name.p, '\0', name.len) != NULL)
+        return obx_fail(err, OBX_E_FORMAT, "a header's name has a NUL in it");
+    if (!is_reserved(name))
+        return OBX_OK;
+    (void)bytes_to_text(name, shown, sizeof(shown));
+    return obx_fail(err, OBX_E_FORMAT, "header name '%s' is reserved", shown);
+}
 
-        if (dumps == NULL)
-            return OBX_E_NOMEM;
-        envelope->dumps = dumps;
-        envelope->dump_cap = cap;
+/* What a string stands for: its own bytes in the row, or, where it has escapes, a text of ours.
+ * There is room: nothing gets longer by decoding. */
+static bool decode(struct envelope *envelope, struct obx_bytes string, struct obx_bytes *out)
+{
+    if (json_span_is_plain(string, out))
+        return true;
+    out->p = envelope->texts + envelope->text_len;
+    if (!json_span_decode(string, envelope->texts + envelope->text_len, &out->len))
+        return false;
+    envelope->text_len += out->len;
+    return true;
+}
+
+/* The digits that count and the exponent of the first one: 12.50 and 1.25e1 are both 125 and 1. */
+struct decimal {
+    char digits[NUMBER_SIZE];
+    size_t count;
+    long exponent;
+};
+
+static void read_decimal(const char *text, struct decimal *out)
+{
+    long point = 0; /* digits before the point, leading zeros not counted; negative: zeros after */
+    bool has_point = false;
+
+    *out = (struct decimal){0};
+    for (text += *text == '-' ? 1 : 0; *text != '\0' && *text != 'e' && *text != 'E'; text++) {
+        if (*text == '.') {
+            has_point = true;
+            continue;
+        }
+        if (*text != '0' || out->count > 0)
+            out->digits[out->count++] = *text;
+        if (!has_point && out->count > 0)
+            point++;
+        else if (has_point && out->count == 0)
+            point--;
     }
-    text = json_dumps(value, JSON_COMPACT);
-    if (text == NULL)
-        return OBX_E_NOMEM;
-    envelope->dumps[envelope->dump_count++] = text;
-    header = add_header(envelope, name, BRIDGE_H_TEXT);
-    if (header == NULL)
-        return OBX_E_NOMEM;
-    header->v.text = bytes_of(text);
-    return OBX_OK;
+    while (out->count > 0 && out->digits[out->count - 1] == '0')
+        out->count--;
+    out->exponent =
+        out->count == 0 ? 0 : point + (*text == '\0' ? 0 : strtol(text + 1, NULL, DECIMAL));
 }
 
-static enum obx_code add_scalar(struct envelope *envelope, struct obx_bytes name,
-                                const json_t *value)
+/* Whether printing the double with as many digits gives the same decimal again. */
+static bool holds_whole(double number, const struct decimal *decimal)
 {
-    static const enum bridge_header_type types[] = {
-        [JSON_STRING] = BRIDGE_H_TEXT, [JSON_INTEGER] = BRIDGE_H_I64, [JSON_REAL] = BRIDGE_H_F64,
-        [JSON_TRUE] = BRIDGE_H_BOOL,   [JSON_FALSE] = BRIDGE_H_BOOL,  [JSON_NULL] = BRIDGE_H_NULL,
-    };
-    struct bridge_header *header = add_header(envelope, name, types[json_typeof(value)]);
+    char text[NUMBER_SIZE];
+    struct decimal printed;
 
-    if (header == NULL)
-        return OBX_E_NOMEM;
-    if (header->type == BRIDGE_H_TEXT)
-        header->v.text =
-            (struct obx_bytes){.p = json_string_value(value), .len = json_string_length(value)};
-    else if (header->type == BRIDGE_H_I64)
-        header->v.i64 = json_integer_value(value);
-    else if (header->type == BRIDGE_H_F64)
-        header->v.f64 = json_real_value(value);
-    else
-        header->v.yes = json_is_true(value);
-    return OBX_OK;
+    if (decimal->count == 0)
+        return number == 0.0;
+    if (decimal->count > DOUBLE_DIGITS || !isfinite(number))
+        return false;
+    (void)snprintf(text, sizeof(text), "%.*e", (int)decimal->count - 1, number);
+    read_decimal(text, &printed);
+    return printed.count == decimal->count && printed.exponent == decimal->exponent &&
+           memcmp(printed.digits, decimal->digits, printed.count) == 0;
 }
 
-static enum obx_code check_name(const char *name, struct obx_err *err)
+/* A number goes as a number where AMQP has one that holds it whole, otherwise as the text it is. */
+static void set_number(struct bridge_header *header, struct obx_bytes value)
 {
-    size_t len = strlen(name);
+    char text[NUMBER_SIZE];
+    struct decimal decimal;
+    char *end = NULL;
 
-    if (len == 0 || len > NAME_MAX_BYTES)
-        return obx_fail(err, OBX_E_FORMAT, "header name of %zu bytes (1 to 255 are allowed)", len);
-    if (is_reserved(name))
-        return obx_fail(err, OBX_E_FORMAT, "header name '%s' is reserved", name);
-    return OBX_OK;
-}
+    header->type = BRIDGE_H_TEXT;
+    header->v.text = value;
+    if (value.len >= sizeof(text))
+        return;
+    memcpy(text, value.p, value.len);
+    text[value.len] = '\0';
+    if (strpbrk(text, ".eE") == NULL) {
+        long long whole;
 
-/* The parser quotes what it stumbled over and cuts characters in two; a reason is stored as text.
- */
-static void make_utf8(char *text)
-{
-    uint32_t cp = 0;
-
-    while (*text != '\0') {
-        size_t len = utf8_next(bytes_of(text), &cp);
-
-        if (len == 0)
-            *text = '?';
-        text += len == 0 ? 1 : len;
+        errno = 0;
+        whole = strtoll(text, &end, DECIMAL);
+        if (errno == 0) {
+            header->type = BRIDGE_H_I64;
+            header->v.i64 = whole;
+            return;
+        }
     }
+    read_decimal(text, &decimal);
+    if (holds_whole(strtod(text, NULL), &decimal)) {
+        header->type = BRIDGE_H_F64;
+        header->v.f64 = strtod(text, NULL);
+    }
+}
+
+static enum obx_code add_value(struct envelope *envelope, struct obx_bytes name,
+                               struct obx_bytes value, struct obx_err *err)
+{
+    const enum json_span_type type = json_span_type(value);
+    struct bridge_header *header = add_header(envelope, name, BRIDGE_H_NULL);
+
+    if (header == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "headers");
+    if (type == JSON_SPAN_STRING) {
+        header->type = BRIDGE_H_TEXT;
+        if (!decode(envelope, value, &header->v.text) ||
+            memchr(header->v.text.p, '\0', header->v.text.len) != NULL)
+            return obx_fail(err, OBX_E_FORMAT, "headers: a text has a NUL or half a character");
+    } else if (type == JSON_SPAN_OBJECT || type == JSON_SPAN_ARRAY) {
+        header->type = BRIDGE_H_TEXT;
+        header->v.text = value;
+    } else if (type == JSON_SPAN_NUMBER) {
+        set_number(header, value);
+    } else if (type != JSON_SPAN_NULL) {
+        header->type = BRIDGE_H_BOOL;
+        header->v.yes = type == JSON_SPAN_TRUE;
+    }
+    return OBX_OK;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    const struct obx_bytes *left = a;
+    const struct obx_bytes *right = b;
+
+    if (left->len != right->len)
+        return left->len < right->len ? -1 : 1;
+    return memcmp(left->p, right->p, left->len);
+}
+
+/* The headers from `first` on are the application's: each name once, and all of them small enough
+ * for the frame that a message's headers have to fit into. */
+static enum obx_code check_headers(struct envelope *envelope, size_t first, struct obx_err *err)
+{
+    const size_t count = envelope->header_count - first;
+    size_t cost = 0;
+
+    if (count > envelope->name_cap) {
+        struct obx_bytes *names = obx_realloc(envelope->names, count * sizeof(*names));
+
+        if (names == NULL)
+            return obx_fail(err, OBX_E_NOMEM, "headers");
+        envelope->names = names;
+        envelope->name_cap = count;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct bridge_header *header = &envelope->headers[first + i];
+
+        envelope->names[i] = header->name;
+        cost += HEADER_COST + header->name.len;
+        cost += header->type == BRIDGE_H_TEXT ? header->v.text.len : sizeof(int64_t);
+    }
+    if (cost > ENVELOPE_HEADERS_MAX)
+        return obx_fail(err, OBX_E_FORMAT, "headers of %zu bytes (%d are allowed)", cost,
+                        ENVELOPE_HEADERS_MAX);
+    qsort(envelope->names, count, sizeof(*envelope->names), compare_names);
+    for (size_t i = 1; i < count; i++) {
+        if (bytes_equal(envelope->names[i - 1], envelope->names[i]))
+            return obx_fail(err, OBX_E_FORMAT, "headers: a name is there twice");
+    }
+    return OBX_OK;
+}
+
+static enum obx_code add_members(struct envelope *envelope, struct obx_bytes object,
+                                 struct obx_err *err)
+{
+    struct json_span_rest rest = json_span_enter(object);
+    struct obx_bytes string;
+    struct obx_bytes name;
+    struct obx_bytes value;
+
+    while (json_span_next_member(&rest, &string, &value)) {
+        enum obx_code rc = OBX_OK;
+
+        if (!decode(envelope, string, &name))
+            return obx_fail(err, OBX_E_FORMAT, "headers: a name has half a character");
+        rc = check_name(name, err);
+        if (rc == OBX_OK)
+            rc = add_value(envelope, name, value, err);
+        if (rc != OBX_OK)
+            return rc;
+    }
+    return OBX_OK;
 }
 
 static enum obx_code add_app_headers(struct envelope *envelope, struct obx_bytes text,
                                      struct obx_err *err)
 {
-    json_error_t why = {0};
-    const char *name = NULL;
-    json_t *value = NULL;
+    const size_t first = envelope->header_count;
+    struct json_span_fault fault = {0};
+    struct obx_bytes object;
+    enum obx_code rc = OBX_OK;
 
-    envelope->json = json_loadb(text.p, text.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
-    if (envelope->json == NULL && json_error_code(&why) == json_error_out_of_memory)
-        return obx_fail(err, OBX_E_NOMEM, "headers");
-    make_utf8(why.text);
-    if (envelope->json == NULL)
-        return obx_fail(err, OBX_E_FORMAT, "headers: %s at byte %d", why.text, why.position);
-    if (json_is_null(envelope->json))
+    if (!json_span_check(text, &object, &fault))
+        return obx_fail(err, OBX_E_FORMAT, "headers: %s at byte %zu", fault.what, fault.at);
+    if (json_span_type(object) == JSON_SPAN_NULL)
         return OBX_OK;
-    if (!json_is_object(envelope->json))
+    if (json_span_type(object) != JSON_SPAN_OBJECT)
         return obx_fail(err, OBX_E_FORMAT, "headers are not a JSON object");
-    json_object_foreach(envelope->json, name, value)
-    {
-        bool is_nested = json_is_object(value) || json_is_array(value);
-        enum obx_code rc = check_name(name, err);
+    if (object.len > envelope->text_cap) {
+        char *texts = obx_realloc(envelope->texts, object.len);
 
-        if (rc != OBX_OK)
-            return rc;
-        rc = is_nested ? add_nested(envelope, bytes_of(name), value)
-                       : add_scalar(envelope, bytes_of(name), value);
-        if (rc != OBX_OK)
-            return obx_fail(err, rc, "headers");
+        if (texts == NULL)
+            return obx_fail(err, OBX_E_NOMEM, "headers");
+        envelope->texts = texts;
+        envelope->text_cap = object.len;
     }
-    return OBX_OK;
+    rc = add_members(envelope, object, err);
+    return rc == OBX_OK ? check_headers(envelope, first, err) : rc;
 }
 
 /* ---- the whole ---- */
@@ -364,6 +494,21 @@ static enum obx_code check_row(const struct outbox_row *row, struct obx_err *err
         rc = check_short("message_id", row->message_id, err);
     if (rc == OBX_OK && row->content_type.len > 0)
         rc = check_short("content_type", row->content_type, err);
+    return rc;
+}
+
+enum obx_code envelope_check(const struct outbox_row *row, struct obx_err *err)
+{
+    struct envelope scratch = {0};
+    struct receipt_groups groups;
+    enum obx_code rc = check_row(row, err);
+
+    if (rc == OBX_OK && row->receipt_from.p != NULL &&
+        !receipt_groups_parse(row->receipt_from, &groups))
+        rc = fail_groups(err);
+    if (rc == OBX_OK && row->headers.p != NULL)
+        rc = add_app_headers(&scratch, row->headers, err);
+    fini_scratch(&scratch);
     return rc;
 }
 

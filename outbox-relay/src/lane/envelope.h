@@ -11,6 +11,11 @@
 #include "bridge/bridge.h"
 #include "outbox_row.h"
 
+/** What an application's headers may take in a message, names, values and their lengths: they have
+ * to fit into one frame (131072 bytes, as brokers have it), beside ours and what the broker adds.
+ */
+#define ENVELOPE_HEADERS_MAX 114688
+
 struct envelope;
 
 /** source and outbox make the CloudEvents source, "/source/outbox". On failure *out is NULL.
@@ -29,11 +34,19 @@ void envelope_offer_receipts(struct envelope *envelope, const char *queue,
  * Fill msg from row, but for exchange and routing key. msg borrows from row and envelope, until the
  * next build.
  * @return OBX_OK; OBX_E_FORMAT: this row can never be a message (topic empty, too long or with a
- * NUL byte; message id empty or with a NUL byte; headers not a JSON object, malformed, or with a
- * name that is too long or reserved; a list of groups that cannot be read): the text says which;
- * OBX_E_CONFIG: it asks for receipts and none are offered, alike; OBX_E_NOMEM
+ * NUL byte; message id empty or with a NUL byte; headers not a JSON object, malformed, larger
+ * than ENVELOPE_HEADERS_MAX, or with a name that is too long, reserved or there twice; a list of
+ * groups that cannot be read): the text says which;
+ * OBX_E_CONFIG: it asks for receipts and none are offered; OBX_E_NOMEM
  */
 OBX_NODISCARD enum obx_code envelope_build(struct envelope *envelope, const struct outbox_row *row,
                                            struct bridge_message *msg, struct obx_err *err);
+
+/**
+ * Whether envelope_build would make a message of such a row, as far as the row itself tells: for
+ * whoever accepts messages and should refuse at once what would be parked later. OBX_OK,
+ * OBX_E_FORMAT, OBX_E_NOMEM. Any thread.
+ */
+OBX_NODISCARD enum obx_code envelope_check(const struct outbox_row *row, struct obx_err *err);
 
 #endif
