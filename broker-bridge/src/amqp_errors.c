@@ -94,7 +94,7 @@ enum obx_code amqp_code_of_status(int status, enum amqp_phase phase)
 }
 
 /* Control characters would break a log line in two. */
-static void copy_text(amqp_bytes_t text, char *dst, size_t dst_size)
+void amqp_copy_text(amqp_bytes_t text, char *dst, size_t dst_size)
 {
     (void)bytes_to_text(from_amqp(text), dst, dst_size);
     for (char *c = dst; *c != '\0'; c++) {
@@ -108,7 +108,7 @@ enum obx_code amqp_fail_close(struct obx_err *err, unsigned reply_code, amqp_byt
 {
     char text[CLOSE_TEXT_MAX];
 
-    copy_text(reply_text, text, sizeof(text));
+    amqp_copy_text(reply_text, text, sizeof(text));
     return obx_fail_sys(err, amqp_code_of_reply(reply_code, phase), (int)reply_code, "%s: %u %s",
                         what, reply_code, text);
 }
@@ -117,7 +117,7 @@ enum obx_code amqp_fail_blocked(struct obx_err *err, amqp_bytes_t reason)
 {
     char text[CLOSE_TEXT_MAX];
 
-    copy_text(reason, text, sizeof(text));
+    amqp_copy_text(reason, text, sizeof(text));
     return obx_fail(err, OBX_E_MQ_BLOCKED, "%s", text);
 }
 
@@ -206,6 +206,29 @@ bool amqp_exchange_of_text(amqp_bytes_t text, struct obx_bytes *exchange)
     name = (size_t)start + strlen(before);
     if (name > (size_t)end)
         return false;
+    *exchange = (struct obx_bytes){.p = (const char *)all.p + name, .len = (size_t)end - name};
+    return true;
+}
+
+/* Names may hold these words themselves; of several ways to read the text none is taken. */
+bool amqp_topic_of_text(amqp_bytes_t text, struct obx_bytes *exchange, struct obx_bytes *topic)
+{
+    const char *const before = "access to topic '";
+    const char *const between = "' in exchange '";
+    const struct obx_bytes all = from_amqp(text);
+    const ptrdiff_t start = find_first(all, before);
+    const ptrdiff_t middle = find_last(all, between);
+    const ptrdiff_t end = find_last(all, "' in vhost '");
+    size_t key;
+    size_t name;
+
+    if (start < 0 || middle < 0 || end < 0 || find_first(all, between) != middle)
+        return false;
+    key = (size_t)start + strlen(before);
+    name = (size_t)middle + strlen(between);
+    if (key > (size_t)middle || name > (size_t)end)
+        return false;
+    *topic = (struct obx_bytes){.p = (const char *)all.p + key, .len = (size_t)middle - key};
     *exchange = (struct obx_bytes){.p = (const char *)all.p + name, .len = (size_t)end - name};
     return true;
 }

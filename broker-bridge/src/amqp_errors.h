@@ -34,11 +34,20 @@ enum obx_code amqp_fail_status(struct obx_err *err, int status, enum amqp_phase 
 enum obx_code amqp_fail_reply(struct obx_err *err, amqp_rpc_reply_t reply, enum amqp_phase phase,
                               const char *what);
 
+/** What the broker says, as text for a log line or a reason. */
+void amqp_copy_text(amqp_bytes_t text, char *dst, size_t dst_size);
+
 /**
  * The name of the exchange that a close's text complains about ("... exchange 'x' in vhost ..."),
  * borrowed from text. False when the text names none.
  */
 bool amqp_exchange_of_text(amqp_bytes_t text, struct obx_bytes *exchange);
+
+/**
+ * The exchange and the topic (routing key) of "access to topic 'x' in exchange 'y' in vhost ...",
+ * borrowed from text. False when the text is not of that form.
+ */
+bool amqp_topic_of_text(amqp_bytes_t text, struct obx_bytes *exchange, struct obx_bytes *topic);
 
 /** The size of the message that was refused, from "message size N is larger than ..."; false when
  * it is not that. */

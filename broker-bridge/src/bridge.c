@@ -33,6 +33,8 @@ const char *pub_outcome_name(enum pub_outcome outcome)
         return "nacked";
     case PUB_RETURNED:
         return "returned";
+    case PUB_DENIED:
+        return "denied";
     case PUB_UNKNOWN:
         return "unknown";
     default:

@@ -16,6 +16,7 @@
 #include "base/alloc.h"
 #include "base/crash.h"
 #include "field_text.h"
+#include "props.h"
 
 enum {
     HEADERS_MAX = 65536,
@@ -92,6 +93,12 @@ static int header_count(const amqp_basic_properties_t *properties)
                                                                : 0;
 }
 
+/* The publisher's own tag means nothing to a consumer, and differs from copy to copy. */
+static bool is_hidden(const amqp_table_entry_t *entry)
+{
+    return bytes_is(from_amqp(entry->key), PROPS_TAG_HEADER);
+}
+
 /* Values that become text other than their own bytes. */
 static bool needs_text(const amqp_field_value_t *value)
 {
@@ -113,6 +120,8 @@ static enum obx_code measure_headers(struct delivery_builder *builder,
     for (int i = 0; i < count; i++) {
         const amqp_table_entry_t *entry = &properties->headers.entries[i];
 
+        if (is_hidden(entry))
+            continue;
         *size += entry->key.len;
         buf_reset(&builder->scratch);
         if (is_text(&entry->value))
@@ -206,14 +215,19 @@ static void set_simple(struct bridge_header *header, const amqp_field_value_t *v
  * rare, are written twice. */
 static enum obx_code place_headers(struct delivery_builder *builder, struct cursor *cursor,
                                    const amqp_basic_properties_t *properties,
-                                   struct bridge_header *headers)
+                                   struct bridge_header *headers, size_t *placed)
 {
     const int count = header_count(properties);
 
+    *placed = 0;
+
     for (int i = 0; i < count; i++) {
         const amqp_table_entry_t *entry = &properties->headers.entries[i];
-        struct bridge_header *header = &headers[i];
+        struct bridge_header *header = &headers[*placed];
 
+        if (is_hidden(entry))
+            continue;
+        ++*placed;
         header->name = place(cursor, from_amqp(entry->key));
         if (is_text(&entry->value)) {
             header->type = BRIDGE_H_TEXT;
@@ -283,10 +297,9 @@ static enum obx_code build(struct delivery_builder *builder,
         (struct obx_bytes){.p = (const char *)placed.p + builder->exchange_len,
                            .len = placed.len - builder->exchange_len};
     place_properties(&delivery->msg, &cursor, properties);
-    if (place_headers(builder, &cursor, properties, headers) != OBX_OK)
+    if (place_headers(builder, &cursor, properties, headers, &delivery->msg.header_count) != OBX_OK)
         return OBX_E_NOMEM;
     delivery->msg.headers = headers;
-    delivery->msg.header_count = (size_t)header_count(properties);
     OBX_ASSERT((size_t)(cursor.end - cursor.next) == body_size);
     delivery->msg.body = (struct obx_bytes){.p = cursor.next, .len = (size_t)body_size};
     return OBX_OK;

@@ -108,25 +108,57 @@ static amqp_field_value_t value_of(const struct bridge_header *header)
     return value;
 }
 
-static enum obx_code fill_table(struct props_scratch *scratch, const struct bridge_message *msg,
-                                amqp_table_t *table)
+static enum obx_code reserve(struct props_scratch *scratch, size_t count)
 {
-    if (msg->header_count > scratch->cap) {
-        amqp_table_entry_t *entries =
-            obx_realloc(scratch->entries, msg->header_count * sizeof(*entries));
+    amqp_table_entry_t *entries;
 
-        if (entries == NULL)
-            return OBX_E_NOMEM;
-        scratch->entries = entries;
-        scratch->cap = msg->header_count;
-    }
+    if (count <= scratch->cap)
+        return OBX_OK;
+    entries = obx_realloc(scratch->entries, count * sizeof(*entries));
+    if (entries == NULL)
+        return OBX_E_NOMEM;
+    scratch->entries = entries;
+    scratch->cap = count;
+    return OBX_OK;
+}
+
+static enum obx_code fill_table(struct props_scratch *scratch, const struct bridge_message *msg,
+                                uint64_t tag, amqp_table_t *table)
+{
+    amqp_table_entry_t *next;
+
+    if (reserve(scratch, msg->header_count + 1) != OBX_OK)
+        return OBX_E_NOMEM;
+    next = scratch->entries;
     for (size_t i = 0; i < msg->header_count; i++) {
-        scratch->entries[i].key = to_amqp(msg->headers[i].name);
-        scratch->entries[i].value = value_of(&msg->headers[i]);
+        if (bytes_is(msg->headers[i].name, PROPS_TAG_HEADER))
+            continue; /* a copy of a message that was published before */
+        *next++ = (amqp_table_entry_t){.key = to_amqp(msg->headers[i].name),
+                                       .value = value_of(&msg->headers[i])};
     }
-    table->num_entries = (int)msg->header_count;
+    *next++ =
+        (amqp_table_entry_t){.key = amqp_cstring_bytes(PROPS_TAG_HEADER),
+                             .value = {.kind = AMQP_FIELD_KIND_I64, .value.i64 = (int64_t)tag}};
+    table->num_entries = (int)(next - scratch->entries);
     table->entries = scratch->entries;
     return OBX_OK;
+}
+
+uint64_t props_tag(const amqp_basic_properties_t *properties)
+{
+    const amqp_table_t *headers = &properties->headers;
+
+    if ((properties->_flags & AMQP_BASIC_HEADERS_FLAG) == 0)
+        return 0;
+    for (int i = 0; i < headers->num_entries; i++) {
+        const amqp_table_entry_t *entry = &headers->entries[i];
+
+        if (bytes_is(from_amqp(entry->key), PROPS_TAG_HEADER))
+            return entry->value.kind == AMQP_FIELD_KIND_I64 && entry->value.value.i64 > 0
+                       ? (uint64_t)entry->value.value.i64
+                       : 0;
+    }
+    return 0;
 }
 
 static void set_text(amqp_basic_properties_t *out, amqp_bytes_t *field, amqp_flags_t flag,
@@ -139,7 +171,7 @@ static void set_text(amqp_basic_properties_t *out, amqp_bytes_t *field, amqp_fla
 }
 
 enum obx_code props_encode(struct props_scratch *scratch, const struct bridge_message *msg,
-                           amqp_basic_properties_t *out)
+                           uint64_t tag, amqp_basic_properties_t *out)
 {
     memset(out, 0, sizeof(*out));
     out->_flags = AMQP_BASIC_DELIVERY_MODE_FLAG;
@@ -155,8 +187,6 @@ enum obx_code props_encode(struct props_scratch *scratch, const struct bridge_me
         out->timestamp = msg->timestamp_s;
         out->_flags |= AMQP_BASIC_TIMESTAMP_FLAG;
     }
-    if (msg->header_count == 0)
-        return OBX_OK;
     out->_flags |= AMQP_BASIC_HEADERS_FLAG;
-    return fill_table(scratch, msg, &out->headers);
+    return fill_table(scratch, msg, tag, &out->headers);
 }

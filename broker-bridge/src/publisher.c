@@ -9,6 +9,7 @@
  */
 #include "bridge/publisher.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "amqp_errors.h"
@@ -29,6 +30,9 @@ enum {
     BATCH_BYTES = 32 * 1024,  /* written at once from this size on, or at the end of a turn */
     UNSENT_MAX = 1024 * 1024, /* no more messages are taken while so much waits for the kernel */
     LOG_INTERVAL_MS = 1000,
+    NAME_MAX_LEN = 255,
+    RETURN_TEXT_MAX = 64,
+    RETURN_WHY_MAX = 700, /* two names, the broker's text and words between them */
 };
 
 enum channel_state { CHANNEL_CLOSED, CHANNEL_OPENING, CHANNEL_SELECTING, CHANNEL_READY };
@@ -61,11 +65,13 @@ struct bridge_publisher {
     enum channel_state channel;
     enum return_state returning;
     uint16_t return_code;
+    char return_why[RETURN_WHY_MAX];
     uint64_t return_left;    /* bytes of the returned body still to come */
     uint64_t channel_due_ms; /* for the answer while OPENING and SELECTING */
     uint64_t confirm_timeout_ms;
     uint64_t max_body_bytes;
     struct log_limit odd_acks;
+    struct log_limit returns;
 };
 
 static void set_channel(struct bridge_publisher *pub, enum channel_state state)
@@ -93,6 +99,9 @@ static void settled(uint64_t token, enum pub_outcome outcome, const char *why, v
         break;
     case PUB_RETURNED:
         pub->stats.returned++;
+        break;
+    case PUB_DENIED:
+        pub->stats.denied++;
         break;
     case PUB_UNKNOWN:
     default:
@@ -148,18 +157,23 @@ static void on_confirm(struct bridge_publisher *pub, uint64_t tag, bool multiple
 }
 
 /*
- * A close names what made it happen only in its text. If that text names an exchange, or the size
- * of a message, then what became of those messages is known, and they can be kept apart from the
- * others, which would otherwise be published again together with them and share their fate for
- * ever.
+ * A close names what made it happen only in its text. If that text names an exchange, a topic of
+ * one, or the size of a message, then what became of those messages is known, and they can be kept
+ * apart from the others, which would otherwise be published again together with them and share
+ * their fate for ever. A topic comes first: its exchange, which the text names too, is not to
+ * blame.
  */
 static void mark_culprits(struct bridge_publisher *pub, const amqp_channel_close_t *method)
 {
     struct obx_bytes exchange;
+    struct obx_bytes topic;
     uint64_t size;
 
-    if ((method->reply_code == AMQP_NOT_FOUND || method->reply_code == AMQP_ACCESS_REFUSED) &&
-        amqp_exchange_of_text(method->reply_text, &exchange))
+    if (method->reply_code == AMQP_ACCESS_REFUSED &&
+        amqp_topic_of_text(method->reply_text, &exchange, &topic))
+        (void)window_deny_route(&pub->window, window_route_hash(exchange, topic));
+    else if ((method->reply_code == AMQP_NOT_FOUND || method->reply_code == AMQP_ACCESS_REFUSED) &&
+             amqp_exchange_of_text(method->reply_text, &exchange))
         (void)window_return_exchange(&pub->window, bytes_hash(exchange), method->reply_code);
     else if (method->reply_code == AMQP_PRECONDITION_FAILED &&
              amqp_size_of_text(method->reply_text, &size))
@@ -207,12 +221,28 @@ static enum obx_code on_select_ok(struct bridge_publisher *pub, struct obx_err *
     return OBX_OK;
 }
 
+/* The names are not kept with a message in flight, but the broker says them again. */
+static void begin_return(struct bridge_publisher *pub, const amqp_basic_return_t *method)
+{
+    char text[RETURN_TEXT_MAX];
+    char exchange[NAME_MAX_LEN + 1];
+    char key[NAME_MAX_LEN + 1];
+
+    amqp_copy_text(method->reply_text, text, sizeof(text));
+    amqp_copy_text(method->exchange, exchange, sizeof(exchange));
+    amqp_copy_text(method->routing_key, key, sizeof(key));
+    (void)snprintf(pub->return_why, sizeof(pub->return_why),
+                   "%u %s: exchange '%s' has no queue bound for the routing key '%s'",
+                   (unsigned)method->reply_code, text, exchange, key);
+    pub->return_code = method->reply_code;
+    pub->returning = RETURN_HEADER;
+}
+
 static enum obx_code on_method(struct bridge_publisher *pub, const amqp_method_t *method,
                                struct obx_err *err)
 {
     const amqp_basic_ack_t *ack = method->decoded;
     const amqp_basic_nack_t *nack = method->decoded;
-    const amqp_basic_return_t *returned = method->decoded;
 
     if (pub->returning != RETURN_NONE)
         return obx_fail(err, OBX_E_MQ_PROTOCOL, "method 0x%08x inside a returned message",
@@ -225,8 +255,7 @@ static enum obx_code on_method(struct bridge_publisher *pub, const amqp_method_t
         on_confirm(pub, nack->delivery_tag, nack->multiple != 0, false);
         return OBX_OK;
     case AMQP_BASIC_RETURN_METHOD:
-        pub->returning = RETURN_HEADER;
-        pub->return_code = returned->reply_code;
+        begin_return(pub, method->decoded);
         return OBX_OK;
     case AMQP_CHANNEL_CLOSE_METHOD:
         return on_channel_close(pub, method->decoded, err);
@@ -240,18 +269,33 @@ static enum obx_code on_method(struct bridge_publisher *pub, const amqp_method_t
     }
 }
 
+/* The first one at once, of many one a second. */
+static void log_return(struct bridge_publisher *pub, const amqp_basic_properties_t *properties)
+{
+    struct obx_bytes id = {.p = "", .len = 0};
+    uint64_t dropped;
+
+    if (!log_limit_pass(&pub->returns, LOG_INTERVAL_MS, &dropped))
+        return;
+    if ((properties->_flags & AMQP_BASIC_MESSAGE_ID_FLAG) != 0)
+        id = from_amqp(properties->message_id);
+    OBX_LOG(LOG_LVL_WARN, "publisher", "message.returned", KV_BYTES("message_id", id),
+            KV_STR("why", pub->return_why), KV_U64("dropped", dropped));
+}
+
 static enum obx_code on_return_header(struct bridge_publisher *pub, const amqp_frame_t *frame,
                                       struct obx_err *err)
 {
     const amqp_basic_properties_t *properties = frame->payload.properties.decoded;
-    struct obx_bytes id = {.p = "", .len = 0};
+    const uint64_t tag = props_tag(properties);
 
     if (pub->returning != RETURN_HEADER)
         return obx_fail(err, OBX_E_MQ_PROTOCOL, "content header without a returned message");
-    if ((properties->_flags & AMQP_BASIC_MESSAGE_ID_FLAG) != 0)
-        id = from_amqp(properties->message_id);
-    if (!window_return(&pub->window, id, pub->return_code))
-        OBX_LOG(LOG_LVL_WARN, "publisher", "return.unknown", KV_BYTES("message_id", id));
+    if (!window_return(&pub->window, tag, pub->return_code, pub->return_why))
+        return obx_fail(err, OBX_E_MQ_PROTOCOL,
+                        "a message was returned that is not in flight (%s %llu)", PROPS_TAG_HEADER,
+                        (unsigned long long)tag);
+    log_return(pub, properties);
     pub->return_left = frame->payload.properties.body_size;
     pub->returning = pub->return_left > 0 ? RETURN_BODY : RETURN_NONE;
     return OBX_OK;
@@ -346,7 +390,8 @@ static enum obx_code check_open(struct bridge_publisher *pub, struct obx_err *er
     return OBX_OK;
 }
 
-static enum obx_code write_frames(struct bridge_publisher *pub, const struct bridge_message *msg)
+static enum obx_code write_frames(struct bridge_publisher *pub, const struct bridge_message *msg,
+                                  uint64_t tag)
 {
     struct outbuf *out = &pub->link.out;
     const uint32_t frame_max = pub->link.frame_max;
@@ -354,7 +399,7 @@ static enum obx_code write_frames(struct bridge_publisher *pub, const struct bri
     amqp_basic_publish_t publish = {.exchange = to_amqp(msg->exchange),
                                     .routing_key = to_amqp(msg->routing_key),
                                     .mandatory = 1};
-    enum obx_code rc = props_encode(&pub->scratch, msg, &properties);
+    enum obx_code rc = props_encode(&pub->scratch, msg, tag, &properties);
 
     if (rc == OBX_OK)
         rc = outbuf_method(out, frame_max, CHANNEL, AMQP_BASIC_PUBLISH_METHOD, &publish);
@@ -369,16 +414,18 @@ static enum obx_code append(struct bridge_publisher *pub, const struct bridge_me
                             uint64_t token, struct obx_err *err)
 {
     const struct window_entry entry = {.token = token,
-                                       .message_id = msg->message_id,
                                        .exchange_hash = bytes_hash(msg->exchange),
+                                       .route_hash =
+                                           window_route_hash(msg->exchange, msg->routing_key),
                                        .body_len = msg->body.len,
                                        .now_ms = clock_now_ms()};
     const size_t before = outbuf_pending(&pub->link.out);
+    const uint64_t tag = window_next_tag(&pub->window);
     enum obx_code rc = window_push(&pub->window, &entry);
 
     if (rc != OBX_OK)
         return obx_fail(err, rc, "publish window");
-    rc = write_frames(pub, msg);
+    rc = write_frames(pub, msg, tag);
     if (rc == OBX_OK)
         return OBX_OK;
     outbuf_truncate(&pub->link.out, before);

@@ -2,9 +2,10 @@
  * Owns the messages in flight of one channel, by delivery tag and in publish order.
  *
  * Slots are linked in publish order, which is tag order, and each also hangs in the bucket of its
- * tag, so a single ack costs one look-up, a multiple ack costs what it settles, and a message whose
- * confirm is late holds up nobody: the others' slots are free again at once. Nothing is allocated
- * after window_init, except for message ids too long for the slot.
+ * tag, so a single ack or a return costs one look-up, a multiple ack costs what it settles, and a
+ * message whose confirm is late holds up nobody: the others' slots are free again at once. Nothing
+ * is allocated after window_init but the reason of a return. A message is known by its tag alone:
+ * what its producer chose, the message id among it, may stand in any number of messages in flight.
  *
  * Invariants: count slots are linked from first to last with rising tags; each of them hangs in
  * exactly one bucket; the others are on the free list. A slot is unlinked before its settled
@@ -21,31 +22,28 @@
 #define NONE UINT32_MAX
 
 enum {
-    ID_INLINE = 40, /* a UUID in text has 36 */
     CAPACITY_MAX = 1 << 20,
     REPLY_NO_ROUTE = 312,
-    WHY_MAX = 64,
 };
 
+#define ROUTE_PRIME UINT64_C(0x9e3779b97f4a7c15) /* so that a/b and b/a differ */
+
 /* What is known of a message before its confirm; decides the outcome. */
-enum slot_mark { SLOT_SENT, SLOT_RETURNED, SLOT_REFUSED };
+enum slot_mark { SLOT_SENT, SLOT_RETURNED, SLOT_DENIED, SLOT_REFUSED };
 
 struct window_slot {
     uint64_t tag;
     uint64_t token;
     uint64_t sent_ms;
     uint64_t exchange_hash;
+    uint64_t route_hash;
     uint64_t body_len;
+    char *why;     /* of a return; owned */
     uint32_t next; /* in publish order, or of the free list */
     uint32_t previous;
     uint32_t bucket_next;
     uint16_t reply_code; /* of the return */
     uint8_t mark;        /* enum slot_mark */
-    uint8_t id_len;
-    union {
-        char text[ID_INLINE];
-        char *heap; /* id_len > ID_INLINE */
-    } id;
 };
 
 static uint32_t bucket_count(uint32_t capacity)
@@ -81,23 +79,16 @@ enum obx_code window_init(struct window *window, uint32_t capacity, struct obx_e
     memset(window->buckets, 0xff, buckets * sizeof(*window->buckets)); /* all NONE */
     window->bucket_mask = buckets - 1;
     window->capacity = capacity;
-    window->first = window->last = window->returning = NONE;
+    window->first = window->last = NONE;
     window->next_tag = 1;
     fill_free_list(window);
     return OBX_OK;
 }
 
-static void free_id(struct window_slot *slot)
-{
-    if (slot->id_len > ID_INLINE)
-        obx_free(slot->id.heap);
-    slot->id_len = 0;
-}
-
 void window_fini(struct window *window)
 {
     for (uint32_t i = 0; window->slots != NULL && i < window->capacity; i++)
-        free_id(&window->slots[i]);
+        obx_free(window->slots[i].why);
     obx_free(window->slots);
     obx_free(window->buckets);
     memset(window, 0, sizeof(*window));
@@ -108,28 +99,14 @@ uint32_t window_room(const struct window *window)
     return window->capacity - window->count;
 }
 
-static bool copy_id(struct window_slot *slot, struct obx_bytes id)
+uint64_t window_next_tag(const struct window *window)
 {
-    char *dst = slot->id.text;
-
-    OBX_ASSERT(id.len <= UINT8_MAX);
-    if (id.len > ID_INLINE) {
-        dst = obx_malloc(id.len);
-        if (dst == NULL)
-            return false;
-        slot->id.heap = dst;
-    }
-    if (id.len > 0)
-        memcpy(dst, id.p, id.len);
-    slot->id_len = (uint8_t)id.len;
-    return true;
+    return window->next_tag;
 }
 
-static struct obx_bytes id_of(const struct window_slot *slot)
+uint64_t window_route_hash(struct obx_bytes exchange, struct obx_bytes routing_key)
 {
-    const char *p = slot->id_len > ID_INLINE ? slot->id.heap : slot->id.text;
-
-    return (struct obx_bytes){.p = p, .len = slot->id_len};
+    return bytes_hash(exchange) * ROUTE_PRIME ^ bytes_hash(routing_key);
 }
 
 static void link_last(struct window *window, uint32_t index)
@@ -172,9 +149,6 @@ static void release(struct window *window, uint32_t index)
         window->last = slot->previous;
     else
         window->slots[slot->next].previous = slot->previous;
-    if (window->returning == index)
-        window->returning = slot->next;
-    free_id(slot);
     slot->next = window->free;
     window->free = index;
     window->count--;
@@ -188,13 +162,12 @@ enum obx_code window_push(struct window *window, const struct window_entry *entr
     if (index == NONE)
         return OBX_E_FULL;
     slot = &window->slots[index];
-    if (!copy_id(slot, entry->message_id))
-        return OBX_E_NOMEM;
     window->free = slot->next;
     slot->tag = window->next_tag++;
     slot->token = entry->token;
     slot->sent_ms = entry->now_ms;
     slot->exchange_hash = entry->exchange_hash;
+    slot->route_hash = entry->route_hash;
     slot->body_len = entry->body_len;
     slot->reply_code = 0;
     slot->mark = SLOT_SENT;
@@ -209,39 +182,13 @@ void window_pop(struct window *window)
     release(window, window->last);
 }
 
-/* Returns come in publish order, so the search goes on behind the last one and wraps once for
- * safety. */
-static uint32_t find_unreturned(const struct window *window, struct obx_bytes id)
-{
-    uint32_t index = window->returning != NONE ? window->returning : window->first;
-
-    for (uint32_t left = window->count; left > 0; left--) {
-        const struct window_slot *slot = &window->slots[index];
-
-        if (slot->mark == SLOT_SENT && bytes_equal(id_of(slot), id))
-            return index;
-        index = slot->next != NONE ? slot->next : window->first;
-    }
-    return NONE;
-}
-
-bool window_return(struct window *window, struct obx_bytes message_id, uint16_t reply_code)
-{
-    const uint32_t index = find_unreturned(window, message_id);
-
-    if (index == NONE)
-        return false;
-    window->slots[index].mark = SLOT_RETURNED;
-    window->slots[index].reply_code = reply_code;
-    window->returning = window->slots[index].next;
-    return true;
-}
-
 static enum pub_outcome outcome_of(const struct window_slot *slot, enum pub_outcome otherwise)
 {
     switch ((enum slot_mark)slot->mark) {
     case SLOT_RETURNED:
         return PUB_RETURNED;
+    case SLOT_DENIED:
+        return PUB_DENIED;
     case SLOT_REFUSED:
         return PUB_NACKED;
     case SLOT_SENT:
@@ -254,14 +201,19 @@ static enum pub_outcome outcome_of(const struct window_slot *slot, enum pub_outc
 static void settle(struct window *window, uint32_t index, enum pub_outcome otherwise,
                    const char *why, window_settled_fn *settled, void *ctx)
 {
-    const struct window_slot *slot = &window->slots[index];
+    struct window_slot *slot = &window->slots[index];
     const uint64_t token = slot->token;
     const enum pub_outcome outcome = outcome_of(slot, otherwise);
+    char *own_why = slot->why;
 
-    if (slot->mark == SLOT_RETURNED && slot->reply_code == REPLY_NO_ROUTE)
+    slot->why = NULL;
+    if (own_why != NULL)
+        why = own_why;
+    else if (slot->mark == SLOT_RETURNED && slot->reply_code == REPLY_NO_ROUTE)
         why = "312 NO_ROUTE: no queue is bound for the routing key";
     release(window, index);
     settled(token, outcome, why, ctx);
+    obx_free(own_why);
 }
 
 static uint32_t find_tag(const struct window *window, uint64_t tag)
@@ -271,6 +223,21 @@ static uint32_t find_tag(const struct window *window, uint64_t tag)
     while (index != NONE && window->slots[index].tag != tag)
         index = window->slots[index].bucket_next;
     return index;
+}
+
+bool window_return(struct window *window, uint64_t tag, uint16_t reply_code, const char *why)
+{
+    const uint32_t index = find_tag(window, tag);
+    struct window_slot *slot;
+
+    if (index == NONE)
+        return false;
+    slot = &window->slots[index];
+    slot->mark = SLOT_RETURNED;
+    slot->reply_code = reply_code;
+    if (slot->why == NULL && why != NULL)
+        slot->why = obx_strdup(why); /* NULL when memory is out: then it is told in general words */
+    return true;
 }
 
 static uint32_t confirm_up_to(struct window *window, uint64_t tag, enum pub_outcome outcome,
@@ -314,6 +281,21 @@ uint32_t window_return_exchange(struct window *window, uint64_t exchange_hash, u
             continue;
         slot->mark = SLOT_RETURNED;
         slot->reply_code = reply_code;
+        count++;
+    }
+    return count;
+}
+
+uint32_t window_deny_route(struct window *window, uint64_t route_hash)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = window->first; i != NONE; i = window->slots[i].next) {
+        struct window_slot *slot = &window->slots[i];
+
+        if (slot->mark != SLOT_SENT || slot->route_hash != route_hash)
+            continue;
+        slot->mark = SLOT_DENIED;
         count++;
     }
     return count;

@@ -21,17 +21,16 @@ struct window {
     uint32_t count;
     uint32_t first; /* oldest in use: the list is in publish order */
     uint32_t last;
-    uint32_t free;      /* first of the free list */
-    uint32_t returning; /* where the search for the next returned id starts */
+    uint32_t free; /* first of the free list */
     uint64_t next_tag;
     uint64_t floor_ms; /* no message counts as sent before this */
 };
 
-/** What a message needs to be known by later. Borrowed; window_push copies. */
+/** What a message needs to be known by later. */
 struct window_entry {
     uint64_t token;
-    struct obx_bytes message_id;
     uint64_t exchange_hash;
+    uint64_t route_hash; /* of exchange and routing key together: window_route_hash */
     uint64_t body_len;
     uint64_t now_ms;
 };
@@ -46,15 +45,19 @@ void window_fini(struct window *window);
 
 /** How many more fit. */
 uint32_t window_room(const struct window *window);
-/** Take a message in under the next tag. OBX_E_FULL; OBX_E_NOMEM (a message id that needs the
- * heap). */
+/** The tag that the next message gets. */
+uint64_t window_next_tag(const struct window *window);
+/** What names an exchange and a routing key together. */
+uint64_t window_route_hash(struct obx_bytes exchange, struct obx_bytes routing_key);
+/** Take a message in under the next tag. OBX_E_FULL. */
 OBX_NODISCARD enum obx_code window_push(struct window *window, const struct window_entry *entry);
 /** Take the message back that was pushed last; only directly after window_push. */
 void window_pop(struct window *window);
 
-/** Note a basic.return: the oldest message of that id that is not yet marked. False when there is
- * none. */
-bool window_return(struct window *window, struct obx_bytes message_id, uint16_t reply_code);
+/** Note a basic.return of the message with this tag, which carried it as its token; why is copied
+ * for its outcome and may be NULL. False when no such message is in flight: then nothing that the
+ * channel says can be believed. */
+bool window_return(struct window *window, uint64_t tag, uint16_t reply_code, const char *why);
 /** A basic.ack (or basic.nack): settles one, or with multiple all up to tag, 0 meaning all. Returns
  * how many. */
 uint32_t window_confirm(struct window *window, uint64_t tag, bool multiple, bool acked,
@@ -63,6 +66,9 @@ uint32_t window_confirm(struct window *window, uint64_t tag, bool multiple, bool
 /** Mark all messages to one exchange as returned: the broker said that it does not exist. Returns
  * how many. */
 uint32_t window_return_exchange(struct window *window, uint64_t exchange_hash, uint16_t reply_code);
+/** Mark all messages of one exchange and routing key as denied: the broker said that the user may
+ * not write there. Returns how many. */
+uint32_t window_deny_route(struct window *window, uint64_t route_hash);
 /** Mark the oldest message with a body of this size as refused. False when there is none. */
 bool window_refuse_size(struct window *window, uint64_t body_len);
 /** The channel is gone: all are settled in publish order, marked ones as marked, the others

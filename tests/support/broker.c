@@ -133,12 +133,22 @@ void broker_delete_exchange(struct broker_admin *admin, const char *exchange)
     expect_last_ok(admin, exchange);
 }
 
-void broker_exchange(struct broker_admin *admin, const char *exchange)
+static void make_exchange(struct broker_admin *admin, const char *exchange, const char *type)
 {
     broker_delete_exchange(admin, exchange);
     (void)amqp_exchange_declare(admin->conn, CHANNEL, amqp_cstring_bytes(exchange),
-                                amqp_cstring_bytes("direct"), 0, 1, 0, 0, amqp_empty_table);
+                                amqp_cstring_bytes(type), 0, 1, 0, 0, amqp_empty_table);
     expect_last_ok(admin, exchange);
+}
+
+void broker_exchange(struct broker_admin *admin, const char *exchange)
+{
+    make_exchange(admin, exchange, "direct");
+}
+
+void broker_topic_exchange(struct broker_admin *admin, const char *exchange)
+{
+    make_exchange(admin, exchange, "topic");
 }
 
 void broker_bind(struct broker_admin *admin, const char *queue, const char *exchange,
@@ -146,6 +156,15 @@ void broker_bind(struct broker_admin *admin, const char *queue, const char *exch
 {
     (void)amqp_queue_bind(admin->conn, CHANNEL, amqp_cstring_bytes(queue),
                           amqp_cstring_bytes(exchange), amqp_cstring_bytes(key), amqp_empty_table);
+    expect_last_ok(admin, queue);
+}
+
+void broker_unbind(struct broker_admin *admin, const char *queue, const char *exchange,
+                   const char *key)
+{
+    (void)amqp_queue_unbind(admin->conn, CHANNEL, amqp_cstring_bytes(queue),
+                            amqp_cstring_bytes(exchange), amqp_cstring_bytes(key),
+                            amqp_empty_table);
     expect_last_ok(admin, queue);
 }
 

@@ -40,9 +40,13 @@ void broker_queue(struct broker_admin *admin, const char *queue, const struct br
 void broker_delete_queue(struct broker_admin *admin, const char *queue);
 /** A durable direct exchange; deleted first if it is there. */
 void broker_exchange(struct broker_admin *admin, const char *exchange);
+/** The same of type topic. */
+void broker_topic_exchange(struct broker_admin *admin, const char *exchange);
 void broker_delete_exchange(struct broker_admin *admin, const char *exchange);
 void broker_bind(struct broker_admin *admin, const char *queue, const char *exchange,
                  const char *key);
+void broker_unbind(struct broker_admin *admin, const char *queue, const char *exchange,
+                   const char *key);
 uint32_t broker_count(struct broker_admin *admin, const char *queue);
 void broker_purge(struct broker_admin *admin, const char *queue);
 /** To the default exchange, unconfirmed; id may be NULL. */

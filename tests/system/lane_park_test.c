@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#include <stdlib.h>
+
 #include "lane_rig.h"
 #include "wait.h"
 
@@ -214,6 +216,62 @@ static uint64_t insert_values(struct lane_rig *rig, const char *topic, const cha
     return db_insert_id(rig->db);
 }
 
+/* A producer may use one id twice: the row that no queue takes is parked, whichever came first. */
+static void one_id_twice_and_one_of_them_unroutable(void **state)
+{
+    struct lane_rig *rig = *state;
+
+    rig->opts.max_tries = 3;
+    rig->opts.retry_min_ms = 50; /* so that giving up takes no minute */
+    rig->opts.retry_cap_ms = 100;
+    for (int i = 0; i < 20; i++)
+        rig_run(rig,
+                "INSERT INTO outbox (message_id, topic, payload)"
+                " VALUES ('order-%d', '%s', 'x'), ('order-%d', '%s', 'x')",
+                i, i % 2 == 0 ? "t" : "nowhere", i, i % 2 == 0 ? "nowhere" : "t");
+    rig_start(rig);
+    rig_wait_empty(rig);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM outbox_parked WHERE topic = 'nowhere'"
+                                     " AND reason_code = 'OBX_E_MQ_UNROUTABLE'"
+                                     " AND reason LIKE CONCAT('%%', 'key ''nowhere''%%')"),
+                     20);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM outbox_parked"), 20);
+    rig_collect_all(rig);
+    assert_int_equal(rig->seen_count, 20);
+}
+
+/* RabbitMQ's topic permissions forbid one topic of an exchange. */
+static void a_forbidden_topic_parks_no_other(void **state)
+{
+    struct lane_rig *rig = *state;
+
+    broker_topic_exchange(rig->admin, "lane_topics");
+    broker_bind(rig->admin, rig->queue, "lane_topics", "#");
+    assert_int_not_equal(
+        system("\"$OBX_TEST_SERVERS\" rabbitmqctl -q delete_user lane-topics >/dev/null 2>&1"), -1);
+    broker_servers("rabbitmqctl -q add_user lane-topics lane-topics");
+    broker_servers("rabbitmqctl -q set_permissions lane-topics '.*' '.*' '.*'");
+    broker_servers(
+        "rabbitmqctl -q set_topic_permissions lane-topics lane_topics '^good$' '^good$'");
+    rig->opts.exchange = "lane_topics";
+    rig->opts.bridge.user = "lane-topics";
+    rig->opts.bridge.password = "lane-topics";
+    rig->opts.retry_min_ms = 20; /* so that giving up takes no minute */
+    rig->opts.retry_cap_ms = 200;
+    for (int i = 0; i < 400; i++)
+        rig_insert(rig, i % 20 == 0 ? "bad" : "good", NULL, "x");
+    rig_start(rig);
+    rig_wait_empty(rig);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM outbox_parked WHERE topic = 'good'"), 0);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM outbox_parked WHERE topic = 'bad'"
+                                     " AND reason_code = 'OBX_E_MQ_DENIED'"),
+                     20);
+    rig_drain_lane(rig->lane);
+    rig->lane = NULL;
+    broker_servers("rabbitmqctl -q delete_user lane-topics");
+    broker_delete_exchange(rig->admin, "lane_topics");
+}
+
 static void what_is_no_message_is_parked_with_its_reason(void **state)
 {
     struct lane_rig *rig = *state;
@@ -341,6 +399,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_exchange_that_comes_later_gets_all, rig_setup,
                                         rig_teardown),
         cmocka_unit_test_setup_teardown(a_full_queue_loses_nothing, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(one_id_twice_and_one_of_them_unroutable, rig_setup,
+                                        rig_teardown),
+        cmocka_unit_test_setup_teardown(a_forbidden_topic_parks_no_other, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(what_is_no_message_is_parked_with_its_reason, rig_setup,
                                         rig_teardown),
         cmocka_unit_test_setup_teardown(one_that_cannot_be_parked_holds_up_no_other, rig_setup,

@@ -512,6 +512,39 @@ static void a_missing_permission_is_told_with_its_exchange(void **state)
     broker_delete_exchange(rig->admin, "faults_denied");
 }
 
+/* One forbidden topic of an exchange: the others of the exchange are not to blame. */
+static void a_forbidden_topic_is_told_apart_from_its_exchange(void **state)
+{
+    struct rig *rig = *state;
+    struct rig_message message;
+
+    broker_topic_exchange(rig->admin, "faults_topics");
+    broker_bind(rig->admin, QUEUE, "faults_topics", "#");
+    assert_int_not_equal(
+        system("\"$OBX_TEST_SERVERS\" rabbitmqctl -q delete_user topical >/dev/null 2>&1"), -1);
+    broker_servers("rabbitmqctl -q add_user topical topical");
+    broker_servers("rabbitmqctl -q set_permissions topical '.*' '.*' '.*'");
+    broker_servers(
+        "rabbitmqctl -q set_topic_permissions topical faults_topics '^good\\..*' '^good\\..*'");
+    rig->opts.bridge.user = "topical";
+    rig->opts.bridge.password = "topical";
+    rig_start(rig);
+    for (int i = 0; i < 30; i++) {
+        rig_message(rig, i == 10 ? "bad.one" : "good.one", &message);
+        message.msg.exchange = bytes_of("faults_topics");
+        rig_send(rig, &message);
+    }
+    rig_until(rig, rig_all_settled);
+    rig_expect_once_each(rig);
+    assert_int_equal(rig->outcomes[10], PUB_DENIED);
+    assert_int_equal(rig->by_outcome[PUB_DENIED], 1);
+    assert_int_equal(rig->by_outcome[PUB_CONFIRMED] + rig->by_outcome[PUB_UNKNOWN], 29);
+    assert_non_null(strstr(rig->why, "bad.one"));
+    rig_stop(rig);
+    broker_servers("rabbitmqctl -q delete_user topical");
+    broker_delete_exchange(rig->admin, "faults_topics");
+}
+
 static void the_broker_is_told_what_the_client_can_do(void **state)
 {
     struct rig *rig = *state;
@@ -592,6 +625,7 @@ int main(int argc, char **argv)
         RIG_TEST(a_connection_closed_by_an_operator_comes_back),
         RIG_TEST(a_message_over_the_brokers_own_limit_is_told_apart),
         RIG_TEST(a_missing_permission_is_told_with_its_exchange),
+        RIG_TEST(a_forbidden_topic_is_told_apart_from_its_exchange),
         RIG_TEST(the_broker_is_told_what_the_client_can_do),
         RIG_TEST(a_killed_broker_loses_nothing_that_it_confirmed),
     };

@@ -24,7 +24,7 @@ struct rig {
     uint8_t *outcomes;      /* per token: the last one */
     uint64_t *order;        /* tokens as they came */
     uint64_t settled;       /* how many came */
-    uint64_t by_outcome[4]; /* how many of each */
+    uint64_t by_outcome[5]; /* how many of each */
     char why[256];          /* the last one that was not NULL */
     uint64_t service_calls;
     uint64_t longest_publish_ms; /* of one call of bridge_publisher_publish */

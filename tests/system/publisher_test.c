@@ -87,7 +87,7 @@ static void messages_are_persistent_and_carry_their_properties(void **state)
     assert_string_equal(got.content_type, "text/plain");
     assert_int_equal(got.delivery_mode, 2);
     assert_int_equal(got.timestamp_s, 1700000000);
-    assert_int_equal(got.header_count, 1);
+    assert_int_equal(got.header_count, 2); /* its own, and the bridge's x-obx-tag */
 }
 
 static void a_full_window_refuses_and_refills(void **state)
@@ -128,6 +128,132 @@ static void returns_among_routed_ones_find_their_messages(void **state)
         assert_int_equal(rig->outcomes[token], token % 3 == 0 ? PUB_RETURNED : PUB_CONFIRMED);
     assert_non_null(strstr(rig->why, "NO_ROUTE"));
     assert_int_equal(broker_count(rig->admin, QUEUE), 2000);
+}
+
+static void send_as(struct rig *rig, const char *exchange, const char *key, const char *id)
+{
+    struct rig_message message;
+
+    rig_message(rig, key, &message);
+    message.msg.exchange = bytes_of(exchange);
+    message.msg.message_id = bytes_of(id);
+    rig_send(rig, &message);
+}
+
+struct held {
+    struct rig *rig;
+    const char *queue;
+};
+
+/* A quorum queue counts what it holds a little later. */
+static bool holds_40(void *ctx)
+{
+    const struct held *held = ctx;
+
+    return broker_count(held->rig->admin, held->queue) == 40;
+}
+
+/* A producer chooses its ids, and a resend publishes a message whose earlier copy is in flight. */
+static void expect_own_fates(struct rig *rig, const char *queue, const char *queue_type)
+{
+    const struct broker_arg type = {.name = "x-queue-type", .text = queue_type};
+    uint64_t first = rig->next_token;
+
+    broker_queue(rig->admin, queue, &type, 1);
+    broker_delete_queue(rig->admin, NOWHERE);
+    for (int i = 0; i < 20; i++) {
+        char id[32];
+
+        (void)snprintf(id, sizeof(id), "%s-%d", queue_type, i);
+        send_as(rig, "", i % 2 == 0 ? queue : NOWHERE, id); /* both orders */
+        send_as(rig, "", i % 2 == 0 ? NOWHERE : queue, id);
+        send_as(rig, "", queue, id);
+    }
+    rig_until(rig, rig_all_settled);
+    rig_expect_once_each(rig);
+    for (uint64_t i = 0; i < 60; i++) {
+        const bool is_nowhere = i % 6 == 1 || i % 6 == 3;
+
+        assert_int_equal(rig->outcomes[first + i], is_nowhere ? PUB_RETURNED : PUB_CONFIRMED);
+    }
+    assert_true(wait_until(RIG_WAIT_MS, holds_40, &(struct held){.rig = rig, .queue = queue}));
+    broker_delete_queue(rig->admin, queue);
+}
+
+static void copies_of_one_id_share_no_fate(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_start(rig);
+    expect_own_fates(rig, QUEUE "_classic", "classic");
+    expect_own_fates(rig, QUEUE "_quorum", "quorum");
+    assert_non_null(strstr(rig->why, "routing key '" NOWHERE "'"));
+}
+
+static bool is_some_confirmed(struct rig *rig)
+{
+    return rig->by_outcome[PUB_CONFIRMED] > 0;
+}
+
+/* Everything about the copies is the same, and what is bound changes between them. */
+static void copies_of_one_route_share_no_fate(void **state)
+{
+    struct rig *rig = *state;
+    const uint32_t copies = 2000;
+    uint32_t confirmed;
+
+    broker_exchange(rig->admin, MISSING);
+    broker_queue(rig->admin, QUEUE, NULL, 0);
+    broker_bind(rig->admin, QUEUE, MISSING, "k");
+    rig->opts.window = 5000;
+    rig_start(rig);
+    for (uint32_t i = 0; i < copies; i++) {
+        send_as(rig, MISSING, "k", "same");
+        if (i == copies / 2)
+            rig_until(rig, is_some_confirmed);
+        if (i == copies / 2)
+            broker_unbind(rig->admin, QUEUE, MISSING, "k");
+    }
+    rig_until(rig, rig_all_settled);
+    rig_expect_once_each(rig);
+    confirmed = (uint32_t)rig->by_outcome[PUB_CONFIRMED];
+    assert_int_equal(confirmed + rig->by_outcome[PUB_RETURNED], copies);
+    assert_true(confirmed > 0 && confirmed < copies);
+    assert_int_equal(broker_count(rig->admin, QUEUE), confirmed);
+    for (uint32_t i = 0; i < copies; i++) /* routed first, then not */
+        assert_int_equal(rig->outcomes[i], i < confirmed ? PUB_CONFIRMED : PUB_RETURNED);
+    broker_delete_exchange(rig->admin, MISSING);
+}
+
+/* A copy of what was published before (a dead letter, a replay) carries the tag of that publish. */
+static void a_tag_of_an_earlier_publish_is_replaced(void **state)
+{
+    struct rig *rig = *state;
+    struct rig_message message;
+    struct broker_message got;
+    const struct bridge_header old[] = {
+        {.name = bytes_of("x-obx-tag"), .type = BRIDGE_H_I64, .v.i64 = 1},
+        {.name = bytes_of("kept"), .type = BRIDGE_H_BOOL, .v.yes = true},
+    };
+
+    broker_queue(rig->admin, QUEUE, NULL, 0);
+    broker_delete_queue(rig->admin, NOWHERE);
+    rig_start(rig);
+    rig_send_many(rig, QUEUE, 1);
+    for (int i = 0; i < 2; i++) {
+        rig_message(rig, i == 0 ? NOWHERE : QUEUE, &message);
+        message.msg.headers = old;
+        message.msg.header_count = 2;
+        rig_send(rig, &message);
+    }
+    rig_until(rig, rig_all_settled);
+    assert_int_equal(rig->outcomes[0], PUB_CONFIRMED);
+    assert_int_equal(rig->outcomes[1], PUB_RETURNED);
+    assert_int_equal(rig->outcomes[2], PUB_CONFIRMED);
+    assert_true(broker_get(rig->admin, QUEUE, &got));
+    assert_int_equal(got.header_count, 1);
+    assert_true(broker_get(rig->admin, QUEUE, &got));
+    assert_int_equal(got.header_count, 2);
 }
 
 static void returned_bodies_of_any_size_are_passed_over(void **state)
@@ -520,6 +646,9 @@ int main(void)
         RIG_TEST(messages_are_persistent_and_carry_their_properties),
         RIG_TEST(a_full_window_refuses_and_refills),
         RIG_TEST(returns_among_routed_ones_find_their_messages),
+        RIG_TEST(copies_of_one_id_share_no_fate),
+        RIG_TEST(copies_of_one_route_share_no_fate),
+        RIG_TEST(a_tag_of_an_earlier_publish_is_replaced),
         RIG_TEST(returned_bodies_of_any_size_are_passed_over),
         RIG_TEST(bodies_of_any_size_arrive_whole),
         RIG_TEST(a_full_queue_that_rejects_is_a_nack),

@@ -25,7 +25,7 @@ struct seen {
     struct window *refill; /* push one more from inside the callback */
 };
 
-static void push(struct window *window, uint64_t token, const char *id);
+static void push(struct window *window, uint64_t token);
 
 static void settled(uint64_t token, enum pub_outcome outcome, const char *why, void *ctx)
 {
@@ -37,35 +37,31 @@ static void settled(uint64_t token, enum pub_outcome outcome, const char *why, v
     seen->count++;
     (void)snprintf(seen->why, sizeof(seen->why), "%s", why != NULL ? why : "");
     if (seen->refill != NULL)
-        push(seen->refill, token + 1000, "refill");
+        push(seen->refill, token + 1000);
 }
 
-static struct window_entry entry_of(uint64_t token, const char *id)
+static struct window_entry entry_of(uint64_t token)
 {
     return (struct window_entry){.token = token,
-                                 .message_id = bytes_of(id),
                                  .exchange_hash = token % 2,
+                                 .route_hash = token % 3,
                                  .body_len = token,
                                  .now_ms = token * 10};
 }
 
-static void push(struct window *window, uint64_t token, const char *id)
+static void push(struct window *window, uint64_t token)
 {
-    const struct window_entry entry = entry_of(token, id);
+    const struct window_entry entry = entry_of(token);
 
     assert_int_equal(window_push(window, &entry), OBX_OK);
 }
 
-/* Tokens 1..count, ids "id-<token>". */
+/* Tokens 1..count, which are their tags too. */
 static void fill(struct window *window, uint32_t capacity, uint64_t count)
 {
-    char id[32];
-
     assert_int_equal(window_init(window, capacity, NULL), OBX_OK);
-    for (uint64_t token = 1; token <= count; token++) {
-        (void)snprintf(id, sizeof(id), "id-%llu", (unsigned long long)token);
-        push(window, token, id);
-    }
+    for (uint64_t token = 1; token <= count; token++)
+        push(window, token);
 }
 
 static void expect(const struct seen *seen, size_t at, uint64_t token, enum pub_outcome outcome)
@@ -90,7 +86,7 @@ static void is_full_after_its_capacity_and_refills(void **state)
 {
     struct window window;
     struct seen seen = {.count = 0};
-    const struct window_entry more = entry_of(9, "id-9");
+    const struct window_entry more = entry_of(9);
 
     (void)state;
     fill(&window, 3, 3);
@@ -161,7 +157,7 @@ static void a_late_ack_holds_up_nobody(void **state)
     /* Tag 1 stays open while a thousand others come and go through the other three slots. */
     for (uint64_t tag = 2; tag < 1000; tag++) {
         assert_int_equal(window_confirm(&window, tag, false, true, settled, &seen), 1);
-        push(&window, tag + 3, "x");
+        push(&window, tag + 3);
     }
     assert_int_equal(window_oldest_ms(&window), 10);
     assert_int_equal(window_confirm(&window, 1, false, true, settled, &seen), 1);
@@ -192,9 +188,9 @@ static void a_returned_message_is_reported_with_its_ack(void **state)
 
     (void)state;
     fill(&window, 10, 5);
-    assert_true(window_return(&window, bytes_of("id-2"), NO_ROUTE));
-    assert_true(window_return(&window, bytes_of("id-4"), NO_ROUTE));
-    assert_false(window_return(&window, bytes_of("id-77"), NO_ROUTE));
+    assert_true(window_return(&window, 2, NO_ROUTE, NULL));
+    assert_true(window_return(&window, 4, NO_ROUTE, NULL));
+    assert_false(window_return(&window, 77, NO_ROUTE, NULL));
     assert_int_equal(seen.count, 0);
     assert_int_equal(window_confirm(&window, 5, true, true, settled, &seen), 5);
     expect(&seen, 0, 1, PUB_CONFIRMED);
@@ -212,27 +208,52 @@ static void the_reason_of_a_return_is_told(void **state)
 
     (void)state;
     fill(&window, 10, 1);
-    assert_true(window_return(&window, bytes_of("id-1"), NO_ROUTE));
+    assert_true(window_return(&window, 1, NO_ROUTE, NULL));
     assert_int_equal(window_confirm(&window, 1, false, true, settled, &seen), 1);
     assert_non_null(strstr(seen.why, "NO_ROUTE"));
+    push(&window, 2);
+    assert_true(window_return(&window, 2, NO_ROUTE, "312: exchange 'x', key 'k'"));
+    assert_int_equal(window_confirm(&window, 2, false, true, settled, &seen), 1);
+    assert_non_null(strstr(seen.why, "key 'k'"));
+    push(&window, 3); /* in the same place, with nothing left of the reason */
+    assert_int_equal(window_confirm(&window, 3, false, true, settled, &seen), 1);
+    assert_string_equal(seen.why, "");
     window_fini(&window);
 }
 
-static void messages_of_one_id_are_returned_one_by_one(void **state)
+/* A return names its message by the tag: not by what a producer chose, which may come twice. */
+static void a_return_marks_its_own_message_and_no_earlier_one(void **state)
 {
     struct window window;
     struct seen seen = {.count = 0};
 
     (void)state;
-    assert_int_equal(window_init(&window, 10, NULL), OBX_OK);
-    for (uint64_t token = 1; token <= 4; token++)
-        push(&window, token, "same");
-    assert_true(window_return(&window, bytes_of("same"), NO_ROUTE));
-    assert_true(window_return(&window, bytes_of("same"), NO_ROUTE));
+    fill(&window, 10, 4);
+    assert_true(window_return(&window, 3, NO_ROUTE, NULL));
+    assert_true(window_return(&window, 3, NO_ROUTE, NULL)); /* said twice */
     assert_int_equal(window_confirm(&window, 4, true, true, settled, &seen), 4);
-    expect(&seen, 0, 1, PUB_RETURNED);
-    expect(&seen, 1, 2, PUB_RETURNED);
-    expect(&seen, 2, 3, PUB_CONFIRMED);
+    expect(&seen, 0, 1, PUB_CONFIRMED);
+    expect(&seen, 1, 2, PUB_CONFIRMED);
+    expect(&seen, 2, 3, PUB_RETURNED);
+    expect(&seen, 3, 4, PUB_CONFIRMED);
+    window_fini(&window);
+}
+
+static void a_return_of_what_is_not_in_flight_is_told(void **state)
+{
+    struct window window;
+    struct seen seen = {.count = 0};
+
+    (void)state;
+    fill(&window, 10, 4);
+    assert_false(window_return(&window, 0, NO_ROUTE, NULL));
+    assert_false(window_return(&window, 5, NO_ROUTE, NULL));
+    assert_false(window_return(&window, UINT64_MAX, NO_ROUTE, NULL));
+    assert_int_equal(window_confirm(&window, 2, false, true, settled, &seen), 1);
+    assert_false(window_return(&window, 2, NO_ROUTE, NULL));
+    window_lose(&window, "gone", settled, &seen);
+    for (size_t i = 1; i < seen.count; i++)
+        assert_int_equal(seen.outcomes[i], PUB_UNKNOWN);
     window_fini(&window);
 }
 
@@ -243,38 +264,13 @@ static void returns_out_of_publish_order_are_found_too(void **state)
 
     (void)state;
     fill(&window, 10, 6);
-    assert_true(window_return(&window, bytes_of("id-5"), NO_ROUTE));
-    assert_true(window_return(&window, bytes_of("id-2"), NO_ROUTE));
-    assert_true(window_return(&window, bytes_of("id-6"), NO_ROUTE));
-    assert_false(window_return(&window, bytes_of("id-6"), NO_ROUTE));
-    /* The search's own place is confirmed away under it. */
+    assert_true(window_return(&window, 5, NO_ROUTE, NULL));
+    assert_true(window_return(&window, 2, NO_ROUTE, NULL));
+    assert_true(window_return(&window, 6, NO_ROUTE, NULL));
     assert_int_equal(window_confirm(&window, 6, true, true, settled, &seen), 6);
-    assert_false(window_return(&window, bytes_of("id-1"), NO_ROUTE));
-    push(&window, 7, "id-7");
-    assert_true(window_return(&window, bytes_of("id-7"), NO_ROUTE));
-    window_fini(&window);
-}
-
-static void ids_of_every_length_up_to_255_match_whole(void **state)
-{
-    struct window window;
-    char text[256];
-    struct seen seen = {.count = 0};
-
-    (void)state;
-    assert_int_equal(window_init(&window, 300, NULL), OBX_OK);
-    memset(text, 'a', sizeof(text));
-    for (size_t len = 1; len <= 255; len++) {
-        const struct window_entry entry = {.token = len, .message_id = {.p = text, .len = len}};
-
-        assert_int_equal(window_push(&window, &entry), OBX_OK);
-    }
-    for (size_t len = 255; len >= 1; len--)
-        assert_true(window_return(&window, (struct obx_bytes){.p = text, .len = len}, NO_ROUTE));
-    assert_int_equal(window_confirm(&window, 200, true, true, settled, &seen), 200);
-    window_lose(&window, "gone", settled, &seen);
-    for (size_t i = 0; i < 255; i++)
-        expect(&seen, i, i + 1, PUB_RETURNED);
+    assert_false(window_return(&window, 1, NO_ROUTE, NULL));
+    push(&window, 7);
+    assert_true(window_return(&window, 7, NO_ROUTE, NULL));
     window_fini(&window);
 }
 
@@ -286,7 +282,7 @@ static void a_loss_tells_all_in_publish_order_and_what_is_known(void **state)
     (void)state;
     fill(&window, 10, 8);
     assert_int_equal(window_confirm(&window, 3, false, true, settled, &seen), 1);
-    assert_true(window_return(&window, bytes_of("id-6"), NO_ROUTE));
+    assert_true(window_return(&window, 6, NO_ROUTE, NULL));
     seen.count = 0;
     window_lose(&window, "cut", settled, &seen);
     assert_int_equal(seen.count, 7);
@@ -310,7 +306,7 @@ static void tags_start_again_after_a_loss(void **state)
     fill(&window, 10, 5);
     window_lose(&window, NULL, settled, &seen);
     assert_int_equal(window_confirm(&window, 1, false, true, settled, &seen), 0);
-    push(&window, 50, "new");
+    push(&window, 50);
     assert_int_equal(window_confirm(&window, 1, false, true, settled, &seen), 1);
     expect(&seen, 5, 50, PUB_CONFIRMED);
     window_fini(&window);
@@ -330,6 +326,33 @@ static void a_missing_exchange_marks_its_own_messages_only(void **state)
     expect(&seen, 2, 3, PUB_RETURNED);
     expect(&seen, 3, 4, PUB_UNKNOWN);
     window_fini(&window);
+}
+
+static void a_denied_route_marks_its_own_messages_only(void **state)
+{
+    struct window window;
+    struct seen seen = {.count = 0};
+
+    (void)state;
+    fill(&window, 10, 4); /* route_hash is token % 3 */
+    assert_int_equal(window_deny_route(&window, 1), 2);
+    window_lose(&window, "403", settled, &seen);
+    expect(&seen, 0, 1, PUB_DENIED);
+    expect(&seen, 1, 2, PUB_UNKNOWN);
+    expect(&seen, 2, 3, PUB_UNKNOWN);
+    expect(&seen, 3, 4, PUB_DENIED);
+    window_fini(&window);
+}
+
+static void exchange_and_routing_key_make_a_route_together(void **state)
+{
+    (void)state;
+    assert_true(window_route_hash(bytes_of("a"), bytes_of("b")) !=
+                window_route_hash(bytes_of("b"), bytes_of("a")));
+    assert_true(window_route_hash(bytes_of("ab"), bytes_of("")) !=
+                window_route_hash(bytes_of("a"), bytes_of("b")));
+    assert_true(window_route_hash(bytes_of("a"), bytes_of("b")) ==
+                window_route_hash(bytes_of("a"), bytes_of("b")));
 }
 
 static void a_refused_size_marks_one_message(void **state)
@@ -372,8 +395,8 @@ static void a_message_taken_back_leaves_no_trace(void **state)
     (void)state;
     fill(&window, 10, 2);
     window_pop(&window);
-    assert_false(window_return(&window, bytes_of("id-2"), NO_ROUTE));
-    push(&window, 3, "id-3");
+    assert_false(window_return(&window, 2, NO_ROUTE, NULL));
+    push(&window, 3);
     assert_int_equal(window_confirm(&window, 2, false, true, settled, &seen), 1);
     expect(&seen, 0, 3, PUB_CONFIRMED);
     window_fini(&window);
@@ -400,23 +423,22 @@ static bool allow_none(void *ctx)
 static void out_of_memory_is_an_error_and_changes_nothing(void **state)
 {
     struct window window;
-    char text[200];
-    struct window_entry entry = {.token = 1, .message_id = {.p = text, .len = sizeof(text)}};
+    struct seen seen = {.count = 0};
     struct obx_err err = {0};
 
     (void)state;
-    memset(text, 'b', sizeof(text));
     obx_alloc_set_hook(allow_none, NULL);
     assert_int_equal(window_init(&window, 10, &err), OBX_E_NOMEM);
     obx_alloc_set_hook(NULL, NULL);
-    assert_int_equal(window_init(&window, 10, &err), OBX_OK);
+    fill(&window, 10, 2);
     obx_alloc_set_hook(allow_none, NULL);
-    assert_int_equal(window_push(&window, &entry), OBX_E_NOMEM);
-    entry.message_id.len = 36; /* fits without the heap */
-    assert_int_equal(window_push(&window, &entry), OBX_OK);
+    assert_true(window_return(&window, 2, NO_ROUTE, "a reason that does not fit anywhere"));
     obx_alloc_set_hook(NULL, NULL);
+    assert_int_equal(window_confirm(&window, 2, false, true, settled, &seen), 1);
+    expect(&seen, 0, 2, PUB_RETURNED);
+    assert_non_null(strstr(seen.why, "NO_ROUTE"));
     assert_int_equal(window.count, 1);
-    assert_int_equal(window.next_tag, 2);
+    assert_int_equal(window_next_tag(&window), 3);
     window_fini(&window);
 }
 
@@ -432,12 +454,14 @@ int main(void)
         cmocka_unit_test(acks_in_reverse_order_find_their_messages),
         cmocka_unit_test(a_returned_message_is_reported_with_its_ack),
         cmocka_unit_test(the_reason_of_a_return_is_told),
-        cmocka_unit_test(messages_of_one_id_are_returned_one_by_one),
+        cmocka_unit_test(a_return_marks_its_own_message_and_no_earlier_one),
+        cmocka_unit_test(a_return_of_what_is_not_in_flight_is_told),
         cmocka_unit_test(returns_out_of_publish_order_are_found_too),
-        cmocka_unit_test(ids_of_every_length_up_to_255_match_whole),
         cmocka_unit_test(a_loss_tells_all_in_publish_order_and_what_is_known),
         cmocka_unit_test(tags_start_again_after_a_loss),
         cmocka_unit_test(a_missing_exchange_marks_its_own_messages_only),
+        cmocka_unit_test(a_denied_route_marks_its_own_messages_only),
+        cmocka_unit_test(exchange_and_routing_key_make_a_route_together),
         cmocka_unit_test(a_refused_size_marks_one_message),
         cmocka_unit_test(the_callback_may_push),
         cmocka_unit_test(a_message_taken_back_leaves_no_trace),

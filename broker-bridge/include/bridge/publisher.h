@@ -3,15 +3,18 @@
  * its own poll loop:
  *
  *     for (;;) {
- *         bridge_publisher_service(pub);             connects when due, reads frames, runs
- * on_result while (there is work && bridge_publisher_room(pub) > 0) bridge_publisher_publish(pub,
- * &msg, token, &err); poll() on bridge_publisher_fd() for POLLIN until min(own timers,
- * bridge_publisher_next_due_ms())
+ *         bridge_publisher_service(pub);   connects when due, reads frames, runs on_result
+ *         while (there is work && bridge_publisher_room(pub) > 0)
+ *             bridge_publisher_publish(pub, &msg, token, &err);
+ *         poll() on bridge_publisher_fd() for POLLIN
+ *             until min(own timers, bridge_publisher_next_due_ms())
  *     }
  *
  * Every message is mandatory and persistent. A basic.return carries no delivery tag and precedes
- * its ack: it is matched by message id, and the ack that follows is reported as PUB_RETURNED.
- * Proved by tests/system/publisher_test.c.
+ * its ack, so each message carries its tag itself, in the header x-obx-tag: by that a return is
+ * matched, and the ack that follows is reported as PUB_RETURNED. A return that matches nothing in
+ * flight ends the connection, because an ack after it could be believed no more. Proved by
+ * tests/unit/window_test.c and tests/system/publisher_test.c.
  */
 #ifndef BRIDGE_PUBLISHER_H
 #define BRIDGE_PUBLISHER_H
@@ -23,7 +26,8 @@ struct bridge_publisher;
 enum pub_outcome {
     PUB_CONFIRMED, /* stored by at least one queue */
     PUB_NACKED,    /* refused (queue full with reject-publish, internal error): try again later */
-    PUB_RETURNED,  /* no queue is bound: stored nowhere */
+    PUB_RETURNED,  /* no queue is bound, or there is no such exchange: stored nowhere */
+    PUB_DENIED,    /* the user may not write this routing key (topic permission): stored nowhere */
     PUB_UNKNOWN /* connection or channel lost, or no confirm in time: may be stored or not; publish
                    again, same id */
 };
@@ -58,7 +62,7 @@ void bridge_publisher_destroy(struct bridge_publisher *pub);
 
 /**
  * Send one message. Success means handed to the operating system only; the fate comes by on_result
- * with the same token. Nothing is kept but message_id (copied) and token. On failure nothing was
+ * with the same token. Nothing is kept but the token. On failure nothing was
  * sent as far as the caller is concerned and on_result is not called for it.
  * @return OBX_OK; OBX_E_FULL - window full; OBX_E_MQ_GONE - not connected (service it);
  * OBX_E_MQ_BLOCKED - alarm; OBX_E_TOO_LARGE, OBX_E_FORMAT (name over 255 bytes, no message id,
@@ -83,7 +87,7 @@ enum bridge_state bridge_publisher_state(const struct bridge_publisher *pub);
 const struct obx_err *bridge_publisher_trouble(const struct bridge_publisher *pub);
 
 struct bridge_publisher_stats {
-    uint64_t published, confirmed, nacked, returned, unknown;
+    uint64_t published, confirmed, nacked, returned, denied, unknown;
     uint64_t connects, disconnects, blocked;
 };
 void bridge_publisher_get_stats(const struct bridge_publisher *pub,

@@ -121,14 +121,19 @@ void faults_exchange_failed(struct faults *faults, struct obx_bytes exchange, ui
     (void)snprintf(fault->why, sizeof(fault->why), "%s", why);
 }
 
-void faults_answered(struct faults *faults, struct obx_bytes exchange)
+void faults_cleared(struct faults *faults, struct obx_bytes exchange)
 {
     size_t at = find(faults, exchange);
 
-    if (faults->limit < faults->window)
-        faults->limit = faults->limit * 2 < faults->window ? faults->limit * 2 : faults->window;
     if (at < FAULTS_MAX)
         faults->exchanges[at].exchange_hash = 0;
+}
+
+void faults_answered(struct faults *faults, struct obx_bytes exchange)
+{
+    if (faults->limit < faults->window)
+        faults->limit = faults->limit * 2 < faults->window ? faults->limit * 2 : faults->window;
+    faults_cleared(faults, exchange);
 }
 
 void faults_unknown(struct faults *faults, uint64_t token)

@@ -2,9 +2,11 @@
  * Whose fault a refusal was, and how to keep one culprit from holding up the others. Pure logic,
  * times are given.
  *
- * An exchange that is missing or forbidden makes the broker close the channel, which costs every
- * message in flight another publish. So while an exchange is known to be at fault, one message of
- * it is sent as a probe after each backoff, and the others are refused here. When the broker closes
+ * An exchange that is missing or forbidden, or a topic that the user may not write (RabbitMQ's
+ * topic permissions), makes the broker close the channel, which costs every message in flight
+ * another publish. So while one is known to be at fault, one message of it is sent as a probe after
+ * each backoff, and the others are refused here. What is said of exchanges below holds for topics
+ * too, which are given by a name of their own (lane_publish.c). When the broker closes
  * the channel and names nothing we know, messages are sent one at a time, then in growing bursts,
  * until the culprit was alone in flight. Used by lane_publish.c. Proved by
  * tests/unit/faults_test.c.
@@ -63,6 +65,8 @@ void faults_exchange_failed(struct faults *faults, struct obx_bytes exchange, ui
                             const char *why);
 /** A message of the exchange got an ordinary answer. Also lets more messages into flight. */
 void faults_answered(struct faults *faults, struct obx_bytes exchange);
+/** The exchange or topic is at fault no longer, if it was. */
+void faults_cleared(struct faults *faults, struct obx_bytes exchange);
 /** A message came back with its fate unknown. Whoever is not the probe only goes on; a probe's
  * place is given free. */
 void faults_unknown(struct faults *faults, uint64_t token);

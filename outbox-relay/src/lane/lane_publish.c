@@ -112,6 +112,12 @@ static void refuse(struct lane *lane, struct flight_row *row, enum obx_code code
 
 /* ---- sending ---- */
 
+/* What the faults know a topic by; no exchange has such a name. */
+static struct obx_bytes topic_name(const struct flight_row *row)
+{
+    return (struct obx_bytes){.p = &row->topic_hash, .len = sizeof(row->topic_hash)};
+}
+
 /* What became of the attempt to send the first ready row. */
 enum step { STEP_NEXT, STEP_STOP, STEP_FETCH };
 
@@ -133,8 +139,10 @@ static enum step send_built(struct lane *lane, struct flight_row *row,
     if (rc != OBX_OK)
         return STEP_STOP; /* window full, connection lost, blocked, no memory: it stays ready */
     OBX_CRASH_POINT("lane-published");
-    if (is_probe)
+    if (is_probe) {
         faults_probe_sent(&lane->faults, msg->exchange, row->token);
+        faults_probe_sent(&lane->faults, topic_name(row), row->token);
+    }
     row->sent_us = now_us;
     lane->stats.published++;
     flight_sent(lane->flight, row);
@@ -202,16 +210,22 @@ static bool passes(struct lane *lane, struct flight_row *row, const struct route
 {
     const char *why = NULL;
     enum fault_verdict verdict = FAULT_NONE;
+    enum fault_verdict of_topic = FAULT_NONE;
 
     if (row->body_len > lane->opts.max_body_bytes || row->body_len > lane->faults.broker_max_body) {
         doom_for_size(lane, row, "payload", row->body_len);
         return false;
     }
     verdict = faults_ask(&lane->faults, route->exchange, clock_now_ms(), &why);
-    if (verdict == FAULT_REFUSE)
+    if (verdict == FAULT_REFUSE) {
         refuse(lane, row, OBX_E_MQ_TOPOLOGY, why);
-    *is_probe = verdict == FAULT_PROBE;
-    return verdict != FAULT_REFUSE;
+        return false;
+    }
+    of_topic = faults_ask(&lane->faults, topic_name(row), clock_now_ms(), &why);
+    if (of_topic == FAULT_REFUSE)
+        refuse(lane, row, OBX_E_MQ_DENIED, why);
+    *is_probe = verdict == FAULT_PROBE || of_topic == FAULT_PROBE;
+    return of_topic != FAULT_REFUSE;
 }
 
 static enum obx_code send_first(struct lane *lane, enum step *step, struct obx_err *err)
@@ -274,6 +288,13 @@ enum obx_code lane_publish(struct lane *lane, struct obx_err *err)
 
 /* ---- outcomes ---- */
 
+/* The broker took the message as one that may be sent: neither exchange nor topic is at fault. */
+static void answered(struct lane *lane, const struct flight_row *row)
+{
+    faults_answered(&lane->faults, route_of(&lane->opts, row->rule).exchange);
+    faults_cleared(&lane->faults, topic_name(row));
+}
+
 static void on_confirmed(struct lane *lane, struct flight_row *row)
 {
     uint64_t now_us = clock_now_us();
@@ -287,7 +308,7 @@ static void on_confirmed(struct lane *lane, struct flight_row *row)
                     db_now_us > row->created_us ? db_now_us - row->created_us : 0);
     if (lane->first_confirmed_ms == UINT64_MAX)
         lane->first_confirmed_ms = now_us / 1000;
-    faults_answered(&lane->faults, route_of(&lane->opts, row->rule).exchange);
+    answered(lane, row);
     flight_confirmed(lane->flight, row);
 }
 
@@ -300,9 +321,17 @@ static void on_returned(struct lane *lane, struct flight_row *row, const char *w
         faults_exchange_failed(&lane->faults, exchange, clock_now_ms(), why);
         refuse(lane, row, OBX_E_MQ_TOPOLOGY, why);
     } else {
-        faults_answered(&lane->faults, exchange);
+        answered(lane, row);
         refuse(lane, row, OBX_E_MQ_UNROUTABLE, why);
     }
+}
+
+/* The exchange is as good as before: its other topics are not to blame. */
+static void on_denied(struct lane *lane, struct flight_row *row, const char *why)
+{
+    lane->stats.returned++;
+    faults_exchange_failed(&lane->faults, topic_name(row), clock_now_ms(), why);
+    refuse(lane, row, OBX_E_MQ_DENIED, why);
 }
 
 /* Queue full, or an error within the broker: temporary, so it is tried for as long as it takes. */
@@ -313,7 +342,7 @@ static void on_nacked(struct lane *lane, struct flight_row *row, const char *why
         doom(lane, row, OBX_E_TOO_LARGE, why);
         return;
     }
-    faults_answered(&lane->faults, route_of(&lane->opts, row->rule).exchange);
+    answered(lane, row);
     row->nacks = count_up(row->nacks);
     retry_later(lane, row, row->nacks);
 }
@@ -344,6 +373,9 @@ void lane_on_result(uint64_t token, enum pub_outcome outcome, const char *why, v
         break;
     case PUB_RETURNED:
         on_returned(lane, row, why);
+        break;
+    case PUB_DENIED:
+        on_denied(lane, row, why);
         break;
     case PUB_NACKED:
         on_nacked(lane, row, why);
