@@ -24,8 +24,8 @@ enum {
     RETRY_CAP_MS = 2000,
     PATIENCE_MS = 10000,
     ID_SIZE = 48,
-    ID_MAX = 64, /* as the producer's column */
-    TOKEN_MAX = 79,
+    ID_MAX = 64,      /* as the producer's column */
+    TOKEN_MAX = 2000, /* it holds the list of groups */
     QUEUE_MAX = 255,
     ESCAPE_SIZE = 8,
 };

@@ -80,7 +80,7 @@ static void a_confirmed_row_that_asks_is_kept(void **state)
     assert_string_equal(rig->seen[0].receipt_from, "stock, mail");
     assert_int_equal(receipt_keys_load(&keys, rig->db, &err), OBX_OK);
     assert_int_equal(receipt_token_check(&keys, bytes_of(rig->seen[0].message_id),
-                                         bytes_of(rig->seen[0].receipt_token)),
+                                         bytes_of(rig->seen[0].receipt_token), bytes_of("mail")),
                      RECEIPT_TOKEN_GOOD);
     assert_string_equal(rig->seen[1].receipt_to, "");
     assert_string_equal(rig->seen[2].receipt_token, "");

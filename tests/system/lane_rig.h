@@ -25,7 +25,7 @@ struct rig_message {
     size_t body_len;
     char receipt_to[64]; /* "" when not there, as the two below */
     char receipt_from[64];
-    char receipt_token[80];
+    char receipt_token[1200];
 };
 
 struct lane_rig {

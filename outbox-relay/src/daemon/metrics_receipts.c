@@ -27,6 +27,8 @@ static const struct receipts_metric numbers[] = {
            "Receipts and messages dropped because they cannot be read."),
     METRIC("oncebox_receipts_unasked_total", "counter", unasked,
            "Receipts dropped because their group was not asked."),
+    METRIC("oncebox_receipts_deferred_total", "counter", deferred,
+           "Receipts left because their rows were held or refused; the message is sent again."),
     METRIC("oncebox_receipts_unmatched_total", "counter", early,
            "Receipts that no message awaited then: early, late or repeated."),
     METRIC("oncebox_receipts_settled_total", "counter", settled,

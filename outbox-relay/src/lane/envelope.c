@@ -224,7 +224,7 @@ static enum obx_code add_receipt_headers(struct envelope *envelope, const struct
     if (envelope->receipt_queue == NULL)
         return obx_fail(err, OBX_E_CONFIG,
                         "the message asks for receipts, but the source has no receipt_queue");
-    if (!receipt_token_make(envelope->receipt_keys, row->message_id, envelope->token))
+    if (!receipt_token_make(envelope->receipt_keys, row->message_id, &groups, envelope->token))
         return obx_fail(err, OBX_E_NOMEM, "token of a receipt");
     rc = add_text(envelope, "x-obx-receipt-to", bytes_of(envelope->receipt_queue));
     if (rc == OBX_OK)

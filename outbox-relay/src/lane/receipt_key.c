@@ -12,7 +12,13 @@
 
 #include "base/bytes.h"
 
-enum { SECRET_BYTES = 32, MAC_BYTES = 16, MAC_MAX = EVP_MAX_MD_SIZE, DECIMAL = 10, CONTROL = 0x20 };
+enum {
+    SECRET_BYTES = 32,
+    MAC_BYTES = RECEIPT_MAC_HEX / 2,
+    MAC_MAX = EVP_MAX_MD_SIZE,
+    DECIMAL = 10,
+    CONTROL = 0x20
+};
 
 static const char sql_read[] =
     "SELECT version, secret FROM outbox_secret ORDER BY version DESC LIMIT 8";
@@ -79,27 +85,52 @@ enum obx_code receipt_keys_load(struct receipt_keys *keys, struct db *db, struct
 
 /* ---- tokens ---- */
 
-static bool make(const struct receipt_secret *secret, struct obx_bytes message_id,
-                 char token[RECEIPT_TOKEN_SIZE])
+/* Of the list under a key that is the MAC of the id: neither can lend a byte to the other. */
+static bool add_mac(const struct receipt_secret *secret, struct obx_bytes message_id,
+                    struct obx_bytes list, char *hex)
 {
-    unsigned char mac[MAC_MAX];
-    unsigned mac_len = 0;
-    int len = snprintf(token, RECEIPT_TOKEN_SIZE, "%u.", (unsigned)secret->version);
+    unsigned char key[MAC_MAX], mac[MAC_MAX];
+    unsigned key_len = 0, mac_len = 0;
 
-    if (HMAC(EVP_sha256(), secret->bytes, (int)secret->len, message_id.p, message_id.len, mac,
-             &mac_len) == NULL ||
+    if (HMAC(EVP_sha256(), secret->bytes, (int)secret->len, message_id.p, message_id.len, key,
+             &key_len) == NULL ||
+        HMAC(EVP_sha256(), key, (int)key_len, list.p, list.len, mac, &mac_len) == NULL ||
         mac_len < MAC_BYTES)
         return false;
-    for (size_t i = 0; i < MAC_BYTES; i++)
-        len += snprintf(token + len, (size_t)(RECEIPT_TOKEN_SIZE - len), "%02x", (unsigned)mac[i]);
+    for (size_t i = 0; i < MAC_BYTES; i++) {
+        static const char digits[] = "0123456789abcdef";
+
+        hex[2 * i] = digits[mac[i] >> 4U];
+        hex[2 * i + 1] = digits[mac[i] & 0xFU];
+    }
     return true;
 }
 
+static bool make(const struct receipt_secret *secret, struct obx_bytes message_id,
+                 const struct receipt_groups *groups, char token[RECEIPT_TOKEN_SIZE])
+{
+    int head = snprintf(token, RECEIPT_TOKEN_SIZE, "%u.", (unsigned)secret->version);
+    char *hex = token + head;
+    char *list = hex + RECEIPT_MAC_HEX + 1;
+    char *end = list;
+
+    for (size_t i = 0; i < groups->count; i++) {
+        if (i > 0)
+            *end++ = ',';
+        memcpy(end, groups->items[i].p, groups->items[i].len);
+        end += groups->items[i].len;
+    }
+    *end = '\0';
+    list[-1] = '.';
+    return add_mac(secret, message_id, (struct obx_bytes){.p = list, .len = (size_t)(end - list)},
+                   hex);
+}
+
 bool receipt_token_make(const struct receipt_keys *keys, struct obx_bytes message_id,
-                        char token[RECEIPT_TOKEN_SIZE])
+                        const struct receipt_groups *groups, char token[RECEIPT_TOKEN_SIZE])
 {
     token[0] = '\0';
-    return keys->count > 0 && make(&keys->secrets[0], message_id, token);
+    return keys->count > 0 && make(&keys->secrets[0], message_id, groups, token);
 }
 
 /* The digits before the dot; false when there are none or too many. */
@@ -118,21 +149,43 @@ static bool read_version(struct obx_bytes token, uint32_t *version)
     return i > 0 && i < token.len && at[i] == '.';
 }
 
-enum receipt_token_fate receipt_token_check(const struct receipt_keys *keys,
-                                            struct obx_bytes message_id, struct obx_bytes token)
+/* What is behind the MAC. */
+static bool read_groups(struct obx_bytes token, struct receipt_groups *groups)
+{
+    const char *dot = memchr(token.p, '.', token.len);
+    const size_t head = (size_t)(dot - (const char *)token.p) + 1 + RECEIPT_MAC_HEX + 1;
+
+    return token.len > head &&
+           receipt_groups_parse(
+               (struct obx_bytes){.p = (const char *)token.p + head, .len = token.len - head},
+               groups);
+}
+
+static enum receipt_token_fate check_with(const struct receipt_secret *secret,
+                                          struct obx_bytes message_id, struct obx_bytes token,
+                                          struct obx_bytes group)
 {
     char right[RECEIPT_TOKEN_SIZE];
+    struct receipt_groups groups;
+
+    if (!read_groups(token, &groups) || !make(secret, message_id, &groups, right) ||
+        !bytes_equal_constant_time(bytes_of(right), token))
+        return RECEIPT_TOKEN_FORGED;
+    return receipt_groups_find(&groups, group) != SIZE_MAX ? RECEIPT_TOKEN_GOOD
+                                                           : RECEIPT_TOKEN_UNASKED;
+}
+
+enum receipt_token_fate receipt_token_check(const struct receipt_keys *keys,
+                                            struct obx_bytes message_id, struct obx_bytes token,
+                                            struct obx_bytes group)
+{
     uint32_t version = 0;
 
     if (!read_version(token, &version))
         return RECEIPT_TOKEN_FORGED;
     for (size_t i = 0; i < keys->count; i++) {
-        if (keys->secrets[i].version != version)
-            continue;
-        return make(&keys->secrets[i], message_id, right) &&
-                       bytes_equal_constant_time(bytes_of(right), token)
-                   ? RECEIPT_TOKEN_GOOD
-                   : RECEIPT_TOKEN_FORGED;
+        if (keys->secrets[i].version == version)
+            return check_with(&keys->secrets[i], message_id, token, group);
     }
     return RECEIPT_TOKEN_UNKNOWN;
 }

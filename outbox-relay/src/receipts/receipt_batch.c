@@ -23,7 +23,7 @@ struct entry {
     struct receipt_tally tally;  /* groups borrow from awaited */
     bool is_awaited;
     bool is_compensated; /* by this transaction, or before */
-    struct receipt_outbox *outbox;
+    char outbox[RECEIPT_OUTBOX_NAME];
 };
 
 struct run {
@@ -43,8 +43,12 @@ void receipt_batch_fini(struct receipt_batch *batch)
     buf_fini(&batch->text);
     buf_fini(&batch->ids);
     buf_fini(&batch->done);
-    for (size_t i = 0; i < batch->outbox_count; i++)
-        compensate_fini(&batch->outboxes[i].comp);
+    for (size_t i = 0; i < batch->outbox_count; i++) {
+        compensate_fini(&batch->outboxes[i]->comp);
+        obx_free(batch->outboxes[i]);
+    }
+    obx_free(batch->outboxes);
+    batch->outboxes = NULL;
     batch->outbox_count = 0;
 }
 
@@ -117,41 +121,13 @@ static enum obx_code build(struct run *run, const char *before, const struct obx
 
 /* ---- the rows that await them ---- */
 
-static struct receipt_outbox *find_outbox(struct receipt_batch *batch, struct obx_bytes name,
-                                          struct obx_err *err)
-{
-    struct receipt_outbox *outbox = NULL;
-    struct obx_buf table = {NULL, 0, 0};
-    enum obx_code rc = OBX_OK;
-
-    for (size_t i = 0; i < batch->outbox_count; i++) {
-        if (bytes_is(name, batch->outboxes[i].name))
-            return &batch->outboxes[i];
-    }
-    if (batch->outbox_count == RECEIPT_OUTBOXES_MAX) {
-        (void)obx_fail(err, OBX_E_FULL, "messages of more than %d outboxes",
-                       (int)RECEIPT_OUTBOXES_MAX);
-        return NULL;
-    }
-    outbox = &batch->outboxes[batch->outbox_count];
-    (void)bytes_to_text(name, outbox->name, sizeof(outbox->name));
-    rc = db_add_identifier(&table, outbox->name);
-    rc = rc == OBX_OK ? compensate_init(&outbox->comp, table.data, err)
-                      : obx_fail(err, rc, "name of an outbox");
-    buf_fini(&table);
-    if (rc != OBX_OK)
-        return NULL;
-    batch->outbox_count++;
-    return outbox;
-}
-
-/* Locks them, in the order of their ids. */
+/* Locks them, in the order of their ids; not those that somebody else has, who may be stopped. */
 static enum obx_code lock_awaiting(struct run *run, struct obx_err *err)
 {
     enum obx_code rc = build(run,
                              "SELECT message_id, outbox, receipt_from FROM outbox_awaiting"
                              " FORCE INDEX (PRIMARY) WHERE message_id IN (",
-                             &run->batch->ids, ") ORDER BY message_id FOR UPDATE", err);
+                             &run->batch->ids, ") ORDER BY message_id FOR UPDATE SKIP LOCKED", err);
 
     if (rc == OBX_OK)
         rc = db_query_text(run->db, buf_bytes(&run->batch->text), &run->awaited, err);
@@ -159,8 +135,7 @@ static enum obx_code lock_awaiting(struct run *run, struct obx_err *err)
 }
 
 /* The rows of a result are good only while they are the current one: the texts are copied. */
-static enum obx_code take_awaiting(struct run *run, char *texts, size_t text_size,
-                                   struct obx_err *err)
+static void take_awaiting(struct run *run, char *texts, size_t text_size)
 {
     size_t used = 0;
 
@@ -171,16 +146,13 @@ static enum obx_code take_awaiting(struct run *run, char *texts, size_t text_siz
 
         if (entry == NULL || from.len > text_size - used)
             continue;
-        entry->outbox = find_outbox(run->batch, db_rows_bytes(run->awaited, 1), err);
-        if (entry->outbox == NULL)
-            return OBX_E_NOMEM;
+        (void)bytes_to_text(db_rows_bytes(run->awaited, 1), entry->outbox, sizeof(entry->outbox));
         if (from.len > 0)
             memcpy(copy, from.p, from.len);
         used += from.len;
         entry->is_awaited = receipt_groups_parse((struct obx_bytes){.p = copy, .len = from.len},
                                                  &entry->tally.groups);
     }
-    return OBX_OK;
 }
 
 /* ---- writing them down ---- */
@@ -266,15 +238,67 @@ static enum obx_code insert_receipts(struct run *run, struct obx_err *err)
 
 /* ---- settling ---- */
 
+static enum obx_code make_outbox(const char *name, struct receipt_outbox **out, struct obx_err *err)
+{
+    struct receipt_outbox *outbox = obx_calloc(1, sizeof(*outbox));
+    struct obx_buf table = {NULL, 0, 0};
+    enum obx_code rc = outbox == NULL ? OBX_E_NOMEM : db_add_identifier(&table, name);
+
+    *out = NULL;
+    if (rc == OBX_OK) {
+        (void)snprintf(outbox->name, sizeof(outbox->name), "%s", name);
+        rc = compensate_init(&outbox->comp, table.data, err);
+    } else {
+        rc = obx_fail(err, rc, "compensation into outbox %s", name);
+    }
+    buf_fini(&table);
+    if (rc != OBX_OK) {
+        obx_free(outbox);
+        return rc;
+    }
+    *out = outbox;
+    return OBX_OK;
+}
+
+static enum obx_code find_outbox(struct receipt_batch *batch, const char *name,
+                                 struct receipt_outbox **out, struct obx_err *err)
+{
+    struct receipt_outbox **more = NULL;
+    enum obx_code rc = OBX_OK;
+
+    for (size_t i = 0; i < batch->outbox_count; i++) {
+        *out = batch->outboxes[i];
+        if (strcmp((*out)->name, name) == 0)
+            return OBX_OK;
+    }
+    more =
+        obx_realloc(batch->outboxes, (batch->outbox_count + 1) * sizeof(struct receipt_outbox *));
+    if (more == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "compensation into outbox %s", name);
+    batch->outboxes = more;
+    rc = make_outbox(name, out, err);
+    if (rc == OBX_OK)
+        batch->outboxes[batch->outbox_count++] = *out;
+    return rc;
+}
+
 static enum obx_code reject(struct run *run, struct entry *entry, struct obx_bytes group,
                             struct obx_bytes reason, struct obx_err *err)
 {
     const struct compensate_item item = {
         .message_id = entry->message_id, .group = group, .reason = reason};
+    struct receipt_outbox *outbox = NULL;
     bool is_first = false;
+    uint64_t before = 0;
+    enum obx_code rc = find_outbox(run->batch, entry->outbox, &outbox, err);
 
     entry->is_compensated = true;
-    return compensate_run(&entry->outbox->comp, run->db, &item, &is_first, err);
+    if (rc != OBX_OK)
+        return rc;
+    before = outbox->comp.sent;
+    rc = compensate_run(&outbox->comp, run->db, &item, &is_first, err);
+    run->counts.compensations += outbox->comp.sent - before;
+    return rc;
 }
 
 static enum obx_code count_one(struct run *run, struct entry *entry, struct obx_bytes group,
@@ -376,7 +400,7 @@ static enum obx_code do_within(struct run *run, char *texts, size_t text_size, s
     enum obx_code rc = lock_awaiting(run, err);
 
     if (rc == OBX_OK)
-        rc = take_awaiting(run, texts, text_size, err);
+        take_awaiting(run, texts, text_size);
     if (rc == OBX_OK && run->receipts != NULL)
         rc = insert_receipts(run, err);
     if (rc == OBX_OK)

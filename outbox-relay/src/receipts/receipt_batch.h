@@ -4,8 +4,9 @@
  *
  * Invariants: a row of outbox_awaiting is deleted only under its lock, with the receipts of all
  * groups it names, or one rejection, written in the same or an earlier transaction; the
- * compensation of a rejected one is written in the same. The first report of a group counts. Used
- * by the receipts thread, on its connection. Proved by tests/system/receipts_test.c.
+ * compensation of a rejected one is written in the same. A row that somebody else has locked is not
+ * waited for: its reports are written, and a later look settles it. The first report of a group
+ * counts. Used by the receipts thread, on its connection. Proved by tests/system/receipts_test.c.
  */
 #ifndef RELAY_RECEIPT_BATCH_H
 #define RELAY_RECEIPT_BATCH_H
@@ -17,7 +18,7 @@
 
 enum {
     RECEIPT_BATCH_MAX = 400, /* longer lists of literals are no longer looked up one by one */
-    RECEIPT_OUTBOXES_MAX = 64
+    RECEIPT_OUTBOX_NAME = 65 /* of a table, with its NUL */
 };
 
 /** What became of the receipts of a batch. */
@@ -26,21 +27,22 @@ struct receipt_counts {
     uint64_t unasked; /* of groups that the message does not name: dropped */
     uint64_t settled; /* messages, rejected ones included */
     uint64_t rejected;
-    uint64_t early; /* no row awaits them: early, or late */
+    uint64_t compensations; /* messages sent for those */
+    uint64_t early; /* no row that we could lock awaits them: early, late, or in somebody's hands */
 };
 
-/** One outbox of the source, as far as compensation goes. */
+/** One outbox of the source that had something rejected. */
 struct receipt_outbox {
-    char name[65];
+    char name[RECEIPT_OUTBOX_NAME];
     struct compensate comp;
 };
 
 /** Zero-initialise; free with receipt_batch_fini. */
 struct receipt_batch {
-    struct obx_buf text, ids, done; /* scratch */
-    struct receipt_outbox outboxes[RECEIPT_OUTBOXES_MAX];
+    struct obx_buf text, ids, done;   /* scratch */
+    struct receipt_outbox **outboxes; /* those that had a rejection */
     size_t outbox_count;
-    struct obx_bytes early[RECEIPT_BATCH_MAX]; /* message ids of the last run that no row awaits;
+    struct obx_bytes early[RECEIPT_BATCH_MAX]; /* message ids of the last run that count as early;
                                                   borrowed from its receipts */
     size_t early_count;
 };
@@ -54,8 +56,8 @@ OBX_NODISCARD enum obx_code receipt_batch_run(struct receipt_batch *batch, struc
                                               const struct receipt *receipts, size_t count,
                                               struct receipt_counts *counts, struct obx_err *err);
 /**
- * A second look at messages whose receipts are written and which no row awaited then: those that
- * await them now are settled. Errors as above.
+ * Another look at messages whose receipts are written and that counted as early: those that await
+ * them now are settled. batch->early gets those that await them and are locked. Errors as above.
  */
 OBX_NODISCARD enum obx_code receipt_batch_again(struct receipt_batch *batch, struct db *db,
                                                 const struct obx_bytes *ids, size_t count,

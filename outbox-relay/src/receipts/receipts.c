@@ -3,9 +3,10 @@
  *
  * A turn services the consumer, which puts deliveries into `taken`; when there are enough reports,
  * or the oldest has waited long enough, they are carried out in transactions of a batch and
- * acknowledged. A transaction that fails is tried again with the same reports after a backoff,
- * over a new connection where that is called for; reports are only ever lost together with their
- * acknowledgement, so that the broker brings them again.
+ * acknowledged. A transaction that fails because of one of its reports is done in parts
+ * (isolate.c); what is stuck then is left: its message stays in outbox_awaiting, is sent again and
+ * reported again. Any other failure is tried again with the same reports after a backoff, over a
+ * new connection where that is called for, and nothing is acknowledged until then.
  *
  * Reports that no row awaited are remembered for a second look a moment later: the row may just
  * have been on its way into outbox_awaiting. That memory is bounded, and what it forgets the lane's
@@ -29,6 +30,7 @@
 #include "base/log.h"
 #include "bridge/consumer.h"
 #include "lane/receipt_key.h"
+#include "receipts/isolate.h"
 #include "receipts/receipt_batch.h"
 #include "sql/schema.h"
 
@@ -40,11 +42,13 @@ enum {
     TAKEN_BYTES_MAX = 4 * 1024 * 1024, /* of reports in memory; then reading rests */
     RETRY_MIN_MS = 20,
     RETRY_CAP_MS = 5000,
-    KEYS_PAUSE_MS = 10000, /* between two looks for a secret that is not known */
+    LOCK_WAIT_S = 1,   /* for a row that somebody holds; then it is isolated */
+    ISOLATE_MS = 8000, /* at most so long in a flush */
     AGAIN_MS = 1000,
     AGAIN_MAX = 4096,
     CLEAN_BUSY_MS = 1000,
-    CLEAN_IDLE_MS = 60000,
+    CLEAN_IDLE_MS = 20000, /* which also keeps the session from being idle */
+    IDLE_S = 60,           /* then the server ends it, and the locks of a relay that was stopped */
     WAIT_MAX_MS = 1000,
     LOG_EVERY_MS = 10000,
 };
@@ -86,7 +90,7 @@ struct receipts {
     size_t report_count;    /* in them */
     uint64_t first_ms;      /* when the oldest came; UINT64_MAX none */
     uint64_t not_before_ms; /* after a failure */
-    uint64_t keys_due_ms;
+    bool are_keys_fresh;    /* read since what is flushed came in */
     uint64_t clean_due_ms;
     char clean_cursor[RECEIPT_ID_MAX + 1];
     struct second_look *again; /* a ring of AGAIN_MAX */
@@ -131,20 +135,6 @@ static void say(struct receipts *receipts, struct log_limit *limit, const char *
     if (log_limit_pass(limit, LOG_EVERY_MS, &dropped))
         OBX_LOG(LOG_LVL_WARN, "receipts", event, KV_STR("source", receipts->source),
                 KV_STR("why", why), KV_U64("held_back", dropped));
-}
-
-/* A secret that another relay or an operator has added since. */
-static enum receipt_token_fate check_token(struct receipts *receipts, const struct receipt *receipt)
-{
-    enum receipt_token_fate fate =
-        receipt_token_check(&receipts->keys, receipt->message_id, receipt->token);
-
-    if (fate != RECEIPT_TOKEN_UNKNOWN || clock_now_ms() < receipts->keys_due_ms)
-        return fate;
-    receipts->keys_due_ms = clock_now_ms() + KEYS_PAUSE_MS;
-    if (receipt_keys_load(&receipts->keys, receipts->db, NULL) != OBX_OK)
-        return fate;
-    return receipt_token_check(&receipts->keys, receipt->message_id, receipt->token);
 }
 
 static void take(struct receipts *receipts, struct taken *taken)
@@ -261,71 +251,131 @@ static void look_again_later(struct receipts *receipts)
 
 static void count(struct receipts *receipts, const struct receipt_counts *counts)
 {
-    uint64_t sent = 0;
-
-    for (size_t i = 0; i < receipts->batch.outbox_count; i++)
-        sent += receipts->batch.outboxes[i].comp.sent;
     receipts->stats.batches++;
     receipts->stats.noted += counts->noted;
     receipts->stats.unasked += counts->unasked;
     receipts->stats.early += counts->early;
     receipts->stats.settled += counts->settled;
     receipts->stats.rejected += counts->rejected;
-    receipts->stats.compensations = sent;
+    receipts->stats.compensations += counts->compensations;
     backoff_reset(&receipts->backoff);
     set_trouble(receipts, "");
 }
 
-static bool run_batch(struct receipts *receipts, const struct receipt *items, size_t item_count)
-{
-    struct receipt_counts counts;
-    struct obx_err err = {0};
-    enum obx_code rc = OBX_OK;
-
-    if (item_count == 0)
-        return true;
-    rc = receipt_batch_run(&receipts->batch, receipts->db, items, item_count, &counts, &err);
-    if (rc != OBX_OK) {
-        failed(receipts, rc, &err);
-        return false;
-    }
-    count(receipts, &counts);
-    look_again_later(receipts);
-    return true;
-}
-
 /* The batch at hand, of reports out of one or many deliveries. */
 struct gather {
+    struct receipts *receipts;
+    struct isolate isolate;
     struct receipt items[RECEIPT_BATCH_MAX];
     size_t count;
 };
 
-static bool gather_one(struct receipts *receipts, struct gather *gather,
-                       const struct receipt *receipt)
+static enum obx_code run_reports(void *ctx, size_t from, size_t report_count, struct obx_err *err)
 {
-    if (check_token(receipts, receipt) != RECEIPT_TOKEN_GOOD) {
-        receipts->stats.forged++;
-        say(receipts, &receipts->forged_limit, "receipt.forged", "the token is not ours");
-        return true;
-    }
-    gather->items[gather->count++] = *receipt;
-    if (gather->count < RECEIPT_BATCH_MAX)
-        return true;
-    gather->count = 0;
-    return run_batch(receipts, gather->items, RECEIPT_BATCH_MAX);
+    struct gather *gather = ctx;
+    struct receipts *receipts = gather->receipts;
+    struct receipt_counts counts;
+    enum obx_code rc = receipt_batch_run(&receipts->batch, receipts->db, &gather->items[from],
+                                         report_count, &counts, err);
+
+    if (rc != OBX_OK)
+        return rc;
+    count(receipts, &counts);
+    look_again_later(receipts);
+    return OBX_OK;
 }
 
+static enum obx_code run_batch(struct gather *gather, struct obx_err *err)
+{
+    size_t report_count = gather->count;
+
+    gather->count = 0;
+    return isolate_run(&gather->isolate, 0, report_count, err);
+}
+
+/* A secret may have been added since ours were read: an unknown one is looked for once in each
+ * flush. What came in before that look and is unknown after it is nobody's. */
+static enum obx_code check_token(struct receipts *receipts, const struct receipt *receipt,
+                                 enum receipt_token_fate *fate, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    *fate =
+        receipt_token_check(&receipts->keys, receipt->message_id, receipt->token, receipt->group);
+    if (*fate != RECEIPT_TOKEN_UNKNOWN || receipts->are_keys_fresh)
+        return OBX_OK;
+    rc = receipt_keys_load(&receipts->keys, receipts->db, err);
+    if (rc != OBX_OK)
+        return rc;
+    receipts->are_keys_fresh = true;
+    *fate =
+        receipt_token_check(&receipts->keys, receipt->message_id, receipt->token, receipt->group);
+    return OBX_OK;
+}
+
+static enum obx_code gather_one(struct gather *gather, const struct receipt *receipt,
+                                struct obx_err *err)
+{
+    struct receipts *receipts = gather->receipts;
+    enum receipt_token_fate fate = RECEIPT_TOKEN_UNKNOWN;
+    enum obx_code rc = check_token(receipts, receipt, &fate, err);
+
+    if (rc != OBX_OK)
+        return rc;
+    if (fate == RECEIPT_TOKEN_GOOD) {
+        gather->items[gather->count++] = *receipt;
+        return gather->count < RECEIPT_BATCH_MAX ? OBX_OK : run_batch(gather, err);
+    }
+    if (fate == RECEIPT_TOKEN_UNASKED) {
+        receipts->stats.unasked++;
+        say(receipts, &receipts->forged_limit, "receipt.unasked", "the token names other groups");
+        return OBX_OK;
+    }
+    receipts->stats.forged++;
+    say(receipts, &receipts->forged_limit, "receipt.forged", "the token is not ours");
+    return OBX_OK;
+}
+
+static enum obx_code gather_all(struct gather *gather, struct obx_err *err)
+{
+    const struct taken *taken = gather->receipts->head;
+    enum obx_code rc = OBX_OK;
+
+    gather->receipts->are_keys_fresh = false;
+    for (; taken != NULL; taken = taken->next) {
+        for (size_t i = 0; i < taken->list.count && rc == OBX_OK; i++)
+            rc = gather_one(gather, &taken->list.items[i], err);
+    }
+    return rc == OBX_OK ? run_batch(gather, err) : rc;
+}
+
+/* Reports that fail while others are carried out are at fault themselves, and are left. With
+ * nothing carried out the fault may be anywhere, and all of them are kept. */
 static bool carry_out(struct receipts *receipts)
 {
-    struct gather gather = {.count = 0};
+    struct gather gather = {
+        .receipts = receipts,
+        .isolate = {.run = run_reports, .until_ms = clock_now_ms() + ISOLATE_MS}};
+    struct isolate *isolate = &gather.isolate;
+    struct obx_err err = {0};
+    enum obx_code rc = OBX_OK;
 
-    for (const struct taken *taken = receipts->head; taken != NULL; taken = taken->next) {
-        for (size_t i = 0; i < taken->list.count; i++) {
-            if (!gather_one(receipts, &gather, &taken->list.items[i]))
-                return false;
-        }
+    isolate->ctx = &gather;
+    rc = gather_all(&gather, &err);
+    if (rc == OBX_OK && isolate->stuck > 0 && isolate->done == 0) {
+        err = isolate->why;
+        rc = err.code;
     }
-    return run_batch(receipts, gather.items, gather.count);
+    if (rc != OBX_OK) {
+        failed(receipts, rc, &err);
+        return false;
+    }
+    if (isolate->stuck > 0) {
+        receipts->stats.deferred += isolate->stuck;
+        OBX_LOG(LOG_LVL_WARN, "receipts", "receipt.deferred", KV_STR("source", receipts->source),
+                KV_U64("count", isolate->stuck), KV_ERR(&isolate->why));
+    }
+    return true;
 }
 
 /* All or nothing: after a failure all of it is done again, of which nothing is the worse. */
@@ -343,41 +393,66 @@ static void flush(struct receipts *receipts)
     pause_reading(receipts, false);
 }
 
-static size_t take_due(struct receipts *receipts, struct obx_bytes *ids, uint64_t now_ms)
-{
-    size_t due = 0;
+/* The messages of another look. Their ids are copied: the ring takes some of them back. */
+struct looks {
+    struct receipts *receipts;
+    char ids[RECEIPT_BATCH_MAX][RECEIPT_ID_MAX + 1];
+    size_t count;
+};
 
-    while (due < receipts->again_count && due < RECEIPT_BATCH_MAX) {
-        struct second_look *look = &receipts->again[(receipts->again_head + due) % AGAIN_MAX];
+static void take_due(struct looks *looks, uint64_t now_ms)
+{
+    struct receipts *receipts = looks->receipts;
+
+    while (looks->count < receipts->again_count && looks->count < RECEIPT_BATCH_MAX) {
+        const struct second_look *look =
+            &receipts->again[(receipts->again_head + looks->count) % AGAIN_MAX];
 
         if (look->due_ms > now_ms)
             break;
-        ids[due++] = bytes_of(look->message_id);
+        memcpy(looks->ids[looks->count++], look->message_id, sizeof(look->message_id));
     }
-    return due;
 }
 
-static void look_again(struct receipts *receipts, uint64_t now_ms)
+static enum obx_code run_looks(void *ctx, size_t from, size_t look_count, struct obx_err *err)
 {
+    struct looks *looks = ctx;
+    struct receipts *receipts = looks->receipts;
     struct obx_bytes ids[RECEIPT_BATCH_MAX];
     struct receipt_counts counts;
-    struct obx_err err = {0};
-    size_t due = take_due(receipts, ids, now_ms);
     enum obx_code rc = OBX_OK;
 
-    if (due == 0)
-        return;
-    rc = receipt_batch_again(&receipts->batch, receipts->db, ids, due, &counts, &err);
-    if (rc != OBX_OK) {
-        failed(receipts, rc, &err);
-        return;
-    }
+    for (size_t i = 0; i < look_count; i++)
+        ids[i] = bytes_of(looks->ids[from + i]);
+    rc = receipt_batch_again(&receipts->batch, receipts->db, ids, look_count, &counts, err);
+    if (rc != OBX_OK)
+        return rc;
     counts.early = 0; /* they were counted */
     count(receipts, &counts);
-    receipts->again_head = (receipts->again_head + due) % AGAIN_MAX;
-    receipts->again_count -= due;
+    look_again_later(receipts); /* somebody has them still */
+    return OBX_OK;
 }
 
+/* What is stuck is forgotten here: the lane's scan finds it when it is due to be sent again. */
+static void look_again(struct receipts *receipts, uint64_t now_ms)
+{
+    struct looks looks = {.receipts = receipts, .count = 0};
+    struct isolate isolate = {.run = run_looks, .ctx = &looks, .until_ms = now_ms + ISOLATE_MS};
+    struct obx_err err = {0};
+    enum obx_code rc = OBX_OK;
+
+    take_due(&looks, now_ms);
+    if (looks.count == 0)
+        return;
+    receipts->again_head = (receipts->again_head + looks.count) % AGAIN_MAX;
+    receipts->again_count -= looks.count;
+    rc = isolate_run(&isolate, 0, looks.count, &err);
+    if (rc != OBX_OK)
+        failed(receipts, rc, &err);
+    receipts->stats.deferred += isolate.stuck;
+}
+
+/* Rows that somebody holds stay for the next round. */
 static void clean(struct receipts *receipts, uint64_t now_ms)
 {
     bool is_end = true;
@@ -389,7 +464,7 @@ static void clean(struct receipts *receipts, uint64_t now_ms)
     rc = receipt_batch_clean(&receipts->batch, receipts->db, receipts->clean_cursor,
                              receipts->opts.retention_ms, &is_end, &err);
     receipts->clean_due_ms = clock_now_ms() + (is_end ? CLEAN_IDLE_MS : CLEAN_BUSY_MS);
-    if (rc != OBX_OK)
+    if (rc != OBX_OK && rc != OBX_E_DB_LOCK_WAIT && rc != OBX_E_DB_DEADLOCK)
         failed(receipts, rc, &err);
 }
 
@@ -521,6 +596,8 @@ enum obx_code receipts_create(const struct receipts_opts *opts, struct receipts 
     if (receipts == NULL)
         return obx_fail(err, OBX_E_NOMEM, "receipts");
     receipts->opts = *opts;
+    receipts->opts.db.lock_wait_s = LOCK_WAIT_S;
+    receipts->opts.db.idle_s = IDLE_S;
     receipts->wake_fd = -1;
     receipts->first_ms = UINT64_MAX;
     if (receipts->opts.max_age_ms == 0)

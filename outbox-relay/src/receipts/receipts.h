@@ -25,14 +25,15 @@ struct receipts_opts {
 };
 
 struct receipts_stats {
-    uint64_t messages;      /* deliveries, each with one or many reports */
-    uint64_t noted;         /* reports written, or there already */
-    uint64_t forged;        /* dropped: no or a wrong token */
-    uint64_t malformed;     /* dropped: reports or whole messages that cannot be read */
-    uint64_t unasked;       /* dropped: of a group that the message does not name */
-    uint64_t early;         /* messages that no row awaited then */
-    uint64_t settled;       /* messages, rejected ones included */
-    uint64_t rejected;      /* messages */
+    uint64_t messages;  /* deliveries, each with one or many reports */
+    uint64_t noted;     /* reports written, or there already */
+    uint64_t forged;    /* dropped: no or a wrong token */
+    uint64_t malformed; /* dropped: reports or whole messages that cannot be read */
+    uint64_t unasked;   /* dropped: of a group that the message does not name */
+    uint64_t deferred; /* left because their rows were held or refused; the message is sent again */
+    uint64_t early;    /* messages that no row awaited then */
+    uint64_t settled;  /* messages, rejected ones included */
+    uint64_t rejected; /* messages */
     uint64_t compensations; /* messages sent for those */
     uint64_t batches;       /* transactions committed */
     uint64_t failures;      /* transactions undone; they are tried again */
