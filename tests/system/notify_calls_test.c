@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -85,6 +86,53 @@ static void calls_each_endpoint_once_and_signed(void **state)
     notify_rig_stop(rig, 0);
     receiver_destroy(orders);
     receiver_destroy(all);
+}
+
+/* P10: the bytes of a message are the body of the call (golden_test.c has the other ways). */
+#define BYTES(text)                                                                                \
+    {                                                                                              \
+        .p = (text), .len = sizeof(text) - 1                                                       \
+    }
+static const struct obx_bytes goldens[] = {
+    BYTES("{ \"a\" : 12.50, \"b\":1E400,\t\"b\":0.1234567890123456789012 }\r\n"),
+    BYTES("12.50"),
+    BYTES("\xff\xfe\0\xc3\x28"),
+    BYTES(""),
+    BYTES("{\"t\":\"\\u00e4\\/\\ud800\"}"),
+};
+enum { GOLDENS = sizeof(goldens) / sizeof(goldens[0]) };
+
+static void compare_body(const struct endpoint_request *request, struct endpoint_answer *answer,
+                         void *ctx)
+{
+    const char *id = endpoint_header(request, "webhook-id");
+    unsigned index = 0;
+    _Atomic unsigned *same = ctx;
+
+    answer->status = 200;
+    if (id != NULL && sscanf(id, "golden-%u", &index) == 1 && index < GOLDENS &&
+        request->body_len == goldens[index].len &&
+        memcmp(request->body, goldens[index].p, request->body_len) == 0)
+        (*same)++;
+}
+
+static void the_body_is_the_messages_own_bytes(void **state)
+{
+    struct notify_rig *rig = *state;
+    _Atomic unsigned same = 0;
+    struct endpoint *endpoint = endpoint_create_full(compare_body, &same);
+    char id[32];
+
+    notify_rig_config(rig, "", ENDPOINT, "to", endpoint_port(endpoint), "#", SECRET_A);
+    start(rig);
+    for (unsigned i = 0; i < GOLDENS; i++) {
+        snprintf(id, sizeof(id), "golden-%u", i);
+        notify_rig_publish_bytes(rig, id, "t", goldens[i]);
+    }
+    notify_rig_wait_number(rig, GOLDENS, DELIVERED);
+    assert_int_equal(same, GOLDENS);
+    notify_rig_stop(rig, 0);
+    endpoint_destroy(endpoint);
 }
 
 /* A message id or topic from the outside must not become a header of its own. */
@@ -439,12 +487,19 @@ static void check_says_what_is_wrong(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(calls_each_endpoint_once_and_signed), TEST(a_hostile_message_adds_no_header),
-        TEST(secrets_are_changed_without_a_gap),   TEST(gives_up_at_the_end_of_the_schedule),
-        TEST(the_dead_do_not_hold_up_the_healthy), TEST(a_flapping_endpoint_gets_everything),
-        TEST(a_lying_endpoint_is_not_believed),    TEST(gone_pauses_until_it_is_resumed),
-        TEST(retry_after_is_heeded_and_bounded),   TEST(what_cannot_be_reached_comes_to_an_end),
-        TEST(a_stop_awaits_the_calls_under_way),   TEST(check_says_what_is_wrong),
+        TEST(calls_each_endpoint_once_and_signed),
+        TEST(the_body_is_the_messages_own_bytes),
+        TEST(a_hostile_message_adds_no_header),
+        TEST(secrets_are_changed_without_a_gap),
+        TEST(gives_up_at_the_end_of_the_schedule),
+        TEST(the_dead_do_not_hold_up_the_healthy),
+        TEST(a_flapping_endpoint_gets_everything),
+        TEST(a_lying_endpoint_is_not_believed),
+        TEST(gone_pauses_until_it_is_resumed),
+        TEST(retry_after_is_heeded_and_bounded),
+        TEST(what_cannot_be_reached_comes_to_an_end),
+        TEST(a_stop_awaits_the_calls_under_way),
+        TEST(check_says_what_is_wrong),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
 

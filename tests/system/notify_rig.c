@@ -429,7 +429,7 @@ static void turn(struct notify_rig *rig)
 }
 
 static void send_message(struct notify_rig *rig, const char *id, const char *topic,
-                         const char *body)
+                         struct obx_bytes body)
 {
     const int64_t deadline = wait_now_ms() + RIG_WAIT_MS;
     const struct bridge_message msg = {.exchange = bytes_of(rig->exchange),
@@ -437,7 +437,7 @@ static void send_message(struct notify_rig *rig, const char *id, const char *top
                                        .message_id = bytes_of(id),
                                        .type = bytes_of(topic),
                                        .content_type = bytes_of("text/plain"),
-                                       .body = bytes_of(body)};
+                                       .body = body};
     struct obx_err err = {0};
 
     while (bridge_publisher_room(rig->publisher) == 0) {
@@ -459,10 +459,16 @@ static void flush(struct notify_rig *rig)
     }
 }
 
-void notify_rig_publish(struct notify_rig *rig, const char *id, const char *topic, const char *body)
+void notify_rig_publish_bytes(struct notify_rig *rig, const char *id, const char *topic,
+                              struct obx_bytes body)
 {
     send_message(rig, id, topic, body);
     flush(rig);
+}
+
+void notify_rig_publish(struct notify_rig *rig, const char *id, const char *topic, const char *body)
+{
+    notify_rig_publish_bytes(rig, id, topic, bytes_of(body));
 }
 
 void notify_rig_fill(struct notify_rig *rig, const char *prefix, int count, const char *topic)
@@ -471,7 +477,7 @@ void notify_rig_fill(struct notify_rig *rig, const char *prefix, int count, cons
 
     for (int i = 0; i < count; i++) {
         snprintf(id, sizeof(id), "%s-%d", prefix, i);
-        send_message(rig, id, topic, id);
+        send_message(rig, id, topic, bytes_of(id));
     }
     flush(rig);
 }

@@ -93,6 +93,9 @@ void notify_rig_wait_log(struct notify_rig *rig, const char *text);
 /** Publish a message, confirmed. The queue is bound once the program was an owner. */
 void notify_rig_publish(struct notify_rig *rig, const char *id, const char *topic,
                         const char *body);
+/** The same with any bytes. */
+void notify_rig_publish_bytes(struct notify_rig *rig, const char *id, const char *topic,
+                              struct obx_bytes body);
 /** count messages "<prefix>-<i>". */
 void notify_rig_fill(struct notify_rig *rig, const char *prefix, int count, const char *topic);
 /** Wait until the query gives the number. */
