@@ -74,7 +74,7 @@ static void use_own_database(void)
 static void server(const char *command)
 {
     const char *const argv[] = {test_env("OBX_TEST_SERVERS"), command, "database", NULL};
-    const char *const env[] = {"OBX_DATABASE_ARGS=--innodb-log-file-size=16M", NULL};
+    const char *const env[] = {"OBX_SERVERS_DATABASE_ARGS=--innodb-log-file-size=16M", NULL};
     const struct proc_opts opts = {.argv = argv, .env = env, .log_path = "/dev/stderr"};
     struct proc_exit how = {0};
 

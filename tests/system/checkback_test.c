@@ -92,14 +92,13 @@ static void start(struct rig *rig, const struct checkback_opts *opts)
 /* Half-messages straight by SQL, as any language may: `count` of them, due at once. */
 static void prepare(struct rig *rig, const char *producer, const char *prefix, unsigned count)
 {
-    char sql[1024];
+    char sql[2048];
 
     snprintf(sql, sizeof(sql),
              "INSERT INTO half_message (gid, producer, next_check_at) "
-             "WITH RECURSIVE n AS (SELECT 0 AS i UNION ALL SELECT i + 1 FROM n WHERE i + 1 < %u) "
-             "SELECT CONCAT('%s-', i), '%s', UTC_TIMESTAMP(6) FROM n",
-             count, prefix, producer);
-    test_db_run(rig->db, "SET SESSION max_recursive_iterations = 1000000");
+             "SELECT CONCAT('%s-', seq - 1), '%s', UTC_TIMESTAMP(6) FROM " TEST_SEQ
+             " WHERE seq <= %u",
+             prefix, producer, count);
     test_db_run(rig->db, "BEGIN");
     test_db_run(rig->db, sql);
     snprintf(sql, sizeof(sql),

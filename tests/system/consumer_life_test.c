@@ -375,19 +375,20 @@ static void old_dedup_rows_are_removed_and_young_ones_kept(void **state)
         rig->db,
         "INSERT INTO obx_dedup (consumer_group, message_id, applied_at)"
         " SELECT 'group-a', CONCAT('a', LPAD(seq, 6, '0')), UTC_TIMESTAMP(6) - INTERVAL 2 HOUR"
-        " FROM seq_1_to_3000");
+        " FROM " TEST_SEQ " WHERE seq <= 3000");
     test_db_run(rig->db, "INSERT INTO obx_dedup (consumer_group, message_id)"
-                         " SELECT 'group-a', CONCAT('b', LPAD(seq, 6, '0')) FROM seq_1_to_1500");
+                         " SELECT 'group-a', CONCAT('b', LPAD(seq, 6, '0')) FROM " TEST_SEQ
+                         " WHERE seq <= 1500");
     test_db_run(
         rig->db,
         "INSERT INTO obx_dedup (consumer_group, message_id, applied_at)"
         " SELECT 'group-a', CONCAT('b', LPAD(seq, 6, '0'), 'x'), UTC_TIMESTAMP(6) - INTERVAL 2 HOUR"
-        " FROM seq_1_to_1500");
+        " FROM " TEST_SEQ " WHERE seq <= 1500");
     test_db_run(
         rig->db,
         "INSERT INTO obx_dedup (consumer_group, message_id, applied_at)"
         " SELECT 'group-b', CONCAT('a', LPAD(seq, 6, '0')), UTC_TIMESTAMP(6) - INTERVAL 2 HOUR"
-        " FROM seq_1_to_100");
+        " FROM " TEST_SEQ " WHERE seq <= 100");
     rig_declare(rig);
     rig->opts.no_cleanup = false;
     rig->opts.cleanup_interval_ms = 50;

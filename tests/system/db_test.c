@@ -396,10 +396,13 @@ static void the_statement_cache_is_bounded(void **state)
 
     (void)state;
     for (int i = 0; i < 300; i++) {
-        (void)snprintf(text, sizeof(text), "SELECT %d + ?", i);
+        /* Columns and no bare values: MySQL prepares a statement again, and counts that, when a
+         * value is of another type than it guessed. */
+        (void)snprintf(text, sizeof(text), "SELECT %d FROM t WHERE id = ?", i);
         assert_int_equal(db_exec(db, text, DB_ARGS(DB_U64(1)), NULL, &err), OBX_OK);
         /* Used all the time, so it is never the one that goes. */
-        assert_int_equal(db_exec(db, "SELECT ?", DB_ARGS(DB_U64(1)), NULL, &err), OBX_OK);
+        assert_int_equal(
+            db_exec(db, "SELECT id FROM t WHERE id = ?", DB_ARGS(DB_U64(1)), NULL, &err), OBX_OK);
     }
     assert_int_equal(session_status("Com_stmt_prepare"), 301);
     assert_int_equal(session_status("Com_stmt_prepare") - session_status("Com_stmt_close"), 64);

@@ -68,10 +68,11 @@ static void what_is_over_is_removed(void **state)
     rig_run(rig,
             "INSERT INTO outbox_journal SELECT 0, CONCAT(INSERT(LPAD(LOWER(HEX((UNIX_TIMESTAMP() - "
             "172800) * 1000 + seq)), 12, '0'), 9, 0, '-'), '-7000-a000-000000000000'), 'outbox', "
-            "'t', UTC_TIMESTAMP(6) - INTERVAL 2 DAY, UTC_TIMESTAMP(6) FROM seq_1_to_2500");
+            "'t', UTC_TIMESTAMP(6) - INTERVAL 2 DAY, UTC_TIMESTAMP(6) FROM " TEST_SEQ
+            " WHERE seq <= 2500");
     rig_run(rig, "INSERT INTO outbox_journal SELECT 1, CONCAT('own-', seq), 'outbox', 't', "
                  "UTC_TIMESTAMP(6) - INTERVAL 2 DAY, UTC_TIMESTAMP(6) - INTERVAL IF(seq <= 1500, "
-                 "2, 0) DAY FROM seq_1_to_3000");
+                 "2, 0) DAY FROM " TEST_SEQ " WHERE seq <= 3000");
     rig_run(rig, "INSERT INTO outbox_journal SELECT 0, CONCAT(INSERT(LPAD(LOWER(HEX("
                  "UNIX_TIMESTAMP() * 1000 - 3600000)), 12, '0'), 9, 0, '-'), '-7000-a'), 'outbox', "
                  "'t', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM DUAL");

@@ -178,7 +178,7 @@ static void assert_no_scan(struct db *db, const char *sql)
     struct obx_err err = {0};
     unsigned type = db_server_is_mariadb(db) ? 3 : 4;
 
-    assert_int_equal(buf_addf(&text, "EXPLAIN %s", sql), OBX_OK);
+    assert_int_equal(buf_addf(&text, "EXPLAIN FORMAT=TRADITIONAL %s", sql), OBX_OK);
     if (db_query_text(db, buf_bytes(&text), &rows, &err) != OBX_OK)
         fail_msg("%s", err.text);
     while (db_rows_next(rows)) {

@@ -284,7 +284,7 @@ static struct plan plan_of(const char *statement, const char *table)
     /* EXPLAIN's columns: id, select_type, table, [partitions,] type, possible_keys, key, ... */
     const unsigned type_at = db_server_is_mariadb(db) ? 3 : 4;
 
-    assert_int_equal(buf_addf(&sql, "EXPLAIN %s", statement), OBX_OK);
+    assert_int_equal(buf_addf(&sql, "EXPLAIN FORMAT=TRADITIONAL %s", statement), OBX_OK);
     if (db_query_text(db, buf_bytes(&sql), &rows, &err) != OBX_OK)
         fail_msg("%.200s: %s", sql.data, err.text);
     while (db_rows_next(rows)) {

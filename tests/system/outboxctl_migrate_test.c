@@ -124,7 +124,7 @@ static void migrate_prints_what_can_be_run_by_hand(void **state)
                      0);
     rig_said(rig, "CREATE TABLE IF NOT EXISTS `more` LIKE `outbox`;");
     rig_write(rig, "printed.sql", rig->out.data, path);
-    snprintf(command, sizeof(command), "mariadb %s -e 'source %s'", empty.test_db.name, path);
+    snprintf(command, sizeof(command), "sql %s -e 'source %s'", empty.test_db.name, path);
     broker_servers(command);
     assert_int_equal(test_db_number(empty.root,
                                     "SELECT COUNT(*) FROM information_schema.tables "

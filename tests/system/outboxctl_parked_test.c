@@ -268,7 +268,7 @@ static void many_and_a_progress_bar(void **state)
     rig_sql(rig,
             "INSERT INTO outbox_parked (outbox, id, message_id, topic, content_type, payload, "
             "created_at, reason_code) SELECT 'outbox', seq, CONCAT('m', seq), 't.x', 'text/plain', "
-            "'b', UTC_TIMESTAMP(6), 'OBX_E_TEST' FROM seq_1_to_600");
+            "'b', UTC_TIMESTAMP(6), 'OBX_E_TEST' FROM " TEST_SEQ " WHERE seq <= 600");
     snprintf(log, sizeof(log), "%s/bar.log", rig->dir);
     /* No relay for as long as it takes until the bar is there. */
     snprintf(command, sizeof(command), "%s --config %s parked resume --all --wait 110",
@@ -287,7 +287,8 @@ static void many_and_a_progress_bar(void **state)
     rig_sql(rig,
             "INSERT INTO outbox_parked (outbox, id, message_id, topic, content_type, payload, "
             "created_at, reason_code) SELECT 'outbox', seq, CONCAT('n', seq), 't.x', 'text/plain', "
-            "'b', UTC_TIMESTAMP(6), 'OBX_E_TEST' FROM seq_4001_to_4100");
+            "'b', UTC_TIMESTAMP(6), 'OBX_E_TEST' FROM " TEST_SEQ
+            " WHERE seq BETWEEN 4001 AND 4100");
     assert_int_equal(parked(rig, WORDS("resume", "--all", "--wait", "50")), 0);
     rig_said(rig, "100 resumed");
     rig_said_not(rig, " of 100");

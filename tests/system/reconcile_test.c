@@ -165,7 +165,7 @@ static void fill(struct scene *scene, unsigned count)
             "seq * 1013") ", 'outbox', IF(seq %% 2, "
                           "'order.placed', 'order.paid'), " TIME_AT(
                               "seq * 1013") ", UTC_TIMESTAMP(6) - INTERVAL 1 "
-                                            "HOUR FROM seq_1_to_%u",
+                                            "HOUR FROM " TEST_SEQ " WHERE seq <= %u",
         count);
     run(scene->root,
         "INSERT INTO %s.obx_dedup (consumer_group, message_id) SELECT 'g', message_id FROM "
@@ -281,7 +281,7 @@ static void ids_may_be_anything(void **state)
     run(scene->source,
         "INSERT INTO outbox_journal (is_custom, message_id, outbox, topic, created_at, settled_at) "
         "SELECT 1, CONCAT(IF(seq %% 2, 'Order-', '018bcfe5-'), seq), 'outbox', 't', " TIME_AT(
-            "seq") ", '2023-12-01' FROM seq_1_to_1200");
+            "seq") ", '2023-12-01' FROM " TEST_SEQ " WHERE seq <= 1200");
     run(scene->root,
         "INSERT INTO %s.obx_dedup (consumer_group, message_id, applied_at) SELECT 'g', message_id, "
         "created_at FROM %s.outbox_journal WHERE is_custom = 1 AND message_id <> 'Order-77'",
@@ -389,7 +389,7 @@ static void many_need_little_memory(void **state)
                          "CRC32(message_id) %% 50 = 7");
     run(scene->consumer,
         "INSERT INTO obx_dedup (consumer_group, message_id) SELECT 'g', REPLACE(" ID_AT(
-            "seq * 2027 + 500") ", '-a000-', '-b000-') FROM seq_1_to_%d",
+            "seq * 2027 + 500") ", '-a000-', '-b000-') FROM " TEST_SEQ " WHERE seq <= %d",
         EXTRA);
     before_kib = peak_kib();
     compare(scene);

@@ -189,7 +189,7 @@ static void its_plan_never_reads_the_table(void **state)
         assert_int_equal(buf_addf(&list, "%s%llu", i == 1 ? "[" : ",", (unsigned long long)i * 2),
                          OBX_OK);
     assert_int_equal(buf_add_text(&list, "]"), OBX_OK);
-    assert_int_equal(buf_addf(&sql, "EXPLAIN %s", bench->del.list.data), OBX_OK);
+    assert_int_equal(buf_addf(&sql, "EXPLAIN FORMAT=TRADITIONAL %s", bench->del.list.data), OBX_OK);
     for (int size = 0; size < 3; size++) {
         struct db_rows *rows = NULL;
         struct obx_err err = {0};

@@ -14,7 +14,7 @@ complain() {
 
 # The development packages of what the programs link; those of the tests are no part of it.
 linked() {
-    bash "$root/tests/support/packages" --list | grep -- '-dev$' | grep -v cmocka
+    OBX_SERVERS_PRODUCT=mariadb bash "$root/tests/support/packages" --list | grep -- '-dev$' | grep -v cmocka
 }
 
 # Words that look like such packages in a text.

@@ -130,7 +130,7 @@ database_launch() {
         --skip-log-bin \
         $(database_product_args) \
         $(database_tls_args) \
-        ${OBX_DATABASE_ARGS-}
+        ${OBX_SERVERS_DATABASE_ARGS-}
 }
 
 database_start() {
