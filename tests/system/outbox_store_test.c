@@ -14,8 +14,8 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
-#include "lane/gaps.h"
 #include "lane/outbox_store.h"
+#include "lane/reader.h"
 #include "sql/schema.h"
 #include "test_db.h"
 
@@ -59,12 +59,12 @@ static int teardown(void **state)
     return 0;
 }
 
-static void forward(struct bench *bench, uint64_t after)
+static void forward(struct bench *bench, uint64_t from)
 {
     struct obx_err err = {0};
 
     row_batch_clear(&bench->batch);
-    if (outbox_store_forward(&bench->store, after, 100, &bench->batch, &err) != OBX_OK)
+    if (outbox_store_forward(&bench->store, from, 100, &bench->batch, &err) != OBX_OK)
         fail_msg("%s", err.text);
 }
 
@@ -110,14 +110,12 @@ static void rows_of_every_shape(void **state)
     db_rows_free(rows);
 }
 
-static void behind(struct bench *bench, const struct id_range *ranges, size_t count, uint64_t after,
-                   uint32_t limit)
+static void behind(struct bench *bench, const struct id_range *ranges, size_t count, uint32_t limit)
 {
     struct obx_err err = {0};
 
     row_batch_clear(&bench->batch);
-    if (outbox_store_behind(&bench->store, ranges, count, after, limit, &bench->batch, &err) !=
-        OBX_OK)
+    if (outbox_store_behind(&bench->store, ranges, count, limit, &bench->batch, &err) != OBX_OK)
         fail_msg("%s", err.text);
 }
 
@@ -129,15 +127,16 @@ static void pages_over_ranges(void **state)
     test_db_run(bench->db,
                 "INSERT INTO outbox (id, topic, payload) WITH RECURSIVE n (i) AS (SELECT 1 UNION"
                 " ALL SELECT i + 1 FROM n WHERE i < 50) SELECT i, 't', 'x' FROM n");
-    behind(bench, ranges, 3, 0, 1000);
+    behind(bench, ranges, 3, 1000);
     assert_int_equal(bench->batch.count, 22);
-    behind(bench, ranges, 3, 5, 6);
-    assert_int_equal(bench->batch.count, 6);
-    assert_int_equal(bench->batch.rows[0]->id, 6);
-    assert_int_equal(bench->batch.rows[5]->id, 20);
-    behind(bench, ranges, 3, 20, 1000);
+    behind(bench, ranges, 3, 11);
     assert_int_equal(bench->batch.count, 11);
-    behind(bench, ranges, 3, 40, 1000);
+    assert_int_equal(bench->batch.rows[9]->id, 10);
+    assert_int_equal(bench->batch.rows[10]->id, 20);
+    behind(bench, &ranges[2], 1, 3);
+    assert_int_equal(bench->batch.count, 3);
+    assert_int_equal(bench->batch.rows[0]->id, 30);
+    behind(bench, ranges, 0, 1000);
     assert_int_equal(bench->batch.count, 0);
 }
 
@@ -150,17 +149,17 @@ static void a_snapshot_is_of_one_moment(void **state)
     test_db_run(bench->db, "INSERT INTO outbox (id, topic, payload) VALUES (5, 't', 'x')");
     assert_int_equal(outbox_store_snapshot(&bench->store, true, NULL), OBX_OK);
     test_db_run(bench->other, "INSERT INTO outbox (id, topic, payload) VALUES (7, 't', 'x')");
-    behind(bench, &all, 1, 0, 100);
+    behind(bench, &all, 1, 100);
     assert_int_equal(bench->batch.count, 1);
     assert_int_equal(outbox_store_snapshot(&bench->store, false, NULL), OBX_OK);
-    behind(bench, &all, 1, 0, 100);
+    behind(bench, &all, 1, 100);
     assert_int_equal(bench->batch.count, 2);
     /* The session is as it was: what others commit is seen within a transaction. */
     assert_false(db_in_transaction(bench->db));
     test_db_run(bench->db, "START TRANSACTION");
-    behind(bench, &all, 1, 0, 100);
+    behind(bench, &all, 1, 100);
     test_db_run(bench->other, "INSERT INTO outbox (id, topic, payload) VALUES (9, 't', 'x')");
-    behind(bench, &all, 1, 0, 100);
+    behind(bench, &all, 1, 100);
     assert_int_equal(bench->batch.count, 3);
     test_db_run(bench->db, "ROLLBACK");
     row_batch_clear(&bench->batch);
@@ -194,10 +193,10 @@ static void assert_no_scan(struct db *db, const char *sql)
 static void no_plan_reads_the_table(void **state)
 {
     struct bench *bench = *state;
-    struct id_range ranges[GAPS_MAX];
+    struct id_range ranges[READER_RANGES];
     uint64_t ids[128];
 
-    for (size_t i = 0; i < GAPS_MAX; i++)
+    for (size_t i = 0; i < READER_RANGES; i++)
         ranges[i] = (struct id_range){i * 7 + 1, i * 7 + 3};
     for (size_t i = 0; i < 128; i++)
         ids[i] = i * 3 + 1;
@@ -210,7 +209,7 @@ static void no_plan_reads_the_table(void **state)
                               " 1 UNION ALL SELECT i + 1 FROM n WHERE i < 900)"
                               " SELECT 't', 'x' FROM n");
         test_db_run(bench->db, "ANALYZE TABLE outbox");
-        behind(bench, ranges, GAPS_MAX, 0, 1000);
+        behind(bench, ranges, READER_RANGES, 1000);
         assert_no_scan(bench->db, bench->store.text.data);
         row_batch_clear(&bench->batch);
         assert_int_equal(outbox_store_fetch(&bench->store, ids, 128, &bench->batch, NULL), OBX_OK);

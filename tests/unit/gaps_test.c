@@ -1,6 +1,6 @@
 /*
  * Unit test of the ids not seen below the cursor: the list against a plain bitmap, at its limit,
- * and at both ends of the numbers.
+ * without memory, and at both ends of the numbers.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,9 +10,26 @@
 
 #include <cmocka.h>
 
+#include "base/alloc.h"
 #include "lane/gaps.h"
 
 enum { IDS = 4000, ROUNDS = 200 };
+
+static const struct id_range nothing = {.lo = 1, .hi = 0};
+
+static int setup(void **state)
+{
+    static struct gaps gaps;
+
+    *state = &gaps;
+    return gaps_init(&gaps, NULL) == OBX_OK ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    gaps_fini(*state);
+    return 0;
+}
 
 static uint64_t next_random(uint64_t *state)
 {
@@ -24,128 +41,150 @@ static void assert_sane(const struct gaps *gaps)
 {
     assert_in_range(gaps->count, 0, GAPS_MAX);
     for (size_t i = 0; i < gaps->count; i++) {
-        assert_true(gaps->ranges[i].lo <= gaps->ranges[i].hi);
+        assert_true(gaps->list[i].lo <= gaps->list[i].hi);
         if (i > 0)
-            assert_true(gaps->ranges[i - 1].hi < gaps->ranges[i].lo);
+            assert_true(gaps->list[i - 1].hi < gaps->list[i].lo);
     }
 }
 
-/* Never an id missed; and as long as nothing had to be joined, none too many. */
-static void covers_all_that_was_not_seen(void **state)
+/* Below its limit it is the bitmap, to the id. */
+static void is_what_was_not_seen(void **state)
 {
-    (void)state;
+    struct gaps *gaps = *state;
+
     for (uint64_t round = 1; round <= ROUNDS; round++) {
-        struct gaps gaps = {.count = 0};
         bool unseen[IDS + 1] = {false};
         uint64_t random = round;
-        uint64_t id = 1 + next_random(&random) % 5;
+        uint64_t id = next_random(&random) % 5;
         uint64_t length_max = round % 2 == 0 ? 4 : 60;
 
+        gaps_clear(gaps);
         while (id < IDS - 100) {
             uint64_t hi = id + next_random(&random) % length_max;
 
-            gaps_add(&gaps, id, hi, round);
+            gaps_add(gaps, id, hi, false);
             for (uint64_t i = id; i <= hi; i++)
                 unseen[i] = true;
             id = hi + 2 + next_random(&random) % length_max;
             for (int fills = (int)(next_random(&random) % 3); fills > 0; fills--) {
-                uint64_t seen = 1 + next_random(&random) % IDS;
+                uint64_t seen = next_random(&random) % IDS;
 
-                gaps_fill(&gaps, seen);
+                gaps_fill(gaps, seen);
                 unseen[seen] = false;
             }
-            assert_sane(&gaps);
+            assert_sane(gaps);
         }
-        for (uint64_t i = 1; i <= IDS; i++)
-            assert_true(gaps_has(&gaps, i) || !unseen[i]);
+        for (uint64_t i = 0; i <= IDS; i++)
+            assert_int_equal(gaps_has(gaps, i), unseen[i]);
+        gaps_cut(gaps, IDS / 2);
+        for (uint64_t i = 0; i <= IDS; i++)
+            assert_int_equal(gaps_has(gaps, i), unseen[i] && i < IDS / 2);
     }
 }
 
-static void is_exact_below_its_limit(void **state)
+/* Where a row is left between two, they stay apart. */
+static void joins_over_what_is_gone(void **state)
 {
-    struct gaps gaps = {.count = 0};
+    const uint64_t ids[] = {5, 45};
+    const struct id_range taken = {.lo = 60, .hi = 70};
+    struct gaps *gaps = *state;
 
-    (void)state;
-    gaps_add(&gaps, 10, 20, 1);
-    gaps_add(&gaps, 30, 30, 1);
-    gaps_fill(&gaps, 10);
-    gaps_fill(&gaps, 20);
-    gaps_fill(&gaps, 15);
-    gaps_fill(&gaps, 25);
-    assert_int_equal(gaps.count, 3);
-    for (uint64_t id = 0; id < 40; id++)
-        assert_int_equal(gaps_has(&gaps, id), (id > 10 && id < 20 && id != 15) || id == 30);
-    gaps_fill(&gaps, 30);
-    assert_int_equal(gaps.count, 2);
-    assert_false(gaps_has(&gaps, 30));
+    for (uint64_t i = 1; i <= 9; i++) /* 10, 20 to 90 */
+        gaps_add(gaps, i * 10, i * 10, false);
+    gaps_join_free(gaps, ids, 2, taken, 9);
+    assert_int_equal(gaps->count, 9); /* as few as that already */
+    gaps_join_free(gaps, ids, 2, taken, 7);
+    assert_int_equal(gaps->count, 7); /* the lowest first */
+    assert_int_equal(gaps->list[0].hi, 30);
+    assert_true(gaps->list[0].is_wide);
+    assert_false(gaps->list[1].is_wide);
+    gaps_join_free(gaps, ids, 2, taken, 1);
+    /* 10 to 40; 50 and 60; 70 to 90: the id 45 and what is from 60 to 70 are between. */
+    assert_int_equal(gaps->count, 3);
+    assert_int_equal(gaps->list[0].hi, 40);
+    assert_int_equal(gaps->list[1].lo, 50);
+    assert_int_equal(gaps->list[1].hi, 60);
+    assert_int_equal(gaps->list[2].lo, 70);
+    assert_int_equal(gaps->list[2].hi, 90);
+    gaps_join_free(gaps, NULL, 0, nothing, 1);
+    assert_int_equal(gaps->count, 1);
+    assert_true(gaps_has(gaps, 45));
 }
 
-/* The two that are closest are joined, and the younger birth counts for both. */
-static void joins_the_closest(void **state)
+/* At the limit the closest are joined, and nothing is missed. */
+static void at_its_limit_it_covers_too_much_never_too_little(void **state)
 {
-    struct gaps gaps = {.count = 0};
+    struct gaps *gaps = *state;
 
-    (void)state;
-    for (uint64_t i = 0; i < GAPS_MAX; i++)
-        gaps_add(&gaps, i * 100 + 1, i * 100 + 10, 5);
-    gaps_add(&gaps, (GAPS_MAX - 1) * 100 + 15, (GAPS_MAX - 1) * 100 + 16, 9);
-    assert_int_equal(gaps.count, GAPS_MAX);
-    assert_true(gaps_has(&gaps, (GAPS_MAX - 1) * 100 + 12));
-    assert_false(gaps_has(&gaps, 50));
-    assert_int_equal(gaps.born_ms[GAPS_MAX - 1], 9);
-    /* A range that is split in two at the limit, too. */
-    gaps_fill(&gaps, 5);
-    assert_int_equal(gaps.count, GAPS_MAX);
-    assert_sane(&gaps);
+    for (uint64_t i = 0; i < 2 * GAPS_MAX; i++)
+        gaps_add(gaps, i * 100 + 1, i * 100 + (i % 3 == 0 ? 98 : 10), false);
+    assert_sane(gaps);
+    for (uint64_t i = 0; i < 2 * GAPS_MAX; i += 7) {
+        gaps_fill(gaps, i * 100 + 5); /* a range that is split in two, too */
+        assert_true(gaps_has(gaps, i * 100 + 1));
+        assert_true(gaps_has(gaps, i * 100 + 10));
+    }
+    assert_sane(gaps);
+    /* Far apart and late, they are as they were added. */
+    assert_false(gaps_has(gaps, (2 * GAPS_MAX - 1) * UINT64_C(100) + 50));
 }
 
-static void expires_the_old_ones_below_the_floor(void **state)
-{
-    struct gaps gaps = {.count = 0};
+/* ---- without memory ---- */
 
-    (void)state;
-    gaps_add(&gaps, 10, 19, 100);
-    gaps_add(&gaps, 30, 39, 200);
-    gaps_add(&gaps, 50, 59, 100);
-    assert_int_equal(gaps_expire(&gaps, 100, 1000), 0); /* not before its time */
-    assert_int_equal(gaps_expire(&gaps, 150, 19), 0);   /* something below is in memory */
-    assert_int_equal(gaps_expire(&gaps, 150, 20), 19);
-    assert_int_equal(gaps.count, 2);
-    /* One that is old stays behind one that is not: what is forgotten is a beginning. */
-    assert_int_equal(gaps_expire(&gaps, 150, 1000), 0);
-    assert_int_equal(gaps_expire(&gaps, 201, UINT64_MAX), 59);
-    assert_int_equal(gaps.count, 0);
+static bool nothing_is_left(void *ctx)
+{
+    (void)ctx;
+    return false;
+}
+
+static void without_memory_it_joins(void **state)
+{
+    struct gaps *gaps = *state;
+
+    obx_alloc_set_hook(nothing_is_left, NULL);
+    for (uint64_t i = 1; i <= 1000; i++)
+        gaps_add(gaps, i * 10, i * 10 + 5, false);
+    gaps_fill(gaps, 12);
+    obx_alloc_set_hook(NULL, NULL);
+    assert_sane(gaps);
+    assert_true(gaps->count < 1000);
+    for (uint64_t i = 1; i <= 1000; i++) {
+        assert_true(gaps_has(gaps, i * 10));
+        assert_true(gaps_has(gaps, i * 10 + 5));
+    }
 }
 
 static void stands_the_largest_numbers(void **state)
 {
-    struct gaps gaps = {.count = 0};
+    struct gaps *gaps = *state;
 
-    (void)state;
-    gaps_add(&gaps, 1, 1, 1);
-    gaps_add(&gaps, 3, UINT64_MAX - 1, 1);
-    gaps_fill(&gaps, UINT64_MAX);
-    gaps_fill(&gaps, UINT64_MAX - 1);
-    gaps_fill(&gaps, INT64_MAX);
-    gaps_fill(&gaps, 0);
-    assert_int_equal(gaps.count, 3);
-    assert_true(gaps_has(&gaps, UINT64_MAX - 2));
-    assert_false(gaps_has(&gaps, UINT64_MAX - 1));
-    assert_false(gaps_has(&gaps, INT64_MAX));
-    for (uint64_t i = 0; i < GAPS_MAX; i++)
-        gaps_fill(&gaps, 1000 + 2 * i);
-    assert_sane(&gaps);
-    assert_true(gaps_has(&gaps, UINT64_MAX - 2));
+    gaps_add(gaps, 0, 1, true);
+    gaps_add(gaps, 3, UINT64_MAX - 1, false);
+    gaps_fill(gaps, UINT64_MAX);
+    gaps_fill(gaps, UINT64_MAX - 1);
+    gaps_fill(gaps, INT64_MAX);
+    gaps_fill(gaps, 0);
+    assert_int_equal(gaps->count, 3);
+    assert_false(gaps_has(gaps, 0));
+    assert_true(gaps_has(gaps, 1));
+    assert_true(gaps_has(gaps, UINT64_MAX - 2));
+    assert_false(gaps_has(gaps, UINT64_MAX - 1));
+    assert_false(gaps_has(gaps, INT64_MAX));
+    gaps_cut(gaps, INT64_MAX);
+    assert_false(gaps_has(gaps, UINT64_MAX - 2));
+    gaps_cut(gaps, 0);
+    assert_int_equal(gaps->count, 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(covers_all_that_was_not_seen),
-        cmocka_unit_test(is_exact_below_its_limit),
-        cmocka_unit_test(joins_the_closest),
-        cmocka_unit_test(expires_the_old_ones_below_the_floor),
-        cmocka_unit_test(stands_the_largest_numbers),
+        cmocka_unit_test_setup_teardown(is_what_was_not_seen, setup, teardown),
+        cmocka_unit_test_setup_teardown(joins_over_what_is_gone, setup, teardown),
+        cmocka_unit_test_setup_teardown(at_its_limit_it_covers_too_much_never_too_little, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(without_memory_it_joins, setup, teardown),
+        cmocka_unit_test_setup_teardown(stands_the_largest_numbers, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,9 +18,12 @@ enum {
     TURN_US = 20,
     CALM_US = 120 * 1000 * 1000, /* so long may it take, without faults, until all is out */
     IDLE_TURNS_MAX = 3,
+    IDLE_TURN_US = 200, /* one more for each of these that a statement takes: pauses are shorter */
     QUERIES_PER_TURN_MAX = 200,
     LEASE_MS = 2000,
 };
+
+#define HOURS_US (UINT64_C(12) * 3600 * 1000 * 1000)
 
 struct sim *sim;
 
@@ -187,7 +190,7 @@ static void look_after(struct sim_slot *slot, uint64_t work, uint64_t queries, u
         slot->idle_turns++;
     else
         slot->idle_turns = 0;
-    if (slot->idle_turns > IDLE_TURNS_MAX)
+    if (slot->idle_turns > IDLE_TURNS_MAX + sim->statement_us / IDLE_TURN_US)
         sim_fail("the lane spins: %u turns without a pause or anything to do in state %s",
                  slot->idle_turns, lane_state_name(lane->state));
     if (sim->losses == losses && sim->queries - queries > QUERIES_PER_TURN_MAX)
@@ -450,6 +453,9 @@ void sim_run(uint64_t seed)
     sim->snapshot_seq = UINT64_MAX;
     sim->has_poor_hash = sim_chance(3);
     sim->bad_row = sim_chance(2) ? 40 : 0;
+    sim->statement_us = sim_chance(3) ? 1000 + sim_below(4000) : 40;
+    sim->created_off_us = sim_chance(2) ? sim_below(HOURS_US) : 0;
+    sim->hole_chance = sim_chance(4) ? 1 : 12;
     draw_opts();
     draw_chaos();
     for (size_t i = 0; i < sim->lanes; i++)

@@ -44,7 +44,6 @@ struct sim_row {
     int topic; /* index; topic 3 is of the policy "skip" */
     uint64_t created_us, began_us, commit_us;
     uint64_t commit_seq; /* order of becoming visible; anew when a resume puts it back */
-    bool is_exempt;      /* its transaction was open for so long that only its coming out is due */
     bool is_bad;         /* its headers are no object */
     bool may_vanish;     /* an operator asked for its end */
     uint32_t body_len;
@@ -117,8 +116,11 @@ struct sim {
     uint64_t now_us;
     struct sim_chaos chaos;
     bool has_poor_hash;
-    unsigned bad_row; /* how rare rows are that can never be a message */
-    bool is_calm;     /* no more faults: now everything has to come out */
+    uint64_t statement_us;   /* what a statement costs at least: how far away the server is */
+    uint64_t created_off_us; /* applications write created_at, and in a time of their own */
+    unsigned hole_chance;    /* how rare ids are that nobody uses */
+    unsigned bad_row;        /* how rare rows are that can never be a message */
+    bool is_calm;            /* no more faults: now everything has to come out */
     struct sim_row rows[SIM_ROWS];
     size_t row_count, row_limit;
     size_t first_open; /* rows before it are GHOST or GONE for good */

@@ -42,8 +42,8 @@ struct sim_row *sim_change(struct sim_row *row);
 /* lane_sim_producers.c */
 /** NULL: none. */
 const char *sim_key_of(const struct sim_row *row);
-/** The place of the first row above id. */
-size_t sim_above(uint64_t id);
+/** The place of the first row with this id or a higher one. */
+size_t sim_from(uint64_t id);
 
 /* lane_sim_sql.c */
 /** Run it, by its text; the failing of the test when it is none that the lane is known to use. */

@@ -110,7 +110,7 @@ static enum obx_code lose(struct obx_err *err)
 
 static void pass_time(void)
 {
-    sim->now_us += 40 + sim_below(300);
+    sim->now_us += (sim->statement_us + sim_below(sim->statement_us * 8)) / 2;
     sim_db_step();
 }
 

@@ -6,7 +6,7 @@
 
 #include "lane_sim_call.h"
 
-enum { CLOCK_SKEW_US = 777000000, LONG_TX_US = 9000000 };
+enum { CLOCK_SKEW_US = 777000000 };
 
 /* ---- rows ---- */
 
@@ -46,7 +46,7 @@ struct sim_row *sim_parked(uint64_t id)
     return row != NULL && row->state == SIM_PARKED ? row : NULL;
 }
 
-size_t sim_above(uint64_t id)
+size_t sim_from(uint64_t id)
 {
     size_t lo = sim->first_open;
     size_t hi = sim->row_count;
@@ -54,7 +54,7 @@ size_t sim_above(uint64_t id)
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
 
-        if (sim->rows[mid].id <= id)
+        if (sim->rows[mid].id < id)
             lo = mid + 1;
         else
             hi = mid;
@@ -70,12 +70,13 @@ static void insert_row(struct sim_tx *tx)
 
     if (sim->row_count >= sim->row_limit)
         return;
-    sim->next_id += sim_chance(12) ? 1 + sim_below(sim_chance(8) ? 500 : 4) : 1;
+    sim->next_id += sim_chance(sim->hole_chance) ? 1 + sim_below(sim_chance(8) ? 500 : 4) : 1;
     *row = (struct sim_row){.id = sim->next_id,
                             .state = SIM_OPEN,
                             .key = sim_chance(5) ? (int)sim_below(SIM_KEYS + 1) - 1 : tx->key,
                             .topic = sim_chance(3) ? (int)sim_below(SIM_TOPICS) : 0,
-                            .created_us = sim_db_now_us(),
+                            .created_us = sim_chance(3) ? sim_db_now_us() + sim->created_off_us
+                                                        : sim_db_now_us() - sim->created_off_us,
                             .began_us = tx->began_us,
                             .is_bad = sim_chance(sim->bad_row),
                             .body_len = sim_chance(6) ? SIM_INLINE + 1 : 3,
@@ -99,7 +100,6 @@ static void end_tx(struct sim_tx *tx)
         row->state = tx->will_commit ? SIM_LIVE : SIM_GHOST;
         row->commit_seq = sim->next_seq;
         row->commit_us = sim->now_us;
-        row->is_exempt = sim->now_us - tx->began_us > LONG_TX_US;
     }
 }
 

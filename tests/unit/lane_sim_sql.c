@@ -158,7 +158,7 @@ static void add_light(struct call *call, const struct sim_row *row)
 
 static enum obx_code read_forward(struct call *call)
 {
-    for (size_t i = sim_above(call->args[0].v.u64); i < sim->row_count; i++) {
+    for (size_t i = sim_from(call->args[0].v.u64); i < sim->row_count; i++) {
         if (call->rows->count == call->args[1].v.u64)
             break;
         if (sim->rows[i].state == SIM_LIVE)
@@ -169,7 +169,7 @@ static enum obx_code read_forward(struct call *call)
 
 static void read_range(struct call *call, uint64_t low, uint64_t high, uint64_t limit)
 {
-    for (size_t i = sim_above(low); i < sim->row_count && sim->rows[i].id <= high; i++) {
+    for (size_t i = sim_from(low); i < sim->row_count && sim->rows[i].id <= high; i++) {
         if (call->rows->count == limit)
             break;
         if (sim->rows[i].state == SIM_LIVE && sim->rows[i].commit_seq <= sim->snapshot_seq)
@@ -197,7 +197,7 @@ static enum obx_code read_ranges(struct call *call)
         /* Ranges may touch each other after a failed read; a row comes once all the same. */
         if (low <= last)
             low = last + 1;
-        read_range(call, low - 1, high, strtoull(limit + strlen("LIMIT "), NULL, 10));
+        read_range(call, low, high, strtoull(limit + strlen("LIMIT "), NULL, 10));
         last = high > last ? high : last;
         at = end;
     }
@@ -537,7 +537,7 @@ static const struct statement statements[] = {
     {"UPDATE outbox_lease SET owner", "", lease_take, true},
     {"UPDATE outbox_lease SET expires_at", "INTERVAL", lease_renewal, true},
     {"UPDATE outbox_lease SET expires_at", "", lease_giving, true},
-    {"SELECT id, message_id, topic", "id > ? ORDER", read_forward, false},
+    {"SELECT id, message_id, topic", "id >= ? ORDER", read_forward, false},
     {"SELECT id, message_id, topic", "id IN (", read_by_ids, false},
     {"SELECT id, topic, ordering_key", "id <= ?", read_behind, false},
     {"SELECT id, topic, ordering_key", "id BETWEEN ", read_ranges, false},

@@ -97,12 +97,15 @@ static void remembers_the_lowest_and_the_keys(void **state)
     skips_add(skips, 15, absent);
     assert_true(skips_any(skips));
     assert_int_equal(skips_low(skips), 10);
+    assert_int_equal(skips_range(skips).lo, 10);
+    assert_int_equal(skips_range(skips).hi, 20);
     assert_true(skips_blocks(skips, bytes_of("a")));
     assert_true(skips_blocks(skips, bytes_of("b")));
     assert_false(skips_blocks(skips, bytes_of("c")));
     assert_false(skips_blocks(skips, absent));
     skips_clear(skips);
     assert_false(skips_any(skips));
+    assert_true(skips_range(skips).lo > skips_range(skips).hi);
     assert_false(skips_blocks(skips, bytes_of("a")));
 }
 
@@ -120,6 +123,7 @@ static void a_pass_forgets_what_it_took_in(void **state)
     skips_add(skips, 30, bytes_of("c")); /* meanwhile, by the forward read */
     skips_pass_complete(skips);
     assert_int_equal(skips_low(skips), 20);
+    assert_int_equal(skips_range(skips).hi, 30);
     assert_false(skips_blocks(skips, bytes_of("a")));
     assert_true(skips_blocks(skips, bytes_of("b")));
     assert_true(skips_blocks(skips, bytes_of("c")));
@@ -135,12 +139,13 @@ static void a_pass_that_stops_keeps_the_rest(void **state)
     skips_add(skips, 10, bytes_of("a"));
     skips_add(skips, 90, bytes_of("z"));
     skips_pass_begin(skips);
-    skips_pass_stop(skips, 50);
+    skips_pass_stop(skips, 51);
     assert_int_equal(skips_low(skips), 51);
+    assert_int_equal(skips_range(skips).hi, 90);
     assert_true(skips_blocks(skips, bytes_of("z")));
     skips_pass_begin(skips);
     skips_add(skips, 52, bytes_of("y"));
-    skips_pass_stop(skips, 60);
+    skips_pass_stop(skips, 61);
     assert_int_equal(skips_low(skips), 52);
     assert_true(skips_blocks(skips, bytes_of("z")));
     assert_true(skips_blocks(skips, bytes_of("y")));

@@ -788,17 +788,15 @@ size_t flight_bytes(const struct flight *flight)
     return flight->bytes;
 }
 
-uint64_t flight_lowest_id(const struct flight *flight)
+size_t flight_list_ids(const struct flight *flight, uint64_t *ids)
 {
-    uint64_t lowest = UINT64_MAX;
+    size_t count = 0;
 
-    for (size_t i = 0; i < flight->slot_count; i++) {
-        uint64_t id = flight->slots[i]->id;
-
-        if (id != 0 && id < lowest)
-            lowest = id;
+    for (size_t i = 0; i < flight->id_buckets; i++) {
+        for (const struct flight_row *row = flight->ids[i]; row != NULL; row = row->hash_next)
+            ids[count++] = row->id;
     }
-    return lowest;
+    return count;
 }
 
 /* ---- passes ---- */

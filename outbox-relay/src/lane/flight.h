@@ -154,8 +154,9 @@ size_t flight_room(const struct flight *flight);
 /** Parking does not keep up at all: nothing more should be read. */
 bool flight_is_choked(const struct flight *flight);
 size_t flight_bytes(const struct flight *flight);
-/** The lowest id in memory; UINT64_MAX if none. Looks at every row. */
-uint64_t flight_lowest_id(const struct flight *flight);
+/** Every id in memory, in any order, into ids, which has room for flight_total. Returns how many.
+ */
+size_t flight_list_ids(const struct flight *flight, uint64_t *ids);
 
 /* Who was passed over, and when there is room for them again. */
 

@@ -3,53 +3,121 @@
  */
 #include "gaps.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/alloc.h"
+
+enum {
+    FIRST_CAP = 64,
+    JOIN_PART = 4 /* when there are too many, one in so many goes */
+};
+
+enum obx_code gaps_init(struct gaps *gaps, struct obx_err *err)
+{
+    gaps->count = 0;
+    gaps->cap = FIRST_CAP;
+    gaps->list = obx_calloc(FIRST_CAP, sizeof(gaps->list[0]));
+    return gaps->list == NULL ? obx_fail(err, OBX_E_NOMEM, "list of gaps") : OBX_OK;
+}
+
+void gaps_fini(struct gaps *gaps)
+{
+    obx_free(gaps->list);
+    gaps->list = NULL;
+    gaps->count = 0;
+}
 
 void gaps_clear(struct gaps *gaps)
 {
     gaps->count = 0;
 }
 
-static void remove_at(struct gaps *gaps, size_t i)
+static int compare_u64(const void *a, const void *b)
 {
-    size_t behind = gaps->count - i - 1;
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
 
-    memmove(&gaps->ranges[i], &gaps->ranges[i + 1], behind * sizeof(gaps->ranges[0]));
-    memmove(&gaps->born_ms[i], &gaps->born_ms[i + 1], behind * sizeof(gaps->born_ms[0]));
-    gaps->count--;
+    return (x > y) - (x < y);
 }
 
-/* Joins the two neighbours with the fewest ids between them. The younger birth counts, so that
- * neither is forgotten early. */
+static uint64_t distance(const struct gaps *gaps, size_t i)
+{
+    return gaps->list[i + 1].lo - gaps->list[i].hi;
+}
+
+/* The distance that one in JOIN_PART of the neighbours does not exceed. UINT64_MAX, which joins
+   any, when there is no memory to find it. */
+static uint64_t close_distance(const struct gaps *gaps)
+{
+    uint64_t *all = obx_calloc(gaps->count, sizeof(*all));
+    uint64_t found = UINT64_MAX;
+
+    if (all == NULL)
+        return found;
+    for (size_t i = 0; i + 1 < gaps->count; i++)
+        all[i] = distance(gaps, i);
+    qsort(all, gaps->count - 1, sizeof(*all), compare_u64);
+    found = all[gaps->count / JOIN_PART];
+    obx_free(all);
+    return found;
+}
+
+static void join(struct gap *to, const struct gap *next)
+{
+    to->hi = next->hi;
+    to->is_wide = true;
+}
+
+/* Joins a part of the neighbours, the closest ones: there the fewest rows lie between. */
 static void join_closest(struct gaps *gaps)
 {
-    size_t best = 0;
-    uint64_t best_span = UINT64_MAX;
+    uint64_t close = close_distance(gaps);
+    size_t left = gaps->count / JOIN_PART + 1;
+    size_t kept = 0;
 
-    for (size_t i = 0; i + 1 < gaps->count; i++) {
-        uint64_t span = gaps->ranges[i + 1].lo - gaps->ranges[i].hi;
+    for (size_t i = 1; i < gaps->count; i++) {
+        struct gap *last = &gaps->list[kept];
 
-        if (span < best_span) {
-            best = i;
-            best_span = span;
+        if (left > 0 && gaps->list[i].lo - last->hi <= close) {
+            join(last, &gaps->list[i]);
+            left--;
+        } else {
+            gaps->list[++kept] = gaps->list[i];
         }
     }
-    gaps->ranges[best].hi = gaps->ranges[best + 1].hi;
-    if (gaps->born_ms[best] < gaps->born_ms[best + 1])
-        gaps->born_ms[best] = gaps->born_ms[best + 1];
-    remove_at(gaps, best + 1);
+    gaps->count = kept + 1;
 }
 
-void gaps_add(struct gaps *gaps, uint64_t lo, uint64_t hi, uint64_t born_ms)
+/* Room for one more; false: the caller has to do without. */
+static bool has_room(struct gaps *gaps)
 {
-    gaps->ranges[gaps->count] = (struct id_range){.lo = lo, .hi = hi};
-    gaps->born_ms[gaps->count] = born_ms;
-    gaps->count++;
-    if (gaps->count > GAPS_MAX)
+    struct gap *more = NULL;
+    size_t cap = gaps->cap * 2;
+
+    if (gaps->count == GAPS_MAX)
         join_closest(gaps);
+    if (gaps->count < gaps->cap)
+        return true;
+    more = obx_realloc(gaps->list, cap * sizeof(more[0]));
+    if (more == NULL)
+        return false;
+    gaps->list = more;
+    gaps->cap = cap;
+    return true;
 }
 
-/* The range that holds id, or count. */
+void gaps_add(struct gaps *gaps, uint64_t lo, uint64_t hi, bool is_wide)
+{
+    const struct gap gap = {.lo = lo, .hi = hi, .is_wide = is_wide};
+
+    if (has_room(gaps))
+        gaps->list[gaps->count++] = gap;
+    else
+        join(&gaps->list[gaps->count - 1], &gap);
+}
+
+/* The range that holds id, or the next one above it, or count. */
 static size_t find(const struct gaps *gaps, uint64_t id)
 {
     size_t low = 0;
@@ -58,61 +126,93 @@ static size_t find(const struct gaps *gaps, uint64_t id)
     while (low < high) {
         size_t mid = low + (high - low) / 2;
 
-        if (gaps->ranges[mid].hi < id)
+        if (gaps->list[mid].hi < id)
             low = mid + 1;
         else
             high = mid;
     }
-    return low < gaps->count && gaps->ranges[low].lo <= id ? low : gaps->count;
+    return low;
 }
 
 bool gaps_has(const struct gaps *gaps, uint64_t id)
 {
-    return find(gaps, id) < gaps->count;
+    size_t i = find(gaps, id);
+
+    return i < gaps->count && gaps->list[i].lo <= id;
 }
 
+static void remove_at(struct gaps *gaps, size_t i)
+{
+    gaps->count--;
+    memmove(&gaps->list[i], &gaps->list[i + 1], (gaps->count - i) * sizeof(gaps->list[0]));
+}
+
+/* Without room the range stays as it is: it covers too much then, never too little. A wide one does
+   so anyway, and leaves the room to the others. */
 static void split(struct gaps *gaps, size_t i, uint64_t id)
 {
-    size_t behind = gaps->count - i;
+    struct gap *gap = &gaps->list[i];
 
-    memmove(&gaps->ranges[i + 1], &gaps->ranges[i], behind * sizeof(gaps->ranges[0]));
-    memmove(&gaps->born_ms[i + 1], &gaps->born_ms[i], behind * sizeof(gaps->born_ms[0]));
+    if (gap->is_wide && gaps->count >= GAPS_MAX / 2)
+        return;
+    if (!has_room(gaps)) {
+        gap->is_wide = true;
+        return;
+    }
+    i = find(gaps, id); /* everything may have moved */
+    gap = &gaps->list[i];
+    memmove(gap + 1, gap, (gaps->count - i) * sizeof(*gap));
     gaps->count++;
-    gaps->ranges[i].hi = id - 1;
-    gaps->ranges[i + 1].lo = id + 1;
-    if (gaps->count > GAPS_MAX)
-        join_closest(gaps);
+    gap[0].hi = id - 1;
+    gap[1].lo = id + 1;
 }
 
 void gaps_fill(struct gaps *gaps, uint64_t id)
 {
     size_t i = find(gaps, id);
+    struct gap *gap = &gaps->list[i];
 
-    if (i == gaps->count)
+    if (i == gaps->count || gap->lo > id)
         return;
-    if (gaps->ranges[i].lo == gaps->ranges[i].hi)
+    if (gap->lo == gap->hi)
         remove_at(gaps, i);
-    else if (gaps->ranges[i].lo == id)
-        gaps->ranges[i].lo++;
-    else if (gaps->ranges[i].hi == id)
-        gaps->ranges[i].hi--;
+    else if (gap->lo == id)
+        gap->lo++;
+    else if (gap->hi == id)
+        gap->hi--;
     else
         split(gaps, i, id);
 }
 
-uint64_t gaps_expire(struct gaps *gaps, uint64_t old_ms, uint64_t floor)
+void gaps_cut(struct gaps *gaps, uint64_t id)
 {
-    uint64_t highest = 0;
-    size_t gone = 0;
+    while (gaps->count > 0 && gaps->list[gaps->count - 1].lo >= id)
+        gaps->count--;
+    if (gaps->count > 0 && gaps->list[gaps->count - 1].hi >= id)
+        gaps->list[gaps->count - 1].hi = id - 1;
+}
 
-    while (gone < gaps->count && gaps->born_ms[gone] < old_ms && gaps->ranges[gone].hi < floor) {
-        highest = gaps->ranges[gone].hi;
-        gone++;
+void gaps_join_free(struct gaps *gaps, const uint64_t *ids, size_t id_count, struct id_range taken,
+                    size_t keep)
+{
+    size_t surplus = gaps->count > keep ? gaps->count - keep : 0;
+    size_t kept = 0;
+    size_t at = 0;
+
+    for (size_t i = 1; i < gaps->count; i++) {
+        struct gap *last = &gaps->list[kept];
+        uint64_t lo = last->hi + 1; /* what lies between them */
+        uint64_t hi = gaps->list[i].lo - 1;
+
+        while (at < id_count && ids[at] < lo)
+            at++;
+        if (surplus > 0 && (at == id_count || ids[at] > hi) && (taken.lo > hi || taken.hi < lo)) {
+            join(last, &gaps->list[i]);
+            surplus--;
+        } else {
+            gaps->list[++kept] = gaps->list[i];
+        }
     }
-    if (gone > 0) {
-        gaps->count -= gone;
-        memmove(gaps->ranges, &gaps->ranges[gone], gaps->count * sizeof(gaps->ranges[0]));
-        memmove(gaps->born_ms, &gaps->born_ms[gone], gaps->count * sizeof(gaps->born_ms[0]));
-    }
-    return highest;
+    if (gaps->count > 0)
+        gaps->count = kept + 1;
 }

@@ -134,21 +134,20 @@ static enum obx_code copy_names(struct lane *lane, struct obx_err *err)
     return OBX_OK;
 }
 
-static enum obx_code store_forward(void *ctx, uint64_t after, uint32_t limit,
+static enum obx_code store_forward(void *ctx, uint64_t from, uint32_t limit,
                                    struct row_batch *batch, struct obx_err *err)
 {
     struct lane *lane = ctx;
 
-    return outbox_store_forward(&lane->store, after, limit, batch, err);
+    return outbox_store_forward(&lane->store, from, limit, batch, err);
 }
 
 static enum obx_code store_behind(void *ctx, const struct id_range *ranges, size_t range_count,
-                                  uint64_t after, uint32_t limit, struct row_batch *batch,
-                                  struct obx_err *err)
+                                  uint32_t limit, struct row_batch *batch, struct obx_err *err)
 {
     struct lane *lane = ctx;
 
-    return outbox_store_behind(&lane->store, ranges, range_count, after, limit, batch, err);
+    return outbox_store_behind(&lane->store, ranges, range_count, limit, batch, err);
 }
 
 static enum obx_code store_snapshot(void *ctx, bool on, struct obx_err *err)
@@ -169,13 +168,6 @@ static uint64_t store_now_us(void *ctx)
 {
     (void)ctx;
     return clock_now_us();
-}
-
-static uint64_t store_db_now_us(void *ctx)
-{
-    const struct lane *lane = ctx;
-
-    return lease_db_now_us(&lane->lease);
 }
 
 static void on_shed(uint64_t id, struct obx_bytes key, void *ctx)
@@ -209,7 +201,6 @@ static enum obx_code create_reader(struct lane *lane, struct obx_err *err)
                                        .snapshot = store_snapshot,
                                        .mark_frozen = mark_frozen,
                                        .now_us = store_now_us,
-                                       .db_now_us = store_db_now_us,
                                        .ctx = lane};
     const struct reader_opts opts = {.batch_rows = lane->opts.batch_rows,
                                      .batch_bytes = BATCH_BYTES,

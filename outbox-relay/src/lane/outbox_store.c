@@ -69,15 +69,15 @@ static enum obx_code build(struct outbox_store *store, const char *outbox)
     if (rc == OBX_OK)
         rc = build_columns(store);
     if (rc == OBX_OK)
-        rc = buf_addf(&store->forward, "%sid > ? ORDER BY id LIMIT ?", store->columns.data);
+        rc = buf_addf(&store->forward, "%sid >= ? ORDER BY id LIMIT ?", store->columns.data);
     if (rc == OBX_OK)
         rc = buf_addf(&store->range,
-                      "%s%s FORCE INDEX (PRIMARY) WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
+                      "%s%s FORCE INDEX (PRIMARY) WHERE id >= ? AND id <= ? ORDER BY id LIMIT ?",
                       light_columns, store->table.data);
     if (rc == OBX_OK)
         rc = buf_addf(&store->large,
                       "SELECT payload, IF(OCTET_LENGTH(headers) <= %d, headers, NULL),"
-                      " OCTET_LENGTH(headers) FROM %s WHERE id = ?",
+                      " OCTET_LENGTH(headers) FROM %s FORCE INDEX (PRIMARY) WHERE id = ?",
                       OUTBOX_HEADERS_MAX, store->table.data);
     if (rc == OBX_OK)
         rc = build_count(store);
@@ -152,42 +152,29 @@ static enum obx_code collect(struct db_rows *rows, bool is_full, struct row_batc
     return rc == OBX_OK ? OBX_OK : obx_fail(err, rc, "rows of the outbox");
 }
 
-enum obx_code outbox_store_forward(struct outbox_store *store, uint64_t after, uint32_t limit,
+enum obx_code outbox_store_forward(struct outbox_store *store, uint64_t from, uint32_t limit,
                                    struct row_batch *batch, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
     enum obx_code rc =
-        db_query(store->db, store->forward.data, DB_ARGS(DB_U64(after), DB_U64(limit)), &rows, err);
+        db_query(store->db, store->forward.data, DB_ARGS(DB_U64(from), DB_U64(limit)), &rows, err);
 
     store->queries++;
     return rc == OBX_OK ? collect(rows, true, batch, err) : rc;
 }
 
-static enum obx_code add_ranges(struct obx_buf *text, const struct id_range *ranges, size_t count,
-                                uint64_t after)
-{
-    enum obx_code rc = OBX_OK;
-
-    for (size_t i = 0; i < count && rc == OBX_OK; i++) {
-        uint64_t lo = ranges[i].lo > after ? ranges[i].lo : after + 1;
-
-        rc = buf_addf(text, "%sid BETWEEN %llu AND %llu", i == 0 ? "" : " OR ",
-                      (unsigned long long)lo, (unsigned long long)ranges[i].hi);
-    }
-    return rc;
-}
-
 static enum obx_code query_ranges(struct outbox_store *store, const struct id_range *ranges,
-                                  size_t range_count, uint64_t after, uint32_t limit,
-                                  struct db_rows **rows, struct obx_err *err)
+                                  size_t range_count, uint32_t limit, struct db_rows **rows,
+                                  struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
 
     buf_reset(&store->text);
     rc = buf_addf(&store->text, "%s%s FORCE INDEX (PRIMARY) WHERE ", light_columns,
                   store->table.data);
-    if (rc == OBX_OK)
-        rc = add_ranges(&store->text, ranges, range_count, after);
+    for (size_t i = 0; i < range_count && rc == OBX_OK; i++)
+        rc = buf_addf(&store->text, "%sid BETWEEN %llu AND %llu", i == 0 ? "" : " OR ",
+                      (unsigned long long)ranges[i].lo, (unsigned long long)ranges[i].hi);
     if (rc == OBX_OK)
         rc = buf_addf(&store->text, " ORDER BY id LIMIT %lu", (unsigned long)limit);
     if (rc != OBX_OK)
@@ -196,27 +183,21 @@ static enum obx_code query_ranges(struct outbox_store *store, const struct id_ra
 }
 
 enum obx_code outbox_store_behind(struct outbox_store *store, const struct id_range *ranges,
-                                  size_t range_count, uint64_t after, uint32_t limit,
-                                  struct row_batch *batch, struct obx_err *err)
+                                  size_t range_count, uint32_t limit, struct row_batch *batch,
+                                  struct obx_err *err)
 {
     struct db_rows *rows = NULL;
     enum obx_code rc = OBX_OK;
 
-    while (range_count > 0 && ranges[0].hi <= after) {
-        ranges++;
-        range_count--;
-    }
     if (range_count == 0)
         return OBX_OK;
     store->queries++;
-    if (range_count == 1) {
-        uint64_t low = ranges[0].lo > after ? ranges[0].lo - 1 : after;
-
+    if (range_count == 1)
         rc = db_query(store->db, store->range.data,
-                      DB_ARGS(DB_U64(low), DB_U64(ranges[0].hi), DB_U64(limit)), &rows, err);
-    } else {
-        rc = query_ranges(store, ranges, range_count, after, limit, &rows, err);
-    }
+                      DB_ARGS(DB_U64(ranges[0].lo), DB_U64(ranges[0].hi), DB_U64(limit)), &rows,
+                      err);
+    else
+        rc = query_ranges(store, ranges, range_count, limit, &rows, err);
     return rc == OBX_OK ? collect(rows, false, batch, err) : rc;
 }
 

@@ -26,15 +26,15 @@ OBX_NODISCARD enum obx_code outbox_store_init(struct outbox_store *store, const 
                                               uint32_t inline_bytes, struct obx_err *err);
 void outbox_store_fini(struct outbox_store *store);
 
-/** Full rows with id > after; see struct reader_store. */
-OBX_NODISCARD enum obx_code outbox_store_forward(struct outbox_store *store, uint64_t after,
+/** Full rows with id >= from; see struct reader_store. */
+OBX_NODISCARD enum obx_code outbox_store_forward(struct outbox_store *store, uint64_t from,
                                                  uint32_t limit, struct row_batch *batch,
                                                  struct obx_err *err);
-/** Light rows with id > after within ranges; see struct reader_store. */
+/** Light rows within ranges; see struct reader_store. */
 OBX_NODISCARD enum obx_code outbox_store_behind(struct outbox_store *store,
                                                 const struct id_range *ranges, size_t range_count,
-                                                uint64_t after, uint32_t limit,
-                                                struct row_batch *batch, struct obx_err *err);
+                                                uint32_t limit, struct row_batch *batch,
+                                                struct obx_err *err);
 /** See struct reader_store. */
 OBX_NODISCARD enum obx_code outbox_store_snapshot(struct outbox_store *store, bool on,
                                                   struct obx_err *err);

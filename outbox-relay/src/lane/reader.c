@@ -4,6 +4,7 @@
  */
 #include "reader.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -15,29 +16,27 @@ enum {
     PAGE_ROWS = 1000,
     FIRST_BATCH_ROWS = 128,
     MIN_BATCH_ROWS = 16,
-    PASS_ROOM = 64,        /* a pass is worth its while when so many rows may become ready */
-    FIRST_GAP_IDS = 10000, /* ids below the first row that are looked at like gaps */
-    GAP_AGE_MS = 10000,    /* older gaps fall below low water */
-    GAP_LOOK_US = 20000,   /* gaps are looked at so often when nothing new comes */
-    CHEAP_DEEP_US = 500,   /* a look below low water that costs less goes with every look */
-    DEEP_SHARE = 50,       /* a dearer one takes at most 1 / DEEP_SHARE of the time */
-    PASSES_SHARE = 20,     /* complete passes take at most 1 / PASSES_SHARE */
+    PASS_ROOM = 64,      /* a pass is worth its while when so many rows may become ready */
+    IDLE_MIN_US = 20000, /* when nothing new comes, looks are made so often at first, */
+    IDLE_PART = 8,       /* then after this part of the time since something changed, */
+    IDLE_TIMES = 4,      /* wait for so many times what the last one took, */
+    IDLE_SHARE = 20,     /* and for so many times what it added to a forward read */
+    CHEAP_US = 2000,     /* a look that adds less to a forward read is not spaced */
+    LOOK_WAIT = 3,       /* the next one waits for so many times what it added */
+    WAIT_MAX_US = 3000000,
+    DEAR_US = 1000000, /* added so much, */
+    DEAR_LOOKS = 3,    /* so many times one after the other: see is_dear */
+    SWEEP_SHARE = 50,  /* sweeps take at most 1 / SWEEP_SHARE of the time */
+    PASSES_SHARE = 20, /* complete passes take at most 1 / PASSES_SHARE */
     PASS_SHARE =
         10, /* a page of a pass that finds nearly nothing to admit takes at most 1 / PASS_SHARE */
-    SNAPSHOT_PAGES = 64,       /* pages of a look in one turn */
-    FLOOR_INTERVAL_US = 500000 /* the lowest id in memory is looked up so often */
-};
-
-#define US_PER_MS 1000U
-
-/* A look behind the cursor, over as many turns as it takes. */
-struct scan {
-    bool is_on;
-    bool has_deep; /* the first range is the one below low water */
-    size_t range_count;
-    struct id_range ranges[GAPS_MAX + 2];
-    uint64_t read_to;
-    uint64_t cost_us;
+    SNAPSHOT_PAGES = 64,   /* full pages of a look in one turn */
+    GAPS_FEW = 64,         /* more are joined where nothing is left between them */
+    GAPS_MANY = 4096,      /* as many are kept apart while purge lags */
+    PURGE_LAGS_US = 20000, /* as a sweep that adds so much says */
+    TIDY_MIN_US = 20000,   /* joining them is done no more often, */
+    TIDY_SHARE = 20,       /* and takes at most 1 / TIDY_SHARE of the time */
+    FORWARD_PART = 8       /* weight of one forward read in what they cost on the average */
 };
 
 /* A second reading of what was passed over. */
@@ -46,7 +45,7 @@ struct pass {
     bool is_complete_wanted; /* goes to the cursor, whoever is served before */
     bool needs_look;         /* rows were put back: they are as new as those of a forward read */
     uint64_t number;
-    uint64_t read_to;
+    uint64_t from;    /* everything below was read */
     uint64_t next_us; /* not before */
     uint64_t cost_us;
 };
@@ -57,24 +56,31 @@ struct reader {
     struct flight *flight; /* borrowed: outlives the reader */
     struct gaps gaps;
     struct skips skips;
-    struct scan scan;
     struct pass pass;
-    struct row_batch
-        batch; /* of the forward read; while is_batch_held it waits for the scan to end */
+    /* Of the forward read. While is_batch_held it waits for its look; rows before batch_at are
+       admitted, gaps between its rows are in the list. */
+    struct row_batch batch;
+    size_t batch_at;
     bool is_batch_held;
     bool is_batch_full;
+    bool has_waited;
+    bool has_key;               /* one of its rows, at least */
     struct row_batch late;      /* of a look behind */
     struct row_batch pass_rows; /* of a page of the pass */
+    struct id_range *ranges;    /* of a look */
+    size_t range_count, range_cap;
     struct reader_stats stats;
-    uint64_t cursor;
-    uint64_t low_water; /* up to here no id is in memory and no gap is kept: only a look at all of
-                           it finds rows */
-    uint64_t row_bytes; /* of a row, as of late */
-    uint64_t gap_look_us;
-    uint64_t deep_look_us; /* when the next one is due at the latest */
-    uint64_t deep_free_us; /* before that a dear look is not made */
-    uint64_t deep_cost_us;
-    uint64_t floor_us;
+    uint64_t cursor;       /* every row below was admitted or passed over, or is in a gap */
+    uint64_t read_to;      /* the same with what is held: the next forward read begins here */
+    uint64_t row_bytes;    /* of a row, as of late */
+    uint64_t forward_us;   /* what a forward read takes on the average */
+    uint64_t look_free_us; /* before that no batch is released, */
+    uint64_t idle_look_us; /* and no look is made that none asks for */
+    uint64_t change_us;    /* when a gap or a late row turned up last */
+    uint64_t sweep_us;     /* when the next sweep is due */
+    uint64_t sweep_added_us;
+    unsigned dear_looks;
+    uint64_t tidy_us; /* gaps are not joined before */
     uint64_t pass_us; /* a complete pass is made then though nobody asks for it */
     bool pass_wanted;
 };
@@ -94,8 +100,10 @@ enum obx_code reader_create(const struct reader_opts *opts, const struct reader_
     if (reader == NULL)
         return obx_fail(err, OBX_E_NOMEM, "reader");
     rc = skips_init(&reader->skips, err);
+    if (rc == OBX_OK)
+        rc = gaps_init(&reader->gaps, err);
     if (rc != OBX_OK) {
-        obx_free(reader);
+        reader_destroy(reader);
         return rc;
     }
     reader->opts = *opts;
@@ -116,6 +124,8 @@ void reader_destroy(struct reader *reader)
     row_batch_fini(&reader->late);
     row_batch_fini(&reader->pass_rows);
     skips_fini(&reader->skips);
+    gaps_fini(&reader->gaps);
+    obx_free(reader->ranges);
     obx_free(reader);
 }
 
@@ -123,20 +133,40 @@ void reader_reset(struct reader *reader)
 {
     gaps_clear(&reader->gaps);
     skips_clear(&reader->skips);
-    reader->scan.is_on = false;
     reader->pass = (struct pass){.is_on = false};
     row_batch_clear(&reader->batch);
     reader->is_batch_held = false;
+    reader->has_waited = false;
+    reader->has_key = false;
+    reader->batch_at = 0;
     reader->cursor = 0;
-    reader->low_water = 0;
+    reader->read_to = 0;
     reader->row_bytes = 0;
-    reader->gap_look_us = 0;
-    reader->deep_look_us = 0;
-    reader->deep_free_us = 0;
-    reader->deep_cost_us = 0;
-    reader->floor_us = 0;
+    reader->forward_us = 0;
+    reader->look_free_us = 0;
+    reader->idle_look_us = 0;
+    reader->change_us = 0;
+    reader->sweep_us = 0;
+    reader->sweep_added_us = 0;
+    reader->dear_looks = 0;
+    reader->tidy_us = 0;
     reader->pass_us = 0;
     reader->pass_wanted = false;
+}
+
+static uint64_t after(uint64_t id)
+{
+    return id == UINT64_MAX ? id : id + 1;
+}
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
 }
 
 /* ---- admission ---- */
@@ -187,188 +217,306 @@ static enum obx_code consider(struct reader *reader, struct row_batch *batch, si
     return OBX_OK;
 }
 
+/* Admits the rows of the held batch up to this id, which have to go before what a look shows above
+   them. */
+static enum obx_code admit_batch(struct reader *reader, uint64_t last, struct obx_err *err)
+{
+    struct row_batch *batch = &reader->batch;
+
+    while (reader->batch_at < batch->count && batch->rows[reader->batch_at]->id <= last) {
+        uint64_t id = batch->rows[reader->batch_at]->id;
+        bool admitted = false;
+
+        if (consider(reader, batch, reader->batch_at, OF_FORWARD, &admitted) != OBX_OK)
+            return obx_fail(err, OBX_E_NOMEM, "row %llu", (unsigned long long)id);
+        reader->batch_at++;
+        reader->cursor = after(id);
+        reader->stats.rows++;
+    }
+    return OBX_OK;
+}
+
 /* ---- looks behind the cursor ---- */
 
+enum look {
+    LOOK_RELEASE, /* before the held batch goes: at every gap there is */
+    LOOK_BEHIND,  /* at those below the cursor */
+    LOOK_SWEEP    /* and at all that is below everything in memory, seen or not */
+};
+
 static enum obx_code read_page(struct reader *reader, const struct id_range *ranges, size_t count,
-                               uint64_t after, struct row_batch *rows, struct obx_err *err)
+                               struct row_batch *rows, struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
 
     row_batch_clear(rows);
-    rc = reader->store.behind(reader->store.ctx, ranges, count, after, reader->opts.page_rows, rows,
-                              err);
+    rc = reader->store.behind(reader->store.ctx, ranges, count, reader->opts.page_rows, rows, err);
     if (rc == OBX_OK && rows->count > 0)
         rc = reader->store.mark_frozen(reader->store.ctx, rows, err);
     return rc;
 }
 
-/* Below low water, but not where a pass will look anyway. */
-static struct id_range deep_range(const struct reader *reader)
+static int compare_u64(const void *a, const void *b)
 {
-    uint64_t skipped = skips_low(&reader->skips);
-    uint64_t hi = skipped <= reader->low_water ? skipped - 1 : reader->low_water;
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
 
-    return (struct id_range){.lo = 1, .hi = hi};
+    return (x > y) - (x < y);
 }
 
-static void scan_start(struct reader *reader, bool with_deep)
+/* What is in memory, ascending. The caller frees it. */
+static enum obx_code list_ids(const struct reader *reader, uint64_t **ids, size_t *count,
+                              struct obx_err *err)
 {
-    struct scan *scan = &reader->scan;
-    struct id_range deep = deep_range(reader);
-
-    scan->is_on = true;
-    scan->has_deep = with_deep;
-    scan->range_count = 0;
-    scan->read_to = 0;
-    scan->cost_us = 0;
-    if (with_deep && deep.hi > 0)
-        scan->ranges[scan->range_count++] = deep;
-    memcpy(&scan->ranges[scan->range_count], reader->gaps.ranges,
-           reader->gaps.count * sizeof(scan->ranges[0]));
-    scan->range_count += reader->gaps.count;
+    *count = flight_total(reader->flight);
+    *ids = obx_calloc(*count + 1, sizeof(**ids));
+    if (*ids == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "ids of %zu rows", *count);
+    *count = flight_list_ids(reader->flight, *ids);
+    qsort(*ids, *count, sizeof(**ids), compare_u64);
+    return OBX_OK;
 }
 
-static void scan_end(struct reader *reader)
+/* Ids below this one are nowhere in memory and were not passed over. */
+static enum obx_code find_floor(const struct reader *reader, uint64_t *floor, struct obx_err *err)
 {
-    const struct scan *scan = &reader->scan;
-    uint64_t now = now_us(reader);
+    uint64_t *ids = NULL;
+    size_t count = 0;
+    enum obx_code rc = list_ids(reader, &ids, &count, err);
 
-    reader->scan.is_on = false;
-    reader->gap_look_us = now + GAP_LOOK_US;
-    if (!scan->has_deep)
-        return;
-    reader->deep_cost_us = scan->cost_us;
-    reader->deep_free_us = now + scan->cost_us * DEEP_SHARE;
-    reader->deep_look_us = now + reader->opts.sweep_us;
-    if (reader->deep_look_us < reader->deep_free_us)
-        reader->deep_look_us = reader->deep_free_us;
+    if (rc != OBX_OK)
+        return rc;
+    *floor = min_u64(reader->cursor, skips_low(&reader->skips));
+    if (count > 0)
+        *floor = min_u64(*floor, ids[0]);
+    obx_free(ids);
+    return OBX_OK;
 }
 
-/* Admits what a page holds. Ids that were passed over before are not late: the pass will find them.
+/*
+ * A look that is dear each time adds a second and more to a read: the left edge of the index is
+ * full of millions of rows that purge cannot remove, because of a reader elsewhere. Then the ranges
+ * that may hold such rows are left to the sweeps, and only there is the release rule weaker than
+ * stated. One such look says nothing: the server may have stood still.
  */
-static enum obx_code scan_admit(struct reader *reader, struct obx_err *err)
+static bool is_dear(const struct reader *reader)
 {
-    uint64_t skipped = skips_low(&reader->skips);
+    return reader->dear_looks >= DEAR_LOOKS;
+}
 
-    for (size_t i = 0; i < reader->late.count; i++) {
-        uint64_t id = reader->late.rows[i]->id;
-        bool admitted = false;
+static enum obx_code need_ranges(struct reader *reader, size_t count, struct obx_err *err)
+{
+    struct id_range *more = NULL;
 
-        if (consider(reader, &reader->late, i, OF_LOOK, &admitted) != OBX_OK)
-            return obx_fail(err, OBX_E_NOMEM, "row %llu", (unsigned long long)id);
-        gaps_fill(&reader->gaps, id);
-        reader->scan.read_to = id;
-        if (admitted && id < skipped)
-            reader->stats.late++;
+    if (count <= reader->range_cap)
+        return OBX_OK;
+    more = obx_realloc(reader->ranges, count * sizeof(more[0]));
+    if (more == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "look at %zu ranges", count);
+    reader->ranges = more;
+    reader->range_cap = count;
+    return OBX_OK;
+}
+
+static void add_range(struct reader *reader, uint64_t lo, uint64_t hi)
+{
+    reader->ranges[reader->range_count++] = (struct id_range){.lo = lo, .hi = hi};
+}
+
+/* Where the look is to be made: reader->ranges. */
+static enum obx_code plan_look(struct reader *reader, enum look kind, struct obx_err *err)
+{
+    uint64_t top = kind == LOOK_RELEASE ? reader->read_to : reader->cursor;
+    uint64_t floor = 0;
+    enum obx_code rc = need_ranges(reader, reader->gaps.count + 1, err);
+
+    if (rc == OBX_OK && kind == LOOK_SWEEP)
+        rc = find_floor(reader, &floor, err);
+    if (rc != OBX_OK)
+        return rc;
+    reader->range_count = 0;
+    if (floor > 0)
+        add_range(reader, 0, floor - 1);
+    for (size_t i = 0; i < reader->gaps.count; i++) {
+        const struct gap *gap = &reader->gaps.list[i];
+        bool is_left_out = gap->is_wide && is_dear(reader) && kind != LOOK_SWEEP;
+
+        if (gap->lo >= top)
+            break;
+        if (gap->hi >= floor && !is_left_out)
+            add_range(reader, max_u64(gap->lo, floor), min_u64(gap->hi, top - 1));
     }
     return OBX_OK;
 }
 
-static enum obx_code scan_page(struct reader *reader, struct obx_err *err)
+/* Admits what a page holds, and what of the held batch comes before. Ids that were passed over
+   before are not late: the pass will find them. */
+static enum obx_code admit_late(struct reader *reader, enum look kind, struct obx_err *err)
 {
-    const struct scan *scan = &reader->scan;
+    uint64_t skipped = skips_low(&reader->skips);
+    enum obx_code rc = OBX_OK;
 
-    return read_page(reader, scan->ranges, scan->range_count, scan->read_to, &reader->late, err);
+    for (size_t i = 0; i < reader->late.count && rc == OBX_OK; i++) {
+        uint64_t id = reader->late.rows[i]->id;
+        bool admitted = false;
+
+        if (kind == LOOK_RELEASE)
+            rc = admit_batch(reader, id, err);
+        if (rc == OBX_OK && consider(reader, &reader->late, i, OF_LOOK, &admitted) != OBX_OK)
+            rc = obx_fail(err, OBX_E_NOMEM, "row %llu", (unsigned long long)id);
+        if (rc != OBX_OK)
+            break;
+        gaps_fill(&reader->gaps, id);
+        reader->cursor = max_u64(reader->cursor, after(id));
+        if (admitted)
+            reader->change_us = now_us(reader);
+        if (admitted && id < skipped)
+            reader->stats.late++;
+    }
+    return rc;
+}
+
+/* The first range that is not read yet, after a page from ranges i on. */
+static size_t next_range(struct reader *reader, size_t i, size_t read)
+{
+    bool is_page_full = reader->late.count >= reader->opts.page_rows;
+    uint64_t from = 0;
+
+    if (!is_page_full)
+        return i + read;
+    from = after(reader->late.rows[reader->late.count - 1]->id);
+    while (i < reader->range_count && reader->ranges[i].hi < from)
+        i++;
+    if (i < reader->range_count && reader->ranges[i].lo < from)
+        reader->ranges[i].lo = from;
+    return i;
+}
+
+/* The pages of a look; as many as a turn may have. */
+static enum obx_code read_pages(struct reader *reader, enum look kind, bool *is_complete,
+                                struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+    int full_pages = 0;
+    size_t i = 0;
+
+    while (rc == OBX_OK && i < reader->range_count && full_pages < SNAPSHOT_PAGES) {
+        size_t count = reader->range_count - i;
+        size_t next = 0;
+
+        count = count < READER_RANGES ? count : READER_RANGES;
+        rc = read_page(reader, &reader->ranges[i], count, &reader->late, err);
+        if (rc != OBX_OK)
+            break;
+        full_pages += reader->late.count >= reader->opts.page_rows;
+        next = next_range(reader, i, count);
+        rc = admit_late(reader, kind, err);
+        i = next;
+    }
+    *is_complete = i >= reader->range_count;
+    return rc;
 }
 
 /* Pages that are read one after the other would show a row of the second page, and not one of the
-   first that was committed before it, meanwhile. So they are read as of one moment, from the first
-   one on. */
-static enum obx_code scan_snapshot(struct reader *reader, bool *is_last, struct obx_err *err)
+   first that was committed before it, meanwhile. So they are read as of one moment. */
+static enum obx_code read_snapshot(struct reader *reader, enum look kind, bool *is_complete,
+                                   struct obx_err *err)
 {
     enum obx_code end_rc = OBX_OK;
     enum obx_code rc = reader->store.snapshot(reader->store.ctx, true, err);
 
     if (rc != OBX_OK)
         return rc;
-    for (int page = 0; page < SNAPSHOT_PAGES && !*is_last && rc == OBX_OK; page++) {
-        rc = scan_page(reader, err);
-        *is_last = reader->late.count < reader->opts.page_rows;
-        if (rc == OBX_OK)
-            rc = scan_admit(reader, err);
-    }
+    rc = read_pages(reader, kind, is_complete, err);
     end_rc = reader->store.snapshot(reader->store.ctx, false, rc == OBX_OK ? err : NULL);
     return rc == OBX_OK ? end_rc : rc;
 }
 
-/* Goes on with the scan for a turn; it may still be on afterwards. */
-static enum obx_code scan_run(struct reader *reader, struct obx_err *err)
+static enum obx_code read_ranges(struct reader *reader, enum look kind, bool *is_complete,
+                                 struct obx_err *err)
 {
-    struct scan *scan = &reader->scan;
-    uint64_t start_us = now_us(reader);
     enum obx_code rc = OBX_OK;
-    bool is_last = scan->range_count == 0;
 
-    if (!is_last && scan->read_to == 0) {
-        rc = scan_page(reader, err);
-        is_last = reader->late.count < reader->opts.page_rows;
-        if (rc == OBX_OK && is_last)
-            rc = scan_admit(reader, err);
-    }
-    if (rc == OBX_OK && !is_last)
-        rc = scan_snapshot(reader, &is_last, err);
-    scan->cost_us += now_us(reader) - start_us;
-    if (rc == OBX_OK && is_last)
-        scan_end(reader);
-    return rc;
+    *is_complete = reader->range_count == 0;
+    if (*is_complete)
+        return OBX_OK;
+    if (reader->range_count > READER_RANGES)
+        return read_snapshot(reader, kind, is_complete, err);
+    rc = read_page(reader, reader->ranges, reader->range_count, &reader->late, err);
+    if (rc != OBX_OK)
+        return rc;
+    if (reader->late.count >= reader->opts.page_rows)
+        return read_snapshot(reader, kind, is_complete, err);
+    *is_complete = true;
+    return admit_late(reader, kind, err);
 }
 
-static bool may_look_deep(const struct reader *reader)
+/* What a look added to the work of a forward read decides when the next ones are made. */
+static void space_looks(struct reader *reader, enum look kind, uint64_t began_us)
 {
-    return reader->deep_cost_us <= CHEAP_DEEP_US || now_us(reader) >= reader->deep_free_us;
+    uint64_t now = now_us(reader);
+    uint64_t took_us = now - began_us;
+    uint64_t added_us = took_us > reader->forward_us ? took_us - reader->forward_us : 0;
+    uint64_t idle_us = (now - reader->change_us) / IDLE_PART;
+
+    if (kind == LOOK_SWEEP || !is_dear(reader))
+        reader->dear_looks = added_us > DEAR_US ? reader->dear_looks + 1 : 0;
+    reader->look_free_us =
+        added_us > CHEAP_US ? now + min_u64(added_us * LOOK_WAIT, WAIT_MAX_US) : now;
+    idle_us = max_u64(min_u64(idle_us, reader->opts.sweep_us), IDLE_MIN_US);
+    idle_us = max_u64(idle_us, took_us * IDLE_TIMES);
+    reader->idle_look_us = now + max_u64(idle_us, added_us * IDLE_SHARE);
+    if (kind != LOOK_SWEEP)
+        return;
+    reader->sweep_added_us = added_us;
+    reader->sweep_us = now + max_u64(reader->opts.sweep_us, added_us * SWEEP_SHARE);
+}
+
+/* False in *is_complete: more was found than a turn may hold. What was found is admitted and in no
+   gap any more; the next look begins at the beginning, because it is of another moment. */
+static enum obx_code look(struct reader *reader, enum look kind, bool *is_complete,
+                          struct obx_err *err)
+{
+    uint64_t began_us = now_us(reader);
+    enum obx_code rc = plan_look(reader, kind, err);
+
+    if (rc == OBX_OK)
+        rc = read_ranges(reader, kind, is_complete, err);
+    if (rc == OBX_OK)
+        space_looks(reader, kind, began_us);
+    return rc;
 }
 
 /* ---- the forward read ---- */
 
-/* When the ids before a row were given out: when we noticed, or earlier if the row itself is older.
- */
-static uint64_t born_ms(const struct reader *reader, uint64_t created_us)
+/* What lies between the rows of the batch from i on, and before them. Before the first row of all,
+   a predecessor has seen and settled who knows what. */
+static void note_gaps(struct reader *reader, size_t i)
 {
-    uint64_t now_ms = now_us(reader) / US_PER_MS;
-    uint64_t db_now_us = reader->store.db_now_us(reader->store.ctx);
-    uint64_t age_ms = 0;
+    for (; i < reader->batch.count; i++) {
+        uint64_t id = reader->batch.rows[i]->id;
 
-    if (db_now_us > created_us)
-        age_ms = (db_now_us - created_us) / US_PER_MS;
-    return age_ms < now_ms ? now_ms - age_ms : 0;
-}
-
-static void note_gap(struct reader *reader, uint64_t id, uint64_t created_us)
-{
-    uint64_t lo = reader->cursor + 1;
-    uint64_t hi = id - 1;
-
-    if (id <= lo)
-        return;
-    if (reader->cursor == 0 && hi > FIRST_GAP_IDS) {
-        lo = hi - FIRST_GAP_IDS + 1;
-        reader->low_water = lo - 1;
+        if (id > reader->read_to) {
+            gaps_add(&reader->gaps, reader->read_to, id - 1, reader->read_to == 0);
+            reader->change_us = now_us(reader);
+            reader->idle_look_us = min_u64(reader->idle_look_us, reader->change_us + IDLE_MIN_US);
+        }
+        reader->read_to = after(id);
+        reader->has_key = reader->has_key || reader->batch.rows[i]->key.p != NULL;
     }
-    /* Before the first row everything may be young: transactions that were open when we started. */
-    gaps_add(&reader->gaps, lo, hi,
-             reader->cursor == 0 ? now_us(reader) / US_PER_MS : born_ms(reader, created_us));
 }
 
-static enum obx_code admit_batch(struct reader *reader, struct obx_err *err)
+static void note_size(struct reader *reader)
 {
     uint64_t bytes = 0;
 
     for (size_t i = 0; i < reader->batch.count; i++) {
-        struct outbox_row *row = reader->batch.rows[i];
-        uint64_t id = row->id;
-        uint64_t created_us = row->created_us;
-        bool admitted = false;
+        const struct outbox_row *row = reader->batch.rows[i];
 
         bytes += row->size > row->payload_len ? row->size : row->payload_len;
-        if (consider(reader, &reader->batch, i, OF_FORWARD, &admitted) != OBX_OK)
-            return obx_fail(err, OBX_E_NOMEM, "row %llu", (unsigned long long)id);
-        note_gap(reader, id, created_us);
-        reader->cursor = id;
-        reader->stats.rows++;
     }
     if (reader->batch.count > 0)
         reader->row_bytes = (reader->row_bytes + bytes / reader->batch.count) / 2 + 1;
-    return OBX_OK;
 }
 
 static uint32_t batch_limit(const struct reader *reader)
@@ -385,59 +533,100 @@ static uint32_t batch_limit(const struct reader *reader)
     return (uint32_t)(limit < room ? limit : room);
 }
 
-/* The low-water mark stays below everything in memory and below the gaps that are not old yet. */
-static void raise_low_water(struct reader *reader)
-{
-    uint64_t now = now_us(reader);
-    uint64_t now_ms = now / US_PER_MS;
-    uint64_t floor_id = 0;
-    uint64_t mark = reader->cursor;
-
-    if (now < reader->floor_us)
-        return;
-    reader->floor_us = now + FLOOR_INTERVAL_US;
-    floor_id = flight_lowest_id(reader->flight);
-    if (now_ms > GAP_AGE_MS)
-        (void)gaps_expire(&reader->gaps, now_ms - GAP_AGE_MS, floor_id);
-    if (floor_id <= mark)
-        mark = floor_id - 1;
-    if (reader->gaps.count > 0 && reader->gaps.ranges[0].lo <= mark)
-        mark = reader->gaps.ranges[0].lo - 1;
-    if (mark > reader->low_water)
-        reader->low_water = mark;
-}
-
-/* Reads ahead and holds the rows; the scan that has to come before their release begins now. */
+/* Reads ahead, behind what is held already; the look that has to come before its release begins
+   afterwards. */
 static enum obx_code read_ahead(struct reader *reader, struct obx_err *err)
 {
     uint32_t limit = batch_limit(reader);
+    size_t had = reader->batch.count;
+    uint64_t began_us = now_us(reader);
+    uint64_t took_us = 0;
     enum obx_code rc = OBX_OK;
 
-    if (limit == 0)
+    if (limit <= had)
         return OBX_OK;
     reader->stats.polls++;
-    row_batch_clear(&reader->batch);
-    rc = reader->store.forward(reader->store.ctx, reader->cursor, limit, &reader->batch, err);
-    if (rc != OBX_OK || reader->batch.count == 0)
+    rc = reader->store.forward(reader->store.ctx, reader->read_to, limit - (uint32_t)had,
+                               &reader->batch, err);
+    if (rc != OBX_OK)
         return rc;
-    reader->is_batch_held = true;
+    took_us = now_us(reader) - began_us;
+    if (reader->forward_us == 0)
+        reader->forward_us = took_us;
+    reader->forward_us += took_us / FORWARD_PART - reader->forward_us / FORWARD_PART;
+    note_gaps(reader, had);
+    note_size(reader);
+    reader->is_batch_held = reader->batch.count > 0;
     reader->is_batch_full = reader->batch.count >= limit;
-    scan_start(reader, may_look_deep(reader));
     return OBX_OK;
 }
 
-static enum obx_code release_batch(struct reader *reader, struct reader_result *result,
-                                   struct obx_err *err)
+/* Without keys there is no order to keep. */
+static bool needs_look(const struct reader *reader)
 {
-    enum obx_code rc = reader->store.mark_frozen(reader->store.ctx, &reader->batch, err);
+    return reader->has_key && reader->gaps.count > 0;
+}
 
-    if (rc == OBX_OK)
-        rc = admit_batch(reader, err);
-    result->new_rows = reader->batch.count;
-    result->is_full = reader->is_batch_full;
+static void drop_batch(struct reader *reader)
+{
     row_batch_clear(&reader->batch);
     reader->is_batch_held = false;
-    return rc;
+    reader->has_waited = false;
+    reader->has_key = false;
+    reader->batch_at = 0;
+    gaps_cut(&reader->gaps, reader->cursor);
+    reader->read_to = reader->cursor;
+}
+
+/* The rows that were admitted leave the batch; the others stay for another look. */
+static void keep_rest(struct reader *reader)
+{
+    struct row_batch *batch = &reader->batch;
+
+    for (size_t i = 0; i < reader->batch_at; i++)
+        obx_free(batch->rows[i]);
+    batch->count -= reader->batch_at;
+    memmove(&batch->rows[0], &batch->rows[reader->batch_at], batch->count * sizeof(batch->rows[0]));
+    reader->batch_at = 0;
+    if (batch->count == 0)
+        drop_batch(reader);
+}
+
+static enum obx_code release(struct reader *reader, bool *is_full, struct obx_err *err)
+{
+    bool is_complete = true;
+    enum obx_code rc = reader->store.mark_frozen(reader->store.ctx, &reader->batch, err);
+
+    if (rc == OBX_OK && needs_look(reader))
+        rc = look(reader, LOOK_RELEASE, &is_complete, err);
+    if (rc == OBX_OK && is_complete)
+        rc = admit_batch(reader, UINT64_MAX, err);
+    if (rc != OBX_OK) {
+        drop_batch(reader);
+        return rc;
+    }
+    *is_full = reader->is_batch_full || !is_complete;
+    keep_rest(reader);
+    return OBX_OK;
+}
+
+/* Releases the held batch if it need not wait for its look. When it had to, it takes with it what
+   has come meanwhile: what a look costs is shared by as many rows as there are. */
+static enum obx_code release_if_free(struct reader *reader, bool *is_full, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    if (needs_look(reader) && now_us(reader) < reader->look_free_us) {
+        reader->has_waited = true;
+        return OBX_OK;
+    }
+    if (reader->has_waited)
+        rc = read_ahead(reader, err);
+    if (rc != OBX_OK) {
+        drop_batch(reader);
+        return rc;
+    }
+    return release(reader, is_full, err);
 }
 
 enum obx_code reader_poll(struct reader *reader, struct reader_result *result, struct obx_err *err)
@@ -447,15 +636,12 @@ enum obx_code reader_poll(struct reader *reader, struct reader_result *result, s
     *result = (struct reader_result){.new_rows = 0, .is_full = false};
     if (!reader->is_batch_held)
         rc = read_ahead(reader, err);
-    if (rc != OBX_OK || !reader->is_batch_held)
+    if (rc != OBX_OK || !reader->is_batch_held) {
+        row_batch_clear(&reader->batch);
         return rc;
-    rc = scan_run(reader, err);
-    if (rc == OBX_OK && !reader->scan.is_on)
-        rc = release_batch(reader, result, err);
-    else
-        result->is_full = true;
-    raise_low_water(reader);
-    return rc;
+    }
+    result->new_rows = reader->batch.count;
+    return release_if_free(reader, &result->is_full, err);
 }
 
 /* ---- passes ---- */
@@ -470,7 +656,7 @@ static void pass_start(struct reader *reader)
                                      is_asked || !is_hungry || now_us(reader) >= reader->pass_us,
                                  .needs_look = is_asked,
                                  .number = flight_pass_begin(reader->flight),
-                                 .read_to = skips_low(&reader->skips) - 1};
+                                 .from = skips_low(&reader->skips)};
     reader->pass_wanted = false;
     reader->stats.passes++;
     skips_pass_begin(&reader->skips);
@@ -482,7 +668,7 @@ static void pass_end(struct reader *reader, bool is_complete)
 
     reader->pass.is_on = false;
     if (!is_complete) {
-        skips_pass_stop(&reader->skips, reader->pass.read_to);
+        skips_pass_stop(&reader->skips, reader->pass.from);
         return;
     }
     skips_pass_complete(&reader->skips);
@@ -497,16 +683,17 @@ static void pass_end(struct reader *reader, bool is_complete)
 static enum obx_code pass_look(struct reader *reader, struct obx_err *err)
 {
     bool is_due = reader->pass.needs_look;
+    bool is_complete = true;
     enum obx_code rc = OBX_OK;
 
     for (size_t i = 0; i < reader->pass_rows.count && !is_due; i++)
         is_due = gaps_has(&reader->gaps, reader->pass_rows.rows[i]->id);
     if (!is_due)
         return OBX_OK;
-    scan_start(reader, may_look_deep(reader));
-    rc = scan_run(reader, err);
-    if (rc == OBX_OK)
-        reader->pass.needs_look = false;
+    rc = look(reader, LOOK_BEHIND, &is_complete, err);
+    if (rc == OBX_OK && !is_complete)
+        row_batch_clear(&reader->pass_rows); /* not yet */
+    reader->pass.needs_look = rc != OBX_OK || !is_complete;
     return rc;
 }
 
@@ -519,7 +706,7 @@ static enum obx_code pass_admit(struct reader *reader, size_t *admitted_rows, st
         if (consider(reader, &reader->pass_rows, i, OF_PASS, &admitted) != OBX_OK)
             return obx_fail(err, OBX_E_NOMEM, "row %llu", (unsigned long long)id);
         gaps_fill(&reader->gaps, id);
-        reader->pass.read_to = id;
+        reader->pass.from = after(id);
         *admitted_rows += admitted;
     }
     return OBX_OK;
@@ -536,7 +723,7 @@ static uint64_t pass_pause_us(const struct reader *reader, size_t admitted, uint
 /* One page of the pass. It ends at the cursor, or when nobody is left for whom there is room. */
 static enum obx_code pass_page(struct reader *reader, struct obx_err *err)
 {
-    struct id_range range = {.lo = reader->pass.read_to + 1, .hi = reader->cursor};
+    struct id_range range = {.lo = reader->pass.from, .hi = reader->cursor - 1};
     uint64_t start_us = now_us(reader);
     uint64_t cost_us = 0;
     size_t admitted = 0;
@@ -544,8 +731,9 @@ static enum obx_code pass_page(struct reader *reader, struct obx_err *err)
     enum obx_code rc = OBX_OK;
 
     row_batch_clear(&reader->pass_rows);
-    if (range.lo <= range.hi)
-        rc = read_page(reader, &range, 1, reader->pass.read_to, &reader->pass_rows, err);
+    if (range.lo < reader->cursor)
+        rc = read_page(reader, &range, 1, &reader->pass_rows, err);
+    is_last = reader->pass_rows.count < reader->opts.page_rows;
     if (rc == OBX_OK)
         rc = pass_look(reader, err);
     if (rc == OBX_OK)
@@ -554,8 +742,9 @@ static enum obx_code pass_page(struct reader *reader, struct obx_err *err)
         return rc;
     cost_us = now_us(reader) - start_us;
     reader->pass.cost_us += cost_us;
-    is_last = reader->pass_rows.count < reader->opts.page_rows;
-    if (is_last || !(reader->pass.is_complete_wanted || flight_is_hungry(reader->flight)))
+    is_last = is_last && !reader->pass.needs_look;
+    if (is_last || !(reader->pass.needs_look || reader->pass.is_complete_wanted ||
+                     flight_is_hungry(reader->flight)))
         pass_end(reader, is_last);
     else
         reader->pass.next_us = start_us + cost_us + pass_pause_us(reader, admitted, cost_us);
@@ -563,8 +752,8 @@ static enum obx_code pass_page(struct reader *reader, struct obx_err *err)
 }
 
 /* Microseconds at which the pass has something to do; UINT64_MAX: not before something changes. A
-   row above the cursor is the forward read's (a resume may put one there); it will be passed over
-   then, for its key is in the set. */
+   row at or above the cursor is the forward read's (a resume may put one there); it will be passed
+   over then, for its key is in the set. */
 static uint64_t pass_due_us(const struct reader *reader)
 {
     uint32_t worth = reader->opts.batch_rows < PASS_ROOM ? reader->opts.batch_rows : PASS_ROOM;
@@ -573,30 +762,54 @@ static uint64_t pass_due_us(const struct reader *reader)
         return UINT64_MAX;
     if (reader->pass.is_on)
         return reader->pass.next_us;
-    if (!skips_any(&reader->skips) || skips_low(&reader->skips) > reader->cursor)
+    if (!skips_any(&reader->skips) || skips_low(&reader->skips) >= reader->cursor)
         return UINT64_MAX;
     return reader->pass_wanted || flight_is_hungry(reader->flight) ? 0 : reader->pass_us;
 }
 
-/* A look at the gaps, or below low water, that no forward read asks for. */
+/* A look that no batch asks for. */
 static enum obx_code look_if_due(struct reader *reader, uint64_t now, struct obx_err *err)
 {
-    bool is_deep_due = now >= reader->deep_look_us;
+    bool is_complete = true;
+    enum obx_code rc = OBX_OK;
 
-    if (reader->is_batch_held)
+    if (now >= reader->sweep_us)
+        rc = look(reader, LOOK_SWEEP, &is_complete, err);
+    else if (reader->gaps.count > 0 && now >= reader->idle_look_us)
+        rc = look(reader, LOOK_BEHIND, &is_complete, err);
+    if (!is_complete)
+        reader->idle_look_us = 0;
+    return rc;
+}
+
+/* Joins gaps where all that was between them is settled: one range instead of many costs less, but
+   while purge lags it would hold what is not purged. */
+static enum obx_code tidy_gaps(struct reader *reader, uint64_t now, struct obx_err *err)
+{
+    size_t limit = reader->sweep_added_us > PURGE_LAGS_US ? GAPS_MANY : GAPS_FEW;
+    uint64_t *ids = NULL;
+    size_t count = 0;
+    enum obx_code rc = OBX_OK;
+
+    if (reader->gaps.count <= limit || now < reader->tidy_us || reader->is_batch_held)
         return OBX_OK;
-    if (!reader->scan.is_on &&
-        (is_deep_due || (reader->gaps.count > 0 && now >= reader->gap_look_us)))
-        scan_start(reader, is_deep_due);
-    return reader->scan.is_on ? scan_run(reader, err) : OBX_OK;
+    rc = list_ids(reader, &ids, &count, err);
+    if (rc == OBX_OK)
+        gaps_join_free(&reader->gaps, ids, count, skips_range(&reader->skips), limit / 2);
+    obx_free(ids);
+    reader->tidy_us = now + TIDY_MIN_US + (now_us(reader) - now) * TIDY_SHARE;
+    return rc;
 }
 
 enum obx_code reader_service(struct reader *reader, struct obx_err *err)
 {
     uint64_t now = now_us(reader);
-    enum obx_code rc = look_if_due(reader, now, err);
+    bool is_full = false;
+    enum obx_code rc = reader->is_batch_held ? release_if_free(reader, &is_full, err)
+                                             : look_if_due(reader, now, err);
 
-    raise_low_water(reader);
+    if (rc == OBX_OK)
+        rc = tidy_gaps(reader, now, err);
     if (rc != OBX_OK || now < pass_due_us(reader))
         return rc;
     if (!reader->pass.is_on)
@@ -604,19 +817,14 @@ enum obx_code reader_service(struct reader *reader, struct obx_err *err)
     return pass_page(reader, err);
 }
 
-static uint64_t min_u64(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 uint64_t reader_next_due_us(const struct reader *reader)
 {
-    uint64_t due = reader->deep_look_us;
+    uint64_t due = reader->sweep_us;
 
-    if (reader->scan.is_on || reader->is_batch_held)
-        return 0;
-    if (reader->gaps.count > 0)
-        due = min_u64(due, reader->gap_look_us);
+    if (reader->is_batch_held)
+        due = needs_look(reader) ? reader->look_free_us : 0;
+    else if (reader->gaps.count > 0)
+        due = min_u64(due, reader->idle_look_us);
     return min_u64(due, pass_due_us(reader));
 }
 

@@ -1,10 +1,11 @@
 /*
  * Where to look in the outbox, when, and what to do with what is there.
  *
- * Looks forward from the cursor, behind it at the gaps and below low water, and again over what was
- * passed over. Rows of a forward read are admitted to the flight table only after a look behind the
- * cursor that began after the read had ended (the release rule of docs/adr/0002-lane.md: without it
- * two rows of one key can go out in the wrong order).
+ * Looks forward from the cursor, behind it at every id that was never seen (gaps.h), and again over
+ * what was passed over. Rows of a forward read that have a key are admitted to the flight table
+ * only after a look at all those ids that began after the read had ended (the release rule of
+ * docs/adr/0002-lane.md: without it two rows of one key can go out in the wrong order). A look that
+ * costs much is waited for, and spaced; it is never left out.
  *
  * No SQL and no clock of its own: both come through struct reader_store. Owned by one lane thread.
  * Proved by tests/unit/reader_test.c, with a store that commits late and fails, and by
@@ -20,14 +21,13 @@
 #include "outbox_row.h"
 
 struct reader_store {
-    /** Full rows with id > after, ascending, at most limit. Appends to batch. */
-    enum obx_code (*forward)(void *ctx, uint64_t after, uint32_t limit, struct row_batch *batch,
+    /** Full rows with id >= from, ascending, at most limit. Appends to batch. */
+    enum obx_code (*forward)(void *ctx, uint64_t from, uint32_t limit, struct row_batch *batch,
                              struct obx_err *err);
-    /** Light rows with id > after within the ranges (ascending, apart), ascending, at most limit.
-     * Appends to batch. */
+    /** Light rows within the ranges (ascending, apart, at most READER_RANGES), ascending, at most
+     * limit. Appends to batch. */
     enum obx_code (*behind)(void *ctx, const struct id_range *ranges, size_t range_count,
-                            uint64_t after, uint32_t limit, struct row_batch *batch,
-                            struct obx_err *err);
+                            uint32_t limit, struct row_batch *batch, struct obx_err *err);
     /** From true to false, every `behind` sees the table as it was at one moment. Nothing is
      * written and nothing waited for in between. */
     enum obx_code (*snapshot)(void *ctx, bool on, struct obx_err *err);
@@ -35,10 +35,10 @@ struct reader_store {
     enum obx_code (*mark_frozen)(void *ctx, struct row_batch *batch, struct obx_err *err);
     /** Monotonic microseconds. */
     uint64_t (*now_us)(void *ctx);
-    /** What the database's clock says, microseconds since 1970; 0: not known yet. */
-    uint64_t (*db_now_us)(void *ctx);
     void *ctx;
 };
+/** Ranges of one statement: more would cost the server's optimiser more than a second statement. */
+enum { READER_RANGES = 512 };
 /** row->behind: the key is being resumed: pass the row over for now. */
 #define READER_HOLD UINT64_MAX
 
@@ -46,7 +46,8 @@ struct reader_opts {
     uint32_t batch_rows;
     uint64_t batch_bytes; /* rows a read are limited to about that many bytes, judged by those read
                              before */
-    uint64_t sweep_us;    /* look below low water at least that often */
+    uint64_t sweep_us;    /* look at all that is below everything in memory at least that often,
+                             unless that is dear */
     uint32_t page_rows;   /* rows of one page of a look behind or of a pass; 0: 1000 */
 };
 
@@ -88,6 +89,7 @@ void reader_pass_over(struct reader *reader, uint64_t id, struct obx_bytes key);
 /** A resume has put rows back: make the pass now. */
 void reader_want_pass(struct reader *reader);
 void reader_get_stats(const struct reader *reader, struct reader_stats *out);
+/** Everything below was seen or is looked for behind. */
 uint64_t reader_cursor(const struct reader *reader);
 
 #endif

@@ -9,12 +9,15 @@ static void part_clear(struct skips_part *part)
 {
     keyset_clear(&part->keys);
     part->low = SKIPS_NONE;
+    part->high = 0;
 }
 
 static void part_add(struct skips_part *part, uint64_t id, struct obx_bytes key)
 {
     if (id < part->low)
         part->low = id;
+    if (id > part->high)
+        part->high = id;
     keyset_add(&part->keys, key);
 }
 
@@ -53,6 +56,11 @@ uint64_t skips_low(const struct skips *skips)
     return skips->now.low;
 }
 
+struct id_range skips_range(const struct skips *skips)
+{
+    return (struct id_range){.lo = skips->now.low, .hi = skips->now.high};
+}
+
 void skips_add(struct skips *skips, uint64_t id, struct obx_bytes key)
 {
     part_add(&skips->now, id, key);
@@ -86,11 +94,11 @@ void skips_pass_complete(struct skips *skips)
     skips->in_pass = false;
 }
 
-/* The keys of `now` stay: they cover all that was passed over above read_to, and skips_add has
+/* The keys of `now` stay: they cover all that was passed over from there on, and skips_add has
    added those that the pass itself passed over. */
-void skips_pass_stop(struct skips *skips, uint64_t read_to)
+void skips_pass_stop(struct skips *skips, uint64_t from)
 {
-    skips->now.low = skips->next.low < read_to + 1 ? skips->next.low : read_to + 1;
+    skips->now.low = skips->next.low < from ? skips->next.low : from;
     part_clear(&skips->next);
     skips->in_pass = false;
 }

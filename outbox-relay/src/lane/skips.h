@@ -13,12 +13,14 @@
 #include <stdint.h>
 
 #include "keyset.h"
+#include "outbox_row.h"
 
 /** skips_low when nothing was passed over. */
 #define SKIPS_NONE UINT64_MAX
 
 struct skips_part {
     uint64_t low;
+    uint64_t high; /* the highest id passed over; below low when nothing is */
     struct keyset keys;
 };
 
@@ -37,6 +39,8 @@ void skips_clear(struct skips *skips);
 bool skips_any(const struct skips *skips);
 /** The lowest id that was passed over. */
 uint64_t skips_low(const struct skips *skips);
+/** From the lowest id that was passed over to the highest one; lo > hi: nothing was. */
+struct id_range skips_range(const struct skips *skips);
 /** The row has been passed over; key may be absent. */
 void skips_add(struct skips *skips, uint64_t id, struct obx_bytes key);
 /** Whether an earlier row of the key may have been passed over. False for an absent key. */
@@ -48,8 +52,8 @@ void skips_pass_begin(struct skips *skips);
 bool skips_pass_blocks(const struct skips *skips, struct obx_bytes key);
 /** The pass has reached the cursor: only what was passed over since it began counts from now on. */
 void skips_pass_complete(struct skips *skips);
-/** The pass ends after all ids up to read_to: everything above may hold what was passed over
+/** The pass ends after all ids below from: everything from there on may hold what was passed over
  * before. */
-void skips_pass_stop(struct skips *skips, uint64_t read_to);
+void skips_pass_stop(struct skips *skips, uint64_t from);
 
 #endif
