@@ -87,7 +87,7 @@ bool run_holds_key(const struct run *run, const struct item *item)
     switch (item->outcome) {
     case ITEM_FAILED:
     case ITEM_REJECTED:
-        return !item->is_dead || !run->apply->policy.skips_dead;
+        return !item->is_dead || !(run->apply->policy.skips_dead || run_is_told(run, item));
     case ITEM_BEHIND:
     case ITEM_CAREFUL:
     case ITEM_STALLED:
@@ -218,13 +218,41 @@ static enum step met_duplicate(struct run *run, struct item *item)
     return rc == OBX_OK ? STEP_ON : STEP_ABORT;
 }
 
+/*
+ * Another transaction has written the dedup row and has not ended: of a process that is slow, that
+ * stands still, or whose host is gone. Nobody knows how it ends, so the message waits in obx_parked
+ * (and its key behind it), and costs the others no more than the one wait that found it.
+ */
+static enum step hold(struct run *run, struct item *item)
+{
+    run->is_wary = true;
+    run->report->met_lock = true;
+    item_decide(item, ITEM_STALLED, run->report->err.code, run->report->err.text);
+    item->is_held = true;
+    return STEP_FAILED;
+}
+
+/* What the broker has given out before may be in the hands of whoever had it then. */
+static bool may_be_held(const struct run *run, const struct item *item)
+{
+    return run->is_wary || item->msg.redelivered;
+}
+
 static enum step insert_one(struct run *run, struct item *item)
 {
     const struct store *store = &run->apply->store;
-    enum obx_code rc = store->ops->insert(store->ctx, item->msg.message_id, &run->report->err);
+    enum obx_code rc = OBX_OK;
 
+    if (may_be_held(run, item))
+        rc = store->ops->probe(store->ctx, item->msg.message_id, &run->report->err);
+    if (rc == OBX_OK)
+        rc = store->ops->insert(store->ctx, item->msg.message_id, &run->report->err);
     if (rc == OBX_OK)
         return after_insert(run, item);
+    if (rc == OBX_E_DB_LOCK_WAIT)
+        return hold(run, item);
+    if (rc == OBX_E_DB_DEADLOCK)
+        run->report->suspect = item;
     if (rc == OBX_E_DB_DUPLICATE)
         return met_duplicate(run, item);
     if (rc == OBX_E_DB_DATA) {
@@ -265,6 +293,7 @@ static enum step run_one(struct run *run, struct item *item)
 {
     item->inserted = false;
     item->is_dead = false;
+    item->is_held = false;
     if (item->survey.is_lost)
         return lose(run, item);
     if (item->survey.is_parked) {
@@ -320,19 +349,29 @@ static enum obx_code begin_chunk(struct run *run)
     return store->ops->set_mark(store->ctx, STORE_MARK_CHUNK, &run->report->err);
 }
 
+/* The server undoes a whole transaction for a lock wait if it is told to
+ * (innodb_rollback_on_timeout): no handler has done that. */
+static enum step abort_held(struct run *run, struct item *item)
+{
+    run->report->err = item->why;
+    run->report->suspect = item;
+    return STEP_ABORT;
+}
+
 /* Undo the chunk, keep the verdict on the item that failed, run those before it again. */
 static enum step undo_failed(struct run *run)
 {
     const struct store *store = &run->apply->store;
+    struct item *failed = run->items[run->at];
     enum obx_code rc = store->ops->undo_to(store->ctx, chunk_mark(run), &run->report->err);
 
     if (rc == OBX_E_DB_NO_SAVEPOINT)
-        return STEP_BROKEN;
+        return failed->is_held ? abort_held(run, failed) : STEP_BROKEN;
     if (rc != OBX_OK)
         return STEP_ABORT;
     run->failures++;
     run->undone++;
-    run->items[run->at]->inserted = false; /* with it everything that it wrote */
+    failed->inserted = false; /* with it everything that it wrote */
     run->chunk_end = run->at;
     for (size_t i = run->chunk_start; i < run->at; i++) {
         run->items[i]->inserted = false;
@@ -417,7 +456,11 @@ static enum obx_code begin_run(struct run *run)
 void apply_batch(const struct apply *apply, struct item **items, size_t count,
                  struct apply_report *report)
 {
-    struct run run = {.apply = apply, .items = items, .count = count, .report = report};
+    struct run run = {.apply = apply,
+                      .items = items,
+                      .count = count,
+                      .report = report,
+                      .is_wary = apply->is_wary};
     enum step result = STEP_ABORT;
 
     *report = (struct apply_report){.end = APPLY_COMMITTED, .due_in_ms = APPLY_NEVER};

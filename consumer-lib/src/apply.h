@@ -39,6 +39,7 @@ struct apply {
         chunk; /* messages between two savepoints at most: what a failing one makes run again */
     uint32_t max_ms;    /* commit what there is after this long; 0: no limit */
     uint64_t refuse_us; /* event times before this wall clock time are refused; 0: none */
+    bool is_wary;       /* a dedup row was found locked not long ago: no insert waits unasked */
     const char *group;  /* for the log */
     struct apply_policy policy;
 };
@@ -55,11 +56,13 @@ enum apply_end {
 
 struct apply_report {
     enum apply_end end;
-    struct obx_err err; /* why not COMMITTED */
-    struct item
-        *suspect;       /* the last one whose handler ran before it went wrong; NULL if none did */
-    uint64_t due_in_ms; /* the earliest of the rows written is due then; UINT64_MAX: none */
-    bool has_rows;      /* the group has, or had, rows in obx_parked */
+    struct obx_err err;   /* why not COMMITTED */
+    struct item *suspect; /* the last one whose handler ran before it went wrong, or what waited for
+                             a lock without one; NULL if none did */
+    uint64_t due_in_ms;   /* the earliest of the rows written is due then; UINT64_MAX: none */
+    bool has_rows;        /* the group has, or had, rows in obx_parked */
+    bool met_lock;        /* another transaction holds a dedup row of a message of this batch */
+    bool is_unparkable;   /* and the row in obx_parked of the suspect */
 };
 
 /**

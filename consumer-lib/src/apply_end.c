@@ -32,6 +32,17 @@ static bool needs_new_connection(enum obx_code code)
     return code == OBX_E_TIMEOUT || obx_code_action(code) != OBX_DO_RETRY;
 }
 
+/* A statement that was cut short by the server, and not by our own deadline: what that has done to
+ * the connection shows the ROLLBACK. MySQL reports both KILL and KILL QUERY by error 1317. */
+static bool may_be_undone(const struct run *run)
+{
+    const struct store *store = &run->apply->store;
+    const enum obx_code code = run->report->err.code;
+
+    return !needs_new_connection(code) ||
+           (code == OBX_E_TIMEOUT && !store->ops->is_lost(store->ctx));
+}
+
 void run_abort(struct run *run)
 {
     const struct store *store = &run->apply->store;
@@ -39,10 +50,12 @@ void run_abort(struct run *run)
 
     run_forget_outcomes(run);
     report->end = APPLY_RECONNECT;
-    if (needs_new_connection(report->err.code))
+    if (!may_be_undone(run))
         return;
     if (store->ops->rollback(store->ctx, NULL) == OBX_OK)
         report->end = APPLY_AGAIN;
+    else
+        report->err.code = OBX_E_DB_GONE;
 }
 
 static void commit(struct run *run, enum apply_end good)

@@ -10,9 +10,10 @@
 #include "base/log.h"
 #include "receipts.h"
 
-/* What stands in the way of one message is looked at again about as often as after so many failed
- * attempts. */
-enum { STALL_TRIES = 3 };
+enum {
+    STALL_TRIES = 3, /* the first wait for what stands in the way: as after so many attempts */
+    HELD_MS = 1000,  /* between two probes of a dedup row that is held: they cost little */
+};
 
 static enum obx_code write_row(struct run *run, const struct item *item, const struct park *park)
 {
@@ -36,7 +37,7 @@ static uint32_t uncounted(const struct item *item)
     return item->attempts > 0 ? item->attempts - 1 : 0;
 }
 
-static bool is_told(const struct run *run, const struct item *item)
+bool run_is_told(const struct run *run, const struct item *item)
 {
     return item->wants_receipt && item_has_id(item) && receipts_may_reject(item) &&
            receipts_are_asked(item, run->apply->group);
@@ -52,8 +53,9 @@ static enum obx_code bury(struct run *run, const struct item *item)
     const struct park park = {.state = PARK_DEAD,
                               .attempts = run_attempt(item),
                               .is_due = run->apply->policy.sends_letters,
-                              .is_told = is_told(run, item),
-                              .has_failed = true};
+                              .is_told = run_is_told(run, item),
+                              .has_failed = true,
+                              .has_reason = true};
     enum obx_code rc = OBX_OK;
 
     rc = write_row(run, item, &park);
@@ -68,7 +70,8 @@ static enum obx_code wait_for_next(struct run *run, const struct item *item)
                               .attempts = run_attempt(item),
                               .is_due = true,
                               .wait_ms = backoff(run, run_attempt(item)),
-                              .has_failed = true};
+                              .has_failed = true,
+                              .has_reason = true};
 
     return write_row(run, item, &park);
 }
@@ -80,13 +83,20 @@ static enum obx_code wait_behind(struct run *run, const struct item *item)
     return write_row(run, item, &park);
 }
 
+/*
+ * Not its fault, so no attempt is counted. A handler that waits for somebody's lock takes its
+ * worker's time with each try: these are made less often the longer it lasts.
+ */
 static enum obx_code wait_without_attempt(struct run *run, const struct item *item)
 {
     const bool is_stall = item->outcome == ITEM_STALLED;
+    const uint32_t stall_ms = item->is_held ? HELD_MS : backoff(run, STALL_TRIES);
     const struct park park = {.state = PARK_WAITING,
                               .attempts = uncounted(item),
                               .is_due = true,
-                              .wait_ms = is_stall ? backoff(run, STALL_TRIES) : 0};
+                              .wait_ms = is_stall ? stall_ms : 0,
+                              .is_patient = is_stall && !item->is_held,
+                              .has_reason = is_stall};
 
     return write_row(run, item, &park);
 }
@@ -166,14 +176,24 @@ static enum obx_code promote_next(struct run *run, size_t at)
     return store->ops->promote(store->ctx, item, &run->report->err);
 }
 
+/* Another process has parked a copy of it, in a transaction that has not ended. */
+static void blame_lock(struct run *run, struct item *item)
+{
+    run->report->suspect = item;
+    run->report->is_unparkable = true;
+}
+
 enum obx_code run_park(struct run *run)
 {
     enum obx_code rc = OBX_OK;
 
     if (run->failures == 0 && !run->report->has_rows)
         return OBX_OK;
-    for (size_t i = 0; i < run->count && rc == OBX_OK; i++)
+    for (size_t i = 0; i < run->count && rc == OBX_OK; i++) {
         rc = park_or_leave(run, run->items[i]);
+        if (rc == OBX_E_DB_LOCK_WAIT || rc == OBX_E_DB_DEADLOCK)
+            blame_lock(run, run->items[i]);
+    }
     for (size_t i = 0; i < run->count && rc == OBX_OK; i++)
         rc = promote_next(run, i);
     if (run->failures > 0)

@@ -18,6 +18,7 @@ struct run {
     size_t chunk_end;
     size_t undone;        /* times a chunk was undone for one of its messages */
     size_t failures;      /* messages so far that hold up others of their key */
+    bool is_wary;         /* a dedup row was found locked: no insert waits unasked any more */
     struct item *culprit; /* whose handler ended the transaction; NULL: not known */
     uint64_t until_us;    /* 0: no limit */
     struct apply_report *report;
@@ -28,6 +29,9 @@ struct run {
 OBX_NODISCARD enum obx_code run_park(struct run *run);
 /** Whether a message that waits or is dead holds up those of its key behind it. */
 bool run_holds_key(const struct run *run, const struct item *item);
+/** Whether the producer of a dead message hears of it, and acts on that: then it has ended, and
+ * holds up nobody. */
+bool run_is_told(const struct run *run, const struct item *item);
 /** The attempt that this is, or would be, of an item: 1 for the first. */
 uint32_t run_attempt(const struct item *item);
 /** All went well so far: release the savepoint, which shows whether it is still the same

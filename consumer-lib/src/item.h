@@ -92,9 +92,11 @@ struct item {
     bool alone;    /* a transient error struck here: next time in a transaction of its own */
     bool gives_up; /* it struck again: park it, without calling the handler, for why */
     bool is_stall; /* and that was no attempt */
-    bool is_dead;  /* FAILED or REJECTED: there will be no further attempt by itself */
-    bool wants_receipt; /* its producer waits to hear of the outcome */
-    bool was_rejected;  /* DUPLICATE: of a message that this group has rejected for good, for why */
+    bool is_held;  /* STALLED: another transaction has written its dedup row and has not ended */
+    uint64_t hold_until_ms; /* it can be neither applied nor parked for now; 0: it can */
+    bool is_dead;           /* FAILED or REJECTED: there will be no further attempt by itself */
+    bool wants_receipt;     /* its producer waits to hear of the outcome */
+    bool was_rejected; /* DUPLICATE: of a message that this group has rejected for good, for why */
     struct item_survey survey;
     struct obx_err why; /* the reason of FAILED, REJECTED, STALLED, DEAD */
     struct item_ack ack;

@@ -15,7 +15,8 @@ enum {
     TOPIC_MAX = 255,
     US_PER_MS = 1000,
     LARGE_BODY = 256 * 1024,
-    HEADROOM = 16 * 1024
+    HEADROOM = 16 * 1024,
+    HOLDS_MAX = 64
 };
 
 static const char *const state_names[] = {
@@ -98,8 +99,8 @@ static enum obx_code insert(struct db *db, const struct settings *settings, cons
         DB_ARGS(
             DB_TEXT(settings->group), DB_BYTES(id_of(item, made_id)), DB_BYTES(key.bytes),
             DB_U64(item->lane), DB_TEXT(state_names[park->state]), wait_of(park),
-            DB_U64(park->attempts), DB_TEXT(park->has_failed ? obx_code_name(item->why.code) : ""),
-            DB_TEXT(park->has_failed ? item->why.text : ""), DB_U64(park->has_failed),
+            DB_U64(park->attempts), DB_TEXT(park->has_reason ? obx_code_name(item->why.code) : ""),
+            DB_TEXT(park->has_reason ? item->why.text : ""), DB_U64(park->has_failed),
             DB_U64(park->has_failed), DB_U64(settings->dedup_retention_s), DB_TEXT(settings->queue),
             DB_BYTES(cut(from->exchange, UINT8_MAX)), DB_BYTES(cut(from->routing_key, UINT8_MAX)),
             DB_BYTES(cut(item->msg.topic, TOPIC_MAX)), DB_BYTES(cut(buf_bytes(&props), SIZE_MAX)),
@@ -115,30 +116,38 @@ out:
 
 #define UPDATE_ROW                                                                                 \
     "UPDATE obx_parked SET state = ?, is_told = ?, "                                               \
-    "next_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, "                                        \
+    "next_at = UTC_TIMESTAMP(6) + INTERVAL GREATEST(?, IF(?, LEAST(?, TIMESTAMPDIFF(MICROSECOND, " \
+    "parked_at, UTC_TIMESTAMP(6))), 0)) MICROSECOND, "                                             \
     "attempts = ?, claim = 0, claim_size = 0, reason_code = IF(?, ?, reason_code), "               \
     "reason = IF(?, ?, reason), "                                                                  \
     "first_failed_at = COALESCE(first_failed_at, IF(?, UTC_TIMESTAMP(6), NULL)), "                 \
     "last_failed_at = IF(?, UTC_TIMESTAMP(6), last_failed_at) WHERE id = ?"
 
-static enum obx_code update(struct db *db, const struct item *item, const struct park *park,
-                            struct obx_err *err)
+static enum obx_code update(struct db *db, const struct settings *settings, const struct item *item,
+                            const struct park *park, struct obx_err *err)
 {
     const struct db_value failed = DB_U64(park->has_failed);
+    const struct db_value has_reason = DB_U64(park->has_reason);
 
-    return db_exec(db, UPDATE_ROW,
-                   DB_ARGS(DB_TEXT(state_names[park->state]), DB_U64(park->is_told), wait_of(park),
-                           DB_U64(park->attempts), failed, DB_TEXT(obx_code_name(item->why.code)),
-                           failed, DB_TEXT(item->why.text), failed, failed,
-                           DB_U64(item->parked_id)),
-                   NULL, err);
+    return db_exec(
+        db, UPDATE_ROW,
+        DB_ARGS(DB_TEXT(state_names[park->state]), DB_U64(park->is_told), wait_of(park),
+                DB_U64(park->is_patient), DB_U64((uint64_t)settings->retry_cap_ms * US_PER_MS),
+                DB_U64(park->attempts), has_reason, DB_TEXT(obx_code_name(item->why.code)),
+                has_reason, DB_TEXT(item->why.text), failed, failed, DB_U64(item->parked_id)),
+        NULL, err);
 }
 
 enum obx_code parked_write(struct db *db, const struct settings *settings, const struct item *item,
                            const struct park *park, struct obx_err *err)
 {
-    return item->parked_id != 0 ? update(db, item, park, err)
+    return item->parked_id != 0 ? update(db, settings, item, park, err)
                                 : insert(db, settings, item, park, err);
+}
+
+const char *parked_holds(const struct settings *settings)
+{
+    return settings->skips_dead ? "state <> 'dead'" : "(state <> 'dead' OR is_told = 0)";
 }
 
 enum obx_code parked_remove(struct db *db, uint64_t id, struct obx_err *err)
@@ -149,37 +158,73 @@ enum obx_code parked_remove(struct db *db, uint64_t id, struct obx_err *err)
 /* ------------------------------------------------------------------ a key goes on */
 
 #define FIRST_OF_KEY                                                                               \
-    "SELECT id, state FROM obx_parked WHERE consumer_group = ? AND ordering_key = ? "
+    "SELECT id, state FROM obx_parked FORCE INDEX (parked_key) WHERE consumer_group = ? "          \
+    "AND ordering_key = ? AND %s ORDER BY id LIMIT 1"
+
+/* One that somebody holds is left to due_find_orphans: who frees a key waits for nobody. */
+static enum obx_code make_due(struct db *db, uint64_t id, bool *is_due, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    bool is_ours = false;
+    enum obx_code rc = db_query(db,
+                                "SELECT 1 FROM obx_parked FORCE INDEX (PRIMARY) WHERE id = ? "
+                                "AND state = 'behind' FOR UPDATE SKIP LOCKED",
+                                DB_ARGS(DB_U64(id)), &rows, err);
+
+    is_ours = rc == OBX_OK && db_rows_count(rows) > 0;
+    db_rows_free(rows);
+    if (is_due != NULL)
+        *is_due = is_ours;
+    if (!is_ours)
+        return rc;
+    return db_exec(db,
+                   "UPDATE obx_parked SET state = 'waiting', next_at = UTC_TIMESTAMP(6) "
+                   "WHERE id = ?",
+                   DB_ARGS(DB_U64(id)), NULL, err);
+}
 
 enum obx_code parked_promote(struct db *db, const struct settings *settings, struct obx_bytes key,
-                             struct obx_err *err)
+                             bool *is_due, struct obx_err *err)
 {
     struct parked_key stored;
     struct db_rows *rows = NULL;
+    char sql[sizeof(FIRST_OF_KEY) + HOLDS_MAX];
     uint64_t id = 0;
     enum obx_code rc = OBX_OK;
 
     parked_key_of(key, &stored);
-    rc = db_query(db,
-                  settings->skips_dead ? FIRST_OF_KEY "AND state <> 'dead' ORDER BY id LIMIT 1"
-                                       : FIRST_OF_KEY "ORDER BY id LIMIT 1",
-                  DB_ARGS(DB_TEXT(settings->group), DB_BYTES(stored.bytes)), &rows, err);
+    (void)snprintf(sql, sizeof(sql), FIRST_OF_KEY, parked_holds(settings));
+    rc = db_query(db, sql, DB_ARGS(DB_TEXT(settings->group), DB_BYTES(stored.bytes)), &rows, err);
     if (rc == OBX_OK && db_rows_next(rows) && bytes_is(db_rows_bytes(rows, 1), "behind"))
         id = db_rows_u64(rows, 0);
     db_rows_free(rows);
-    if (id == 0)
-        return rc;
-    return db_exec(db,
-                   "UPDATE obx_parked SET state = 'waiting', next_at = UTC_TIMESTAMP(6) "
-                   "WHERE id = ? AND state = 'behind'",
-                   DB_ARGS(DB_U64(id)), NULL, err);
+    return id == 0 ? rc : make_due(db, id, is_due, err);
+}
+
+/* NOWAIT is the only wait shorter than a second that both servers have. */
+enum obx_code parked_probe(struct db *db, const struct settings *settings,
+                           struct obx_bytes message_id, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc =
+        db_query(db,
+                 "SELECT 1 FROM obx_dedup FORCE INDEX (PRIMARY) WHERE "
+                 "consumer_group = ? AND message_id = ? FOR UPDATE NOWAIT",
+                 DB_ARGS(DB_TEXT(settings->group), DB_BYTES(message_id)), &rows, err);
+
+    db_rows_free(rows);
+    return rc;
 }
 
 void parked_read_outcome(struct item *item, struct obx_bytes outcome, struct obx_bytes reason)
 {
-    item->was_rejected = bytes_is(outcome, DEDUP_REJECTED);
+    const bool was_discarded = bytes_is(outcome, DEDUP_DISCARDED);
+
+    item->was_rejected = was_discarded || bytes_is(outcome, DEDUP_REJECTED);
     if (!item->was_rejected)
         return;
-    item->why.code = OBX_E_REJECTED;
+    /* What an operator has discarded is reported to nobody: it may be what could have been applied.
+     */
+    item->why.code = was_discarded ? OBX_E_CONFLICT : OBX_E_REJECTED;
     (void)bytes_to_text(reason, item->why.text, sizeof(item->why.text));
 }

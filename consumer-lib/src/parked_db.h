@@ -13,7 +13,15 @@
 #include "sql/db.h"
 #include "store.h"
 
-#define DEDUP_REJECTED "rejected"
+/* Why there is a dedup row, beside "applied". */
+#define DEDUP_REJECTED  "rejected"
+#define DEDUP_DISCARDED "discarded"
+
+/**
+ * The condition that a row holds up those of its key after it. A dead one does not where the policy
+ * says so, nor when its producer is told and acts on it: then it has ended.
+ */
+const char *parked_holds(const struct settings *settings);
 
 /** As store_ops.survey. */
 OBX_NODISCARD enum obx_code parked_survey(struct db *db, const struct settings *settings,
@@ -23,9 +31,13 @@ OBX_NODISCARD enum obx_code parked_write(struct db *db, const struct settings *s
                                          const struct item *item, const struct park *park,
                                          struct obx_err *err);
 OBX_NODISCARD enum obx_code parked_remove(struct db *db, uint64_t id, struct obx_err *err);
-/** As store_ops.promote, for a key as it came with the message or as it stands in the table. */
+/** As store_ops.promote, for a key as it came with the message or as it stands in the table.
+ * is_due may be NULL: whether a row was made due. */
 OBX_NODISCARD enum obx_code parked_promote(struct db *db, const struct settings *settings,
-                                           struct obx_bytes key, struct obx_err *err);
+                                           struct obx_bytes key, bool *is_due, struct obx_err *err);
+/** As store_ops.probe. */
+OBX_NODISCARD enum obx_code parked_probe(struct db *db, const struct settings *settings,
+                                         struct obx_bytes message_id, struct obx_err *err);
 /** Take over what the columns outcome and reason of a dedup row say. */
 void parked_read_outcome(struct item *item, struct obx_bytes outcome, struct obx_bytes reason);
 

@@ -13,6 +13,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/alloc.h"
 #include "base/backoff.h"
 #include "base/bytes.h"
 #include "base/crash.h"
@@ -25,6 +26,9 @@ enum {
     LETTER_MS = 60 * 1000, /* neither is a dead letter on its way */
     US_PER_MS = 1000,
     ORPHANS_MAX = 500,
+    HOLDS_MAX = 64,
+    NOTE_MAX = 256,
+    DISCARD_AGAIN_MS = 1000,
 };
 
 #define DIED "the attempt was not heard of again: its process ended in it, or lost its database"
@@ -38,6 +42,13 @@ struct look {
     struct obx_bytes key; /* borrowed from the rows */
 };
 
+/* A row to be locked. Those of one chain are a head and its followers, in order. */
+struct chosen {
+    uint64_t id;
+    size_t chain;
+    bool is_taken;
+};
+
 struct take {
     struct db *db;
     const struct due_opts *opts;
@@ -45,6 +56,8 @@ struct take {
     struct obx_err *err;
     struct obx_buf ids; /* "1,2,3": what is locked */
     size_t id_count;
+    struct chosen *chosen; /* the same, id_count of them */
+    size_t chains;
     uint64_t bytes;
     bool is_alone;
     struct obx_buf claims;  /* of these, what is claimed */
@@ -62,7 +75,7 @@ struct take {
     "GREATEST(TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), next_at), 0)"
 
 #define LOOK                                                                                       \
-    "SELECT " LOOK_COLUMNS " FROM obx_parked WHERE consumer_group = ? "                            \
+    "SELECT " LOOK_COLUMNS " FROM obx_parked FORCE INDEX (parked_due) WHERE consumer_group = ? "   \
     "AND next_at IS NOT NULL AND lane % ? = ? "
 
 enum { LOOK_ID, LOOK_SIZE, LOOK_WAITING, LOOK_DOUBT, LOOK_KEY, LOOK_IS_DUE, LOOK_LEFT_US };
@@ -103,27 +116,27 @@ static enum obx_code add_id(struct take *take, uint64_t id, uint64_t size)
 
     if (rc != OBX_OK)
         return obx_fail(take->err, rc, "list of due rows");
-    take->id_count++;
+    take->chosen[take->id_count++] = (struct chosen){.id = id, .chain = take->chains};
     take->bytes += size;
     return OBX_OK;
 }
 
 #define FOLLOWERS                                                                                  \
-    "SELECT id, size, state = 'behind' AND claim = 0 FROM obx_parked WHERE consumer_group = ? "    \
-    "AND ordering_key = ? AND id > ? "
+    "SELECT id, size, state = 'behind' AND claim = 0 FROM obx_parked FORCE INDEX (parked_key) "    \
+    "WHERE consumer_group = ? AND ordering_key = ? AND id > ? AND %s ORDER BY id LIMIT ?"
 
 /* Those right behind a head, as many as there is room for: they share its batch, in order. */
 static enum obx_code add_followers(struct take *take, const struct look *head)
 {
     const struct settings *settings = take->opts->settings;
     struct db_rows *rows = NULL;
+    char sql[sizeof(FOLLOWERS) + HOLDS_MAX];
     enum obx_code rc = OBX_OK;
 
     if (bytes_is_absent(head->key) || take->is_alone || take->id_count >= take->opts->max_rows)
         return OBX_OK;
-    rc = db_query(take->db,
-                  settings->skips_dead ? FOLLOWERS "AND state <> 'dead' ORDER BY id LIMIT ?"
-                                       : FOLLOWERS "ORDER BY id LIMIT ?",
+    (void)snprintf(sql, sizeof(sql), FOLLOWERS, parked_holds(settings));
+    rc = db_query(take->db, sql,
                   DB_ARGS(DB_TEXT(settings->group), DB_BYTES(head->key), DB_U64(head->id),
                           DB_U64(take->opts->max_rows - take->id_count)),
                   &rows, take->err);
@@ -148,6 +161,7 @@ static enum obx_code choose_one(struct take *take, const struct look *look)
         return OBX_OK;
     }
     take->is_alone = look->is_in_doubt;
+    take->chains++;
     rc = add_id(take, look->id, look->size);
     return rc == OBX_OK && look->is_waiting ? add_followers(take, look) : rc;
 }
@@ -210,6 +224,14 @@ static enum obx_code make_item(struct take *take, const struct db_rows *rows, st
     return OBX_OK;
 }
 
+/* It was in a lock's way or in somebody's who holds one: so that it is known at once if it is
+ * again.
+ */
+static bool is_stalled(const struct item *item)
+{
+    return item->why.code == OBX_E_DB_LOCK_WAIT || item->why.code == OBX_E_DB_DEADLOCK;
+}
+
 /* An attempt begins. See the head of this file for one whose last attempt is in doubt. */
 static enum obx_code claim_row(struct take *take, const struct db_rows *rows)
 {
@@ -220,7 +242,7 @@ static enum obx_code claim_row(struct take *take, const struct db_rows *rows)
 
     if (rc != OBX_OK)
         return rc;
-    item->alone = take->is_alone;
+    item->alone = take->is_alone || is_stalled(item);
     item->is_forced = db_rows_u64(rows, ROW_IS_FORCED) != 0;
     if (take->is_alone && size <= 1 && item->attempts >= take->opts->settings->max_attempts) {
         item->gives_up = true;
@@ -271,6 +293,64 @@ static enum obx_code replay(struct take *take, const struct db_rows *rows)
                    NULL, take->err);
 }
 
+/* A dedup row that is there already, of what was rejected, says no less. */
+static enum obx_code insert_discarded(struct take *take, const struct db_rows *rows)
+{
+    const struct obx_bytes by = db_rows_bytes(rows, ROW_BY);
+    const struct obx_bytes note = db_rows_bytes(rows, ROW_NOTE);
+    char reason[NOTE_MAX];
+    enum obx_code rc = OBX_OK;
+
+    (void)snprintf(reason, sizeof(reason), "discarded by %.*s: %.*s", (int)by.len,
+                   by.len > 0 ? (const char *)by.p : "", (int)note.len,
+                   note.len > 0 ? (const char *)note.p : "");
+    rc = db_exec(take->db,
+                 "INSERT INTO obx_dedup (consumer_group, message_id, outcome, reason) "
+                 "VALUES (?, ?, '" DEDUP_DISCARDED "', ?)",
+                 DB_ARGS(DB_TEXT(take->opts->settings->group), DB_BYTES(db_rows_bytes(rows, 1)),
+                         DB_TEXT(reason)),
+                 NULL, take->err);
+    return rc == OBX_E_DB_DUPLICATE ? OBX_OK : rc;
+}
+
+/*
+ * What is discarded may come again at any later time (at least once): a dedup row sees to it that
+ * no copy is applied. Where somebody holds that row, the request waits, and nothing else does.
+ */
+static enum obx_code refuse_copies(struct take *take, const struct db_rows *rows, bool *is_held)
+{
+    enum obx_code rc = db_exec(take->db, "SAVEPOINT obx_discard", DB_NO_ARGS, NULL, take->err);
+
+    *is_held = false;
+    if (rc == OBX_OK)
+        rc = parked_probe(take->db, take->opts->settings, db_rows_bytes(rows, 1), take->err);
+    if (rc == OBX_OK)
+        rc = insert_discarded(take, rows);
+    if (rc != OBX_E_DB_LOCK_WAIT)
+        return rc;
+    *is_held = true;
+    return db_exec(take->db, "ROLLBACK TO obx_discard", DB_NO_ARGS, NULL, NULL) == OBX_OK ? OBX_OK
+                                                                                          : rc;
+}
+
+static enum obx_code discard(struct take *take, const struct db_rows *rows)
+{
+    bool is_held = false;
+    enum obx_code rc = refuse_copies(take, rows, &is_held);
+
+    if (rc != OBX_OK)
+        return rc;
+    if (is_held)
+        return db_exec(take->db,
+                       "UPDATE obx_parked SET next_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND "
+                       "WHERE id = ?",
+                       DB_ARGS(DB_U64(DISCARD_AGAIN_MS * US_PER_MS), DB_U64(db_rows_u64(rows, 0))),
+                       NULL, take->err);
+    say_request(take, rows, "dead.discarded");
+    counters_add(take->opts->counters, CNT_DISCARDED, 1);
+    return parked_remove(take->db, db_rows_u64(rows, 0), take->err);
+}
+
 static enum obx_code carry_out(struct take *take, const struct db_rows *rows)
 {
     const struct obx_bytes key = db_rows_bytes(rows, ROW_KEY);
@@ -278,15 +358,33 @@ static enum obx_code carry_out(struct take *take, const struct db_rows *rows)
 
     take->taken->next_ms = 0;
     if (bytes_is(db_rows_bytes(rows, ROW_REQUEST), "discard")) {
-        say_request(take, rows, "dead.discarded");
-        counters_add(take->opts->counters, CNT_DISCARDED, 1);
-        rc = parked_remove(take->db, db_rows_u64(rows, 0), take->err);
+        rc = discard(take, rows);
     } else {
         rc = replay(take, rows);
     }
     if (rc == OBX_OK && !bytes_is_absent(key))
-        rc = parked_promote(take->db, take->opts->settings, key, take->err);
+        rc = parked_promote(take->db, take->opts->settings, key, NULL, take->err);
     return rc;
+}
+
+static struct chosen *find_chosen(const struct take *take, uint64_t id)
+{
+    for (size_t i = 0; i < take->id_count; i++) {
+        if (take->chosen[i].id == id)
+            return &take->chosen[i];
+    }
+    return NULL;
+}
+
+/*
+ * Rows come in order of id. One that somebody else has locked is missing among them: those of its
+ * key after it stay where they are.
+ */
+static bool is_in_order(const struct take *take, const struct chosen *chosen)
+{
+    const bool is_head = chosen == take->chosen || chosen[-1].chain != chosen->chain;
+
+    return is_head || chosen[-1].is_taken;
 }
 
 static enum obx_code take_row(struct take *take, const struct db_rows *rows)
@@ -317,7 +415,7 @@ static enum obx_code lock_rows(struct take *take, struct db_rows **rows)
 
     buf_reset(&take->sql);
     rc = buf_addf(&take->sql,
-                  "SELECT %s FROM obx_parked WHERE id IN (%s) AND "
+                  "SELECT %s FROM obx_parked FORCE INDEX (PRIMARY) WHERE id IN (%s) AND "
                   "(state = 'behind' OR next_at <= UTC_TIMESTAMP(6)) ORDER BY id "
                   "FOR UPDATE SKIP LOCKED",
                   ROW_COLUMNS, take->ids.data);
@@ -339,9 +437,11 @@ static enum obx_code write_claims(struct take *take)
     wait_ms = wait_ms < CLAIM_MIN_MS ? CLAIM_MIN_MS : wait_ms;
     buf_reset(&take->sql);
     if (was_charged)
-        rc = buf_addf(&take->sql, "UPDATE obx_parked SET attempts = %" PRIu32, first->attempts);
+        rc = buf_addf(&take->sql, "UPDATE obx_parked FORCE INDEX (PRIMARY) SET attempts = %" PRIu32,
+                      first->attempts);
     else
-        rc = buf_add_text(&take->sql, "UPDATE obx_parked SET attempts = attempts + 1");
+        rc = buf_add_text(&take->sql,
+                          "UPDATE obx_parked FORCE INDEX (PRIMARY) SET attempts = attempts + 1");
     if (rc == OBX_OK)
         rc = buf_addf(&take->sql,
                       ", claim = %" PRIu64 ", claim_size = %zu, next_at = IF(state = 'waiting', "
@@ -360,7 +460,8 @@ static enum obx_code write_letters(struct take *take)
         return OBX_OK;
     buf_reset(&take->sql);
     rc = buf_addf(&take->sql,
-                  "UPDATE obx_parked SET next_at = UTC_TIMESTAMP(6) + INTERVAL %d MICROSECOND "
+                  "UPDATE obx_parked FORCE INDEX (PRIMARY) SET next_at = UTC_TIMESTAMP(6) + "
+                  "INTERVAL %d MICROSECOND "
                   "WHERE id IN (%s)",
                   LETTER_MS * US_PER_MS, take->letters.data);
     return run(take, rc);
@@ -374,7 +475,8 @@ static enum obx_code write_rest(struct take *take)
     if (take->rest.len == 0)
         return OBX_OK;
     buf_reset(&take->sql);
-    rc = buf_addf(&take->sql, "UPDATE obx_parked SET next_at = NULL WHERE id IN (%s)",
+    rc = buf_addf(&take->sql,
+                  "UPDATE obx_parked FORCE INDEX (PRIMARY) SET next_at = NULL WHERE id IN (%s)",
                   take->rest.data);
     return run(take, rc);
 }
@@ -384,8 +486,15 @@ static enum obx_code take_rows(struct take *take)
     struct db_rows *rows = NULL;
     enum obx_code rc = lock_rows(take, &rows);
 
-    while (rc == OBX_OK && db_rows_next(rows))
+    while (rc == OBX_OK && db_rows_next(rows)) {
+        struct chosen *chosen = find_chosen(take, db_rows_u64(rows, 0));
+        const size_t before = take->taken->items.count;
+
+        if (chosen == NULL || !is_in_order(take, chosen))
+            continue;
         rc = take_row(take, rows);
+        chosen->is_taken = take->taken->items.count > before;
+    }
     db_rows_free(rows);
     if (rc == OBX_OK)
         rc = write_claims(take);
@@ -422,6 +531,9 @@ enum obx_code due_take(struct db *db, const struct due_opts *opts, struct due_ta
     *taken = (struct due_taken){0};
     if (take.claim == 0)
         take.claim = 1;
+    take.chosen = obx_calloc(opts->max_rows, sizeof(*take.chosen));
+    if (take.chosen == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "list of due rows");
     rc = take_in_transaction(&take);
     if (rc != OBX_OK) {
         while ((item = item_list_pop(&taken->items)) != NULL)
@@ -433,6 +545,7 @@ enum obx_code due_take(struct db *db, const struct due_opts *opts, struct due_ta
     buf_fini(&take.letters);
     buf_fini(&take.rest);
     buf_fini(&take.sql);
+    obx_free(take.chosen);
     return rc;
 }
 
@@ -466,7 +579,7 @@ enum obx_code due_remove_letters(struct db *db, const struct settings *settings,
                      "DELETE FROM obx_parked WHERE id = ? AND state = 'dead' AND request IS NULL",
                      DB_ARGS(DB_U64(item->parked_id)), NULL, err);
         if (rc == OBX_OK && item_has_key(item))
-            rc = parked_promote(db, settings, item->msg.ordering_key, err);
+            rc = parked_promote(db, settings, item->msg.ordering_key, NULL, err);
     }
     OBX_CRASH_POINT("consumer-letter-before-commit");
     if (rc == OBX_OK)
@@ -475,39 +588,52 @@ enum obx_code due_remove_letters(struct db *db, const struct settings *settings,
     return rc;
 }
 
+/* The first row of each of the next keys: one entry of the index for each, however many rows wait
+ * behind it. */
 #define ORPHANS                                                                                    \
-    "SELECT b.id FROM obx_parked b WHERE b.consumer_group = ? AND b.state = 'behind' "             \
-    "AND NOT EXISTS (SELECT 1 FROM obx_parked a WHERE a.consumer_group = b.consumer_group "        \
-    "AND a.ordering_key = b.ordering_key AND a.id < b.id%s) ORDER BY b.id LIMIT %d"
+    "SELECT p.id, p.state, p.ordering_key FROM (SELECT ordering_key, MIN(id) AS id "               \
+    "FROM obx_parked FORCE INDEX (parked_key) WHERE consumer_group = ? AND ordering_key %s ? "     \
+    "GROUP BY ordering_key ORDER BY ordering_key LIMIT %d) AS k "                                  \
+    "JOIN obx_parked p FORCE INDEX (PRIMARY) ON p.id = k.id ORDER BY p.ordering_key"
 
-static enum obx_code wake_orphans(struct db *db, struct db_rows *rows, struct obx_err *err)
+/* A dead one may have ended, and the one after it be the first that counts. */
+static enum obx_code wake_orphans(struct db *db, const struct settings *settings,
+                                  struct db_rows *rows, struct obx_buf *from, uint64_t *found,
+                                  struct obx_err *err)
 {
+    const bool is_last = db_rows_count(rows) < ORPHANS_MAX;
     enum obx_code rc = OBX_OK;
 
-    while (rc == OBX_OK && db_rows_next(rows))
-        rc = db_exec(db,
-                     "UPDATE obx_parked SET state = 'waiting', next_at = UTC_TIMESTAMP(6) "
-                     "WHERE id = ? AND state = 'behind'",
-                     DB_ARGS(DB_U64(db_rows_u64(rows, 0))), NULL, err);
+    while (rc == OBX_OK && db_rows_next(rows)) {
+        const struct obx_bytes key = db_rows_bytes(rows, 2);
+        bool is_due = false;
+
+        if (!bytes_is(db_rows_bytes(rows, 1), "waiting"))
+            rc = parked_promote(db, settings, key, &is_due, err);
+        *found += is_due;
+        buf_reset(from);
+        if (rc == OBX_OK && buf_add(from, key.p, key.len) != OBX_OK)
+            rc = obx_fail(err, OBX_E_NOMEM, "ordering key");
+    }
+    if (is_last)
+        buf_reset(from);
     return rc;
 }
 
-enum obx_code due_find_orphans(struct db *db, const struct settings *settings, uint64_t *found,
-                               struct obx_err *err)
+enum obx_code due_find_orphans(struct db *db, const struct settings *settings, struct obx_buf *from,
+                               uint64_t *found, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
-    char sql[sizeof(ORPHANS) + 64];
+    char sql[sizeof(ORPHANS) + HOLDS_MAX];
+    const struct obx_bytes after = {from->len > 0 ? from->data : "", from->len};
     enum obx_code rc = db_begin(db, err);
 
     *found = 0;
-    (void)snprintf(sql, sizeof(sql), ORPHANS, settings->skips_dead ? " AND a.state <> 'dead'" : "",
-                   ORPHANS_MAX);
+    (void)snprintf(sql, sizeof(sql), ORPHANS, from->len > 0 ? ">" : ">=", ORPHANS_MAX);
     if (rc == OBX_OK)
-        rc = db_query(db, sql, DB_ARGS(DB_TEXT(settings->group)), &rows, err);
-    if (rc == OBX_OK) {
-        *found = db_rows_count(rows);
-        rc = wake_orphans(db, rows, err);
-    }
+        rc = db_query(db, sql, DB_ARGS(DB_TEXT(settings->group), DB_BYTES(after)), &rows, err);
+    if (rc == OBX_OK)
+        rc = wake_orphans(db, settings, rows, from, found, err);
     db_rows_free(rows);
     if (rc == OBX_OK)
         return db_commit(db, err);

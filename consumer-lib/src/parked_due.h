@@ -9,6 +9,7 @@
 #ifndef CONSUMER_PARKED_DUE_H
 #define CONSUMER_PARKED_DUE_H
 
+#include "base/bytes.h"
 #include "item.h"
 #include "settings.h"
 #include "sql/db.h"
@@ -48,10 +49,11 @@ OBX_NODISCARD enum obx_code due_remove_letters(struct db *db, const struct setti
                                                struct obx_err *err);
 /**
  * Make rows due that wait behind nothing: where a process added a row while another removed the one
- * before it, neither has seen the other. Looks at every row that is behind another; *found of them
- * were not.
+ * before it, neither has seen the other. Looks at the first rows of the next keys after *from,
+ * which it moves on, empty after the last key; *found of them were made due.
  */
 OBX_NODISCARD enum obx_code due_find_orphans(struct db *db, const struct settings *settings,
-                                             uint64_t *found, struct obx_err *err);
+                                             struct obx_buf *from, uint64_t *found,
+                                             struct obx_err *err);
 
 #endif

@@ -93,7 +93,8 @@ static enum obx_code lock_rows(struct survey *survey)
 {
     struct db_rows *rows = NULL;
     size_t listed = 0;
-    enum obx_code rc = begin(survey, "SELECT id, claim FROM obx_parked WHERE id IN ");
+    enum obx_code rc =
+        begin(survey, "SELECT id, claim FROM obx_parked FORCE INDEX (PRIMARY) WHERE id IN ");
 
     if (rc == OBX_OK)
         rc = add_list(survey, is_row, add_row_id, &listed);
@@ -115,11 +116,27 @@ static bool is_delivery(const struct item *item)
     return item->parked_id == 0 && item_has_id(item);
 }
 
+/*
+ * Its row is enough, unless that is dead and its producer was told so: a producer that sends the
+ * message again has not heard it, and is told again.
+ */
+static void found_parked(struct item *item, bool is_told, struct obx_bytes reason)
+{
+    if (is_told && item->wants_receipt) {
+        item->survey.was_decided = true;
+        parked_read_outcome(item, bytes_of(DEDUP_REJECTED), reason);
+    } else {
+        item->survey.is_parked = true;
+    }
+}
+
 static enum obx_code find_parked(struct survey *survey)
 {
     struct db_rows *rows = NULL;
     size_t listed = 0;
-    enum obx_code rc = begin(survey, "SELECT message_id FROM obx_parked WHERE consumer_group = ");
+    enum obx_code rc =
+        begin(survey, "SELECT message_id, state = 'dead' AND is_told = 1, reason FROM obx_parked "
+                      "FORCE INDEX (parked_message) WHERE consumer_group = ");
 
     if (rc == OBX_OK)
         rc = add_group(survey);
@@ -135,7 +152,7 @@ static enum obx_code find_parked(struct survey *survey)
             struct item *item = survey->items[i];
 
             if (is_delivery(item) && bytes_equal(item->msg.message_id, db_rows_bytes(rows, 0)))
-                item->survey.is_parked = true;
+                found_parked(item, db_rows_u64(rows, 1) != 0, db_rows_bytes(rows, 2));
         }
     }
     db_rows_free(rows);
@@ -198,13 +215,14 @@ static enum obx_code find_blocked(struct survey *survey)
     struct db_rows *rows = NULL;
     size_t listed = 0;
     enum obx_code rc = begin(survey, "SELECT k.n, (SELECT p.id FROM obx_parked p "
-                                     "WHERE p.consumer_group = ");
+                                     "FORCE INDEX (parked_key) WHERE p.consumer_group = ");
 
     if (rc == OBX_OK)
         rc = add_group(survey);
     if (rc == OBX_OK)
-        rc = buf_addf(&survey->sql, " AND p.ordering_key = k.v%s ORDER BY p.id LIMIT 1) FROM (",
-                      survey->settings->skips_dead ? " AND p.state <> 'dead'" : "");
+        rc =
+            buf_addf(&survey->sql, " AND p.ordering_key = k.v AND %s ORDER BY p.id LIMIT 1) FROM (",
+                     parked_holds(survey->settings));
     if (rc == OBX_OK)
         rc = add_keys(survey, &listed);
     if (rc == OBX_OK && listed == 0)
@@ -231,8 +249,8 @@ static enum obx_code find_decided(struct survey *survey)
 {
     struct db_rows *rows = NULL;
     size_t listed = 0;
-    enum obx_code rc =
-        begin(survey, "SELECT message_id, outcome, reason FROM obx_dedup WHERE consumer_group = ");
+    enum obx_code rc = begin(survey, "SELECT message_id, outcome, reason FROM obx_dedup "
+                                     "FORCE INDEX (PRIMARY) WHERE consumer_group = ");
 
     if (rc == OBX_OK)
         rc = add_group(survey);

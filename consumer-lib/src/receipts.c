@@ -224,7 +224,9 @@ static enum report report_of(const struct item *item)
     case ITEM_APPLIED:
         return REPORT_APPLIED;
     case ITEM_DUPLICATE:
-        return item->was_rejected ? REPORT_REJECTED : REPORT_APPLIED;
+        if (!item->was_rejected)
+            return REPORT_APPLIED;
+        return receipts_may_reject(item) ? REPORT_REJECTED : REPORT_NOTHING;
     case ITEM_DEAD:
         return receipts_may_reject(item) ? REPORT_REJECTED : REPORT_NOTHING;
     case ITEM_PENDING:

@@ -22,6 +22,9 @@
 #define DEFAULT_DRAIN_MS      30000
 #define DEFAULT_DELIVERIES    2147483647
 #define DEFAULT_DB_TIMEOUT_MS 30000
+#define DEFAULT_DB_IDLE_S     60
+#define DEFAULT_LOCK_WAIT_S   3
+#define DB_IDLE_MAX_S         86400
 #define WORKERS_MAX           256
 #define BATCH_LIMIT           10000
 #define QUEUE_NAME_MAX        240
@@ -61,6 +64,8 @@ static enum obx_code check_numbers(const struct obx_consumer_opts *o, struct obx
         return obx_fail(err, OBX_E_INVALID, "opts.workers is above %d", WORKERS_MAX);
     if (o->batch_max > BATCH_LIMIT)
         return obx_fail(err, OBX_E_INVALID, "opts.batch_max is above %d", BATCH_LIMIT);
+    if (o->db_idle_s > DB_IDLE_MAX_S)
+        return obx_fail(err, OBX_E_INVALID, "opts.db_idle_s is above %d", DB_IDLE_MAX_S);
     if (o->retry_cap_ms != 0 && o->retry_min_ms > o->retry_cap_ms)
         return obx_fail(err, OBX_E_INVALID, "opts.retry_min_ms is above retry_cap_ms");
     if (o->db_tls > OBX_DB_TLS_VERIFY_FULL)
@@ -202,7 +207,8 @@ static void keep_numbers(struct settings *s, const struct obx_consumer_opts *o)
     s->db.port = o->db_port;
     s->db.read_timeout_ms = or_default(o->db_timeout_ms, DEFAULT_DB_TIMEOUT_MS);
     s->db.write_timeout_ms = s->db.read_timeout_ms;
-    s->db.lock_wait_s = o->db_lock_wait_s;
+    s->db.lock_wait_s = or_default(o->db_lock_wait_s, DEFAULT_LOCK_WAIT_S);
+    s->db.idle_s = or_default(o->db_idle_s, DEFAULT_DB_IDLE_S);
     s->db.tls = tls_mode(o->db_tls);
     s->prefetch = (uint16_t)or_default(o->prefetch, DEFAULT_PREFETCH);
     s->max_memory_bytes = o->max_memory_bytes != 0 ? o->max_memory_bytes : DEFAULT_MEMORY;

@@ -26,8 +26,10 @@ struct park {
     uint32_t attempts;
     bool is_due;      /* something is to be done with it, */
     uint32_t wait_ms; /* so long from now */
+    bool is_patient;  /* or as long as it has been parked, within the longest wait */
     bool is_told;     /* DEAD: its producer hears of it */
-    bool has_failed;  /* just now, for item->why */
+    bool has_failed;  /* just now */
+    bool has_reason;  /* item->why */
 };
 
 struct store_ops {
@@ -39,6 +41,8 @@ struct store_ops {
     /* Write a dedup row. OBX_E_DB_DUPLICATE: there is one. Waits for a transaction that has written
      * it and is not over. */
     enum obx_code (*insert)(void *ctx, struct obx_bytes message_id, struct obx_err *err);
+    /* Whether such a transaction is there, without a wait: OBX_E_DB_LOCK_WAIT. */
+    enum obx_code (*probe)(void *ctx, struct obx_bytes message_id, struct obx_err *err);
     enum obx_code (*remove)(void *ctx, struct obx_bytes message_id, struct obx_err *err);
     /* Whether a row is there, as this transaction sees it. */
     enum obx_code (*has)(void *ctx, struct obx_bytes message_id, bool *has, struct obx_err *err);
@@ -68,6 +72,8 @@ struct store_ops {
 
     /* What the server said last; no round trip. */
     bool (*in_transaction)(void *ctx);
+    /* Whether the connection is known to be lost; no round trip. */
+    bool (*is_lost)(void *ctx);
 };
 
 struct store {

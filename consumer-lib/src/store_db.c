@@ -134,6 +134,13 @@ static enum obx_code op_insert(void *ctx, struct obx_bytes message_id, struct ob
                    DB_ARGS(DB_TEXT(db->settings->group), DB_BYTES(message_id)), NULL, err);
 }
 
+static enum obx_code op_probe(void *ctx, struct obx_bytes message_id, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return parked_probe(db->db, db->settings, message_id, err);
+}
+
 static enum obx_code op_remove(void *ctx, struct obx_bytes message_id, struct obx_err *err)
 {
     struct store_db *db = ctx;
@@ -162,18 +169,19 @@ static enum obx_code op_has(void *ctx, struct obx_bytes message_id, bool *has, s
     return look(db, db->db, message_id, has, err);
 }
 
+/* The second session is used so seldom that the server may have ended it (wait_timeout). */
 static enum obx_code op_has_committed(void *ctx, struct obx_bytes message_id, bool *has,
                                       struct obx_err *err)
 {
     struct store_db *db = ctx;
+    enum obx_code rc = OBX_OK;
 
-    if (db->other == NULL) {
-        enum obx_code rc = db_open(&db->settings->db, &db->other, err);
-
-        if (rc != OBX_OK)
-            return rc;
-    }
-    return look(db, db->other, message_id, has, err);
+    if (db->other != NULL && look(db, db->other, message_id, has, NULL) == OBX_OK)
+        return OBX_OK;
+    db_close(db->other);
+    db->other = NULL;
+    rc = db_open(&db->settings->db, &db->other, err);
+    return rc == OBX_OK ? look(db, db->other, message_id, has, err) : rc;
 }
 
 static enum obx_code op_commit(void *ctx, struct obx_err *err)
@@ -264,7 +272,7 @@ static enum obx_code op_promote(void *ctx, const struct item *item, struct obx_e
 {
     struct store_db *db = ctx;
 
-    return parked_promote(db->db, db->settings, item->msg.ordering_key, err);
+    return parked_promote(db->db, db->settings, item->msg.ordering_key, NULL, err);
 }
 
 static bool op_in_transaction(void *ctx)
@@ -272,6 +280,13 @@ static bool op_in_transaction(void *ctx)
     struct store_db *db = ctx;
 
     return db_in_transaction(db->db);
+}
+
+static bool op_is_lost(void *ctx)
+{
+    struct store_db *db = ctx;
+
+    return db_is_lost(db->db);
 }
 
 struct store store_db_store(struct store_db *db)
@@ -282,6 +297,7 @@ struct store store_db_store(struct store_db *db)
         .undo_to = op_undo_to,
         .release = op_release,
         .insert = op_insert,
+        .probe = op_probe,
         .remove = op_remove,
         .has = op_has,
         .has_committed = op_has_committed,
@@ -295,6 +311,7 @@ struct store store_db_store(struct store_db *db)
         .unpark = op_unpark,
         .promote = op_promote,
         .in_transaction = op_in_transaction,
+        .is_lost = op_is_lost,
     };
 
     return (struct store){.ops = &ops, .ctx = db};

@@ -18,6 +18,10 @@ enum {
     UNDONE_MIN_MS = 5,
     UNDONE_CAP_MS = 2000,
     PING_EVERY_MS = 15000,
+    PINGS_PER_IDLE = 3, /* before the server would end the session */
+    WARY_MS = 10000,
+    HELD_MS = 100,
+    MS_PER_S = 1000,
     CHUNK = 20, /* messages between two savepoints */
     US_PER_MS = 1000
 };
@@ -50,6 +54,7 @@ no_trouble:
 
 void worker_fini(struct worker *worker)
 {
+    buf_fini(&worker->orphans_from);
     obx_free(worker->batch);
     trouble_fini(&worker->trouble);
     mailbox_fini(&worker->box);
@@ -105,12 +110,19 @@ static void connect_store(struct worker *worker)
             KV_U64("connection", db_connection_id(store_db_handle(worker->db))));
 }
 
+static uint64_t ping_every_ms(const struct worker *worker)
+{
+    uint64_t most_ms = (uint64_t)worker->shared->settings.db.idle_s * MS_PER_S / PINGS_PER_IDLE;
+
+    return most_ms < PING_EVERY_MS ? most_ms : PING_EVERY_MS;
+}
+
 /* A connection that nothing is sent over for long can be dead without a sign. */
 static void ping_when_idle(struct worker *worker)
 {
     struct obx_err err = {0};
 
-    if (worker->db == NULL || clock_now_ms() - worker->used_ms < PING_EVERY_MS)
+    if (worker->db == NULL || clock_now_ms() - worker->used_ms < ping_every_ms(worker))
         return;
     worker->used_ms = clock_now_ms();
     if (db_ping(store_db_handle(worker->db), &err) == OBX_OK)
@@ -137,20 +149,27 @@ static enum obx_verdict call_handler(void *ctx, struct item *item, struct obx_er
     return verdict;
 }
 
-/* Ready items up to the limit; one that has to be alone is. */
+/* Ready items up to the limit; one that has to be alone is. What can be neither applied nor parked
+ * for now is passed over, with those of its key. */
 static size_t take_batch(struct worker *worker)
 {
+    struct item_list passed_over = {0};
     size_t count = 0;
 
     while (count < worker->batch_limit && worker->ready.head != NULL) {
         struct item *item = worker->ready.head;
 
+        if (worker_holds(worker, &passed_over, item)) {
+            item_list_push(&passed_over, item_list_pop(&worker->ready));
+            continue;
+        }
         if (item->alone && count > 0)
             break;
         worker->batch[count++] = item_list_pop(&worker->ready);
         if (item->alone)
             break;
     }
+    item_list_prepend(&worker->ready, &passed_over);
     return count;
 }
 
@@ -172,6 +191,7 @@ static void apply(struct worker *worker, size_t count, struct apply_report *repo
         .chunk = CHUNK,
         .max_ms = shared->settings.batch_max_ms,
         .refuse_us = refuse_before_us(&shared->settings),
+        .is_wary = clock_now_ms() < worker->wary_until_ms,
         .group = shared->settings.group,
         .policy = {.max_attempts = shared->settings.max_attempts,
                    .retry_min_ms = shared->settings.retry_min_ms,
@@ -182,6 +202,8 @@ static void apply(struct worker *worker, size_t count, struct apply_report *repo
 
     apply_batch(&apply, worker->batch, count, report);
     worker->used_ms = clock_now_ms();
+    if (report->met_lock)
+        worker->wary_until_ms = worker->used_ms + WARY_MS;
 }
 
 static void after_commit(struct worker *worker)
@@ -210,8 +232,10 @@ static void run_batch(struct worker *worker)
     struct apply_report report;
     size_t count = take_batch(worker);
 
-    if (count == 0)
+    if (count == 0) { /* all that is ready is held */
+        worker->not_before_ms = clock_now_ms() + HELD_MS;
         return;
+    }
     apply(worker, count, &report);
     if (report.end == APPLY_RECONNECT || report.end == APPLY_RENEW)
         worker_disconnect(worker);
@@ -248,7 +272,7 @@ static void sleep_until(struct worker *worker, uint64_t due_ms)
 
 static uint64_t next_due_ms(const struct worker *worker)
 {
-    uint64_t due = worker->used_ms + PING_EVERY_MS;
+    uint64_t due = worker->used_ms + ping_every_ms(worker);
     uint64_t parked_due = worker_parked_due_ms(worker);
 
     if (worker->db == NULL)

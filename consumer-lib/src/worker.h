@@ -10,6 +10,7 @@
 
 #include "apply.h"
 #include "base/backoff.h"
+#include "base/bytes.h"
 #include "mailbox.h"
 #include "shared.h"
 #include "store_db.h"
@@ -29,6 +30,8 @@ struct worker {
     struct backoff undone_wait;  /* after batches that were undone; reset by a commit */
     uint64_t not_before_ms;      /* neither connect nor apply before this */
     uint64_t used_ms;            /* when the connection was used last */
+    uint64_t wary_until_ms;      /* a dedup row was found locked: until then others may be, too */
+    uint64_t held_until_ms;      /* an item in ready can be neither applied nor parked before */
     bool is_troubled;            /* what its trouble says */
     uint32_t batch_limit;        /* halved by each undone batch, doubled by each commit */
     uint32_t epoch;              /* of the items it holds */
@@ -37,14 +40,15 @@ struct worker {
     struct item_list back; /* decided in this turn, to be posted to the I/O thread */
 
     /* Its share of the rows of obx_parked; see worker_parked.c. */
-    uint64_t parked_due_ms;     /* when it looks at them */
-    uint64_t parked_looked_ms;  /* when it has last */
-    bool has_parked;            /* it knows of rows of its own lanes */
-    uint64_t orphans_due_ms;    /* when rows that wait behind nothing are looked for */
-    uint64_t counted_ms;        /* when all of the group's were counted last */
-    size_t rows_held;           /* rows in ready, under our claim */
-    size_t letters_out;         /* dead letters that the I/O thread has */
-    struct item_list confirmed; /* dead letters whose rows can go */
+    uint64_t parked_due_ms;      /* when it looks at them */
+    uint64_t parked_looked_ms;   /* when it has last */
+    bool has_parked;             /* it knows of rows of its own lanes */
+    uint64_t orphans_due_ms;     /* when rows that wait behind nothing are looked for */
+    struct obx_buf orphans_from; /* after this key */
+    uint64_t counted_ms;         /* when all of the group's were counted last */
+    size_t rows_held;            /* rows in ready, under our claim */
+    size_t letters_out;          /* dead letters that the I/O thread has */
+    struct item_list confirmed;  /* dead letters whose rows can go */
 };
 
 /** Make the parts of a worker that can fail; no thread, no connection yet. */
@@ -58,6 +62,10 @@ void worker_join(struct worker *worker);
 
 /* ---- worker_settle.c: what becomes of the items of a batch */
 
+/** Whether an item has to stay where it is: for a lock on its own row, or behind one of its key
+ * that has been passed over for that. */
+bool worker_holds(const struct worker *worker, const struct item_list *passed_over,
+                  const struct item *item);
 /** File the items of a finished batch: back to the I/O thread, or ready again. */
 void worker_settle(struct worker *worker, size_t count, const struct apply_report *report);
 /** Take in what the I/O thread has posted, and drop what belongs to a lost broker connection. */

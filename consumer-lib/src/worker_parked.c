@@ -182,7 +182,8 @@ static enum obx_code find_orphans(struct worker *worker, struct obx_err *err)
     if (worker->index != 0 || started_ms < worker->orphans_due_ms ||
         counters_get(&worker->shared->counters, CNT_PARKED_ROWS) == 0)
         return OBX_OK;
-    rc = due_find_orphans(store_db_handle(worker->db), &worker->shared->settings, &found, err);
+    rc = due_find_orphans(store_db_handle(worker->db), &worker->shared->settings,
+                          &worker->orphans_from, &found, err);
     wait_ms = (clock_now_ms() - started_ms) * ORPHANS_SHARE;
     worker->orphans_due_ms = clock_now_ms() + (wait_ms > ORPHANS_MS ? wait_ms : ORPHANS_MS);
     if (rc == OBX_OK && found > 0) {

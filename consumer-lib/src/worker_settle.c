@@ -8,6 +8,24 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+enum { HOLD_MS = 1000 };
+
+bool worker_holds(const struct worker *worker, const struct item_list *passed_over,
+                  const struct item *item)
+{
+    const uint64_t now_ms = clock_now_ms();
+
+    if (now_ms >= worker->held_until_ms)
+        return false;
+    if (item->hold_until_ms > now_ms)
+        return true;
+    for (const struct item *before = passed_over->head; before != NULL; before = before->next) {
+        if (item_same_key(before, item))
+            return true;
+    }
+    return false;
+}
+
 void worker_post_back(struct worker *worker)
 {
     mailbox_post(&worker->shared->to_io, &worker->back);
@@ -171,7 +189,7 @@ static void settle_one(struct worker *worker, struct item *item)
  * on. Counted as its attempt is only what the handler's statements have done to the connection or
  * the transaction, not a lock that somebody else holds or a server that is away.
  */
-static void isolate(size_t count, const struct apply_report *report)
+static void isolate(struct worker *worker, size_t count, const struct apply_report *report)
 {
     struct item *suspect = report->suspect;
     enum obx_code code = report->err.code;
@@ -180,6 +198,11 @@ static void isolate(size_t count, const struct apply_report *report)
         return;
     if (count > 1 || !suspect->alone) {
         suspect->alone = true;
+        return;
+    }
+    if (report->is_unparkable) {
+        suspect->hold_until_ms = clock_now_ms() + HOLD_MS;
+        worker->held_until_ms = suspect->hold_until_ms;
         return;
     }
     item_decide(suspect, ITEM_PENDING, code, report->err.text);
@@ -193,7 +216,7 @@ void worker_settle(struct worker *worker, size_t count, const struct apply_repor
 
     if (report->end == APPLY_AGAIN || report->end == APPLY_RECONNECT) {
         counters_add(&worker->shared->counters, CNT_RERUNS, 1);
-        isolate(count, report);
+        isolate(worker, count, report);
     }
     for (size_t i = 0; i < count; i++) {
         if (worker->batch[i]->outcome == ITEM_PENDING) {

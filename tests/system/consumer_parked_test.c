@@ -188,6 +188,58 @@ static void two_processes_share_the_rows(void **state)
     check_attempts(rig);
 }
 
+static enum obx_verdict fail_first(const struct obx_message *msg, struct obx_tx *tx, void *ctx)
+{
+    _Atomic int *left = ctx;
+
+    if (atomic_load(left) > 0) {
+        atomic_fetch_sub(left, 1);
+        return OBX_RETRY;
+    }
+    return rig_write(msg, tx);
+}
+
+/* Somebody (a report, an operator) has locked a row while the head of its key is taken up: those
+ * after it wait for it. */
+static void a_locked_row_keeps_its_place(void **state)
+{
+    enum { MESSAGES = 6 };
+    struct rig *rig = *state;
+    struct db *other = test_db_open(&rig->test_db.opts);
+    struct db_rows *rows = NULL;
+    struct obx_consumer *consumer = NULL;
+    _Atomic int left = 1;
+    struct obx_err err = {0};
+
+    rig->opts.retry_min_ms = rig->opts.retry_cap_ms = 1500; /* time to lock before the next try */
+    rig_declare(rig);
+    rig_fill(rig, "m", MESSAGES, 1);
+    consumer = rig_start(rig, fail_first, &left);
+    rig_wait_number(rig, ALL_ROWS, MESSAGES);
+    test_db_run(other, "START TRANSACTION");
+    if (db_query(other,
+                 "SELECT id FROM obx_parked WHERE consumer_group = 'group-a' AND "
+                 "message_id = 'm-000002' FOR UPDATE",
+                 DB_NO_ARGS, &rows, &err) != OBX_OK)
+        fail_msg("%s", err.text);
+    assert_int_equal(db_rows_count(rows), 1);
+    db_rows_free(rows);
+    rig_wait_applied(rig, 2);
+    /* What follows has had its chances by when others that fail have been tried again. */
+    rig_put(rig, "n-000000", "other", "ok");
+    rig_put(rig, "n-000001", "third", "ok");
+    rig_flush(rig);
+    atomic_store(&left, 1);
+    rig_wait_number(rig, "SELECT COUNT(*) FROM applied WHERE message_id LIKE 'n%'", 2);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM applied WHERE message_id LIKE 'm%'"), 2);
+    test_db_run(other, "ROLLBACK");
+    db_close(other);
+    rig_wait_applied(rig, MESSAGES + 2);
+    rig_wait_number(rig, ALL_ROWS, 0);
+    rig_stop(consumer);
+    rig_audit(rig, MESSAGES + 2);
+}
+
 /* ------------------------------------------------------------------ a handler that kills its
  * process */
 
@@ -639,6 +691,7 @@ int main(int argc, char **argv)
         CASE(failing_at_random_keeps_order_and_counts),
         CASE(a_restart_goes_on_where_it_was),
         CASE(two_processes_share_the_rows),
+        CASE(a_locked_row_keeps_its_place),
         CASE(a_handler_that_kills_its_process_uses_up_its_attempts),
         CASE(a_dead_message_freezes_its_key),
         CASE(a_discarded_message_lets_its_key_go_on),

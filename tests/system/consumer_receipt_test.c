@@ -34,6 +34,7 @@ static int setup(void **state)
     rig->opts.max_attempts = 2;
     rig->opts.retry_min_ms = 10;
     rig->opts.retry_cap_ms = 20;
+    rig->opts.dead_letter_queue = NULL; /* the default */
     return 0;
 }
 
@@ -45,26 +46,41 @@ static int teardown(void **state)
     return rig_teardown(state);
 }
 
-/* A message that asks. */
-static void ask_of(struct rig *rig, const char *id, const char *body, const char *to,
-                   const char *from)
+/* A message that asks, not flushed; key may be NULL. */
+static void put_asking(struct rig *rig, const char *id, const char *key, const char *body,
+                       const char *to, const char *from)
 {
     const struct bridge_header headers[] = {
+        {.name = bytes_of("cloudEvents:partitionkey"),
+         .type = BRIDGE_H_TEXT,
+         .v.text = bytes_of(key)},
         {.name = bytes_of("x-obx-receipt-to"), .type = BRIDGE_H_TEXT, .v.text = bytes_of(to)},
         {.name = bytes_of("x-obx-receipt-from"), .type = BRIDGE_H_TEXT, .v.text = bytes_of(from)},
         {.name = bytes_of("x-obx-receipt-token"),
          .type = BRIDGE_H_TEXT,
          .v.text = bytes_of("1.token")},
     };
+    const size_t count = sizeof(headers) / sizeof(headers[0]);
     const struct bridge_message msg = {.exchange = bytes_of(""),
                                        .routing_key = bytes_of(rig->queue),
                                        .message_id = bytes_of(id),
-                                       .headers = headers,
-                                       .header_count = sizeof(headers) / sizeof(headers[0]),
+                                       .headers = key != NULL ? headers : headers + 1,
+                                       .header_count = key != NULL ? count : count - 1,
                                        .body = bytes_of(body)};
 
     rig_put_message(rig, &msg);
+}
+
+static void ask_of(struct rig *rig, const char *id, const char *body, const char *to,
+                   const char *from)
+{
+    put_asking(rig, id, NULL, body, to, from);
     rig_flush(rig);
+}
+
+static void ask_keyed(struct rig *rig, const char *id, const char *key, const char *body)
+{
+    put_asking(rig, id, key, body, receipts, "stock");
 }
 
 static void ask(struct rig *rig, const char *id, const char *body)
@@ -130,9 +146,8 @@ static void applied_and_again_for_the_copy(void **state)
 
 /* Dead by rejection, or out of attempts: the producer hears of it once it is for good, and a copy
  * is never applied. */
-static void rejected_and_again_for_the_copy(void **state)
+static void check_rejected(struct rig *rig)
 {
-    struct rig *rig = *state;
     struct obx_consumer *consumer = NULL;
 
     rig_declare(rig);
@@ -140,11 +155,91 @@ static void rejected_and_again_for_the_copy(void **state)
     ask(rig, "m1", "reject");
     expect(rig, "\"outcome\":\"rejected\",\"reason\":\"no \\\"such\\\" article\"");
     ask(rig, "m1", "ok");
-    expect(rig, "\"message_id\":\"m1\",\"group\":\"stock\",\"outcome\":\"rejected\"");
+    expect(rig, "\"message_id\":\"m1\",\"group\":\"stock\",\"outcome\":\"rejected\","
+                "\"reason\":\"no \\\"such\\\" article\"");
+    ask(rig, "m2", "retry");
+    expect(rig, "\"message_id\":\"m2\",\"group\":\"stock\",\"outcome\":\"rejected\"");
     ask(rig, "m2", "retry");
     expect(rig, "\"message_id\":\"m2\",\"group\":\"stock\",\"outcome\":\"rejected\"");
     rig_stop(consumer);
     assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM applied"), 0);
+    rig_assert_empty(rig, rig->queue);
+}
+
+static void rejected_and_again_for_the_copy(void **state)
+{
+    struct rig *rig = *state;
+
+    check_rejected(rig);
+    assert_int_equal(
+        rig_number(rig, "SELECT COUNT(*) FROM obx_parked WHERE state = 'dead' AND is_told = 1"), 2);
+}
+
+/* The dead rows leave the table: what is left to tell by are the dedup rows. */
+static void rejected_and_again_with_a_dead_letter_queue(void **state)
+{
+    struct rig *rig = *state;
+
+    rig->opts.dead_letter_queue = rig->dead;
+    check_rejected(rig);
+}
+
+/* A rejection that its producer is told of ends the message: what follows it goes on, the
+ * compensation of the same key among it, and nobody has to lend a hand. */
+static void a_told_rejection_freezes_no_key(void **state)
+{
+    struct rig *rig = *state;
+    struct obx_consumer *consumer = NULL;
+
+    rig_declare(rig);
+    ask_keyed(rig, "m1", "k", "reject");
+    rig_put(rig, "m2", "k", "ok");
+    ask_keyed(rig, "m3", "k", "retry"); /* dead by its second attempt, out of the table */
+    rig_put(rig, "m4", "k", "ok");
+    rig_flush(rig);
+    consumer = rig_start(rig, handle, NULL);
+    rig_wait_applied(rig, 2);
+    rig_put(rig, "compensation-of-m1", "k", "ok");
+    rig_flush(rig);
+    rig_wait_applied(rig, 3);
+    rig_wait_number(rig, "SELECT COUNT(*) FROM obx_parked WHERE state <> 'dead'", 0);
+    rig_stop(consumer);
+    assert_int_equal(
+        rig_number(rig, "SELECT COUNT(*) FROM obx_parked WHERE state = 'dead' AND is_told = 1"), 2);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM (SELECT message_id < LAG(message_id) "
+                                     "OVER (ORDER BY seq) AS wrong FROM applied WHERE message_id "
+                                     "LIKE 'm%') o WHERE wrong"),
+                     0);
+}
+
+/* What an operator has discarded is applied by no copy, and reported to nobody. */
+static void a_discarded_message_stays_discarded(void **state)
+{
+    struct rig *rig = *state;
+    struct obx_consumer *consumer = NULL;
+
+    rig_declare(rig);
+    consumer = rig_start(rig, handle, NULL);
+    rig_put(rig, "m1", NULL, "reject");
+    ask(rig, "m2", "reject");
+    expect(rig, "\"outcome\":\"rejected\"");
+    rig_wait_number(rig, "SELECT COUNT(*) FROM obx_parked WHERE state = 'dead'", 2);
+    test_db_run(rig->db, "UPDATE obx_parked SET request = 'discard', requested_by = 'test', "
+                         "request_note = 'not wanted', next_at = UTC_TIMESTAMP(6)");
+    rig_wait_number(rig, "SELECT COUNT(*) FROM obx_parked", 0);
+    rig_put(rig, "m1", NULL, "ok");
+    rig_flush(rig);
+    RIG_WAIT_STAT(consumer, duplicates, 1);
+    ask(rig, "m1", "ok");
+    RIG_WAIT_STAT(consumer, duplicates, 2);
+    expect_nothing(rig);
+    ask(rig, "m2", "ok"); /* its producer was told, and is told again */
+    expect(rig, "\"message_id\":\"m2\",\"group\":\"stock\",\"outcome\":\"rejected\"");
+    rig_stop(consumer);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM applied"), 0);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM obx_dedup WHERE outcome = 'discarded' "
+                                     "AND reason = 'discarded by test: not wanted'"),
+                     1);
 }
 
 static void nobody_else_is_told(void **state)
@@ -250,6 +345,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(applied_and_again_for_the_copy),
         TEST(rejected_and_again_for_the_copy),
+        TEST(rejected_and_again_with_a_dead_letter_queue),
+        TEST(a_told_rejection_freezes_no_key),
+        TEST(a_discarded_message_stays_discarded),
         TEST(nobody_else_is_told),
         TEST(a_rejection_of_no_concern),
         TEST(many_share_a_message),

@@ -285,7 +285,8 @@ struct obx_consumer_opts {
     const char *db_password;
     const char *db_name;
     uint32_t db_timeout_ms;  /**< longest wait for the answer to one statement; 0: 30000 */
-    uint32_t db_lock_wait_s; /**< innodb_lock_wait_timeout of the workers' sessions; 0: 10 */
+    uint32_t db_lock_wait_s; /**< innodb_lock_wait_timeout of the workers' sessions; 0: 3. A worker
+                                that waits for a lock applies nothing else meanwhile */
     enum obx_db_tls db_tls;
     uint16_t db_port; /**< 0: 3306 */
     const char *db_tls_ca_file;
@@ -348,6 +349,16 @@ struct obx_consumer_opts {
     uint32_t drain_timeout_ms; /**< after the first obx_consumer_stop; 0: 30000 */
     bool fail_fast; /**< obx_consumer_start fails when database, schema, broker or topology do not
                        answer well */
+
+    /**
+     * A session of ours that the database has heard nothing of for so long is ended by it, and what
+     * it had begun is undone (wait_timeout): so a process that stands still, or whose host is gone,
+     * does not keep its messages locked for hours. It counts the silence between two statements, so
+     * it has to be longer than the longest time that a handler computes, or waits for somebody
+     * else, without one; a handler that takes longer runs again, as after a lost connection, and is
+     * given up after max_attempts. 0: 60, at most 86400.
+     */
+    uint32_t db_idle_s;
 };
 
 /* ------------------------------------------------------------------ life */

@@ -199,6 +199,11 @@ enum obx_code db_commit(struct db *db, struct obx_err *err)
     return obx_fail_sys(err, OBX_E_DB_COMMIT_UNKNOWN, cause.sys, "%s", cause.text);
 }
 
+bool db_is_lost(const struct db *db)
+{
+    return db->dead;
+}
+
 enum obx_code db_rollback(struct db *db, struct obx_err *err)
 {
     enum obx_code rc = db_exec(db, "ROLLBACK", DB_NO_ARGS, NULL, err);

@@ -101,6 +101,8 @@ bool db_server_is_mariadb(const struct db *db);
 uint64_t db_connection_id(const struct db *db);
 /** What the server said last about an open transaction (SERVER_STATUS_IN_TRANS); no round trip. */
 bool db_in_transaction(const struct db *db);
+/** Whether an earlier call has found the connection lost; no round trip. */
+bool db_is_lost(const struct db *db);
 /** A round trip that does nothing. */
 OBX_NODISCARD enum obx_code db_ping(struct db *db, struct obx_err *err);
 
