@@ -4,7 +4,8 @@
 #   obx::rabbitmq     librabbitmq; OBX_RABBITMQ_C_HEADERS=1 when its headers are <rabbitmq-c/amqp.h>
 #                     and 0 when they are <amqp.h> (before 0.13)
 #   obx::openssl      OpenSSL, for what librabbitmq does not offer of TLS
-#   obx::event        libevent's loop, obx::event_http its HTTP server, obx::event_pthreads
+#   obx::event        libevent's loop, obx::event_http its HTTP (tests only),
+#                     obx::event_openssl TLS on it, obx::event_pthreads
 #   obx::curl         libcurl, for calls to other programs over HTTP
 #   obx::inih         obx::jansson         obx::cmocka (tests only)
 #
@@ -65,6 +66,19 @@ function(_obx_need_rabbitmq)
         PkgConfig::${_obx_pkg_prefix} INTERFACE OBX_RABBITMQ_C_HEADERS=${layout})
 endfunction()
 
+# Not by pkg-config, which would bring libevent whole: a second copy of what obx::event is.
+function(_obx_need_event_openssl)
+    obx_need(event openssl)
+    find_library(OBX_EVENT_OPENSSL event_openssl HINTS ${OBX_PKG_LIBEVENT_CORE_LIBRARY_DIRS})
+    if(NOT OBX_EVENT_OPENSSL)
+        message(FATAL_ERROR "libevent_openssl is missing. On Debian: apt-get install libevent-dev, "
+                            "or run tests/support/packages")
+    endif()
+    add_library(obx_event_openssl INTERFACE)
+    target_link_libraries(obx_event_openssl INTERFACE ${OBX_EVENT_OPENSSL} obx::event obx::openssl)
+    add_library(obx::event_openssl ALIAS obx_event_openssl)
+endfunction()
+
 # obx_need(<name>...): makes obx::<name> for each of the names above, once.
 function(obx_need)
     foreach(name IN LISTS ARGN)
@@ -83,6 +97,8 @@ function(obx_need)
             _obx_pkg(event libevent-dev libevent_core)
         elseif(name STREQUAL "event_http")
             _obx_pkg(event_http libevent-dev libevent_extra)
+        elseif(name STREQUAL "event_openssl")
+            _obx_need_event_openssl()
         elseif(name STREQUAL "event_pthreads")
             _obx_pkg(event_pthreads libevent-dev libevent_pthreads)
         elseif(name STREQUAL "inih")

@@ -136,15 +136,14 @@ static enum obx_code make_halves(struct notifier *notifier, struct obx_err *err)
 static enum obx_code make_pages(struct notifier *notifier, struct obx_err *err)
 {
     const struct notify_config *config = notifier->box.config;
-    struct pages_opts pages = {.base = notifier->base,
-                               .address = config->http_address,
-                               .port = config->http_port,
+    struct pages_opts pages = {.http = config->http,
                                .consumer = notifier->consumer,
                                .keeper = notifier->keeper,
                                .outlets = &notifier->outlets,
                                .recorder = &notifier->recorder};
 
-    return config->http_port == 0 ? OBX_OK : pages_create(&pages, &notifier->pages, err);
+    pages.http.base = notifier->base;
+    return config->http.port == 0 ? OBX_OK : pages_create(&pages, &notifier->pages, err);
 }
 
 static enum obx_code start(struct notifier *notifier, struct obx_err *err)

@@ -20,8 +20,12 @@ static void build_notify(struct notify_config *config, const struct keys_notify 
     config->group = keys->group;
     config->log_level = (enum log_level)keys->log_level;
     config->log_format = (enum log_format)keys->log_format;
-    config->http_address = keys->http_address;
-    config->http_port = (uint16_t)keys->http_port;
+    config->http = (struct http_opts){.address = keys->http_address,
+                                      .port = (uint16_t)keys->http_port,
+                                      .hosts = keys->http_hosts.items,
+                                      .host_count = keys->http_hosts.count,
+                                      .tls_cert_file = keys->http_tls_cert_file,
+                                      .tls_key_file = keys->http_tls_key_file};
     config->drain_ms = keys->drain;
     config->lease_ms = keys->lease;
     config->max_calls = keys->max_calls;

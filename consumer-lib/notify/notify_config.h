@@ -13,6 +13,7 @@
 #include "bridge/bridge.h"
 #include "notify_keys.h"
 #include "obx/consumer.h"
+#include "service/http.h"
 #include "sign.h"
 #include "sql/db.h"
 
@@ -42,8 +43,7 @@ struct notify_config {
     const char *group;
     enum log_level log_level;
     enum log_format log_format;
-    const char *http_address;
-    uint16_t http_port; /* 0: no HTTP */
+    struct http_opts http; /* port 0: no HTTP */
     uint32_t drain_ms, lease_ms;
     uint32_t max_calls;
     uint64_t max_memory;

@@ -57,6 +57,13 @@ static const struct cfg_key notify_keys[] = {
           "loopback, or on an address that only the monitoring reaches."),
     FIXED(struct keys_notify, http_port, CFG_COUNT, "8380", 0, 65535,
           "Port of http_address. 0: no HTTP."),
+    FIXED(struct keys_notify, http_hosts, CFG_LIST, "", 0, 64,
+          "Names under which callers reach this port, beside localhost, IP addresses and "
+          "http_address; what another Host header asks for is answered 421, so that no web page "
+          "can read it through a name of its own. *: any name."),
+    FIXED(struct keys_notify, http_tls_cert_file, CFG_STRING, "", 0, 4095,
+          "Certificate of that port with its chain, PEM. Empty: HTTP without TLS."),
+    FIXED(struct keys_notify, http_tls_key_file, CFG_STRING, "", 0, 4095, "Its private key, PEM."),
     ROW(struct keys_notify, drain, CFG_DURATION, "10s", 0, HOUR,
         "How long a stop waits for the answers to calls that are under way. What is cut off is "
         "called again."),

@@ -15,6 +15,9 @@ struct keys_notify {
     unsigned log_level, log_format;
     const char *http_address;
     uint32_t http_port;
+    struct cfg_list http_hosts;
+    const char *http_tls_cert_file;
+    const char *http_tls_key_file;
     uint32_t drain, lease;
     uint32_t max_calls;
     uint64_t max_memory;

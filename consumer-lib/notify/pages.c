@@ -6,14 +6,14 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
-#include "service/http.h"
+#include "service/http_pages.h"
 
 enum { UNAVAILABLE = 503 };
 #define US_PER_S 1e6
 
 struct pages {
     struct pages_opts opts;
-    struct http_server *server;
+    struct http_pages *server;
 };
 
 /* The first failed append makes every later one do nothing; the handler returns rc. */
@@ -218,19 +218,17 @@ static const struct http_route routes[] = {
 enum obx_code pages_create(const struct pages_opts *opts, struct pages **out, struct obx_err *err)
 {
     struct pages *pages = obx_calloc(1, sizeof(*pages));
-    struct http_opts http = {.base = opts->base,
-                             .address = opts->address,
-                             .port = opts->port,
-                             .routes = routes,
-                             .route_count = sizeof(routes) / sizeof(routes[0]),
-                             .ctx = pages};
+    struct http_pages_opts http = {.http = opts->http,
+                                   .routes = routes,
+                                   .route_count = sizeof(routes) / sizeof(routes[0]),
+                                   .ctx = pages};
     enum obx_code rc;
 
     *out = NULL;
     if (pages == NULL)
         return obx_fail(err, OBX_E_NOMEM, "HTTP pages");
     pages->opts = *opts;
-    rc = http_server_create(&http, &pages->server, err);
+    rc = http_pages_create(&http, &pages->server, err);
     if (rc != OBX_OK) {
         obx_free(pages);
         return rc;
@@ -243,6 +241,6 @@ void pages_destroy(struct pages *pages)
 {
     if (pages == NULL)
         return;
-    http_server_destroy(pages->server);
+    http_pages_destroy(pages->server);
     obx_free(pages);
 }

@@ -4,14 +4,12 @@
 
 #include "keeper.h"
 #include "record.h"
+#include "service/http.h"
 
-struct event_base;
 struct pages;
 
 struct pages_opts {
-    struct event_base *base; /* borrowed like the rest */
-    const char *address;
-    uint16_t port;
+    struct http_opts http; /* ops and ctx are the pages' own; borrowed like the rest */
     struct obx_consumer *consumer;
     struct keeper *keeper;
     struct outlets *outlets;

@@ -133,7 +133,7 @@ start_half_relay() {
 }
 
 half_relay_is_ready() {
-    case $(http_get "$(state_get relay port)" /v1/half-messages/nobody) in
+    case $(http_get "$(state_get relay port)" /v1/half-messages/nobody "$(cat "$dir/half.token")") in
     'HTTP/1.'?' 404 '*) return 0 ;;
     *) return 1 ;;
     esac

@@ -156,11 +156,11 @@ relay_is_ready() {
     esac
 }
 
-# http_get PORT PATH: the whole answer of a server on the loopback.
+# http_get PORT PATH [TOKEN]: the whole answer of a server on the loopback.
 http_get() {
     (
         exec 3<>"/dev/tcp/127.0.0.1/$1" || exit 1
-        printf 'GET %s HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' "$2" >&3
+        printf 'GET %s HTTP/1.0\r\nHost: 127.0.0.1\r\n%s\r\n' "$2" "${3:+Authorization: Bearer $3$'\r\n'}" >&3
         timeout 5 cat <&3
     ) 2>/dev/null
 }

@@ -143,9 +143,10 @@ static void read_target(struct status *status, const struct target *target)
 /* What the relay says of itself; NULL with the reason in err. */
 static json_t *ask_relay(const struct relay_config *config, struct obx_err *err)
 {
-    const struct http_get_opts opts = {.address = config->http_address,
-                                       .port = config->http_port,
+    const struct http_get_opts opts = {.address = config->http.address,
+                                       .port = config->http.port,
                                        .path = "/status",
+                                       .is_tls = *config->http.tls_cert_file != '\0',
                                        .timeout_ms = ASK_TIMEOUT_MS};
     struct obx_buf body = {0};
     json_t *root = NULL;
@@ -209,7 +210,7 @@ static void print_relay(const struct relay_config *config, const json_t *root,
     uint64_t up_ms = (uint64_t)json_integer_value(json_object_get(relay, "uptime_ms"));
 
     if (root == NULL) {
-        printf("relay on http://%s:%u: %s\n", config->http_address, (unsigned)config->http_port,
+        printf("relay on http://%s:%u: %s\n", config->http.address, (unsigned)config->http.port,
                err->text);
         return;
     }

@@ -67,9 +67,10 @@ static int check(const struct relay_config *config)
 
 static int health(const struct relay_config *config)
 {
-    const struct http_get_opts opts = {.address = config->http_address,
-                                       .port = config->http_port,
+    const struct http_get_opts opts = {.address = config->http.address,
+                                       .port = config->http.port,
                                        .path = "/healthz",
+                                       .is_tls = *config->http.tls_cert_file != '\0',
                                        .timeout_ms = HEALTH_TIMEOUT_MS};
     struct obx_buf body = {0};
     struct obx_err err = {0};

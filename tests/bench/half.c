@@ -77,7 +77,7 @@ static int request(struct client *client, const char *path, const char *body)
     char text[16384];
     size_t got = 0, want = 0;
     int len = snprintf(text, sizeof(text),
-                       "POST %s HTTP/1.1\r\nHost: b\r\nAuthorization: Bearer %s\r\n"
+                       "POST %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n"
                        "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
                        path, client->plan->token, strlen(body), body);
 

@@ -25,8 +25,12 @@ static uint16_t start_front(void)
     static struct half_http *front;
     const struct half_store_opts store_opts = {
         .db = {.host = "127.0.0.1", .port = 1, .user = "nobody", .connect_timeout_ms = 1000}};
-    struct half_http_opts front_opts = {
-        .tokens = tokens, .token_count = 1, .max_body_bytes = MAX_BODY, .timeout_ms = SILENT_MS};
+    struct half_http_opts front_opts = {.tokens = tokens,
+                                        .token_count = 1,
+                                        .limits = {.body_bytes = MAX_BODY,
+                                                   .head_ms = SILENT_MS,
+                                                   .body_ms = SILENT_MS,
+                                                   .idle_ms = SILENT_MS}};
 
     FUZZ_CHECK(half_store_create(&store_opts, &store, NULL) == OBX_OK);
     front_opts.store = store;

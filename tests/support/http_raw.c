@@ -60,6 +60,7 @@ int http_raw_request(uint16_t port, const char *request, size_t len, struct obx_
         return 0;
     /* A server may answer and close before it has read all of it: then its answer counts. */
     (void)!send(fd, request, len, MSG_NOSIGNAL);
+    (void)shutdown(fd, SHUT_WR);
     http_raw_read_all(fd, answer);
     return strncmp(answer->data, "HTTP/1.", 7) == 0 ? atoi(answer->data + 9) : 0;
 }

@@ -211,20 +211,20 @@ static void bad_requests(void **state)
     struct obx_buf large = {0};
 
     rig_start_ready(rig, 0, NULL);
-    assert_int_equal(ask(rig, "POST /metrics HTTP/1.1\r\n\r\n", &answer), 405);
+    assert_int_equal(ask(rig, "POST /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", &answer), 405);
     assert_non_null(strstr(answer.data, "Allow: GET, HEAD\r\n"));
-    assert_int_equal(ask(rig, "GET /metric HTTP/1.1\r\n\r\n", &answer), 404);
+    assert_int_equal(ask(rig, "GET /metric HTTP/1.1\r\nHost: localhost\r\n\r\n", &answer), 404);
     assert_int_equal(ask(rig, "GET /metrics HTTP/2.0\r\n\r\n", &answer), 505);
     assert_int_equal(ask(rig, "BEGONE\r\n\r\n", &answer), 400);
-    assert_int_equal(ask(rig, "GET metrics HTTP/1.1\r\n\r\n", &answer), 400);
-    assert_int_equal(ask(rig, "HEAD /healthz HTTP/1.1\r\n\r\n", &answer), 200);
+    assert_int_equal(ask(rig, "GET metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", &answer), 400);
+    assert_int_equal(ask(rig, "HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", &answer), 200);
     assert_null(strstr(answer.data, "ok\n"));
     assert_int_equal(ask(rig, "GET /healthz?a=b HTTP/1.0\r\n\r\n", &answer), 200);
     assert_int_equal(buf_add_text(&large, "GET /healthz HTTP/1.1\r\nX: "), OBX_OK);
     for (unsigned i = 0; i < 20000; i++)
         assert_int_equal(buf_add_text(&large, "y"), OBX_OK);
     assert_int_equal(ask(rig, large.data, &answer), 431);
-    assert_int_equal(ask(rig, "GET /healthz HTTP/1.1\r\n\r\n", &answer), 200);
+    assert_int_equal(ask(rig, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", &answer), 200);
     buf_fini(&large);
     buf_fini(&answer);
     rig_stop(rig, 0);

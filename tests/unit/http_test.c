@@ -25,11 +25,11 @@
 
 #include "base/clock.h"
 #include "daemon/http_client.h"
-#include "service/http.h"
+#include "service/http_pages.h"
 
 struct fixture {
     struct event_base *base;
-    struct http_server *server;
+    struct http_pages *server;
     pthread_t thread;
     atomic_bool stop;
     uint16_t port;
@@ -95,15 +95,14 @@ static uint16_t free_port(void)
     return ntohs(addr.sin_port);
 }
 
-static enum obx_code listen_on(struct fixture *fix, struct http_server **out, struct obx_err *err)
+static enum obx_code listen_on(struct fixture *fix, struct http_pages **out, struct obx_err *err)
 {
-    const struct http_opts opts = {.base = fix->base,
-                                   .address = "127.0.0.1",
-                                   .port = fix->port,
-                                   .routes = routes,
-                                   .route_count = sizeof(routes) / sizeof(routes[0])};
+    const struct http_pages_opts opts = {
+        .http = {.base = fix->base, .address = "127.0.0.1", .port = fix->port},
+        .routes = routes,
+        .route_count = sizeof(routes) / sizeof(routes[0])};
 
-    return http_server_create(&opts, out, err);
+    return http_pages_create(&opts, out, err);
 }
 
 static int start(void **state)
@@ -127,7 +126,7 @@ static int stop(void **state)
 
     atomic_store(&fix->stop, true);
     pthread_join(fix->thread, NULL);
-    http_server_destroy(fix->server);
+    http_pages_destroy(fix->server);
     event_base_free(fix->base);
     free(fix->answer);
     free(fix);
@@ -170,6 +169,7 @@ static const char *ask(struct fixture *fix, const char *request, size_t len)
     const char *answer;
 
     (void)send(fd, request, len, MSG_NOSIGNAL);
+    (void)shutdown(fd, SHUT_WR);
     answer = read_all(fix, fd);
     close(fd);
     return answer;
@@ -187,14 +187,13 @@ static void answers_what_the_route_says(void **state)
 {
     struct fixture *fix = *state;
 
-    expect_status(fix, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 ");
+    expect_status(fix, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 200 ");
     assert_non_null(strstr(fix->answer, "\r\n\r\nhello\n"));
-    assert_non_null(strstr(fix->answer, "Connection: close"));
-    expect_status(fix, "GET /hello?x=1&y=%00 HTTP/1.0\r\n\r\n", "HTTP/1.0 200 ");
-    expect_status(fix, "GET /not-ready HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 503 ");
+    expect_status(fix, "GET /hello?x=1&y=%00 HTTP/1.0\r\n\r\n", "HTTP/1.1 200 ");
+    expect_status(fix, "GET /not-ready HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 503 ");
     assert_non_null(strstr(fix->answer, "Content-Type: application/json"));
     assert_non_null(strstr(fix->answer, "{\"ready\":false}"));
-    expect_status(fix, "GET /broken HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 500 ");
+    expect_status(fix, "GET /broken HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 500 ");
     assert_non_null(strstr(fix->answer, "OBX_E_NOMEM"));
 }
 
@@ -202,7 +201,7 @@ static void head_has_no_body(void **state)
 {
     struct fixture *fix = *state;
 
-    expect_status(fix, "HEAD /hello HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 ");
+    expect_status(fix, "HEAD /hello HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 200 ");
     assert_null(strstr(fix->answer, "hello\n"));
 }
 
@@ -211,10 +210,10 @@ static void unknown_paths_are_404(void **state)
     struct fixture *fix = *state;
     struct http_stats stats;
 
-    expect_status(fix, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 404 ");
-    expect_status(fix, "GET /hello/ HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 404 ");
-    expect_status(fix, "GET /../hello HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 404 ");
-    http_server_get_stats(fix->server, &stats);
+    expect_status(fix, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 404 ");
+    expect_status(fix, "GET /hello/ HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 404 ");
+    expect_status(fix, "GET /../hello HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 404 ");
+    http_pages_get_stats(fix->server, &stats);
     assert_int_equal(stats.refused, 3);
 }
 
@@ -226,7 +225,7 @@ static void other_methods_are_405(void **state)
 
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
         snprintf(request, sizeof(request),
-                 "%s /hello HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", methods[i]);
+                 "%s /hello HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", methods[i]);
         expect_status(fix, request, "HTTP/1.1 405 ");
         assert_non_null(strstr(fix->answer, "Allow: GET, HEAD"));
     }
@@ -246,7 +245,7 @@ static void survives_rubbish(void **state)
         "GET /hello HTTP/9.9\r\n\r\n",
         "POST /hello HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
         "POST /hello HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
-        "GET http://[::1:/hello HTTP/1.1\r\nHost: x\r\n\r\n"};
+        "GET http://[::1:/hello HTTP/1.1\r\nHost: localhost\r\n\r\n"};
 
     assert_non_null(big);
     for (size_t i = 0; i < sizeof(rubbish) / sizeof(rubbish[0]); i++) {
@@ -263,7 +262,7 @@ static void survives_rubbish(void **state)
     memcpy(big, "GET /hello HTTP/1.1\r\nX: ", strlen("GET /hello HTTP/1.1\r\nX: "));
     assert_null(strstr(ask(fix, big, 200000), " 200 "));
     free(big);
-    expect_status(fix, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 ");
+    expect_status(fix, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 200 ");
 }
 
 /* Sends a byte now and then until the server has had enough; false when that takes too long. */
@@ -305,8 +304,8 @@ static void a_crowd_keeps_nobody_out(void **state)
 
     for (size_t i = 0; i < 300; i++)
         crowd[i] = dial(fix);
-    expect_status(fix, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 ");
-    http_server_get_stats(fix->server, &stats);
+    expect_status(fix, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 200 ");
+    http_pages_get_stats(fix->server, &stats);
     assert_true(stats.cut_off >= 300 - 64);
     assert_true(recv(crowd[0], &byte, 1, 0) <= 0); /* the oldest had to go */
     for (size_t i = 0; i < 300; i++)
@@ -316,7 +315,7 @@ static void a_crowd_keeps_nobody_out(void **state)
 /* A head in many pieces, and a peer that closes its own side before it reads. */
 static void a_head_in_pieces(void **state)
 {
-    static const char request[] = "GET /hello HTTP/1.1\r\nHost: x\r\nX-Long: aaaa\r\n\r\n";
+    static const char request[] = "GET /hello HTTP/1.1\r\nHost: localhost\r\nX-Long: aaaa\r\n\r\n";
     struct fixture *fix = *state;
     int fd = dial(fix);
 
@@ -330,7 +329,8 @@ static void a_head_in_pieces(void **state)
 /* A body that nobody asked for does not take the answer away. */
 static void a_body_is_not_read(void **state)
 {
-    static const char head[] = "POST /hello HTTP/1.1\r\nContent-Length: 30000\r\n\r\n";
+    static const char head[] =
+        "POST /hello HTTP/1.1\r\nHost: localhost\r\nContent-Length: 30000\r\n\r\n";
     struct fixture *fix = *state;
     char *request = calloc(1, sizeof(head) + 30000);
 
@@ -344,7 +344,7 @@ static void a_body_is_not_read(void **state)
 static void an_address_in_use_is_an_error(void **state)
 {
     struct fixture *fix = *state;
-    struct http_server *second = NULL;
+    struct http_pages *second = NULL;
     struct obx_err err = {0};
 
     assert_int_equal(listen_on(fix, &second, &err), OBX_E_SYSTEM);

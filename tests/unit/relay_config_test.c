@@ -132,8 +132,8 @@ static void little_is_needed(void **state)
     (void)state;
     assert_null(config->name);
     assert_int_equal(config->log_level, LOG_LVL_INFO);
-    assert_string_equal(config->http_address, "127.0.0.1");
-    assert_int_equal(config->http_port, 8377);
+    assert_string_equal(config->http.address, "127.0.0.1");
+    assert_int_equal(config->http.port, 8377);
     assert_null(config->doorbell_socket);
     assert_null(config->advertise_address);
     assert_int_equal(config->topology_policy, TOPOLOGY_POLICY_DECLARE);
@@ -243,7 +243,7 @@ static void the_environment_alone_will_do(void **state)
     (void)state;
     if (relay_config_load(&input, &config, NULL, &err) != OBX_OK)
         fail_msg("%s", err.text);
-    assert_int_equal(config->http_port, 1234);
+    assert_int_equal(config->http.port, 1234);
     assert_int_equal(config->sources[0].lane.window, 9);
     relay_config_unref(config);
 }

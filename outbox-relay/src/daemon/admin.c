@@ -6,13 +6,14 @@
 #include "base/alloc.h"
 #include "metrics.h"
 #include "readiness.h"
+#include "service/http_pages.h"
 #include "status.h"
 
 enum { STATUS_OK = 200, STATUS_UNAVAILABLE = 503 };
 
 struct admin {
     struct admin_opts opts;
-    struct http_server *server;
+    struct http_pages *pages;
 };
 
 /* The main loop answers, so the process is alive; whether it can work is /readyz's question. */
@@ -63,19 +64,17 @@ static const struct http_route routes[] = {
 enum obx_code admin_create(const struct admin_opts *opts, struct admin **out, struct obx_err *err)
 {
     struct admin *admin = obx_calloc(1, sizeof(*admin));
-    struct http_opts http = {.base = opts->base,
-                             .address = opts->address,
-                             .port = opts->port,
-                             .routes = routes,
-                             .route_count = sizeof(routes) / sizeof(routes[0]),
-                             .ctx = admin};
+    struct http_pages_opts http = {.http = opts->http,
+                                   .routes = routes,
+                                   .route_count = sizeof(routes) / sizeof(routes[0]),
+                                   .ctx = admin};
     enum obx_code rc;
 
     *out = NULL;
     if (admin == NULL)
         return obx_fail(err, OBX_E_NOMEM, "HTTP pages");
     admin->opts = *opts;
-    rc = http_server_create(&http, &admin->server, err);
+    rc = http_pages_create(&http, &admin->pages, err);
     if (rc != OBX_OK) {
         admin_destroy(admin);
         return rc;
@@ -88,11 +87,11 @@ void admin_destroy(struct admin *admin)
 {
     if (admin == NULL)
         return;
-    http_server_destroy(admin->server);
+    http_pages_destroy(admin->pages);
     obx_free(admin);
 }
 
 void admin_get_stats(const struct admin *admin, struct http_stats *out)
 {
-    http_server_get_stats(admin->server, out);
+    http_pages_get_stats(admin->pages, out);
 }

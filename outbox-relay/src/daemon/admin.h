@@ -8,9 +8,7 @@
 #include "service/http.h"
 
 struct admin_opts {
-    struct event_base *base; /* borrowed: outlives the server */
-    const char *address;
-    uint16_t port;
+    struct http_opts http; /* ops and ctx are the pages' own */
     /** Fills the view as it is now; what it points to is good until the handler returns. */
     void (*get_view)(struct relay_view *view, void *ctx);
     void *ctx;

@@ -353,13 +353,10 @@ static enum obx_code start_doorbell(struct daemon *daemon, struct obx_err *err)
 
 static enum obx_code start_admin(struct daemon *daemon, struct obx_err *err)
 {
-    const struct admin_opts opts = {.base = daemon->base,
-                                    .address = daemon->config->http_address,
-                                    .port = daemon->config->http_port,
-                                    .get_view = fill_view,
-                                    .ctx = daemon};
+    struct admin_opts opts = {.http = daemon->config->http, .get_view = fill_view, .ctx = daemon};
 
-    return opts.port == 0 ? OBX_OK : admin_create(&opts, &daemon->admin, err);
+    opts.http.base = daemon->base;
+    return opts.http.port == 0 ? OBX_OK : admin_create(&opts, &daemon->admin, err);
 }
 
 static enum obx_code start_half(struct daemon *daemon, struct obx_err *err)
@@ -426,7 +423,7 @@ static void log_started(const struct daemon *daemon)
     OBX_LOG(LOG_LVL_INFO, "daemon", "started", KV_STR("version", OBX_VERSION),
             KV_STR("owner", daemon->owner),
             KV_U64("lanes", relay_config_lane_count(daemon->config)),
-            KV_U64("http_port", daemon->config->http_port),
+            KV_U64("http_port", daemon->config->http.port),
             KV_STR("doorbell",
                    daemon->config->doorbell_socket == NULL ? "" : daemon->config->doorbell_socket));
 }

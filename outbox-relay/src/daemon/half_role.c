@@ -20,6 +20,7 @@ struct half_role {
     struct half_http *front;
     struct checkback *check;
     struct check_producer *producers;
+    const char **producer_names; /* texts of the configuration */
     struct checkback_producer_stats *producer_stats;
     size_t producer_count;
     int ring_fd;
@@ -68,11 +69,14 @@ static enum obx_code fill_producers(struct half_role *role, const struct keys_ro
 {
     role->producers = obx_calloc(root->producer_count + 1, sizeof(*role->producers));
     role->producer_stats = obx_calloc(root->producer_count + 1, sizeof(*role->producer_stats));
-    if (role->producers == NULL || role->producer_stats == NULL)
+    role->producer_names = obx_calloc(root->producer_count + 1, sizeof(*role->producer_names));
+    if (role->producers == NULL || role->producer_stats == NULL || role->producer_names == NULL)
         return OBX_E_NOMEM;
     role->producer_count = root->producer_count;
-    for (size_t i = 0; i < root->producer_count; i++)
+    for (size_t i = 0; i < root->producer_count; i++) {
         fill_producer(&role->producers[i], &root->producers[i]);
+        role->producer_names[i] = root->producers[i].name;
+    }
     return OBX_OK;
 }
 
@@ -94,12 +98,22 @@ static enum obx_code start_front(struct half_role *role, struct obx_err *err)
 {
     const struct keys_half *keys = role->keys;
     const char *tokens[TOKENS_MAX] = {keys->token, keys->previous_token};
-    const struct half_http_opts opts = {.address = keys->http_address,
+    const struct half_http_opts opts = {.producers = role->producer_names,
+                                        .producer_count = role->producer_count,
+                                        .hosts = keys->http_hosts.items,
+                                        .host_count = keys->http_hosts.count,
+                                        .tls_cert_file = keys->http_tls_cert_file,
+                                        .tls_key_file = keys->http_tls_key_file,
+                                        .open_lookup = keys->open_lookup,
+                                        .address = keys->http_address,
                                         .port = (uint16_t)keys->http_port,
                                         .tokens = tokens,
                                         .token_count =
                                             keys->previous_token[0] == '\0' ? 1 : TOKENS_MAX,
-                                        .max_body_bytes = (uint32_t)keys->max_body,
+                                        .limits = {.connections = keys->http_connections,
+                                                   .per_address = keys->http_per_address,
+                                                   .body_bytes = (uint32_t)keys->max_body,
+                                                   .in_flight_bytes = keys->body_memory},
                                         .first_check_ms = keys->first_check,
                                         .store = role->store};
 
@@ -191,6 +205,7 @@ void half_role_destroy(struct half_role *role)
     if (role->ring_fd >= 0)
         close(role->ring_fd);
     obx_free(role->producers);
+    obx_free(role->producer_names);
     obx_free(role->producer_stats);
     relay_config_unref(role->config);
     obx_free(role);

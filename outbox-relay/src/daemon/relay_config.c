@@ -47,8 +47,13 @@ static void build_relay(struct relay_config *config, const struct keys_relay *ke
     config->name = or_null(keys->name);
     config->log_level = (enum log_level)keys->log_level;
     config->log_format = (enum log_format)keys->log_format;
-    config->http_address = keys->http_address;
-    config->http_port = (uint16_t)keys->http_port;
+    config->http = (struct http_opts){.address = keys->http_address,
+                                      .port = (uint16_t)keys->http_port,
+                                      .limits = {.connections = keys->http_connections},
+                                      .hosts = keys->http_hosts.items,
+                                      .host_count = keys->http_hosts.count,
+                                      .tls_cert_file = keys->http_tls_cert_file,
+                                      .tls_key_file = keys->http_tls_key_file};
     config->doorbell_socket = or_null(keys->doorbell_socket);
     config->doorbell_address = or_null(keys->doorbell_address);
     config->advertise_address = or_null(keys->advertise_address);

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "bridge/topology.h"
 #include "lane.h"
+#include "service/http.h"
 
 struct cfg;
 struct cfg_changes;
@@ -45,8 +46,7 @@ struct relay_config {
     const char *name; /* of this relay, first part of its lease owner; NULL: the host's name */
     enum log_level log_level;
     enum log_format log_format;
-    const char *http_address;
-    uint16_t http_port;            /* 0: no HTTP */
+    struct http_opts http;         /* port 0: no HTTP */
     const char *doorbell_socket;   /* NULL: none */
     const char *doorbell_address;  /* "host:port" for UDP; NULL: none */
     const char *advertise_address; /* what other relays are told to ring; NULL: nothing */

@@ -58,6 +58,16 @@ static const struct cfg_key relay_keys[] = {
           "on the loopback, or on an address that only the monitoring reaches."),
     FIXED(struct keys_relay, http_port, CFG_COUNT, "8377", 0, 65535,
           "Port of http_address. 0: no HTTP."),
+    FIXED(struct keys_relay, http_hosts, CFG_LIST, "", 0, 64,
+          "Names under which callers reach this port, beside localhost, IP addresses and "
+          "http_address; what another Host header asks for is answered 421, so that no web page "
+          "can read "
+          "it through a name of its own. *: any name."),
+    FIXED(struct keys_relay, http_connections, CFG_COUNT, "64", 4, 65535,
+          "Connections to that port at once; to make room the one that is worth least is closed."),
+    FIXED(struct keys_relay, http_tls_cert_file, CFG_STRING, "", 0, 4095,
+          "Certificate of that port with its chain, PEM. Empty: HTTP without TLS."),
+    FIXED(struct keys_relay, http_tls_key_file, CFG_STRING, "", 0, 4095, "Its private key, PEM."),
     FIXED(struct keys_relay, doorbell_socket, CFG_STRING, "", 0, 107,
           "Path of the Unix datagram socket on which applications ring after a commit (mode 0660). "
           "Empty: none."),
@@ -248,16 +258,34 @@ static const struct cfg_key half_keys[] = {
     FIXED(struct keys_half, outbox, CFG_STRING, "outbox", 1, 64,
           "Outbox table of that source that the messages go to."),
     FIXED(struct keys_half, http_address, CFG_STRING, "127.0.0.1", 1, 255,
-          "Address of the API. It has tokens but no TLS: keep it on the loopback."),
+          "Address of the API. Without http_tls_cert_file keep it on the loopback: tokens go over "
+          "the line as they are."),
     FIXED(struct keys_half, http_port, CFG_COUNT, "8379", 0, 65535,
           "Port of http_address. 0: no API, only check-back for those who prepare by SQL."),
+    FIXED(struct keys_half, http_hosts, CFG_LIST, "", 0, 64, "As in [relay], for the API."),
+    FIXED(
+        struct keys_half, http_connections, CFG_COUNT, "512", 4, 65535,
+        "Connections to the API at once. To make room the one that is worth least is closed, never "
+        "one whose request is being worked on."),
+    FIXED(
+        struct keys_half, http_per_address, CFG_COUNT, "0", 0, 65535,
+        "Of these, from one IPv4 address or one IPv6 /64 network. 0: as many as http_connections."),
+    FIXED(struct keys_half, http_tls_cert_file, CFG_STRING, "", 0, 4095,
+          "Certificate of the API with its chain, PEM. Empty: HTTP without TLS."),
+    FIXED(struct keys_half, http_tls_key_file, CFG_STRING, "", 0, 4095, "Its private key, PEM."),
     FIXED(struct keys_half, token, CFG_SECRET, "", 0, 512,
           "Callers send it as Authorization: Bearer; 16 characters at least. Better given as "
           "token_file or in the environment."),
     FIXED(struct keys_half, previous_token, CFG_SECRET, "", 0, 512,
           "Accepted as well, while callers change over to another token."),
+    FIXED(struct keys_half, open_lookup, CFG_BOOL, "no", 0, 0,
+          "A caller that knows a gid may look it up without the token."),
     FIXED(struct keys_half, max_body, CFG_SIZE, "4MiB", KIB, 64 * MIB,
           "Largest body of a prepare. The database's max_allowed_packet must be twice as large."),
+    FIXED(
+        struct keys_half, body_memory, CFG_SIZE, "64MiB", KIB, UINT64_C(1024) * MIB,
+        "Bytes of all bodies that are being read or worked on; above it requests are answered 503 "
+        "with Retry-After. Never less than max_body."),
     FIXED(struct keys_half, workers, CFG_COUNT, "2", 1, 64,
           "Database connections that carry requests out; each shares its commits among all that "
           "wait."),

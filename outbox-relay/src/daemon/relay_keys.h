@@ -14,6 +14,10 @@ struct keys_relay {
     unsigned log_format; /* enum log_format */
     const char *http_address;
     uint32_t http_port;
+    struct cfg_list http_hosts;
+    uint32_t http_connections;
+    const char *http_tls_cert_file;
+    const char *http_tls_key_file;
     const char *doorbell_socket;
     const char *doorbell_address;
     const char *advertise_address;
@@ -115,9 +119,16 @@ struct keys_half {
     const char *outbox;
     const char *http_address;
     uint32_t http_port;
+    struct cfg_list http_hosts;
+    uint32_t http_connections;
+    uint32_t http_per_address;
+    const char *http_tls_cert_file;
+    const char *http_tls_key_file;
     const char *token;
     const char *previous_token;
+    bool open_lookup;
     uint64_t max_body;
+    uint64_t body_memory;
     uint32_t workers;
     uint32_t queue;
     uint32_t batch;

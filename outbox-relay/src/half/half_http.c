@@ -1,27 +1,26 @@
 /*
- * HTTP in front of the half-message store, on libevent's evhttp.
+ * The half-message API: what the HTTP server (service/http.h) and the store say to each other.
  *
- * Threads: everything here runs on the front's own thread but on_done, which a store worker calls:
- * it puts the request on the mailbox and rings the eventfd. A `call` is one HTTP request under way;
- * it belongs to the loop until it is submitted, then to the store, then to the mailbox, then to the
- * loop again, which frees it. A peer that goes away meanwhile only takes the evhttp_request out of
- * its call.
+ * Threads: everything here runs on the API's own thread but on_done, which a store worker calls: it
+ * puts the request on the mailbox and rings the eventfd. A `call` is one HTTP request in flight; it
+ * belongs to the loop until it is submitted, then to the store, then to the mailbox, then to the
+ * loop again, which frees it. A peer that goes away meanwhile only takes the exchange out of its
+ * call.
+ *
+ * Path, method, token and content type are judged by the head alone: a caller without a token makes
+ * us read none of its body.
  */
 #include "half/half_http.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <event2/buffer.h>
 #include <event2/event.h>
-#include <event2/http.h>
-#include <event2/http_struct.h>
-#include <event2/keyvalq_struct.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -30,19 +29,18 @@
 #include "base/log.h"
 #include "half/half_json.h"
 #include "half/half_query.h"
+#include "service/http.h"
 
-#define PREFIX            "/v1/half-messages"
-#define HEADER_MAX        8192
-#define TOKEN_MAX         8
-#define FLUSH_US          100000L
-#define HTTP_CONFLICT     409
-#define HTTP_UNAUTHORIZED 401
-#define HTTP_MEDIA_TYPE   415
-#define HTTP_CREATED      201
+#define ROOT "/v1/half-messages"
+
+enum { TOKEN_MAX = 8, TOKEN_LEAST = 16, FLUSH_US = 100000 };
+
+#define CONNECTIONS    512
+#define MAX_BODY_BYTES (4 * 1024 * 1024)
 
 struct call {
     struct half_http *front;
-    struct evhttp_request *http; /* NULL once the peer is gone */
+    struct http_exchange *exchange; /* NULL once the peer is gone */
     struct half_prepare *prepare;
     struct half_request own; /* for all but a prepare */
     struct half_request *req;
@@ -55,15 +53,15 @@ struct call {
 struct half_http {
     struct half_store *store;
     struct event_base *base;
-    struct evhttp *http;
-    struct evhttp_bound_socket *socket;
+    struct http_server *server;
     struct event *bell;
     int bell_fd;
-    uint16_t port;
     char *tokens[TOKEN_MAX];
     size_t token_count;
+    char **producers;
+    size_t producer_count;
+    bool reads_need_token;
     uint32_t first_check_ms;
-    uint32_t max_body_bytes;
     pthread_t thread;
     bool has_thread;
     atomic_bool is_stopping;
@@ -71,79 +69,68 @@ struct half_http {
     pthread_mutex_t mutex;
     struct call *done;            /* the mailbox, newest first */
     struct half_http_stats stats; /* under mutex */
-    uint32_t calls;               /* under way; the loop's own */
+    uint32_t calls;               /* in flight; the loop's own */
 };
 
-static const char *reason_phrase(int status)
+/* What a method does to a path. */
+struct route {
+    enum half_kind kind;
+    enum half_verdict verdict;
+    bool is_known;      /* the path */
+    const char *allow;  /* the methods of the path, as a field */
+    bool is_allowed;    /* this method */
+    bool is_gid_broken; /* not one that could be there */
+    char gid[HALF_GID_MAX + 1];
+};
+
+static void send_json(struct http_exchange *x, int status, const char *fields,
+                      const struct obx_buf *body)
 {
-    switch (status) {
-    case HTTP_OK:
-        return "OK";
-    case HTTP_CREATED:
-        return "Created";
-    case HTTP_BADREQUEST:
-        return "Bad Request";
-    case HTTP_UNAUTHORIZED:
-        return "Unauthorized";
-    case HTTP_NOTFOUND:
-        return "Not Found";
-    case HTTP_BADMETHOD:
-        return "Method Not Allowed";
-    case HTTP_CONFLICT:
-        return "Conflict";
-    case HTTP_ENTITYTOOLARGE:
-        return "Content Too Large";
-    case HTTP_MEDIA_TYPE:
-        return "Unsupported Media Type";
-    case HTTP_SERVUNAVAIL:
-        return "Service Unavailable";
-    default:
-        return "Internal Server Error";
-    }
-}
+    const struct http_response answer = {
+        .status = status,
+        .content_type = "application/json",
+        .fields = fields != NULL  ? fields
+                  : status == 503 ? "Retry-After: 1\r\n"
+                  : status == 401 ? "WWW-Authenticate: Bearer\r\n"
+                                  : NULL,
+        .body = buf_bytes(body),
+    };
 
-static void send_json(struct evhttp_request *http, int status, const struct obx_buf *body)
-{
-    struct evkeyvalq *headers = evhttp_request_get_output_headers(http);
-
-    evhttp_add_header(headers, "Content-Type", "application/json");
-    evhttp_add_header(headers, "Cache-Control", "no-store");
-    if (status == HTTP_SERVUNAVAIL)
-        evhttp_add_header(headers, "Retry-After", "1");
-    if (status == HTTP_UNAUTHORIZED)
-        evhttp_add_header(headers, "WWW-Authenticate", "Bearer");
-    if (body->len > 0)
-        evbuffer_add(evhttp_request_get_output_buffer(http), body->data, body->len);
-    evhttp_send_reply(http, status, reason_phrase(status), NULL);
-}
-
-static void send_error(struct evhttp_request *http, int status, const char *reason,
-                       const char *text)
-{
-    struct obx_buf body = {0};
-
-    if (half_json_add_error(&body, reason, text, (struct obx_bytes){0}, NULL) != OBX_OK)
-        buf_reset(&body); /* no memory for the words: the status has to do */
-    send_json(http, status, &body);
-    buf_fini(&body);
+    http_respond(x, &answer);
 }
 
 static void count_refused(struct half_http *front, int status)
 {
     pthread_mutex_lock(&front->mutex);
     front->stats.refused++;
-    if (status == HTTP_UNAUTHORIZED)
+    if (status == 401)
         front->stats.unauthorized++;
-    if (status == HTTP_SERVUNAVAIL)
+    if (status == 503)
         front->stats.overloaded++;
     pthread_mutex_unlock(&front->mutex);
 }
 
-static void refuse(struct half_http *front, struct evhttp_request *http, int status,
-                   const char *reason, const char *text)
+static enum obx_code add_plain_error(struct obx_buf *body, const char *reason, const char *text)
 {
+    return half_json_add_error(body, reason, text, (struct obx_bytes){0}, NULL);
+}
+
+static void refuse_with(struct half_http *front, struct http_exchange *x, int status,
+                        const char *fields, const char *reason, const char *text)
+{
+    struct obx_buf body = {0};
+
     count_refused(front, status);
-    send_error(http, status, reason, text);
+    if (add_plain_error(&body, reason, text) != OBX_OK)
+        buf_reset(&body); /* no memory for the words: the status has to do */
+    send_json(x, status, fields, &body);
+    buf_fini(&body);
+}
+
+static void refuse(struct half_http *front, struct http_exchange *x, int status, const char *reason,
+                   const char *text)
+{
+    refuse_with(front, x, status, NULL, reason, text);
 }
 
 /* Answers of the store */
@@ -173,10 +160,10 @@ static int failed_body(struct obx_buf *body, const struct call *call)
                   "it may or may not have been done; send the same request again");
     else if (err->code == OBX_E_DB_DATA) {
         add_error(body, call, "invalid_value", err->text);
-        return HTTP_BADREQUEST;
+        return 400;
     } else
         add_error(body, call, "database_unavailable", err->text);
-    return HTTP_SERVUNAVAIL;
+    return 503;
 }
 
 /* Builds the body and returns the status. */
@@ -189,20 +176,20 @@ static int answer_body(struct obx_buf *body, const struct call *call)
         if (req->kind == HALF_REQ_LIST) {
             if (half_json_add_list(body, req->list) != OBX_OK)
                 buf_reset(body);
-            return HTTP_OK;
+            return 200;
         }
         if (half_json_add_record(body, req->gid, &req->rec, req->is_repeat) != OBX_OK)
             buf_reset(body);
-        return req->kind == HALF_REQ_PREPARE && !req->is_repeat ? HTTP_CREATED : HTTP_OK;
+        return req->kind == HALF_REQ_PREPARE && !req->is_repeat ? 201 : 200;
     case HALF_ANS_NOT_FOUND:
         add_error(body, call, "unknown_gid", "no half-message has this gid");
-        return HTTP_NOTFOUND;
+        return 404;
     case HALF_ANS_CONFLICT:
         add_error(body, call, conflict_reason(&req->rec), "the opposite verdict was given before");
-        return HTTP_CONFLICT;
+        return 409;
     case HALF_ANS_REUSED:
         add_error(body, call, "gid_reused", "this gid was prepared before with another content");
-        return HTTP_CONFLICT;
+        return 409;
     case HALF_ANS_FAILED:
         break;
     }
@@ -211,8 +198,6 @@ static int answer_body(struct obx_buf *body, const struct call *call)
 
 static void free_call(struct call *call)
 {
-    if (call->http != NULL)
-        evhttp_connection_set_closecb(evhttp_request_get_connection(call->http), NULL, NULL);
     half_prepare_free(call->prepare);
     half_list_fini(&call->list);
     obx_free(call);
@@ -227,13 +212,10 @@ static void finish_call(struct half_http *front, struct call *call)
     front->stats.answered++;
     front->stats.latency_us_sum += took_us;
     pthread_mutex_unlock(&front->mutex);
-    if (call->http != NULL) {
+    if (call->exchange != NULL) {
         int status = answer_body(&body, call);
-        struct evhttp_request *http = call->http;
 
-        evhttp_connection_set_closecb(evhttp_request_get_connection(http), NULL, NULL);
-        call->http = NULL;
-        send_json(http, status, &body);
+        send_json(call->exchange, status, NULL, &body);
     }
     buf_fini(&body);
     front->calls--;
@@ -285,10 +267,8 @@ static void on_bell(evutil_socket_t fd, short what, void *ctx)
     (void)what;
     if (read(fd, &count, sizeof(count)) < 0)
         OBX_ASSERT(errno == EAGAIN || errno == EINTR);
-    if (atomic_load(&front->is_stopping) && front->socket != NULL) {
-        evhttp_del_accept_socket(front->http, front->socket);
-        front->socket = NULL;
-    }
+    if (atomic_load(&front->is_stopping))
+        http_server_stop_listening(front->server);
     take_done(front);
     if (atomic_load(&front->is_ending) && front->calls == 0) {
         struct timeval flush = {.tv_usec = FLUSH_US};
@@ -299,127 +279,201 @@ static void on_bell(evutil_socket_t fd, short what, void *ctx)
 
 /* Requests */
 
-static void on_peer_closed(struct evhttp_connection *connection, void *ctx)
+static void on_gone(struct http_exchange *x, void *ctx)
 {
-    struct call *call = ctx;
+    struct call *call = http_user(x);
 
-    (void)connection;
-    call->http = NULL;
+    (void)ctx;
+    if (call != NULL)
+        call->exchange = NULL;
 }
 
 static void submit(struct half_http *front, struct call *call)
 {
-    struct evhttp_request *http = call->http;
+    struct http_exchange *x = call->exchange;
     struct obx_err err = {0};
 
     call->req->done = on_done;
     call->req->ctx = call;
     if (half_store_submit(front->store, call->req, &err) != OBX_OK) {
-        call->http = NULL;
         free_call(call);
-        refuse(front, http, HTTP_SERVUNAVAIL, "overloaded", err.text);
+        refuse(front, x, 503, "overloaded", err.text);
         return;
     }
     /* Safe after the submit: the answer can only come through the mailbox, which this thread reads.
      */
-    evhttp_connection_set_closecb(evhttp_request_get_connection(http), on_peer_closed, call);
+    http_set_user(x, call);
     front->calls++;
 }
 
-static struct call *new_call(struct half_http *front, struct evhttp_request *http)
+static struct call *new_call(struct half_http *front, struct http_exchange *x)
 {
     struct call *call = obx_calloc(1, sizeof(*call));
 
     if (call == NULL) {
-        refuse(front, http, HTTP_SERVUNAVAIL, "overloaded", "out of memory");
+        refuse(front, x, 503, "overloaded", "out of memory");
         return NULL;
     }
     call->front = front;
-    call->http = http;
+    call->exchange = x;
     call->req = &call->own;
     call->start_us = clock_now_us();
     return call;
 }
 
-static bool is_json(struct evhttp_request *http)
+static void refuse_call(struct half_http *front, struct call *call,
+                        const struct half_refusal *refusal)
 {
-    const char *type = evhttp_find_header(evhttp_request_get_input_headers(http), "Content-Type");
+    struct http_exchange *x = call->exchange;
 
-    return type != NULL && evutil_ascii_strncasecmp(type, "application/json", 16) == 0 &&
-           (type[16] == '\0' || type[16] == ';' || type[16] == ' ');
+    free_call(call);
+    refuse(front, x, refusal->status, refusal->reason, refusal->text);
 }
 
-static void on_prepare(struct half_http *front, struct evhttp_request *http)
+/* A producer that is not configured could never be asked. */
+static bool knows_producer(const struct half_http *front, struct obx_bytes name)
 {
-    struct evbuffer *input = evhttp_request_get_input_buffer(http);
-    size_t len = evbuffer_get_length(input);
-    struct half_refusal refusal = {0};
-    struct call *call;
+    for (size_t i = 0; i < front->producer_count; i++)
+        if (bytes_is(name, front->producers[i]))
+            return true;
+    return front->producers == NULL;
+}
 
-    if (!is_json(http)) {
-        refuse(front, http, HTTP_MEDIA_TYPE, "media_type", "send Content-Type: application/json");
-        return;
-    }
-    if (len > front->max_body_bytes) {
-        refuse(front, http, HTTP_ENTITYTOOLARGE, "too_large", "the body is larger than max_body");
-        return;
-    }
-    call = new_call(front, http);
+static void on_prepare(struct half_http *front, struct http_exchange *x)
+{
+    struct half_refusal refusal = {0};
+    struct call *call = new_call(front, x);
+
     if (call == NULL)
         return;
-    if (half_json_parse_prepare(
-            (struct obx_bytes){len == 0 ? (const void *)"" : evbuffer_pullup(input, -1), len},
-            front->first_check_ms, &call->prepare, &refusal) != OBX_OK) {
-        call->http = NULL;
-        free_call(call);
-        refuse(front, http, refusal.status, refusal.reason, refusal.text);
+    if (half_json_parse_prepare(http_body(x), front->first_check_ms, &call->prepare, &refusal) !=
+        OBX_OK) {
+        refuse_call(front, call, &refusal);
         return;
     }
+    http_drop_body(x);
     call->req = half_prepare_request(call->prepare);
+    if (!knows_producer(front, call->req->producer)) {
+        free_call(call);
+        refuse(front, x, 400, "unknown_producer",
+               "the relay's configuration has no [producer] section of this name");
+        return;
+    }
     submit(front, call);
 }
 
-static void on_gid(struct half_http *front, struct evhttp_request *http, enum half_kind kind,
-                   enum half_verdict verdict, struct obx_bytes gid)
+static void on_gid(struct half_http *front, struct http_exchange *x, const struct route *route)
 {
     struct call *call;
 
-    if (!half_gid_is_valid(gid)) {
-        refuse(front, http, HTTP_NOTFOUND, "unknown_gid", "not a gid");
+    if (route->is_gid_broken) {
+        refuse(front, x, 404, "unknown_gid", "not a gid");
         return;
     }
-    call = new_call(front, http);
+    call = new_call(front, x);
     if (call == NULL)
         return;
-    (void)bytes_to_text(gid, call->gid, sizeof(call->gid));
-    call->own = (struct half_request){
-        .kind = kind, .gid = bytes_of(call->gid), .verdict = verdict, .actor = "producer"};
+    memcpy(call->gid, route->gid, sizeof(call->gid));
+    call->own = (struct half_request){.kind = route->kind,
+                                      .gid = bytes_of(call->gid),
+                                      .verdict = route->verdict,
+                                      .actor = "producer"};
     submit(front, call);
 }
 
-static void on_list(struct half_http *front, struct evhttp_request *http, const char *query)
+static void on_list(struct half_http *front, struct http_exchange *x)
 {
     struct half_refusal refusal = {0};
-    struct call *call = new_call(front, http);
+    struct call *call = new_call(front, x);
 
     if (call == NULL)
         return;
-    if (half_query_parse(query, &call->list, &refusal) != OBX_OK) {
-        call->http = NULL;
-        free_call(call);
-        refuse(front, http, refusal.status, refusal.reason, refusal.text);
+    if (half_query_parse(http_query(x), &call->list, &refusal) != OBX_OK) {
+        refuse_call(front, call, &refusal);
         return;
     }
     call->own = (struct half_request){.kind = HALF_REQ_LIST, .list = &call->list};
     submit(front, call);
 }
 
-static bool has_token(const struct half_http *front, struct evhttp_request *http)
+/* Heads */
+
+/* The next segment of a path, "/name". False: there is none. */
+static bool next_segment(struct obx_bytes *path, struct obx_bytes *segment)
 {
-    const char *given = evhttp_find_header(evhttp_request_get_input_headers(http), "Authorization");
+    const char *p = path->p;
+    const char *end;
+
+    if (path->len == 0)
+        return false;
+    end = memchr(p + 1, '/', path->len - 1);
+    *segment = (struct obx_bytes){p + 1, end == NULL ? path->len - 1 : (size_t)(end - p) - 1};
+    *path = end == NULL ? (struct obx_bytes){0}
+                        : (struct obx_bytes){end, path->len - (size_t)(end - p)};
+    return true;
+}
+
+static void route_collection(struct route *route, const char *method)
+{
+    const bool is_post = strcmp(method, "POST") == 0;
+
+    route->is_known = true;
+    route->allow = "Allow: GET, HEAD, POST\r\n";
+    route->is_allowed = is_post || strcmp(method, "GET") == 0;
+    route->kind = is_post ? HALF_REQ_PREPARE : HALF_REQ_LIST;
+}
+
+static void route_lookup(struct route *route, const char *method)
+{
+    route->is_known = true;
+    route->allow = "Allow: GET, HEAD\r\n";
+    route->is_allowed = strcmp(method, "GET") == 0;
+    route->kind = HALF_REQ_LOOKUP;
+}
+
+static void route_verdict(struct route *route, const char *method, struct obx_bytes verb)
+{
+    const bool is_commit = bytes_is(verb, "commit");
+
+    if (!is_commit && !bytes_is(verb, "rollback"))
+        return;
+    route->is_known = true;
+    route->allow = "Allow: POST\r\n";
+    route->is_allowed = strcmp(method, "POST") == 0;
+    route->kind = HALF_REQ_VERDICT;
+    route->verdict = is_commit ? HALF_COMMIT : HALF_ROLLBACK;
+}
+
+/* ROOT, ROOT/{gid}, ROOT/{gid}/commit and ROOT/{gid}/rollback. */
+static void route_of(const struct http_exchange *x, struct route *route)
+{
+    struct obx_bytes path = http_path(x), gid = {0}, verb = {0};
+    const char *method = http_method(x);
+    const size_t root = sizeof(ROOT) - 1;
+
+    memset(route, 0, sizeof(*route));
+    if (path.len < root || memcmp(path.p, ROOT, root) != 0 ||
+        (path.len > root && ((const char *)path.p)[root] != '/'))
+        return;
+    path = (struct obx_bytes){(const char *)path.p + root, path.len - root};
+    if (!next_segment(&path, &gid)) {
+        route_collection(route, method);
+        return;
+    }
+    route->is_gid_broken = !http_decode(gid, route->gid, sizeof(route->gid)) ||
+                           !half_gid_is_valid(bytes_of(route->gid));
+    if (!next_segment(&path, &verb))
+        route_lookup(route, method);
+    else if (path.len == 0)
+        route_verdict(route, method, verb);
+}
+
+static bool has_token(const struct half_http *front, const struct http_exchange *x)
+{
+    const char *given = http_field(x, "Authorization");
     bool match = false;
 
-    if (given == NULL || evutil_ascii_strncasecmp(given, "Bearer ", 7) != 0)
+    if (given == NULL || strncasecmp(given, "Bearer ", 7) != 0)
         return false;
     for (size_t i = 0; i < front->token_count; i++)
         if (bytes_equal_constant_time(bytes_of(given + 7), bytes_of(front->tokens[i])))
@@ -427,77 +481,63 @@ static bool has_token(const struct half_http *front, struct evhttp_request *http
     return match;
 }
 
-static bool ends_with(struct obx_bytes *path, const char *tail)
+static bool is_json(const struct http_exchange *x)
 {
-    size_t len = strlen(tail);
+    const char *type = http_field(x, "Content-Type");
 
-    if (path->len <= len || memcmp((const char *)path->p + path->len - len, tail, len) != 0)
-        return false;
-    path->len -= len;
-    return true;
+    return type != NULL && strncasecmp(type, "application/json", 16) == 0 &&
+           (type[16] == '\0' || type[16] == ';' || type[16] == ' ');
 }
 
-static void route_gid(struct half_http *front, struct evhttp_request *http, const char *tail)
+static bool needs_token(const struct half_http *front, const struct route *route)
 {
-    struct obx_bytes gid = bytes_of(tail);
-    enum evhttp_cmd_type method = evhttp_request_get_command(http);
-    bool commit = ends_with(&gid, "/commit");
-    bool rollback = !commit && ends_with(&gid, "/rollback");
-
-    if ((commit || rollback) && method == EVHTTP_REQ_POST && !has_token(front, http))
-        refuse(front, http, HTTP_UNAUTHORIZED, "unauthorized",
-               "send Authorization: Bearer with a valid token");
-    else if ((commit || rollback) && method == EVHTTP_REQ_POST)
-        on_gid(front, http, HALF_REQ_VERDICT, commit ? HALF_COMMIT : HALF_ROLLBACK, gid);
-    else if (!commit && !rollback && method == EVHTTP_REQ_GET)
-        on_gid(front, http, HALF_REQ_LOOKUP, HALF_COMMIT, gid);
-    else
-        refuse(front, http, HTTP_BADMETHOD, "method",
-               "POST .../commit or .../rollback, GET to look up");
+    return front->reads_need_token || route->kind != HALF_REQ_LOOKUP;
 }
 
-/* The collection itself: prepare, and list. Both need the token: a list tells what is open. */
-static void route_all(struct half_http *front, struct evhttp_request *http, const char *query)
-{
-    enum evhttp_cmd_type method = evhttp_request_get_command(http);
-
-    if (method != EVHTTP_REQ_POST && method != EVHTTP_REQ_GET)
-        refuse(front, http, HTTP_BADMETHOD, "method", "POST to prepare, GET to list");
-    else if (!has_token(front, http))
-        refuse(front, http, HTTP_UNAUTHORIZED, "unauthorized",
-               "send Authorization: Bearer with a valid token");
-    else if (method == EVHTTP_REQ_POST)
-        on_prepare(front, http);
-    else
-        on_list(front, http, query);
-}
-
-static bool is_of_api(const char *path)
-{
-    const size_t len = sizeof(PREFIX) - 1;
-
-    return path != NULL && strncmp(path, PREFIX, len) == 0 &&
-           (path[len] == '/' || path[len] == '\0');
-}
-
-static void on_request(struct evhttp_request *http, void *ctx)
+static bool on_head(struct http_exchange *x, void *ctx)
 {
     struct half_http *front = ctx;
-    const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(http);
-    const char *path = uri == NULL ? NULL : evhttp_uri_get_path(uri);
+    struct route route;
 
     pthread_mutex_lock(&front->mutex);
     front->stats.requests++;
     pthread_mutex_unlock(&front->mutex);
-    if (!is_of_api(path))
-        refuse(front, http, HTTP_NOTFOUND, "no_such_path", "the API is below " PREFIX);
+    route_of(x, &route);
+    if (!route.is_known)
+        refuse(front, x, 404, "no_such_path", "the API is " ROOT ", see docs/openapi.yaml");
+    else if (!route.is_allowed)
+        refuse_with(front, x, 405, route.allow, "method",
+                    "POST to prepare, commit or roll back; GET to look up or list");
+    else if (needs_token(front, &route) && !has_token(front, x))
+        refuse(front, x, 401, "unauthorized", "send Authorization: Bearer with a valid token");
     else if (atomic_load(&front->is_stopping))
-        refuse(front, http, HTTP_SERVUNAVAIL, "stopping", "this relay is stopping; ask again");
-    else if (path[sizeof(PREFIX) - 1] == '/')
-        route_gid(front, http, path + sizeof(PREFIX));
+        refuse(front, x, 503, "stopping", "this relay is stopping; ask again");
+    else if (route.kind == HALF_REQ_PREPARE && !is_json(x))
+        refuse(front, x, 415, "media_type", "send Content-Type: application/json");
     else
-        route_all(front, http, evhttp_uri_get_query(uri));
+        return true;
+    return false;
 }
+
+static void on_request(struct http_exchange *x, void *ctx)
+{
+    struct half_http *front = ctx;
+    struct route route;
+
+    route_of(x, &route);
+    if (route.kind == HALF_REQ_PREPARE)
+        on_prepare(front, x);
+    else if (route.kind == HALF_REQ_LIST)
+        on_list(front, x);
+    else
+        on_gid(front, x, &route);
+}
+
+static const struct http_ops front_ops = {.on_head = on_head,
+                                          .on_request = on_request,
+                                          .on_gone = on_gone,
+                                          .add_error = add_plain_error,
+                                          .error_type = "application/json"};
 
 /* Life */
 
@@ -515,7 +555,7 @@ static enum obx_code copy_tokens(struct half_http *front, const struct half_http
     if (opts->token_count == 0 || opts->token_count > TOKEN_MAX)
         return obx_fail(err, OBX_E_CONFIG, "the half-message API needs 1 to %d tokens", TOKEN_MAX);
     for (size_t i = 0; i < opts->token_count; i++) {
-        if (strlen(opts->tokens[i]) < 16)
+        if (strlen(opts->tokens[i]) < TOKEN_LEAST)
             return obx_fail(err, OBX_E_CONFIG,
                             "a token of the half-message API has less than 16 characters");
         front->tokens[i] = obx_strdup(opts->tokens[i]);
@@ -526,64 +566,70 @@ static enum obx_code copy_tokens(struct half_http *front, const struct half_http
     return OBX_OK;
 }
 
-static void set_limits(struct half_http *front, const struct half_http_opts *opts)
+static enum obx_code copy_producers(struct half_http *front, const struct half_http_opts *opts,
+                                    struct obx_err *err)
 {
-    uint32_t timeout_ms = opts->timeout_ms == 0 ? 30000 : opts->timeout_ms;
-    struct timeval timeout = {.tv_sec = timeout_ms / 1000,
-                              .tv_usec = (long)(timeout_ms % 1000) * 1000};
+    if (opts->producers == NULL)
+        return OBX_OK;
+    front->producers = obx_calloc(opts->producer_count + 1, sizeof(*front->producers));
+    if (front->producers == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "producers");
+    for (; front->producer_count < opts->producer_count; front->producer_count++) {
+        char *name = obx_strdup(opts->producers[front->producer_count]);
 
-    evhttp_set_max_headers_size(front->http, HEADER_MAX);
-    /* What is a little too large gets our own answer; far too large, libevent's bare 413. */
-    evhttp_set_max_body_size(front->http, (ev_ssize_t)front->max_body_bytes * 2 + HEADER_MAX);
-    evhttp_set_timeout_tv(front->http, &timeout);
-    evhttp_set_allowed_methods(front->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_PUT |
-                                                EVHTTP_REQ_DELETE | EVHTTP_REQ_HEAD |
-                                                EVHTTP_REQ_PATCH);
-    evhttp_set_gencb(front->http, on_request, front);
+        if (name == NULL)
+            return obx_fail(err, OBX_E_NOMEM, "producers");
+        front->producers[front->producer_count] = name;
+    }
+    return OBX_OK;
 }
 
 static enum obx_code listen_on(struct half_http *front, const struct half_http_opts *opts,
                                struct obx_err *err)
 {
-    const char *address = opts->address != NULL ? opts->address : "127.0.0.1";
-    struct sockaddr_storage bound = {0};
-    socklen_t len = sizeof(bound);
-    int fd;
+    struct http_opts http = {.base = front->base,
+                             .address = opts->address != NULL ? opts->address : "127.0.0.1",
+                             .port = opts->port,
+                             .ops = &front_ops,
+                             .ctx = front,
+                             .limits = opts->limits,
+                             .hosts = opts->hosts,
+                             .host_count = opts->host_count,
+                             .tls_cert_file = opts->tls_cert_file,
+                             .tls_key_file = opts->tls_key_file};
 
-    errno = 0;
-    front->socket = evhttp_bind_socket_with_handle(front->http, address, opts->port);
-    if (front->socket == NULL)
-        return obx_fail_errno(err, OBX_E_SYSTEM, errno, "cannot listen on http://%s:%u", address,
-                              (unsigned)opts->port);
-    fd = evhttp_bound_socket_get_fd(front->socket);
-    if (getsockname(fd, (struct sockaddr *)&bound, &len) == 0)
-        front->port =
-            ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&bound)->sin6_port
-                                              : ((struct sockaddr_in *)(void *)&bound)->sin_port);
-    return OBX_OK;
+    if (http.limits.connections == 0)
+        http.limits.connections = CONNECTIONS;
+    if (http.limits.body_bytes == 0)
+        http.limits.body_bytes = MAX_BODY_BYTES;
+    return http_server_create(&http, &front->server, err);
 }
 
 static enum obx_code set_up(struct half_http *front, const struct half_http_opts *opts,
                             struct obx_err *err)
 {
     enum obx_code rc = copy_tokens(front, opts, err);
+    int sys;
 
+    if (rc == OBX_OK)
+        rc = copy_producers(front, opts, err);
     if (rc != OBX_OK)
         return rc;
     front->bell_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     front->base = event_base_new();
-    front->http = front->base == NULL ? NULL : evhttp_new(front->base);
-    if (front->bell_fd < 0 || front->http == NULL)
+    if (front->bell_fd < 0 || front->base == NULL)
         return obx_fail(err, OBX_E_NOMEM, "event loop of the half-message API");
     front->bell = event_new(front->base, front->bell_fd, EV_READ | EV_PERSIST, on_bell, front);
     if (front->bell == NULL || event_add(front->bell, NULL) != 0)
         return obx_fail(err, OBX_E_NOMEM, "event loop of the half-message API");
-    set_limits(front, opts);
     rc = listen_on(front, opts, err);
-    if (rc == OBX_OK && pthread_create(&front->thread, NULL, front_main, front) != 0)
-        rc = obx_fail_sys(err, OBX_E_SYSTEM, errno, "thread of the half-message API");
-    front->has_thread = rc == OBX_OK;
-    return rc;
+    if (rc != OBX_OK)
+        return rc;
+    sys = pthread_create(&front->thread, NULL, front_main, front);
+    if (sys != 0)
+        return obx_fail_sys(err, OBX_E_SYSTEM, sys, "thread of the half-message API");
+    front->has_thread = true;
+    return OBX_OK;
 }
 
 enum obx_code half_http_create(const struct half_http_opts *opts, struct half_http **out,
@@ -597,22 +643,22 @@ enum obx_code half_http_create(const struct half_http_opts *opts, struct half_ht
         return obx_fail(err, OBX_E_NOMEM, "half-message API");
     front->store = opts->store;
     front->bell_fd = -1;
+    front->reads_need_token = !opts->open_lookup;
     front->first_check_ms = opts->first_check_ms == 0 ? 60000 : opts->first_check_ms;
-    front->max_body_bytes = opts->max_body_bytes == 0 ? 4 * 1024 * 1024 : opts->max_body_bytes;
     pthread_mutex_init(&front->mutex, NULL);
     rc = set_up(front, opts, err);
     if (rc != OBX_OK) {
         half_http_destroy(front);
         return rc;
     }
-    OBX_LOG(LOG_LVL_INFO, "half", "api.listening", KV_U64("port", front->port));
+    OBX_LOG(LOG_LVL_INFO, "half", "api.listening", KV_U64("port", half_http_port(front)));
     *out = front;
     return OBX_OK;
 }
 
 uint16_t half_http_port(const struct half_http *front)
 {
-    return front->port;
+    return http_server_port(front->server);
 }
 
 static void ring(struct half_http *front)
@@ -639,8 +685,7 @@ void half_http_destroy(struct half_http *front)
         ring(front);
         pthread_join(front->thread, NULL);
     }
-    if (front->http != NULL)
-        evhttp_free(front->http);
+    http_server_destroy(front->server);
     if (front->bell != NULL)
         event_free(front->bell);
     if (front->base != NULL)
@@ -649,6 +694,9 @@ void half_http_destroy(struct half_http *front)
         close(front->bell_fd);
     for (size_t i = 0; i < front->token_count; i++)
         obx_free(front->tokens[i]);
+    for (size_t i = 0; i < front->producer_count; i++)
+        obx_free(front->producers[i]);
+    obx_free(front->producers);
     pthread_mutex_destroy(&front->mutex);
     obx_free(front);
 }
@@ -658,4 +706,5 @@ void half_http_get_stats(struct half_http *front, struct half_http_stats *out)
     pthread_mutex_lock(&front->mutex);
     *out = front->stats;
     pthread_mutex_unlock(&front->mutex);
+    http_server_get_stats(front->server, &out->http);
 }

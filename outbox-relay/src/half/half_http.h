@@ -1,12 +1,13 @@
 /*
  * The HTTP front of half-messages: its own thread and event loop in front of a half_store. Bounded
- * in every direction: sizes, times, connections' idle time, and the store's queue behind it. The
+ * in every direction: by the HTTP server, and by the store's queue behind it. The
  * contract is docs/openapi.yaml.
  */
 #ifndef RELAY_HALF_HTTP_H
 #define RELAY_HALF_HTTP_H
 
 #include "half/half.h"
+#include "service/http.h"
 
 struct half_http;
 
@@ -15,10 +16,16 @@ struct half_http_opts {
     uint16_t port;       /* 0: any free one, see half_http_port */
     const char *const
         *tokens; /* any of them may write; more than one for a rotation; borrowed for the call */
-    size_t token_count;       /* 0: refused, a writing API without a token is not started */
-    uint32_t max_body_bytes;  /* 0: 4 MiB */
+    size_t token_count; /* 0: refused, a writing API without a token is not started */
+    bool open_lookup;   /* a gid is looked up without a token too */
+    /** Those that a prepare may name, borrowed for the call. NULL: any. */
+    const char *const *producers;
+    size_t producer_count;
+    struct http_limits limits; /* connections 0: 512; body_bytes 0: 4 MiB */
+    const char *const *hosts;  /* as in http_opts, like the certificate; borrowed for the call */
+    size_t host_count;
+    const char *tls_cert_file, *tls_key_file;
     uint32_t first_check_ms;  /* where a prepare does not say; 0: 60000 */
-    uint32_t timeout_ms;      /* of a silent connection; 0: 30000 */
     struct half_store *store; /* borrowed: outlives the front's half_http_destroy, see there */
 };
 
@@ -26,6 +33,7 @@ struct half_http_stats {
     uint64_t requests, refused, unauthorized, overloaded;
     uint64_t answered;       /* by the store, whatever the answer */
     uint64_t latency_us_sum; /* from the whole request to the answer, of those */
+    struct http_stats http;
 };
 
 /** Listens and starts the thread. OBX_E_CONFIG (no token), OBX_E_SYSTEM (address), OBX_E_NOMEM. */

@@ -6,8 +6,9 @@
 #include <string.h>
 
 #include "half/half_record.h"
+#include "service/http.h"
 
-enum { LIMIT_DEFAULT = 50, VALUE_MAX = 255, HEX = 16, DECIMAL = 10 };
+enum { LIMIT_DEFAULT = 50, VALUE_MAX = 255, DECIMAL = 10 };
 
 static enum obx_code refuse(struct half_refusal *refusal, const char *reason, const char *text)
 {
@@ -15,39 +16,6 @@ static enum obx_code refuse(struct half_refusal *refusal, const char *reason, co
     refusal->reason = reason;
     (void)snprintf(refusal->text, sizeof(refusal->text), "%s", text);
     return OBX_E_FORMAT;
-}
-
-static bool is_hex(char c)
-{
-    return c != '\0' && strchr("0123456789abcdefABCDEF", c) != NULL;
-}
-
-/* False when the text is too long or its encoding is broken. */
-static bool decode(struct obx_bytes text, char *dst)
-{
-    const char *p = text.p;
-    size_t len = 0;
-
-    for (size_t i = 0; i < text.len; i++) {
-        char c = p[i];
-
-        if (len == VALUE_MAX)
-            return false;
-        if (c == '%') {
-            char digits[3] = {0};
-
-            if (text.len - i < sizeof(digits) || !is_hex(p[i + 1]) || !is_hex(p[i + 2]))
-                return false;
-            memcpy(digits, p + i + 1, 2);
-            c = (char)strtoul(digits, NULL, HEX);
-            i += 2;
-        }
-        if (c == '\0')
-            return false;
-        dst[len++] = c;
-    }
-    dst[len] = '\0';
-    return true;
 }
 
 static enum obx_code set_limit(struct half_list *list, const char *value,
@@ -98,8 +66,9 @@ static enum obx_code take_field(struct half_list *list, const char *at, size_t l
     size_t name_len = equals == NULL ? len : (size_t)(equals - at);
     char name[VALUE_MAX + 1], value[VALUE_MAX + 1] = "";
 
-    if (!decode((struct obx_bytes){at, name_len}, name) ||
-        (equals != NULL && !decode((struct obx_bytes){equals + 1, len - name_len - 1}, value)))
+    if (!http_decode((struct obx_bytes){at, name_len}, name, sizeof(name)) ||
+        (equals != NULL &&
+         !http_decode((struct obx_bytes){equals + 1, len - name_len - 1}, value, sizeof(value))))
         return refuse(refusal, "invalid_value", "the query is not well encoded, or too long");
     return set_field(list, name, value, refusal);
 }

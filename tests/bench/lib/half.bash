@@ -44,7 +44,8 @@ half_start() {
 half_answers() {
     (
         exec 3<>"/dev/tcp/127.0.0.1/$half_port" || exit 1
-        printf 'GET /v1/half-messages/nobody HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n' >&3
+        printf 'GET /v1/half-messages/nobody HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nConnection: close\r\n\r\n' \
+            "$half_token" >&3
         timeout 5 cat <&3
     ) 2>/dev/null | grep -q ' 404 '
 }
