@@ -339,7 +339,7 @@ static void start_api(struct lane_rig *rig, struct api *api)
     static const char *const tokens[] = {TOKEN};
     struct half_store_opts store = {.db = rig->test_db.opts};
     struct half_http_opts front = {
-        .tokens = tokens, .token_count = 1, .max_body_bytes = LARGE_SIZE * 2};
+        .tokens = tokens, .token_count = 1, .limits = {.body_bytes = LARGE_SIZE * 2}};
     struct obx_err err = {0};
 
     assert_int_equal(schema_migrate(rig->db, SCHEMA_HALF, NULL, NULL, &err), OBX_OK);
