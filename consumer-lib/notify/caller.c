@@ -58,10 +58,13 @@ static void note_breaker(struct outlet *outlet, bool is_good, uint64_t now_ms)
     struct breaker *breaker = &outlet->caller.breaker;
     enum breaker_state before = breaker->state;
 
-    if (is_good)
+    if (is_good) {
         breaker_success(breaker);
-    else
+        reach_clear(&outlet->reach);
+    } else {
         breaker_failure(breaker, now_ms);
+        reach_failed(&outlet->reach, before == BREAKER_PROBING, now_ms);
+    }
     if (before != breaker->state)
         OBX_LOG(LOG_LVL_INFO, "notify", "breaker", KV_STR("endpoint", outlet->name),
                 KV_STR("from", breaker_state_name(before)),

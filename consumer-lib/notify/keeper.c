@@ -112,9 +112,12 @@ static void acquire_if_free(struct keeper *keeper)
     caller_set_db_offset(keeper->opts.caller, keeper->ledger.db_offset_us);
     if (acquired) {
         /* A 410 that could not be written under the lease before is asked for again. */
-        for (size_t i = 0; i < keeper->opts.outlets->count; i++)
-            atomic_store(&keeper->opts.outlets->items[i]->stats.is_paused,
-                         keeper->opts.outlets->items[i]->keeper.is_paused);
+        for (size_t i = 0; i < keeper->opts.outlets->count; i++) {
+            struct outlet *outlet = keeper->opts.outlets->items[i];
+
+            atomic_store(&outlet->stats.is_paused, outlet->keeper.is_paused);
+            reach_clear(&outlet->reach); /* somebody else has called meanwhile */
+        }
         keeper->pauses_due_ms = keeper->housekeeping_due_ms = 0;
         keeper->is_recalled = false;
         set_state(keeper, KEEPER_OWNER);

@@ -165,6 +165,7 @@ void keeper_read_pauses(struct keeper *keeper, struct notify_config *config)
             continue;
         OBX_LOG(LOG_LVL_INFO, "notify", "endpoint.resumed", KV_STR("endpoint", outlet->name));
         outlet->keeper.is_paused = false;
+        reach_clear(&outlet->reach); /* nothing was asked meanwhile */
         outlet->keeper.next_look_ms = 0;
         atomic_store(&outlet->stats.is_paused, false);
     }
@@ -267,14 +268,17 @@ static bool clean(struct keeper *keeper, const char *endpoint, struct obx_err *e
     return true;
 }
 
+/* Those of which nothing can be expected, see reach.h. */
 static bool expire(struct keeper *keeper, const struct due_request *request, struct obx_err *err)
 {
-    uint64_t expired = 0;
+    const struct endpoint_config *endpoint = request->endpoint;
+    uint64_t expired = 0, overdue_ms = 0;
 
-    if (atomic_load(&request->outlet->stats.breaker) == (unsigned)BREAKER_CLOSED ||
-        request->outlet->keeper.is_paused)
+    if (request->outlet->keeper.is_paused ||
+        !reach_is_hopeless(&request->outlet->reach, endpoint->schedule_count,
+                           endpoint->schedule_sum_ms * 3 / 2, clock_now_ms(), &overdue_ms))
         return true;
-    if (ledger_expire(&keeper->ledger, request, &expired, err) != OBX_OK)
+    if (ledger_expire(&keeper->ledger, request, overdue_ms, &expired, err) != OBX_OK)
         return false;
     if (expired == 0)
         return true;

@@ -329,20 +329,18 @@ enum obx_code ledger_clean(struct ledger *ledger, const char *endpoint, uint64_t
 }
 
 enum obx_code ledger_expire(struct ledger *ledger, const struct due_request *request,
-                            uint64_t *expired, struct obx_err *err)
+                            uint64_t overdue_ms, uint64_t *expired, struct obx_err *err)
 {
     static const char sql_find[] =
-        "SELECT id FROM (SELECT id, recorded_at FROM obx_notification FORCE INDEX (due)"
-        " WHERE consumer_group = ? AND endpoint = ? AND state = 'waiting'"
-        " AND due_at <= UTC_TIMESTAMP(6) ORDER BY due_at LIMIT ?) d"
-        " WHERE recorded_at <= UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND";
-    uint64_t age_us = request->endpoint->schedule_sum_ms * LEDGER_US_PER_MS * 3 / 2;
+        "SELECT id FROM obx_notification FORCE INDEX (due) WHERE consumer_group = ?"
+        " AND endpoint = ? AND state = 'waiting'"
+        " AND due_at <= UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND ORDER BY due_at LIMIT ?";
     uint32_t keep_ms = request->config->keep_given_up_ms;
     char sql[512];
     size_t count = 0;
     enum obx_code rc = collect(ledger, &request->outlet->keeper.held, sql_find,
                                DB_ARGS(DB_TEXT(ledger->group), DB_TEXT(request->endpoint->name),
-                                       DB_U64(CLEAN_ROWS), DB_U64(age_us)),
+                                       DB_U64(overdue_ms * LEDGER_US_PER_MS), DB_U64(CLEAN_ROWS)),
                                &count, err);
 
     *expired = 0;
@@ -352,7 +350,8 @@ enum obx_code ledger_expire(struct ledger *ledger, const struct due_request *req
              "UPDATE" OF_IDS " SET n.state = 'given_up', n.due_at = IF(%" PRIu32
              " = 0, NULL, UTC_TIMESTAMP(6) + INTERVAL %" PRIu32 " * 1000 MICROSECOND),"
              " n.last_error = 'the endpoint could not be reached for the whole schedule'"
-             " WHERE n.state = 'waiting'",
-             keep_ms, keep_ms);
+             " WHERE n.state = 'waiting' AND n.due_at <= UTC_TIMESTAMP(6) - INTERVAL %" PRIu64
+             " * 1000 MICROSECOND",
+             keep_ms, keep_ms, overdue_ms);
     return run_fenced(ledger, sql, expired, err);
 }

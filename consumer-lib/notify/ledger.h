@@ -73,12 +73,11 @@ OBX_NODISCARD enum obx_code ledger_count(struct ledger *ledger, const char *endp
 /** Remove finished rows whose time is over, a batch; *removed of them. */
 OBX_NODISCARD enum obx_code ledger_clean(struct ledger *ledger, const char *endpoint,
                                          uint64_t *removed, struct obx_err *err);
-/**
- * Give up due rows older than the endpoint's schedule and half of it more, those held left out; a
- * batch; *expired of them.
+/** Give up rows that have been due for overdue_ms, those held left out; a batch; *expired of them.
  */
 OBX_NODISCARD enum obx_code ledger_expire(struct ledger *ledger, const struct due_request *request,
-                                          uint64_t *expired, struct obx_err *err);
+                                          uint64_t overdue_ms, uint64_t *expired,
+                                          struct obx_err *err);
 
 enum { LEDGER_COUNT_CAP = 10000 };
 

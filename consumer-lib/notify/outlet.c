@@ -17,6 +17,7 @@ void outlets_fini(struct outlets *outlets)
 {
     for (size_t i = 0; i < outlets->count; i++) {
         idset_fini(&outlets->items[i]->keeper.held);
+        reach_fini(&outlets->items[i]->reach);
         obx_free(outlets->items[i]);
     }
     pthread_mutex_destroy(&outlets->lock);
@@ -42,6 +43,7 @@ struct outlet *outlets_get(struct outlets *outlets, const char *name)
         outlet = obx_calloc(1, sizeof(*outlet));
         if (outlet != NULL) {
             snprintf(outlet->name, sizeof(outlet->name), "%s", name);
+            reach_init(&outlet->reach);
             outlets->items[outlets->count] = outlet;
             outlets->count++;
         }

@@ -14,6 +14,7 @@
 #include "base/hist.h"
 #include "idset.h"
 #include "notify_keys.h"
+#include "reach.h"
 #include "service/breaker.h"
 
 struct job;
@@ -59,7 +60,8 @@ struct outlet {
         uint64_t next_look_ms; /* for due rows */
         uint32_t idle_ms;      /* between two looks that find nothing */
     } keeper;
-    atomic_bool look; /* set by any thread: there may be due rows now */
+    struct reach reach; /* the caller writes, the keeper reads */
+    atomic_bool look;   /* set by any thread: there may be due rows now */
 };
 
 struct outlets {

@@ -14,6 +14,7 @@
 #include "idset.h"
 #include "job.h"
 #include "notify_config.h"
+#include "reach.h"
 #include "sign.h"
 #include "topic_match.h"
 
@@ -152,6 +153,47 @@ static void idset_is_a_set(void **state)
     idset_fini(&set);
 }
 
+/* Four calls in a schedule that takes a second and a half. */
+static bool is_hopeless(struct reach *reach, uint64_t now_ms, uint64_t *overdue_ms)
+{
+    return reach_is_hopeless(reach, 4, 1500, now_ms, overdue_ms);
+}
+
+static void hope_ends_by_time_and_by_probes(void **state)
+{
+    struct reach reach;
+    uint64_t overdue_ms = 0;
+
+    (void)state;
+    reach_init(&reach);
+    assert_false(is_hopeless(&reach, 100000, &overdue_ms));
+    for (uint64_t at = 1000; at < 1100; at += 10)
+        reach_failed(&reach, false, at);
+    assert_false(is_hopeless(&reach, 100000, &overdue_ms)); /* nobody asked for those that wait */
+    reach_failed(&reach, true, 1100);
+    reach_failed(&reach, true, 1200);
+    reach_failed(&reach, true, 1300);
+    assert_false(is_hopeless(&reach, 100000, &overdue_ms));
+    reach_failed(&reach, true, 1400);
+    assert_false(is_hopeless(&reach, 2499, &overdue_ms)); /* it has failed for too short a time */
+    assert_true(is_hopeless(&reach, 2500, &overdue_ms));
+    assert_int_equal(overdue_ms, 1500);
+    /* Later only those that were due at the first of the four. */
+    assert_true(is_hopeless(&reach, 5000, &overdue_ms));
+    assert_int_equal(overdue_ms, 5000 - 1100);
+    reach_failed(&reach, true, 5000);
+    assert_true(is_hopeless(&reach, 5000, &overdue_ms));
+    assert_int_equal(overdue_ms, 5000 - 1200);
+    reach_clear(&reach);
+    assert_false(is_hopeless(&reach, 5000, &overdue_ms));
+    for (uint64_t i = 0; i < 3 * NOTIFY_SCHEDULE_MAX; i++)
+        reach_failed(&reach, true, 10000 + i * 1000);
+    assert_true(is_hopeless(&reach, 200000, &overdue_ms));
+    assert_int_equal(overdue_ms, 200000 - (10000 + (3 * NOTIFY_SCHEDULE_MAX - 4) * 1000));
+    assert_true(reach_is_hopeless(&reach, NOTIFY_SCHEDULE_MAX, 1500, 200000, &overdue_ms));
+    reach_fini(&reach);
+}
+
 static void texts_become_fit_for_a_header(void **state)
 {
     struct job *job = obx_calloc(1, sizeof(*job));
@@ -237,6 +279,7 @@ int main(void)
         cmocka_unit_test(retry_after_is_seconds_or_a_date),
         cmocka_unit_test(delays_have_a_unit),
         cmocka_unit_test(idset_is_a_set),
+        cmocka_unit_test(hope_ends_by_time_and_by_probes),
         cmocka_unit_test(texts_become_fit_for_a_header),
         cmocka_unit_test(configuration_is_built),
         cmocka_unit_test(mistakes_are_named),
