@@ -123,7 +123,9 @@ static const struct cfg_key database_keys[] = {
     CHOICE(struct keys_notify_database, tls, "preferred", db_tls_choices,
            "preferred: TLS if the server offers it, nothing verified; required: TLS or nothing, "
            "the certificate verified if tls_ca_file is given; verify-full: certificate and host "
-           "name verified."),
+           "name verified. A line that is not verified, neither a socket nor the loopback, never "
+           "carries the password itself: what asks for it (MySQL's caching_sha2_password) is "
+           "refused there."),
     FIXED(struct keys_notify_database, tls_ca_file, CFG_STRING, "", 0, 4095,
           "Certificates to trust, PEM. Empty: those of the system."),
     FIXED(struct keys_notify_database, tls_cert_file, CFG_STRING, "", 0, 4095,

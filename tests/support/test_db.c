@@ -18,6 +18,8 @@
 #include "base/bytes.h"
 #include "test_db.h"
 
+enum { PATIENT_S = 3600 };
+
 const char *test_env(const char *name)
 {
     const char *value = getenv(name);
@@ -46,9 +48,13 @@ struct db_opts test_db_root_opts(void)
 struct db *test_db_open(const struct db_opts *opts)
 {
     struct obx_err err = {.code = OBX_OK};
+    struct db_opts patient = *opts;
     struct db *db = NULL;
 
-    if (db_open(opts, &db, &err) != OBX_OK)
+    /* A test may hold a transaction for as long as it takes. */
+    if (patient.idle_s == 0)
+        patient.idle_s = PATIENT_S;
+    if (db_open(&patient, &db, &err) != OBX_OK)
         fail_msg("db_open: %s", err.text);
     return db;
 }

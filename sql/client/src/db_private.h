@@ -13,6 +13,9 @@
 enum {
     DB_STMT_CACHE_MAX = 64, /* prepared statements kept open per connection */
     DB_VERSION_MAX = 64,
+    DB_MS_PER_S = 1000,
+    DB_CONNECT_MS = 5000, /* defaults of struct db_opts */
+    DB_IO_MS = 30000,
 };
 
 struct db_stmt;
@@ -33,6 +36,12 @@ struct db {
     size_t stmt_count;
     uint64_t stmt_clock; /* counts uses, so that the least recently used statement can be told */
 };
+
+/* ---- db_open.c ---- */
+
+/** A time of struct db_opts (0: the default) as the client libraries count: whole seconds, rounded
+ * up. */
+unsigned db_whole_seconds(uint32_t ms, uint32_t default_ms);
 
 /* ---- db.c ---- */
 

@@ -7,7 +7,10 @@
  * belongs to one thread at a time.
  *
  * Session after db_open: autocommit, READ COMMITTED, time_zone '+00:00', utf8mb4, strict sql_mode,
- * rows *matched* are reported for UPDATE (so that zero means "not there", never "same value").
+ * and the rest of the list in sql/client/src/db_session.c, whatever the server's defaults are
+ * (proved by tests/system/server_settings_test.c); rows *matched* are reported for UPDATE (so that
+ * zero means "not there", never "same value"). It ends soon after its owner stands still: see
+ * idle_s.
  */
 #ifndef SQL_DB_H
 #define SQL_DB_H
@@ -21,17 +24,24 @@
 struct db;
 struct db_rows;
 
+/*
+ * Besides what each says, a password never goes out in a form that somebody on the line could read:
+ * over a line without verified TLS only methods that prove knowledge of it are used
+ * (mysql_native_password, ed25519, ...); caching_sha2_password and sha256_password need the
+ * loopback, a socket, or a verified certificate; clear text a socket or DB_TLS_VERIFY_FULL. A
+ * server that asks for more is refused. Proved by tests/unit/db_hostile_test.c.
+ */
 enum db_tls {
     DB_TLS_PREFERRED, /* zero default: TLS when the server offers it, certificate not verified; fits
                          loopback and sockets */
     DB_TLS_DISABLED,
-    DB_TLS_REQUIRED,   /* TLS or no connection; certificate chain verified when tls_ca_file is set.
-                          Keeps listeners out */
+    DB_TLS_REQUIRED, /* TLS, or nothing is sent; certificate chain verified when tls_ca_file is set.
+                        Keeps listeners out */
     DB_TLS_VERIFY_FULL /* chain and host name verified. Keeps out those who step between, too */
 };
 
 struct db_opts {
-    const char *host;        /* NULL with a unix_socket */
+    const char *host;        /* one name or address; NULL with a unix_socket */
     uint16_t port;           /* 0: 3306 */
     const char *unix_socket; /* used when set and host is NULL or "localhost" */
     const char *user;
@@ -41,8 +51,9 @@ struct db_opts {
     uint32_t read_timeout_ms;    /* 0: 30000 */
     uint32_t write_timeout_ms;   /* 0: 30000 */
     uint32_t lock_wait_s;        /* innodb_lock_wait_timeout of the session; 0: 10 */
-    uint32_t idle_s; /* wait_timeout of the session: the server ends one that is silent for longer,
-                        and undoes what it had begun; 0: as the server has it, hours */
+    uint32_t idle_s; /* the server ends a session that is silent for longer, and undoes what it had
+                        begun: wait_timeout and the network timeouts. 0: 60 within a transaction
+                        (MySQL: and outside of one), an hour outside */
     enum db_tls tls;
     const char *tls_ca_file;
     const char *tls_cert_file;
