@@ -23,8 +23,14 @@
 enum { LARGE = 1048576, GATHER_US = 300000, MESSAGES = 3000, CUTS = 30, CUT_BYTES_MAX = 20000 };
 
 /* "RELEASE SAVEPOINT " and the library's name with 16 random digits, in a packet with 4 bytes of
- * head and 1 of command. */
-#define RELEASE_BYTES (sizeof("RELEASE SAVEPOINT obx_tx_0123456789abcdef") - 1 + 5)
+ * head and 1 of command; between MySQL and its own client two more, which say that the statement
+ * has no attributes. */
+static uint64_t release_bytes(const struct rig *rig)
+{
+    const size_t bytes = sizeof("RELEASE SAVEPOINT obx_tx_0123456789abcdef") - 1 + 5;
+
+    return db_server_is_mariadb(rig->db) ? bytes : bytes + 2;
+}
 
 struct proxied {
     struct cut_proxy *db;
@@ -120,7 +126,7 @@ static void a_commit_that_is_lost_itself_is_run_again(void **state)
 {
     struct rig *rig = *state;
 
-    check_commit_cut(rig, CUT_TO_SERVER, RELEASE_BYTES);
+    check_commit_cut(rig, CUT_TO_SERVER, release_bytes(rig));
     assert_true(rig_number(rig, "SELECT MAX(seq) FROM applied") > 51);
 }
 
