@@ -88,6 +88,9 @@ static bool report_verdict(struct decision *decision, const char *gid,
     case HALF_ANS_NOT_FOUND:
         report(decision, gid, "refused: there is no such half-message", NULL);
         return false;
+    case HALF_ANS_BUSY:
+        report(decision, gid, "refused: another transaction holds it; try again", NULL);
+        return false;
     case HALF_ANS_REUSED:
     case HALF_ANS_FAILED:
         break;

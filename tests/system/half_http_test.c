@@ -229,6 +229,52 @@ static void lists_go_page_by_page(void **state)
     assert_int_equal(without_token(rig, ROOT, &answer), 401);
 }
 
+/* max_body is set above its default here, because the database's packet is larger than that: what
+ * the database can never take is not to be sent again. */
+static void what_the_database_cannot_take_is_too_large(void **state)
+{
+    static const char head[] = "{\"gid\":\"p-1\",\"producer\":\"orders\",\"commit\":[{\"topic\":"
+                               "\"t\",\"payload_base64\":\"";
+    static const char tail[] = "\"}]}";
+    struct rig *rig = *state;
+    struct half_store_opts opts = {0};
+    struct http_answer answer;
+    size_t packet = test_db_number(rig->db, "SELECT @@max_allowed_packet");
+    size_t len = (packet / 3 + 1) * 4;
+    char *body = malloc(sizeof(head) + len + sizeof(tail));
+
+    assert_non_null(body);
+    assert_true(packet <= 64 * 1024 * 1024); /* both products' default at most */
+    memcpy(body, head, sizeof(head));
+    memset(body + sizeof(head) - 1, 'A', len);
+    memcpy(body + sizeof(head) - 1 + len, tail, sizeof(tail));
+    opts.db = rig->database.opts;
+    start(rig, &opts, (uint32_t)(len + sizeof(head) + sizeof(tail)));
+    assert_int_equal(post(rig, ROOT, body, &answer), 413);
+    assert_non_null(strstr(answer.body, "\"reason\":\"too_large\""));
+    assert_int_equal(post(rig, ROOT, PREPARE("p-2"), &answer), 201);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_message"), 1);
+    free(body);
+}
+
+/* A half-message that somebody's transaction holds: 503, and the others are served meanwhile. */
+static void what_is_held_is_busy(void **state)
+{
+    struct rig *rig = *state;
+    struct http_answer answer;
+    struct db *other = test_db_open(&rig->database.opts);
+
+    assert_int_equal(post(rig, ROOT, PREPARE("b-1"), &answer), 201);
+    test_db_run(other, "START TRANSACTION");
+    test_db_run(other, "UPDATE half_message SET note = 'held'");
+    assert_int_equal(post(rig, ROOT "/b-1/commit", "", &answer), 503);
+    assert_non_null(strstr(answer.body, "\"reason\":\"busy\""));
+    assert_int_equal(get(rig, ROOT "/b-1", &answer), 200);
+    assert_int_equal(post(rig, ROOT, PREPARE("b-2"), &answer), 201);
+    db_close(other);
+    assert_int_equal(post(rig, ROOT "/b-1/commit", "", &answer), 200);
+}
+
 struct caller {
     struct rig *rig;
     unsigned index, accepted, refused;
@@ -355,6 +401,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_whole_way_by_http, setup, teardown),
         cmocka_unit_test_setup_teardown(what_may_not_be_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(lists_go_page_by_page, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_held_is_busy, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_the_database_cannot_take_is_too_large, setup_database,
+                                        teardown),
         cmocka_unit_test_setup_teardown(overload_is_refused_and_what_was_accepted_is_there,
                                         setup_database, teardown),
         cmocka_unit_test_setup_teardown(an_unknown_commit_is_said_and_a_repeat_settles_it,

@@ -18,6 +18,7 @@
 #include "half/half.h"
 #include "sql/schema.h"
 #include "test_db.h"
+#include "wait.h"
 
 struct rig {
     struct test_db database;
@@ -286,6 +287,205 @@ static void one_bad_request_costs_the_others_nothing(void **state)
     assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_message"), COUNT - 1);
 }
 
+/* ---- rows that somebody holds ---- */
+
+struct count {
+    pthread_mutex_t mutex;
+    unsigned done;
+};
+
+static void on_counted(struct half_request *req, void *ctx)
+{
+    struct count *count = ctx;
+
+    (void)req;
+    pthread_mutex_lock(&count->mutex);
+    count->done++;
+    pthread_mutex_unlock(&count->mutex);
+}
+
+static unsigned counted(struct count *count)
+{
+    unsigned done;
+
+    pthread_mutex_lock(&count->mutex);
+    done = count->done;
+    pthread_mutex_unlock(&count->mutex);
+    return done;
+}
+
+struct counted_wait {
+    struct count *count;
+    unsigned wanted;
+};
+
+static bool has_counted(void *ctx)
+{
+    struct counted_wait *wait = ctx;
+
+    return counted(wait->count) >= wait->wanted;
+}
+
+enum { HELD = 3, OTHERS = 60, WAIT_MS = 10000 };
+
+/* Submit the requests of the held gids again and again, as their callers do, and OTHERS of others
+ * meanwhile: these are all answered while the rows are still held, and the held ones with "busy".
+ */
+static void others_go_on(struct rig *rig, struct half_request *held, const char *word)
+{
+    static struct half_request others[OTHERS];
+    static char gids[OTHERS][32];
+    static struct count held_count, other_count;
+    struct counted_wait wait_others = {&other_count, OTHERS};
+    struct counted_wait wait_held = {&held_count, HELD};
+    struct half_part one = part(HALF_COMMIT, "t", "p");
+    struct obx_err err = {0};
+    unsigned rounds = 0;
+
+    held_count = (struct count){.mutex = PTHREAD_MUTEX_INITIALIZER, .done = HELD};
+    other_count = (struct count){.mutex = PTHREAD_MUTEX_INITIALIZER};
+    for (unsigned i = 0; i < OTHERS; i++) {
+        if (counted(&held_count) == HELD) {
+            held_count.done = 0;
+            for (unsigned k = 0; k < HELD; k++) {
+                if (rounds > 0)
+                    assert_int_equal(held[k].answer, HALF_ANS_BUSY);
+                held[k].done = on_counted;
+                held[k].ctx = &held_count;
+                assert_int_equal(half_store_submit(rig->store, &held[k], &err), OBX_OK);
+            }
+            rounds++;
+        }
+        snprintf(gids[i], sizeof(gids[i]), "%s-%u", word, i);
+        others[i] = prepare_of(gids[i], &one, 1);
+        others[i].done = on_counted;
+        others[i].ctx = &other_count;
+        assert_int_equal(half_store_submit(rig->store, &others[i], &err), OBX_OK);
+        /* One after the other, so that each has a batch of its own to be held up in. */
+        wait_others.wanted = i + 1;
+        if (!wait_until(WAIT_MS, has_counted, &wait_others))
+            fail_msg("%u of %d others are answered", counted(&other_count), OTHERS);
+        assert_int_equal(others[i].answer, HALF_ANS_OK);
+    }
+    assert_true(wait_until(WAIT_MS, has_counted, &wait_held));
+    for (unsigned k = 0; k < HELD; k++)
+        assert_int_equal(held[k].answer, HALF_ANS_BUSY);
+}
+
+/* P7: a transaction that hangs (an application's, a stopped relay's) holds the rows of a few
+ * half-messages. Everybody else's are prepared as ever. */
+static void a_held_row_holds_up_no_other(void **state)
+{
+    struct rig *rig = *state;
+    struct db *other = test_db_open(&rig->database.opts);
+    struct half_part one = part(HALF_COMMIT, "t", "p");
+    static char gids[HELD][32];
+    struct half_request held[HELD];
+
+    for (unsigned i = 0; i < HELD; i++) {
+        snprintf(gids[i], sizeof(gids[i]), "held-%u", i);
+        held[i] = prepare_of(gids[i], &one, 1);
+    }
+    run_all(rig, held, HELD);
+    /* A verdict whose half-message is held. */
+    test_db_run(other, "START TRANSACTION");
+    test_db_run(other, "UPDATE half_message SET note = 'hangs' WHERE gid LIKE 'held-%'");
+    for (unsigned i = 0; i < HELD; i++)
+        held[i] = verdict_of(gids[i], HALF_COMMIT, "producer");
+    others_go_on(rig, held, "while-held");
+    test_db_run(other, "ROLLBACK");
+    /* A verdict whose messages are held. */
+    test_db_run(other, "START TRANSACTION");
+    test_db_run(other, "UPDATE half_part SET topic = 'hangs' WHERE gid LIKE 'held-%'");
+    for (unsigned i = 0; i < HELD; i++)
+        held[i] = verdict_of(gids[i], HALF_ROLLBACK, "producer");
+    others_go_on(rig, held, "part-held");
+    test_db_run(other, "ROLLBACK");
+    /* A prepare whose gid somebody is preparing by SQL. */
+    test_db_run(other, "START TRANSACTION");
+    for (unsigned i = 0; i < HELD; i++) {
+        char sql[200];
+
+        snprintf(gids[i], sizeof(gids[i]), "new-%u", i);
+        snprintf(sql, sizeof(sql),
+                 "INSERT INTO half_message (gid, producer) VALUES ('%s', 'orders')", gids[i]);
+        test_db_run(other, sql);
+        held[i] = prepare_of(gids[i], &one, 1);
+    }
+    others_go_on(rig, held, "new-held");
+    test_db_run(other, "ROLLBACK");
+    /* Let go, each is carried out. */
+    for (unsigned i = 0; i < HELD; i++)
+        held[i] = prepare_of(gids[i], &one, 1);
+    run_all(rig, held, HELD);
+    for (unsigned i = 0; i < HELD; i++)
+        assert_int_equal(held[i].answer, HALF_ANS_OK);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_message"),
+                     HELD * 2 + OTHERS * 3);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM outbox"), 0);
+    db_close(other);
+}
+
+static bool are_up(void *ctx)
+{
+    struct rig *rig = ctx;
+    struct half_store_stats stats;
+
+    half_store_get_stats(rig->store, &stats);
+    return stats.workers_up == 2;
+}
+
+static bool is_alone(void *ctx)
+{
+    struct rig *rig = ctx;
+
+    return test_db_number(rig->db, "SELECT COUNT(*) FROM information_schema.processlist WHERE "
+                                   "db = DATABASE() AND id <> CONNECTION_ID()") == 0;
+}
+
+static void kill_others(struct rig *rig)
+{
+    struct db_rows *rows = NULL;
+    struct obx_err err = {0};
+
+    if (db_query(rig->db,
+                 "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> "
+                 "CONNECTION_ID()",
+                 DB_NO_ARGS, &rows, &err) != OBX_OK)
+        fail_msg("%s", err.text);
+    while (db_rows_next(rows)) {
+        char sql[64];
+
+        snprintf(sql, sizeof(sql), "KILL %llu", (unsigned long long)db_rows_u64(rows, 0));
+        test_db_run(rig->db, sql);
+    }
+    db_rows_free(rows);
+}
+
+/* As after wait_timeout, or behind a firewall that forgets: each worker's first request is carried
+ * out, not answered "outcome unknown". */
+static void a_connection_that_was_closed_while_idle_costs_no_request(void **state)
+{
+    enum { REQUESTS = 8 };
+    struct rig *rig = *state;
+    struct half_part one = part(HALF_COMMIT, "t", "p");
+    struct half_store_stats stats;
+    assert_true(wait_until(WAIT_MS, are_up, rig));
+    kill_others(rig);
+    assert_true(wait_until(WAIT_MS, is_alone, rig));
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        char gid[32];
+        struct half_request req;
+
+        snprintf(gid, sizeof(gid), "idle-%u", i);
+        req = prepare_of(gid, &one, 1);
+        assert_int_equal(run_one(rig, &req), HALF_ANS_OK);
+    }
+    half_store_get_stats(rig->store, &stats);
+    assert_int_equal(stats.failed, 0);
+    assert_int_equal(stats.prepared, REQUESTS);
+}
+
 /* Pairs of opposite verdicts, all at once, in an order of chance. */
 static void shuffle(struct half_request *reqs, unsigned count, unsigned *seed)
 {
@@ -356,6 +556,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_batch_of_many_has_each_its_own_answer, setup, teardown),
         cmocka_unit_test_setup_teardown(a_batch_may_hold_every_kind, setup, teardown),
         cmocka_unit_test_setup_teardown(one_bad_request_costs_the_others_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_held_row_holds_up_no_other, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_connection_that_was_closed_while_idle_costs_no_request,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(opposite_verdicts_at_once_have_one_outcome, setup,
                                         teardown),
     };

@@ -86,6 +86,7 @@ enum half_answer {
     HALF_ANS_NOT_FOUND, /* no such gid */
     HALF_ANS_CONFLICT,  /* decided otherwise before: rec says what, when and by whom */
     HALF_ANS_REUSED,    /* this gid was prepared with another content */
+    HALF_ANS_BUSY,      /* another transaction holds its rows: nothing was done, repeat it */
     HALF_ANS_FAILED     /* err says why; OBX_E_DB_COMMIT_UNKNOWN: it may or may not have been done,
                            repeat it */
 };
@@ -123,15 +124,21 @@ struct half_request {
     struct half_request *next;
     uint64_t gid_hash;
     size_t cost;
+    uint64_t busy_since_ms; /* 0: its rows have been free so far */
+    uint64_t due_ms;        /* not before, while they are not */
+    uint32_t busy_wait_ms;
 };
 
 struct half_store_opts {
-    struct db_opts db;        /* borrowed; the texts must outlive the store */
-    const char *outbox;       /* where the messages go; NULL: "outbox" */
-    uint32_t workers;         /* 0: 2 */
-    uint32_t queue_max;       /* requests that may wait; 0: 1024 */
-    uint32_t batch_max;       /* requests in one transaction; 0: 128 */
+    struct db_opts db;  /* borrowed; the texts must outlive the store. Its idle_s, 0: 10: what a
+                           worker that stands still may hold up others for */
+    const char *outbox; /* where the messages go; NULL: "outbox" */
+    uint32_t workers;   /* 0: 2 */
+    uint32_t queue_max; /* requests that may wait; 0: 1024 */
+    uint32_t batch_max; /* requests in one transaction; 0: 128 */
     uint32_t batch_max_bytes; /* of their messages; 0: 1 MiB; a single larger one goes alone */
+    uint32_t busy_ms;         /* a request whose rows somebody holds is tried again for so long
+                                 before it is answered HALF_ANS_BUSY; 0: 1000 */
     /** Runs on a worker's thread after a commit that put rows into the outbox. May be NULL. */
     void (*on_outbox_rows)(void *ctx);
     void *ctx;
@@ -139,10 +146,11 @@ struct half_store_opts {
 
 struct half_store_stats {
     bool is_up;                     /* at least one worker is connected and the schema fits */
+    uint32_t workers_up;            /* so many are */
     char trouble[OBX_ERR_TEXT_MAX]; /* why not */
     uint64_t prepared, committed, rolled_back, repeats, conflicts, reused, not_found, failed;
     uint64_t verdicts_by_producer, verdicts_by_check, verdicts_by_barrier;
-    uint64_t batches, overloads, waiting;
+    uint64_t batches, overloads, waiting, busy;
 };
 
 struct half_store;
@@ -164,8 +172,9 @@ void half_store_get_stats(struct half_store *store, struct half_store_stats *out
 
 /**
  * Carry out requests (distinct gids) in one transaction on db and fill in their answers, without
- * calling done. One bad request costs the others nothing. The unit under the workers; also for
- * callers with a connection of their own (outboxctl).
+ * calling done. One bad request costs the others nothing, and one whose rows somebody else holds
+ * does not hold them up: it is answered HALF_ANS_BUSY. May reorder reqs. The unit under the
+ * workers; also for callers with a connection of their own (outboxctl).
  * @return OBX_OK: all are answered; otherwise the connection is of no more use and every request is
  * HALF_ANS_FAILED. *outbox_rows tells whether rows were put into the outbox.
  */

@@ -5,6 +5,11 @@
  * same transaction the chosen parts become outbox rows and all parts go. Requests of a batch have
  * distinct gids, and rows are locked in the order of gid, so that two batches do not deadlock with
  * each other. Called by the store's workers and by outboxctl.
+ *
+ * Nobody waits for a row that somebody else holds: an application's transaction that hangs would
+ * hold up every caller. Rows of verdicts are locked with SKIP LOCKED; where an INSERT or a DELETE
+ * would wait (a prepare of the same gid by SQL, a part), a probe with NOWAIT comes first. What is
+ * held is answered HALF_ANS_BUSY. Proved by half_store_test (a_held_row_holds_up_no_other).
  */
 #include <string.h>
 
@@ -13,7 +18,9 @@
 #include "half/half.h"
 #include "half/half_record.h"
 
-#define BATCH_TRIES 6 /* of a transaction that met a deadlock or a lock wait */
+#define BATCH_TRIES 6 /* of a transaction that met a deadlock */
+#define WAITS_MAX   2 /* lock waits in a row, one by one: then it is not the row that is held */
+#define LARGE_BYTES (256 * 1024) /* a payload that is sent as a value, not written into a text */
 
 struct batch {
     struct db *db;
@@ -235,25 +242,70 @@ static void add_part(struct batch *b, enum obx_code *rc, struct obx_bytes gid, s
     add(b, rc, ")");
 }
 
-static enum obx_code insert_parts(struct batch *b, struct obx_err *err)
+#define INSERT_PART                                                                                \
+    "INSERT INTO half_part (gid, verdict, seq, message_id, topic, ordering_key, headers, "         \
+    "content_type, payload, receipt_from, on_rejected) VALUES "
+
+static bool is_large(const struct half_part *part)
+{
+    return part->payload.len >= LARGE_BYTES;
+}
+
+static enum obx_code insert_small_parts(struct batch *b, struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
     const char *comma = "";
 
     buf_reset(&b->sql);
-    add(b, &rc,
-        "INSERT INTO half_part (gid, verdict, seq, message_id, topic, ordering_key, headers, "
-        "content_type, payload, receipt_from, on_rejected) VALUES ");
+    add(b, &rc, INSERT_PART);
     for (size_t i = 0; i < b->count; i++) {
         const struct half_request *req = b->reqs[i];
 
         for (size_t seq = 0; is_open_prepare(req) && seq < req->part_count; seq++) {
+            if (is_large(&req->parts[seq]))
+                continue;
             add(b, &rc, comma);
             add_part(b, &rc, req->gid, seq, &req->parts[seq]);
             comma = ", ";
         }
     }
     return *comma == '\0' && rc == OBX_OK ? OBX_OK : exec_built(b, rc, err);
+}
+
+/* Escaped in a text a payload may need twice its bytes, and the server's limit is on the text. */
+static enum obx_code insert_large_part(struct batch *b, struct obx_bytes gid, size_t seq,
+                                       const struct half_part *part, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    buf_reset(&b->sql);
+    add(b, &rc, INSERT_PART "(?, ?, ?, ");
+    add_text_or(b, &rc, part->message_id, "DEFAULT");
+    add(b, &rc, ", ?, ?, ?, ");
+    add_text_or(b, &rc, part->content_type, "DEFAULT");
+    add(b, &rc, ", ?, ?, ?)");
+    if (rc != OBX_OK)
+        return obx_fail(err, rc, "statement of a batch");
+    return db_exec(b->db, b->sql.data,
+                   DB_ARGS(DB_BYTES(gid), DB_TEXT(half_verdict_name(part->on)), DB_U64(seq),
+                           DB_BYTES(part->topic), DB_BYTES(part->ordering_key),
+                           DB_BYTES(part->headers), DB_BYTES(part->payload),
+                           DB_BYTES(part->receipt_from), DB_BYTES(part->on_rejected)),
+                   NULL, err);
+}
+
+static enum obx_code insert_parts(struct batch *b, struct obx_err *err)
+{
+    enum obx_code rc = insert_small_parts(b, err);
+
+    for (size_t i = 0; i < b->count; i++) {
+        const struct half_request *req = b->reqs[i];
+
+        for (size_t seq = 0; rc == OBX_OK && is_open_prepare(req) && seq < req->part_count; seq++)
+            if (is_large(&req->parts[seq]))
+                rc = insert_large_part(b, req->gid, seq, &req->parts[seq], err);
+    }
+    return rc;
 }
 
 /*
@@ -437,13 +489,42 @@ static enum obx_code write_history(struct batch *b, struct obx_err *err)
     return exec_built(b, rc, err);
 }
 
+static bool is_open_verdict(const struct half_request *req)
+{
+    return is_verdict(req) && !req->is_answered;
+}
+
+/* Those of the picked that are there, although they have not been answered: somebody holds them. */
+static enum obx_code answer_held(struct batch *b, pick_fn *pick, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = OBX_OK;
+
+    if (!any(b, pick))
+        return OBX_OK;
+    buf_reset(&b->sql);
+    add(b, &rc, "SELECT gid FROM half_message WHERE gid IN ");
+    add_gids(b, &rc, pick);
+    if (rc != OBX_OK)
+        return obx_fail(err, rc, "statement of a batch");
+    rc = db_query_text(b->db, buf_bytes(&b->sql), &rows, err);
+    while (rc == OBX_OK && db_rows_next(rows))
+        for (size_t i = 0; i < b->count; i++)
+            if (pick(b->reqs[i]) && bytes_equal(b->reqs[i]->gid, db_rows_bytes(rows, 0)))
+                answer(b->reqs[i], HALF_ANS_BUSY, false);
+    db_rows_free(rows);
+    return rc;
+}
+
 static enum obx_code run_verdicts(struct batch *b, struct obx_err *err)
 {
     enum obx_code rc;
 
     if (!any(b, is_verdict))
         return OBX_OK;
-    rc = read_picked(b, is_verdict, " ORDER BY gid FOR UPDATE", err);
+    rc = read_picked(b, is_verdict, " ORDER BY gid FOR UPDATE SKIP LOCKED", err);
+    if (rc == OBX_OK)
+        rc = answer_held(b, is_open_verdict, err);
     if (rc == OBX_OK && any(b, is_deciding)) {
         rc = update_messages(b, err);
         if (rc == OBX_OK)
@@ -550,32 +631,46 @@ static enum obx_code run_with_retries(struct batch *b, struct obx_err *err)
             return rc;
         if (db_rollback(b->db, NULL) != OBX_OK)
             return obx_fail(err, OBX_E_DB_GONE, "rollback of a batch failed");
-        if (rc != OBX_E_DB_DEADLOCK && rc != OBX_E_DB_LOCK_WAIT)
+        if (rc != OBX_E_DB_DEADLOCK)
             return rc;
     }
     return rc;
 }
 
-/* A statement that the server refuses (a value that does not fit, say) names no request: run them
- * one by one. */
+static void answer_all(struct batch *b, enum half_answer what)
+{
+    for (size_t i = 0; i < b->count; i++)
+        answer(b->reqs[i], what, false);
+}
+
+/* A statement that the server refuses (a value that does not fit, say) or that waited for a lock
+ * names no request: run them one by one. */
 static enum obx_code run_apart(struct batch *b, struct obx_err *err)
 {
     bool outbox_rows = false;
+    unsigned waits = 0;
 
     for (size_t i = 0; i < b->count; i++) {
         struct batch one = {
             .db = b->db, .outbox = b->outbox, .reqs = &b->reqs[i], .count = 1, .sql = b->sql};
-        enum obx_code rc = run_with_retries(&one, err);
+        struct batch rest = {.reqs = &b->reqs[i], .count = b->count - i};
+        enum obx_code rc;
 
+        if (waits == WAITS_MAX) {
+            answer_all(&rest, HALF_ANS_BUSY);
+            break;
+        }
+        rc = run_with_retries(&one, err);
         b->sql = one.sql;
+        waits = rc == OBX_E_DB_LOCK_WAIT ? waits + 1 : 0;
         if (rc == OBX_OK)
             finish(&one);
+        else if (rc == OBX_E_DB_LOCK_WAIT)
+            answer_all(&one, HALF_ANS_BUSY);
         else
             fail_all(&one, err);
         outbox_rows = outbox_rows || (rc == OBX_OK && one.outbox_rows);
         if (rc != OBX_OK && !connection_is_sound(rc)) {
-            struct batch rest = {.reqs = &b->reqs[i], .count = b->count - i};
-
             b->outbox_rows = outbox_rows;
             fail_all(&rest, err);
             return rc;
@@ -585,13 +680,75 @@ static enum obx_code run_apart(struct batch *b, struct obx_err *err)
     return OBX_OK;
 }
 
+/* Before the transaction, so that nothing is undone by a wait and no lock is kept. */
+
+static bool is_prepare(const struct half_request *req)
+{
+    return req->kind == HALF_REQ_PREPARE;
+}
+
+/* Whether all rows of the picked can be locked at once; OBX_E_DB_LOCK_WAIT when not. */
+static enum obx_code probe(struct batch *b, const char *table, pick_fn *pick, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = OBX_OK;
+
+    if (!any(b, pick))
+        return OBX_OK;
+    buf_reset(&b->sql);
+    add(b, &rc, "SELECT gid FROM ");
+    add(b, &rc, table);
+    add(b, &rc, " WHERE gid IN ");
+    add_gids(b, &rc, pick);
+    add(b, &rc, " FOR UPDATE NOWAIT");
+    if (rc != OBX_OK)
+        return obx_fail(err, rc, "statement of a batch");
+    rc = db_query_text(b->db, buf_bytes(&b->sql), &rows, err);
+    db_rows_free(rows);
+    return rc;
+}
+
+static enum obx_code probe_both(struct batch *b, struct obx_err *err)
+{
+    enum obx_code rc = probe(b, "half_message", is_prepare, err);
+
+    return rc == OBX_OK ? probe(b, "half_part", is_verdict, err) : rc;
+}
+
+/* Put those whose rows are held behind the others, with their answer; b->count is what is left. */
+static enum obx_code set_held_apart(struct batch *b, struct obx_err *err)
+{
+    enum obx_code rc = probe_both(b, err);
+
+    if (rc != OBX_E_DB_LOCK_WAIT)
+        return rc;
+    for (size_t i = b->count; i-- > 0;) {
+        struct batch one = {.db = b->db, .reqs = &b->reqs[i], .count = 1, .sql = b->sql};
+        struct half_request *req = b->reqs[i];
+
+        rc = probe_both(&one, err);
+        b->sql = one.sql;
+        if (rc != OBX_OK && rc != OBX_E_DB_LOCK_WAIT)
+            return rc;
+        if (rc == OBX_E_DB_LOCK_WAIT) {
+            answer(req, HALF_ANS_BUSY, false);
+            b->reqs[i] = b->reqs[--b->count];
+            b->reqs[b->count] = req;
+        }
+    }
+    obx_err_clear(err);
+    return OBX_OK;
+}
+
 enum obx_code half_batch_run(struct db *db, const char *outbox, struct half_request **reqs,
                              size_t count, bool *outbox_rows, struct obx_err *err)
 {
     struct batch b = {.db = db, .outbox = outbox, .reqs = reqs, .count = count};
     struct obx_err own = {0};
-    enum obx_code rc = run_with_retries(&b, &own);
+    enum obx_code rc = set_held_apart(&b, &own);
 
+    if (rc == OBX_OK && b.count > 0)
+        rc = run_with_retries(&b, &own);
     if (rc == OBX_OK)
         finish(&b);
     else if (connection_is_sound(rc))

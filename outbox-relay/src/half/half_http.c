@@ -158,7 +158,10 @@ static int failed_body(struct obx_buf *body, const struct call *call)
         err->code == OBX_E_TIMEOUT)
         add_error(body, call, "outcome_unknown",
                   "it may or may not have been done; send the same request again");
-    else if (err->code == OBX_E_DB_DATA) {
+    else if (err->code == OBX_E_TOO_LARGE) {
+        add_error(body, call, "too_large", err->text);
+        return 413;
+    } else if (err->code == OBX_E_DB_DATA) {
         add_error(body, call, "invalid_value", err->text);
         return 400;
     } else
@@ -190,6 +193,9 @@ static int answer_body(struct obx_buf *body, const struct call *call)
     case HALF_ANS_REUSED:
         add_error(body, call, "gid_reused", "this gid was prepared before with another content");
         return 409;
+    case HALF_ANS_BUSY:
+        add_error(body, call, "busy", "another transaction holds this half-message; repeat");
+        return 503;
     case HALF_ANS_FAILED:
         break;
     }

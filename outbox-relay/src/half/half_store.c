@@ -3,7 +3,8 @@
  *
  * Invariant: an accepted request gets exactly one done call. The queue is bounded; a request
  * belongs to the queue until a worker takes it, then to that worker's batch. A batch never holds
- * one gid twice: the second stays in the queue, in order.
+ * one gid twice: the second stays in the queue, in order. One whose rows somebody holds goes back
+ * into the queue, to be tried again a little later, for a second; the others go on meanwhile.
  */
 #include <pthread.h>
 #include <string.h>
@@ -16,7 +17,10 @@
 #include "half/half.h"
 #include "sql/schema.h"
 
-#define BATCH_LIMIT 256
+#define BATCH_LIMIT      256
+#define BUSY_WAIT_MIN_MS 10
+#define BUSY_WAIT_MAX_MS 160
+#define IDLE_S           10 /* of a session that stands still within a transaction */
 
 struct half_store {
     struct half_store_opts opts;
@@ -55,6 +59,8 @@ enum obx_code half_store_submit(struct half_store *store, struct half_request *r
     req->cost = cost_of(req);
     req->next = NULL;
     req->is_answered = false;
+    req->busy_since_ms = req->due_ms = 0;
+    req->busy_wait_ms = 0;
     pthread_mutex_lock(&store->mutex);
     if (store->is_closing) {
         rc = obx_fail(err, OBX_E_CLOSED, "half-message store");
@@ -80,8 +86,9 @@ static bool batch_has(struct half_request *const *batch, size_t count,
     return false;
 }
 
-/* Take what fits into one transaction, oldest first. Called with the mutex held. */
-static size_t take_batch(struct half_store *store, struct half_request **batch)
+/* Take what fits into one transaction and is due by now_ms, oldest first. Called with the mutex
+ * held. */
+static size_t take_batch(struct half_store *store, uint64_t now_ms, struct half_request **batch)
 {
     struct half_request **at = &store->head;
     size_t count = 0, cost = 0;
@@ -91,7 +98,7 @@ static size_t take_batch(struct half_store *store, struct half_request **batch)
 
         if (count > 0 && cost + req->cost > store->opts.batch_max_bytes)
             break;
-        if (batch_has(batch, count, req)) {
+        if (req->due_ms > now_ms || batch_has(batch, count, req)) {
             at = &req->next;
             continue;
         }
@@ -149,6 +156,9 @@ static void count_answers(struct half_store *store, struct half_request *const *
         case HALF_ANS_REUSED:
             stats->reused++;
             break;
+        case HALF_ANS_BUSY:
+            stats->busy++;
+            break;
         case HALF_ANS_FAILED:
             stats->failed++;
             break;
@@ -164,6 +174,50 @@ static void answer_batch(struct half_store *store, struct half_request **batch, 
     pthread_mutex_unlock(&store->mutex);
     for (size_t i = 0; i < count; i++)
         batch[i]->done(batch[i], batch[i]->ctx);
+}
+
+/* Put a request at the end of the queue again. Called with the mutex held. */
+static void put_back(struct half_store *store, struct half_request *req)
+{
+    req->next = NULL;
+    req->is_answered = false;
+    *store->tail = req;
+    store->tail = &req->next;
+    store->waiting++;
+}
+
+/* Whether a request that found its rows held may be tried again, and when. */
+static bool may_wait(const struct half_store *store, struct half_request *req, uint64_t now_ms)
+{
+    if (req->answer != HALF_ANS_BUSY || store->is_closing)
+        return false;
+    if (req->busy_since_ms == 0)
+        req->busy_since_ms = now_ms;
+    else if (now_ms - req->busy_since_ms >= store->opts.busy_ms)
+        return false;
+    req->busy_wait_ms = req->busy_wait_ms == 0 ? BUSY_WAIT_MIN_MS : req->busy_wait_ms * 2;
+    if (req->busy_wait_ms > BUSY_WAIT_MAX_MS)
+        req->busy_wait_ms = BUSY_WAIT_MAX_MS;
+    req->due_ms = now_ms + req->busy_wait_ms;
+    return true;
+}
+
+/* Those whose rows are held go back into the queue; the others stay in the batch, to be answered.
+ */
+static size_t keep_answered(struct half_store *store, struct half_request **batch, size_t count)
+{
+    const uint64_t now_ms = clock_now_ms();
+    size_t kept = 0;
+
+    pthread_mutex_lock(&store->mutex);
+    for (size_t i = 0; i < count; i++) {
+        if (may_wait(store, batch[i], now_ms))
+            put_back(store, batch[i]);
+        else
+            batch[kept++] = batch[i];
+    }
+    pthread_mutex_unlock(&store->mutex);
+    return kept;
 }
 
 static void fail_batch(struct half_store *store, struct half_request **batch, size_t count,
@@ -209,32 +263,80 @@ static struct db *try_connect(struct half_store *store, struct obx_err *err)
     return db;
 }
 
-/* The next batch; 0 when the store closes. */
-static size_t wait_for_batch(struct half_store *store, struct half_request **batch)
+static void wait_at_most(struct half_store *store, uint32_t ms)
 {
-    size_t count;
+    struct timespec at;
 
-    pthread_mutex_lock(&store->mutex);
-    while (store->head == NULL && !store->is_closing)
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_nsec += (long)(ms % 1000) * 1000 * 1000;
+    at.tv_sec += (time_t)(ms / 1000) + at.tv_nsec / 1000000000;
+    at.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(&store->work, &store->mutex, &at);
+}
+
+/* Wait until something comes, or until what is in the queue is due. Called with the mutex held. */
+static void wait_for_work(struct half_store *store)
+{
+    uint64_t due_ms = UINT64_MAX;
+
+    for (const struct half_request *req = store->head; req != NULL; req = req->next)
+        if (req->due_ms < due_ms)
+            due_ms = req->due_ms;
+    if (store->head == NULL)
         pthread_cond_wait(&store->work, &store->mutex);
-    count = store->is_closing ? 0 : take_batch(store, batch);
+    else
+        wait_at_most(store, (uint32_t)clock_left_ms(due_ms) + 1);
+}
+
+/* The next batch; 0 when the store closes. *was_idle: the connection has not been used for as long
+ * as it took to come. */
+static size_t wait_for_batch(struct half_store *store, struct half_request **batch, bool *was_idle)
+{
+    size_t count = 0;
+
+    *was_idle = false;
+    pthread_mutex_lock(&store->mutex);
+    while (!store->is_closing && (count = take_batch(store, clock_now_ms(), batch)) == 0) {
+        *was_idle = true;
+        wait_for_work(store);
+    }
     pthread_mutex_unlock(&store->mutex);
     return count;
 }
 
-/* Work on one connection until it fails or the store closes. */
+/* Nothing has been done yet: they wait for the next connection. */
+static void return_batch(struct half_store *store, struct half_request **batch, size_t count)
+{
+    pthread_mutex_lock(&store->mutex);
+    for (size_t i = 0; i < count; i++)
+        put_back(store, batch[i]);
+    pthread_cond_signal(&store->work);
+    pthread_mutex_unlock(&store->mutex);
+}
+
+/* Work on one connection until it fails or the store closes. A connection that was idle may have
+ * been closed by the server or by something in between; that is found out before a batch is given
+ * to it, for afterwards its outcome would be unknown. */
 static void serve(struct half_store *store, struct db *db)
 {
     struct half_request *batch[BATCH_LIMIT];
+    bool was_idle;
     size_t count;
 
-    while ((count = wait_for_batch(store, batch)) > 0) {
+    while ((count = wait_for_batch(store, batch, &was_idle)) > 0) {
         struct obx_err err = {0};
         bool outbox_rows = false;
-        enum obx_code rc = half_batch_run(db, store->opts.outbox, batch, count, &outbox_rows, &err);
+        enum obx_code rc = was_idle ? db_ping(db, &err) : OBX_OK;
 
+        if (rc != OBX_OK) {
+            OBX_LOG(LOG_LVL_INFO, "half", "connection.closed_while_idle", KV_ERR(&err));
+            return_batch(store, batch, count);
+            return;
+        }
+        rc = half_batch_run(db, store->opts.outbox, batch, count, &outbox_rows, &err);
         if (outbox_rows && store->opts.on_outbox_rows != NULL)
             store->opts.on_outbox_rows(store->opts.ctx);
+        count = keep_answered(store, batch, count);
         answer_batch(store, batch, count);
         if (rc != OBX_OK) {
             OBX_LOG(LOG_LVL_WARN, "half", "connection.lost", KV_ERR(&err));
@@ -252,8 +354,7 @@ static void refuse_until(struct half_store *store, uint64_t due_ms, const struct
 
     pthread_mutex_lock(&store->mutex);
     while (!store->is_closing && clock_left_ms(due_ms) > 0) {
-        struct timespec at;
-        size_t count = store->workers_up == 0 ? take_batch(store, batch) : 0;
+        size_t count = store->workers_up == 0 ? take_batch(store, UINT64_MAX, batch) : 0;
 
         if (count > 0) {
             pthread_mutex_unlock(&store->mutex);
@@ -261,11 +362,7 @@ static void refuse_until(struct half_store *store, uint64_t due_ms, const struct
             pthread_mutex_lock(&store->mutex);
             continue;
         }
-        clock_gettime(CLOCK_MONOTONIC, &at);
-        at.tv_nsec += 20L * 1000 * 1000;
-        at.tv_sec += at.tv_nsec / 1000000000;
-        at.tv_nsec %= 1000000000;
-        pthread_cond_timedwait(&store->work, &store->mutex, &at);
+        wait_at_most(store, 20);
     }
     pthread_mutex_unlock(&store->mutex);
 }
@@ -334,7 +431,9 @@ enum obx_code half_store_create(const struct half_store_opts *opts, struct half_
         store->opts.batch_max = BATCH_LIMIT;
     store->opts.batch_max_bytes = or_default(opts->batch_max_bytes, 1024 * 1024);
     store->db_opts = opts->db;
-    store->db_opts.lock_wait_s = or_default(opts->db.lock_wait_s, 2);
+    store->opts.busy_ms = or_default(opts->busy_ms, 1000);
+    store->db_opts.lock_wait_s = or_default(opts->db.lock_wait_s, 1);
+    store->db_opts.idle_s = or_default(opts->db.idle_s, IDLE_S);
     store->tail = &store->head;
     init_sync(store);
     store->threads = obx_calloc(store->opts.workers, sizeof(*store->threads));
@@ -364,7 +463,7 @@ static void refuse_rest(struct half_store *store)
         size_t count;
 
         pthread_mutex_lock(&store->mutex);
-        count = take_batch(store, batch);
+        count = take_batch(store, UINT64_MAX, batch);
         pthread_mutex_unlock(&store->mutex);
         fail_batch(store, batch, count, &why);
     }
@@ -392,5 +491,6 @@ void half_store_get_stats(struct half_store *store, struct half_store_stats *out
     pthread_mutex_lock(&store->mutex);
     *out = store->stats;
     out->waiting = store->waiting;
+    out->workers_up = store->workers_up;
     pthread_mutex_unlock(&store->mutex);
 }
