@@ -14,8 +14,9 @@ void job_destroy(struct job *job)
 }
 
 /* Visible ASCII stands for itself, a blank too inside; '%' and all else is written as %XX, so that
- * a message cannot add a header, and the receiver can get the bytes back. */
-static enum obx_code add_header_text(struct obx_buf *buf, struct obx_bytes text)
+ * a message cannot add a header, and the receiver can get the bytes back. `but` is one more
+ * character that is not to stand there; 0: none. */
+static enum obx_code add_header_text(struct obx_buf *buf, struct obx_bytes text, char but)
 {
     const unsigned char *p = text.p;
     enum obx_code rc = OBX_OK;
@@ -23,7 +24,8 @@ static enum obx_code add_header_text(struct obx_buf *buf, struct obx_bytes text)
     for (size_t i = 0; i < text.len && rc == OBX_OK; i++) {
         bool is_inner_blank = p[i] == ' ' && i > 0 && i + 1 < text.len;
 
-        if ((p[i] > ' ' && p[i] < 0x7F && p[i] != '%') || is_inner_blank)
+        if ((p[i] > ' ' && p[i] < 0x7F && p[i] != '%' && p[i] != (unsigned char)but) ||
+            is_inner_blank)
             rc = buf_add(buf, &p[i], 1);
         else
             rc = buf_addf(buf, "%%%02X", p[i]);
@@ -41,7 +43,8 @@ enum obx_code job_set_texts(struct job *job, const struct obx_bytes *texts)
 
     for (size_t i = 0; i < JOB_TEXTS && rc == OBX_OK; i++) {
         starts[i] = job->texts.len;
-        rc = add_header_text(&job->texts, texts[i]);
+        /* What is signed is the id, the time and the body, joined by dots. */
+        rc = add_header_text(&job->texts, texts[i], i == 0 ? '.' : '\0');
     }
     for (size_t i = 0; i < JOB_TEXTS && rc == OBX_OK; i++)
         *members[i] = job->texts.data + starts[i];

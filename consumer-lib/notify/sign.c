@@ -9,6 +9,8 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
+#include "base/crash.h"
+
 #define PREFIX     "whsec_"
 #define SEPARATORS " \t\r\n,"
 enum { TEXT_MAX = 128, BASE64_GROUP = 4, BASE64_BYTES = 3, DIGEST_LEN = 32, DIGEST_TEXT = 45 };
@@ -90,8 +92,10 @@ enum obx_code sign_add(struct obx_buf *out, const struct sign_keys *keys, const 
     char text[DIGEST_TEXT];
     struct obx_buf input = {0};
     unsigned len = 0;
-    enum obx_code rc = buf_addf(&input, "%s.%" PRIu64 ".", id, timestamp_s);
+    enum obx_code rc = OBX_OK;
 
+    OBX_ASSERT(strchr(id, '.') == NULL); /* ids are made fit for it in job.c */
+    rc = buf_addf(&input, "%s.%" PRIu64 ".", id, timestamp_s);
     if (rc == OBX_OK)
         rc = buf_add(&input, body.p, body.len);
     for (size_t i = 0; i < keys->count && rc == OBX_OK; i++) {

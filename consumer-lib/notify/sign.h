@@ -1,6 +1,9 @@
 /*
  * Signatures of calls, as Standard Webhooks has them: HMAC-SHA-256 over "id.timestamp.body" in
  * base64, one "v1,..." for each secret, separated by blanks. Any thread.
+ *
+ * The parts are told apart by the rule that neither id nor timestamp has a dot: ids are given
+ * without (job_set_texts), and receivers refuse those that have one (docs/notifications.md).
  */
 #ifndef NOTIFY_SIGN_H
 #define NOTIFY_SIGN_H

@@ -145,10 +145,10 @@ static void a_hostile_message_adds_no_header(void **state)
     to->secrets[0] = SECRET_A;
     notify_rig_config(rig, "", ENDPOINT, "to", receiver_port(to), "#", SECRET_A);
     start(rig);
-    notify_rig_publish(rig, "id\r\nx-obx-topic: forged", "t\n\xC3\xA4%", "");
+    notify_rig_publish(rig, "id.1\r\nx-obx-topic: forged", "t\n\xC3\xA4%", "");
     receiver_wait(to, 1);
     call = receiver_call(to, 0);
-    assert_string_equal(call.id, "id%0D%0Ax-obx-topic: forged");
+    assert_string_equal(call.id, "id%2E1%0D%0Ax-obx-topic: forged");
     assert_string_equal(call.topic, "t%0A%C3%A4%25");
     assert_string_equal(call.body, "");
     assert_true(call.verified[0]);

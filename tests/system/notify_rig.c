@@ -44,6 +44,8 @@ static bool verify(const struct endpoint_request *request, const char *secret,
     char signed_text[8192];
     unsigned len = 0;
 
+    if (strchr(endpoint_header(request, "webhook-id"), '.') != NULL)
+        return false;
     snprintf(signed_text, sizeof(signed_text), "%s.%s.%s", endpoint_header(request, "webhook-id"),
              endpoint_header(request, "webhook-timestamp"), request->body);
     HMAC(EVP_sha256(), secret, (int)strlen(secret), (const unsigned char *)signed_text,

@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -64,6 +66,88 @@ static void signature_is_that_of_the_standard(void **state)
         sign_add(&out, &keys, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, bytes_of(body)), OBX_OK);
     assert_string_equal(out.data, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     buf_fini(&out);
+}
+
+static bool verifies(const char *secret, const char *id, const char *timestamp, const char *body,
+                     const char *signature)
+{
+    struct sign_keys keys;
+    struct obx_buf out = {0};
+    bool is_same;
+
+    if (strchr(id, '.') != NULL) /* as the page tells receivers */
+        return false;
+    sign_parse_secrets(secret, &keys);
+    assert_int_equal(keys.count, 1);
+    assert_int_equal(sign_add(&out, &keys, id, strtoull(timestamp, NULL, 10), bytes_of(body)),
+                     OBX_OK);
+    is_same = strcmp(out.data, signature) == 0;
+    buf_fini(&out);
+    return is_same;
+}
+
+/* The next `text` of a line, ended by a NUL. */
+static char *next_code(char **at)
+{
+    char *begin = strchr(*at, '`');
+    char *end = begin == NULL ? NULL : strchr(begin + 1, '`');
+
+    assert_non_null(end);
+    *end = '\0';
+    *at = end + 1;
+    return begin + 1;
+}
+
+static void the_vectors_of_the_page_are_right(void **state)
+{
+    FILE *page = fopen(NOTIFY_PAGE, "re");
+    char line[1024];
+    int vectors = 0;
+    bool is_there = false;
+
+    (void)state;
+    assert_non_null(page);
+    while (fgets(line, sizeof(line), page) != NULL) {
+        char *at = line;
+
+        is_there = is_there || strncmp(line, "### Vectors", strlen("### Vectors")) == 0;
+        if (is_there && line[0] == '#' && vectors > 0)
+            break;
+        if (!is_there || strncmp(line, "| `", 3) != 0)
+            continue;
+        vectors++;
+        {
+            const char *secret = next_code(&at), *id = next_code(&at), *time = next_code(&at);
+            const char *body = next_code(&at), *signature = next_code(&at);
+
+            assert_true(verifies(secret, id, time, body, signature));
+        }
+    }
+    fclose(page);
+    assert_true(vectors >= 4);
+}
+
+/* The call of the last vector, read with other borders: the same bytes are signed, and it is the
+ * dot in the id that tells. */
+static void a_call_is_not_another_one(void **state)
+{
+    static const char secret[] = "a-plain-secret-of-24-chr";
+    struct job *job = obx_calloc(1, sizeof(*job));
+    struct obx_bytes texts[JOB_TEXTS] = {bytes_of("m1.1764500000"), bytes_of("a.b")};
+    struct sign_keys keys;
+    struct obx_buf out = {0};
+
+    (void)state;
+    sign_parse_secrets(secret, &keys);
+    assert_int_equal(sign_add(&out, &keys, "m1", 1764500000, bytes_of("1999999999.text")), OBX_OK);
+    assert_true(verifies(secret, "m1", "1764500000", "1999999999.text", out.data));
+    assert_false(verifies(secret, "m1.1764500000", "1999999999", "text", out.data));
+    buf_fini(&out);
+    /* And no id of ours has one, whatever a producer calls its message. */
+    assert_int_equal(job_set_texts(job, texts), OBX_OK);
+    assert_string_equal(job->message_id, "m1%2E1764500000");
+    assert_string_equal(job->topic, "a.b");
+    job_destroy(job);
 }
 
 static void secrets_are_checked(void **state)
@@ -275,6 +359,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(topics_match_as_in_a_topic_exchange),
         cmocka_unit_test(signature_is_that_of_the_standard),
+        cmocka_unit_test(the_vectors_of_the_page_are_right),
+        cmocka_unit_test(a_call_is_not_another_one),
         cmocka_unit_test(secrets_are_checked),
         cmocka_unit_test(retry_after_is_seconds_or_a_date),
         cmocka_unit_test(delays_have_a_unit),
