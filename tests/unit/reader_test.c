@@ -33,7 +33,8 @@ struct table {
     int fail_in;               /* the statement that fails; 0 none */
     uint64_t now_us, cost_us;
     uint64_t forward_limit; /* of the last forward read */
-    size_t behind_calls, snapshots, payload_len;
+    uint64_t behind_us;     /* what a page of a look costs more than a forward read */
+    size_t behind_calls, behind_rows, snapshots, payload_len;
 };
 
 struct bench {
@@ -101,11 +102,14 @@ static enum obx_code behind(void *ctx, const struct id_range *ranges, size_t cou
 
     (void)ctx;
     bench->table.behind_calls++;
+    bench->table.now_us += bench->table.behind_us;
     for (size_t i = 0; rc == OBX_OK && i < count; i++) {
         for (uint64_t id = ranges[i].lo; id <= ranges[i].hi && id <= IDS && batch->count < limit;
              id++) {
-            if (there[id])
+            if (there[id]) {
                 add_row(batch, id, false);
+                bench->table.behind_rows++;
+            }
         }
     }
     make_visible(bench->table.after_behind);
@@ -288,6 +292,91 @@ static void a_look_of_many_pages_is_of_one_moment(void **state)
     assert_int_equal(state_of(40), FLIGHT_WAITING);
 }
 
+/* However far away the server is, however long the transaction was open, and whatever the first
+ * row's id was: what was committed before goes before. */
+static void no_age_and_no_distance_excuses_a_look(void **state)
+{
+    for (int distance_ms = 0; distance_ms <= 20; distance_ms += 5) {
+        uint64_t ids[10];
+
+        bench->table.cost_us = 10 + (uint64_t)distance_ms * MS;
+        put(1900, 1900, 3);
+        assert_int_equal(turn(), OBX_OK);
+        (void)take_ready(ids, 10);
+        turns(20 * S);
+        put(1901, 1901, 0);
+        bench->table.key_of[7] = 0;
+        bench->table.after_forward[0] = 7; /* committed before 1901 was, and hours old */
+        while (!is_known(1901))
+            turns(2 * MS);
+        assert_int_equal(state_of(7), FLIGHT_READY);
+        assert_int_equal(state_of(1901), FLIGHT_WAITING);
+        (void)teardown(state);
+        assert_int_equal(setup(state), 0);
+    }
+}
+
+/* A look that adds much is waited for; meanwhile nothing with a key goes, and looks leave the
+ * server three quarters of the time. */
+static void a_dear_look_is_spaced_and_waited_for(void **state)
+{
+    uint64_t ids[IDS];
+    uint64_t began_us = bench->table.now_us;
+
+    (void)state;
+    bench->table.behind_us = 100 * MS;
+    for (uint64_t id = 10; id <= 1000; id += 10) {
+        put(id, id, 0);
+        bench->table.key_of[id - 5] = 0;
+        bench->table.after_forward[0] = id - 5;
+        turns(2 * MS);
+        for (size_t i = 0, n = take_ready(ids, IDS), last = 0; i < n; last = ids[i++])
+            assert_true(ids[i] > last);
+    }
+    turns(2 * S);
+    (void)take_ready(ids, IDS);
+    for (uint64_t id = 5; id <= 1000; id++)
+        assert_false(bench->table.is_there[id]);
+    assert_in_range(bench->table.behind_calls, 1,
+                    (bench->table.now_us - began_us) / (400 * MS) + 2);
+}
+
+static void rows_without_a_key_wait_for_no_look(void **state)
+{
+    uint64_t ids[IDS];
+
+    (void)state;
+    bench->table.behind_us = 100 * MS;
+    put(10, 10, 0);
+    turns(100 * MS);
+    for (uint64_t id = 12; id <= 40; id += 2) {
+        put(id, id, 3);
+        turns(2 * MS);
+        assert_true(is_known(id));
+        (void)take_ready(ids, IDS);
+    }
+}
+
+/* More late rows than a turn may hold; the batch behind them waits for all of them. */
+static void a_look_may_take_more_than_a_turn(void **state)
+{
+    uint64_t ids[IDS];
+    size_t count = 0;
+
+    (void)state;
+    put(1, 1, 3);
+    put(1500, 1500, 3);
+    turns(20 * MS);
+    put(100, 999, 0);
+    put(1501, 1501, 0);
+    for (int i = 0; i < 1000 && count < 903; i++) {
+        assert_int_equal(turn(), OBX_OK);
+        count += take_ready(&ids[count], IDS - count);
+    }
+    assert_int_equal(count, 903);
+    assert_int_equal(ids[902], 1501);
+}
+
 /* ---- late rows ---- */
 
 static void a_late_row_comes_out_without_a_new_one(void **state)
@@ -382,6 +471,99 @@ static void what_was_passed_over_comes_in_order(void **state)
     }
     assert_int_equal(last, 599);
     assert_int_equal(others, 60);
+}
+
+/* A key that stands still, a hole in every third id, and rows without a key between: what was
+ * passed over is not read again for each of them, nor when nothing comes. */
+static void a_backlog_with_holes_is_not_read_again(void **state)
+{
+    size_t others = 0;
+    struct reader_stats stats;
+    uint64_t passes = 0;
+
+    (void)state;
+    reader_destroy(bench->reader);
+    flight_destroy(bench->flight);
+    bench->flight_opts.max_key_waiting = 20;
+    assert_int_equal(open_all(), 0);
+    for (uint64_t id = 1; id <= IDS; id++) {
+        if (id % 3 != 0)
+            put(id, id, id % 3 == 1 ? 0 : 3);
+    }
+    for (int i = 0; i < 4000 && others <= IDS / 3; i++) {
+        struct flight_row *next = NULL;
+
+        turns(2 * MS);
+        for (struct flight_row *row = flight_first(bench->flight, FLIGHT_READY); row != NULL;
+             row = next) {
+            next = flight_next(row);
+            flight_sent(bench->flight, row);
+            if (row->id % 3 == 1)
+                continue; /* never answered */
+            bench->table.is_there[row->id] = false;
+            flight_confirmed(bench->flight, row);
+            flight_forget(bench->flight, row);
+            others++;
+        }
+    }
+    assert_int_equal(others, IDS / 3 + 1);
+    assert_in_range(bench->table.behind_rows, 0, 2 * others);
+    turns(10 * S); /* looks have become rare */
+    reader_get_stats(bench->reader, &stats);
+    passes = stats.passes;
+    bench->table.behind_rows = 0;
+    bench->table.behind_calls = 0;
+    turns(10 * S);
+    reader_get_stats(bench->reader, &stats);
+    passes = stats.passes - passes; /* over all of it, as a net; spaced by what they cost */
+    assert_in_range(passes, 1, 10);
+    assert_in_range(bench->table.behind_rows, 1, passes * IDS / 3);
+    assert_in_range(bench->table.behind_calls, 1, passes * (IDS / 3 / 5 + 1) + 30 * 2);
+}
+
+/* A row stays in memory for ever, at the lowest id; gaps above it are joined all the same. */
+static void one_row_that_stays_keeps_no_gaps_apart(void **state)
+{
+    uint64_t ids[IDS];
+
+    (void)state;
+    put(1, 1, 0);
+    turns(2 * MS);
+    flight_sent(bench->flight, flight_find(bench->flight, 1));
+    for (uint64_t id = 3; id <= IDS; id += 2) {
+        put(id, id, 3);
+        if (id % 50 == 1) {
+            turns(2 * MS);
+            (void)take_ready(ids, IDS);
+        }
+    }
+    turns(S);
+    bench->table.behind_rows = 0;
+    bench->table.snapshots = 0;
+    turns(S);
+    assert_int_equal(bench->table.snapshots, 0); /* one statement is enough */
+    put(1000, 1000, 0);
+    turns(S);
+    assert_int_equal(state_of(1000), FLIGHT_WAITING); /* behind row 1 */
+    assert_in_range(bench->table.behind_rows, 1, 100);
+}
+
+/* An id that an application or a dump gave. */
+static void the_id_zero_is_an_id(void **state)
+{
+    (void)state;
+    put(0, 0, 0);
+    put(4, 4, 0);
+    assert_int_equal(turn(), OBX_OK);
+    assert_int_equal(state_of(0), FLIGHT_READY);
+    assert_int_equal(state_of(4), FLIGHT_WAITING);
+    (void)teardown(state);
+    assert_int_equal(setup(state), 0);
+    put(4, 4, 0); /* and when it comes late */
+    assert_int_equal(turn(), OBX_OK);
+    put(0, 0, 0);
+    turns(100 * MS);
+    assert_int_equal(state_of(0), FLIGHT_READY);
 }
 
 /* A key that is being resumed is passed over, whole, until it is not held any more. */
@@ -480,6 +662,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_look_comes_before_the_release, setup, teardown),
         cmocka_unit_test_setup_teardown(a_look_of_many_pages_is_of_one_moment, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_age_and_no_distance_excuses_a_look, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_dear_look_is_spaced_and_waited_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(rows_without_a_key_wait_for_no_look, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_look_may_take_more_than_a_turn, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_backlog_with_holes_is_not_read_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_row_that_stays_keeps_no_gaps_apart, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_id_zero_is_an_id, setup, teardown),
         cmocka_unit_test_setup_teardown(a_late_row_comes_out_without_a_new_one, setup, teardown),
         cmocka_unit_test_setup_teardown(a_very_late_row_comes_out_too, setup, teardown),
         cmocka_unit_test_setup_teardown(more_gaps_than_are_kept, setup, teardown),

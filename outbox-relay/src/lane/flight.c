@@ -188,7 +188,7 @@ struct flight_row *flight_by_token(const struct flight *flight, uint64_t token)
     size_t slot = (size_t)(token & UINT32_MAX);
     struct flight_row *row = slot < flight->slot_count ? flight->slots[slot] : NULL;
 
-    return row != NULL && row->token == token && row->id != 0 ? row : NULL;
+    return row != NULL && row->token == token && !row->is_free ? row : NULL;
 }
 
 static void grow_ids(struct flight *flight)
@@ -266,7 +266,7 @@ static void give_row(struct flight *flight, struct flight_row *row)
     row->reason = NULL;
     /* A token that nobody holds any more finds nothing: the generation moves on when the slot is
      * used again. */
-    row->id = 0;
+    row->is_free = true;
     row->next = flight->free_rows;
     flight->free_rows = row;
 }
@@ -715,7 +715,7 @@ void flight_shed_behind(struct flight *flight, struct obx_bytes name, uint64_t h
 
 bool flight_holds_key(const struct flight_row *row)
 {
-    return row->key != NULL && row->key->frozen_behind == row->id;
+    return row->key != NULL && row->id != 0 && row->key->frozen_behind == row->id;
 }
 
 void flight_forget(struct flight *flight, struct flight_row *row)

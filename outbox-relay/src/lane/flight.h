@@ -55,6 +55,7 @@ struct flight_row {
     uint8_t state;      /* enum flight_state */
     bool wants_receipt; /* user's: it asks for receipts, so a confirm is not the end of it */
     /* private */
+    bool is_free;
     uint32_t gate_gen; /* counted as active in its topic's gate of that generation; 0: not */
     struct flight_key *key;
     struct flight_row *prev, *next;         /* the list of its state */

@@ -75,13 +75,15 @@ static enum obx_code fetch_missing(struct lane *lane, struct obx_err *err)
 
 /* ---- refusals ---- */
 
+/* A key cannot be frozen behind id 0, which is no id for the server's counter and means "not
+   frozen" wherever a head is named; a dump or an application may have given it all the same. */
 static void doom(struct lane *lane, struct flight_row *row, enum obx_code code, const char *why)
 {
     OBX_LOG(LOG_LVL_WARN, "lane", "row.given_up", KV_STR("outbox", lane->opts.outbox),
             KV_U64("row", row->id), KV_U64("tries", row->tries),
             KV_STR("code", obx_code_name(code)), KV_STR("why", why));
     flight_doom(lane->flight, row, code, why);
-    if (row->behind == 0 && route_of(&lane->opts, row->rule).on_park == PARK_FREEZE)
+    if (row->behind == 0 && row->id != 0 && route_of(&lane->opts, row->rule).on_park == PARK_FREEZE)
         flight_freeze(lane->flight, row);
 }
 
