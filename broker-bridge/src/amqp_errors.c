@@ -138,35 +138,6 @@ enum obx_code amqp_fail_status(struct obx_err *err, int status, enum amqp_phase 
                         status_text(status, phase));
 }
 
-static enum obx_code fail_server_exception(struct obx_err *err, const amqp_method_t *method,
-                                           enum amqp_phase phase, const char *what)
-{
-    const amqp_channel_close_t *channel = method->decoded;
-    const amqp_connection_close_t *connection = method->decoded;
-
-    if (method->id == AMQP_CHANNEL_CLOSE_METHOD)
-        return amqp_fail_close(err, channel->reply_code, channel->reply_text, phase, what);
-    if (method->id == AMQP_CONNECTION_CLOSE_METHOD)
-        return amqp_fail_close(err, connection->reply_code, connection->reply_text, phase, what);
-    return obx_fail(err, OBX_E_MQ_PROTOCOL, "%s: unexpected method 0x%08" PRIx32, what, method->id);
-}
-
-enum obx_code amqp_fail_reply(struct obx_err *err, amqp_rpc_reply_t reply, enum amqp_phase phase,
-                              const char *what)
-{
-    switch (reply.reply_type) {
-    case AMQP_RESPONSE_NORMAL:
-        return OBX_OK;
-    case AMQP_RESPONSE_SERVER_EXCEPTION:
-        return fail_server_exception(err, &reply.reply, phase, what);
-    case AMQP_RESPONSE_LIBRARY_EXCEPTION:
-        return amqp_fail_status(err, reply.library_error, phase, what);
-    case AMQP_RESPONSE_NONE:
-    default:
-        return obx_fail(err, OBX_E_MQ_PROTOCOL, "%s: no answer", what);
-    }
-}
-
 /* The last place in text where mark stands, or -1. The last one, because names may contain
  * anything. */
 static ptrdiff_t find_last(struct obx_bytes text, const char *mark)

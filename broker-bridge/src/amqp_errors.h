@@ -30,10 +30,6 @@ enum obx_code amqp_fail_blocked(struct obx_err *err, amqp_bytes_t reason);
 enum obx_code amqp_fail_status(struct obx_err *err, int status, enum amqp_phase phase,
                                const char *what);
 
-/** Fill err from the answer to a request; OBX_OK, with err untouched, when that was normal. */
-enum obx_code amqp_fail_reply(struct obx_err *err, amqp_rpc_reply_t reply, enum amqp_phase phase,
-                              const char *what);
-
 /** What the broker says, as text for a log line or a reason. */
 void amqp_copy_text(amqp_bytes_t text, char *dst, size_t dst_size);
 

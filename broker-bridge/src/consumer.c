@@ -7,6 +7,9 @@
  * from any state -> WAITING, and from there OPENING again after the backoff. The owner's cancel
  * goes READY -> CANCELLING -> CANCELLED, where it stays: the channel then only carries answers.
  *
+ * What the broker sends is never taken for granted: a method that does not belong to the state, a
+ * frame on a channel that is closed, a tag that does not rise end the connection.
+ *
  * Invariants: the epoch changes exactly when a channel ends, and with it all delivery tags; so an
  * answer under an old epoch can only be for a delivery that comes again. A channel is used for one
  * subscription and never for a second one.
@@ -77,12 +80,14 @@ struct bridge_consumer {
         answer_due_ms; /* for the broker's answer in OPENING, QOS, CONSUMING, CANCELLING, CLOSING */
     uint64_t retry_ms;
     uint64_t ready_since_ms;
+    uint64_t last_tag; /* of the deliveries of this epoch */
     uint32_t epoch;
     enum sub_state sub;
     enum obx_code told; /* what the owner was told last about trouble; OBX_OK: up */
     uint16_t prefetch;
     bool exclusive;
     bool cancelled;      /* wanted by the owner; sub says how far it is */
+    bool close_crossed;  /* in CLOSING: the broker's own close has come */
     bool cancelled_told; /* the owner knows that no more deliveries come */
 };
 
@@ -118,6 +123,8 @@ static void channel_ended(struct bridge_consumer *consumer, enum sub_state next,
 
     delivery_reset(&consumer->builder);
     consumer->epoch++;
+    consumer->last_tag = 0;
+    consumer->close_crossed = false;
     set_sub(consumer, next);
     if (was_live || consumer->told != why->code) {
         consumer->told = why->code;
@@ -257,11 +264,15 @@ static enum obx_code on_channel_close(struct bridge_consumer *consumer,
 {
     amqp_channel_close_ok_t ok = {0};
 
+    if (consumer->close_crossed)
+        return obx_fail(err, OBX_E_MQ_PROTOCOL, "channel.close for a closed channel");
     if (link_send_method(&consumer->link, CHANNEL, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok, err) !=
         OBX_OK)
         return err->code;
-    if (consumer->sub == SUB_CLOSING) /* both at once: the answer to ours is still to come */
+    if (consumer->sub == SUB_CLOSING) { /* both at once: the answer to ours is still to come */
+        consumer->close_crossed = true;
         return OBX_OK;
+    }
     (void)amqp_fail_close(&consumer->trouble, method->reply_code, method->reply_text, AMQP_WORKING,
                           consumer->queue);
     /* 406 means a queue that differs only in answer to a declare; here it is a late or wrong
@@ -275,6 +286,20 @@ static enum obx_code on_channel_close(struct bridge_consumer *consumer,
     return OBX_OK;
 }
 
+/* Tags rise; one that came before would be answered for another message. */
+static enum obx_code on_deliver(struct bridge_consumer *consumer,
+                                const amqp_basic_deliver_t *method, struct obx_err *err)
+{
+    if (consumer->sub != SUB_READY && consumer->sub != SUB_CANCELLING)
+        return obx_fail(err, OBX_E_MQ_PROTOCOL, "delivery without a subscription");
+    if (method->delivery_tag <= consumer->last_tag)
+        return obx_fail(err, OBX_E_MQ_PROTOCOL, "delivery %llu after delivery %llu",
+                        (unsigned long long)method->delivery_tag,
+                        (unsigned long long)consumer->last_tag);
+    consumer->last_tag = method->delivery_tag;
+    return delivery_begin(&consumer->builder, method, err);
+}
+
 static enum obx_code on_method(struct bridge_consumer *consumer, const amqp_method_t *method,
                                struct obx_err *err)
 {
@@ -283,9 +308,7 @@ static enum obx_code on_method(struct bridge_consumer *consumer, const amqp_meth
                         (unsigned)method->id);
     switch (method->id) {
     case AMQP_BASIC_DELIVER_METHOD:
-        if (consumer->sub != SUB_READY && consumer->sub != SUB_CANCELLING)
-            return obx_fail(err, OBX_E_MQ_PROTOCOL, "delivery without a subscription");
-        return delivery_begin(&consumer->builder, method->decoded, err);
+        return on_deliver(consumer, method->decoded, err);
     case AMQP_CHANNEL_OPEN_OK_METHOD:
         return on_channel_open_ok(consumer, err);
     case AMQP_BASIC_QOS_OK_METHOD:
@@ -330,6 +353,9 @@ static enum obx_code on_frame(void *ctx, const amqp_frame_t *frame, struct obx_e
 
     if (frame->channel != CHANNEL)
         return obx_fail(err, OBX_E_MQ_PROTOCOL, "frame on channel %u", (unsigned)frame->channel);
+    if (consumer->sub == SUB_WAITING || consumer->sub == SUB_CLOSED)
+        return obx_fail(err, OBX_E_MQ_PROTOCOL, "frame of type %u on a closed channel",
+                        (unsigned)frame->frame_type);
     if (consumer->sub == SUB_CLOSING) {
         if (!is_close(frame))
             return OBX_OK; /* on its way before the broker saw our close */
@@ -498,6 +524,12 @@ void bridge_consumer_cancel(struct bridge_consumer *consumer)
         consumer->link.broken = err;
     else if (consumer->sub == SUB_CLOSED)
         link_close(&consumer->link);
+}
+
+void bridge_consumer_distrust(struct bridge_consumer *consumer, const char *why)
+{
+    if (consumer->link.broken.code == OBX_OK)
+        (void)obx_fail(&consumer->link.broken, OBX_E_MQ_PROTOCOL, "%s", why);
 }
 
 /* Answers to deliveries of earlier epochs have nobody to go to, and need none: those deliveries

@@ -5,7 +5,8 @@
  *
  * Invariants: BUILD_NONE has no delivery; BUILD_HEADER has the method's names only; BUILD_BODY has
  * a delivery and body_left > 0. Sizes come from the broker and, for headers, from whoever
- * published: all are bounded before memory is taken. Called by consumer.c.
+ * published: all are bounded before memory is taken (frame.c has the bounds of headers). Called by
+ * consumer.c.
  */
 #include "delivery.h"
 
@@ -15,11 +16,11 @@
 
 #include "base/alloc.h"
 #include "base/crash.h"
+#include "base/log.h"
 #include "field_text.h"
 #include "props.h"
 
 enum {
-    HEADERS_MAX = 65536,
     ALIGNMENT = 16,
     NUMBER_MAX = 24,
 };
@@ -319,13 +320,20 @@ static enum obx_code on_header(struct delivery_builder *builder, const amqp_fram
                                struct bridge_delivery **out, struct obx_err *err)
 {
     const uint64_t body_size = frame->payload.properties.body_size;
+    const amqp_basic_properties_t none = {0};
     const amqp_basic_properties_t *properties = frame->payload.properties.decoded;
 
     if (builder->state != BUILD_HEADER)
         return obx_fail(err, OBX_E_MQ_PROTOCOL, "content header without a delivery");
-    if (body_size > BODY_MAX || header_count(properties) > HEADERS_MAX)
-        return obx_fail(err, OBX_E_MQ_PROTOCOL, "delivery of %" PRIu64 " bytes with %d headers",
-                        body_size, header_count(properties));
+    if (body_size > BODY_MAX)
+        return obx_fail(err, OBX_E_MQ_PROTOCOL, "delivery of %" PRIu64 " bytes", body_size);
+    if (properties == NULL) {
+        /* Somebody published it so, and the broker would deliver it again for ever: it goes on
+         * without what cannot be read, for its receiver to refuse. */
+        OBX_LOG(LOG_LVL_WARN, "consumer", "delivery.unreadable", KV_U64("tag", builder->tag),
+                KV_U64("body_bytes", body_size));
+        properties = &none;
+    }
     if (build(builder, properties, body_size) != OBX_OK)
         return obx_fail(err, OBX_E_NOMEM, "delivery of %" PRIu64 " bytes", body_size);
     builder->body_left = body_size;

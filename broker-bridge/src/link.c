@@ -1,6 +1,6 @@
 /*
  * Owns one AMQP connection, from the first connect to the last close: its state, its addresses and
- * backoff, what waits to be written, the reading of frames, heartbeats, and channel 0.
+ * backoff, what waits to be written, heartbeats, and channel 0. Bytes and frames are in link_io.c.
  *
  * Edges: WAITING -> CONNECTING -> OPEN <-> BLOCKED; each of the last three -> WAITING when
  * something fails, all -> CLOSED. Invariants: conn is not NULL exactly in CONNECTING (at times),
@@ -26,8 +26,8 @@ enum {
     READ_BUDGET = 10000, /* frames in one turn, so that a fast broker cannot keep the owner from its
                             own timers */
     GOODBYE_MS = 300,
-    US_PER_MS = 1000,
     BEATS_MISSED = 2,
+    POOL_PAGE = 4096,
 };
 
 static const char *const state_names[] = {
@@ -68,6 +68,7 @@ enum obx_code link_init(struct link *link, const struct bridge_opts *opts,
         options_fini(&link->options);
         return obx_fail_sys(err, OBX_E_SYSTEM, errno, "epoll_create1: %s", strerror(errno));
     }
+    init_amqp_pool(&link->pool, POOL_PAGE);
     link->next_address = random_u64() % link->options.address_count;
     backoff_init(&link->backoff, link->options.reconnect_min_ms, link->options.reconnect_cap_ms);
     return OBX_OK;
@@ -86,8 +87,11 @@ static void drop_connection(struct link *link)
     link->conn = NULL;
     link->tls.ssl = NULL;
     link->wants_write = false;
+    link->has_input = false;
     obx_err_clear(&link->broken);
     outbuf_reset(&link->out);
+    inbuf_reset(&link->in);
+    recycle_amqp_pool(&link->pool);
 }
 
 /* A connection that held for long enough was a good one; one that breaks at once must not be tried
@@ -172,20 +176,6 @@ static void connect_next(struct link *link)
     link->ops->opened(link->ctx);
 }
 
-static ssize_t write_some(struct link *link, const void *p, size_t len)
-{
-    ssize_t sent;
-
-    if (link->options.tls)
-        return tls_write(&link->tls, p, len);
-    do
-        sent = send(amqp_get_sockfd(link->conn), p, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
-    if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-        return 0;
-    return sent;
-}
-
 static bool set_interest(struct link *link, bool reads, bool writes)
 {
     struct epoll_event event = {.events = interest(reads, writes)};
@@ -222,11 +212,9 @@ void link_flush(struct link *link)
     if (!link_is_connected(link) || link->broken.code != OBX_OK)
         return;
     while (sent > 0 && outbuf_pending(&link->out) > 0) {
-        sent = write_some(link, link->out.data + link->out.start, outbuf_pending(&link->out));
-        if (sent > 0) {
-            outbuf_consume(&link->out, (size_t)sent);
+        sent = link_write(link);
+        if (sent > 0)
             link->last_write_ms = clock_now_ms();
-        }
     }
     if (sent < 0)
         (void)obx_fail_sys(&link->broken, OBX_E_MQ_GONE, errno, "write: %s", strerror(errno));
@@ -297,26 +285,10 @@ static enum obx_code on_channel_0(struct link *link, const amqp_frame_t *frame, 
     }
 }
 
-/* Also true at an error or the end of the stream, which the library then reports. */
-static bool is_readable(const struct link *link)
-{
-    struct pollfd pfd = {.fd = amqp_get_sockfd(link->conn), .events = POLLIN};
-
-    return poll(&pfd, 1, 0) > 0;
-}
-
-static bool has_input(struct link *link)
-{
-    if (amqp_frames_enqueued(link->conn) || amqp_data_in_buffer(link->conn))
-        return true;
-    if (!is_readable(link))
-        return false;
-    link->last_read_ms = clock_now_ms(); /* heartbeats count here; the library swallows them */
-    return true;
-}
-
 static enum obx_code handle_frame(struct link *link, const amqp_frame_t *frame, struct obx_err *err)
 {
+    if (frame->frame_type == AMQP_FRAME_HEARTBEAT)
+        return OBX_OK;
     if (frame->channel == 0)
         return on_channel_0(link, frame, err);
     return link->ops->frame(link->ctx, frame, err);
@@ -325,22 +297,20 @@ static enum obx_code handle_frame(struct link *link, const amqp_frame_t *frame, 
 /* The connection can be gone in between only by an error, which ends the loop. */
 static enum obx_code read_frames(struct link *link, struct obx_err *err)
 {
-    const struct timeval now = {0};
     amqp_frame_t frame;
+    bool has = true;
 
-    for (int budget = READ_BUDGET; budget > 0 && !link->is_paused && has_input(link); budget--) {
-        const int status = amqp_simple_wait_frame_noblock(link->conn, &frame, &now);
-        enum obx_code rc;
+    for (int budget = READ_BUDGET; budget > 0 && !link->is_paused; budget--) {
+        enum obx_code rc = link_read(link, &frame, &has, err);
 
-        if (status == AMQP_STATUS_TIMEOUT)
-            return OBX_OK;
-        if (status != AMQP_STATUS_OK)
-            return amqp_fail_status(err, status, AMQP_WORKING, "read");
-        rc = handle_frame(link, &frame, err);
-        if (rc != OBX_OK)
+        if (rc == OBX_OK && has)
+            rc = handle_frame(link, &frame, err);
+        if (rc != OBX_OK || !has) {
+            link->has_input = false;
             return rc;
-        amqp_maybe_release_buffers_on_channel(link->conn, frame.channel);
+        }
     }
+    link->has_input = true;
     return OBX_OK;
 }
 
@@ -408,13 +378,6 @@ int link_fd(const struct link *link)
     return link_is_connected(link) ? link->epoll_fd : -1;
 }
 
-/* Read from the socket already, so that no event of it will tell. */
-static bool has_buffered(const struct link *link)
-{
-    return !link->is_paused &&
-           (amqp_data_in_buffer(link->conn) || amqp_frames_enqueued(link->conn));
-}
-
 uint64_t link_next_due_ms(const struct link *link)
 {
     uint64_t due;
@@ -423,8 +386,8 @@ uint64_t link_next_due_ms(const struct link *link)
         return link->due_ms;
     if (link->state == LINK_CLOSED || link->heartbeat_ms == 0)
         return link->broken.code != OBX_OK ? 0 : UINT64_MAX;
-    if (link->broken.code != OBX_OK || has_buffered(link))
-        return 0;
+    if (link->broken.code != OBX_OK || (link->has_input && !link->is_paused))
+        return 0; /* read from the socket already, so that no event of it will tell */
     due = link->is_paused ? UINT64_MAX : link->last_read_ms + BEATS_MISSED * link->heartbeat_ms;
     if (outbuf_pending(&link->out) == 0 && link->last_write_ms + link->heartbeat_ms / 2 < due)
         due = link->last_write_ms + link->heartbeat_ms / 2;
@@ -447,42 +410,19 @@ enum bridge_state link_bridge_state(const struct link *link)
     }
 }
 
-/*
- * Without it the broker logs a warning about a client that vanished. While blocked it does not
- * read, so it would not hear it; and what could not be written yet is not waited for.
- */
-static void say_goodbye(struct link *link)
-{
-    const uint64_t due_ms = clock_now_ms() + GOODBYE_MS;
-    amqp_connection_close_t goodbye = {.reply_code = AMQP_REPLY_SUCCESS,
-                                       .reply_text = amqp_cstring_bytes("goodbye")};
-    amqp_frame_t frame;
-    int status = AMQP_STATUS_OK;
-
-    if (link->state != LINK_OPEN ||
-        link_send_method(link, 0, AMQP_CONNECTION_CLOSE_METHOD, &goodbye, NULL) != OBX_OK)
-        return;
-    link_flush(link);
-    while (status == AMQP_STATUS_OK && outbuf_pending(&link->out) == 0) {
-        const struct timeval left = {.tv_usec = (suseconds_t)clock_left_ms(due_ms) * US_PER_MS};
-
-        status = amqp_simple_wait_frame_noblock(link->conn, &frame, &left);
-        if (status == AMQP_STATUS_OK && frame.frame_type == AMQP_FRAME_METHOD &&
-            frame.payload.method.id == AMQP_CONNECTION_CLOSE_OK_METHOD)
-            return;
-        amqp_maybe_release_buffers(link->conn);
-    }
-}
-
 void link_fini(struct link *link)
 {
     if (link->ops == NULL) /* never made */
         return;
-    say_goodbye(link);
+    /* While blocked the broker does not read, so it would not hear it. */
+    if (link->state == LINK_OPEN)
+        link_say_goodbye(link, clock_now_ms() + GOODBYE_MS);
     drop_connection(link);
     if (link->state != LINK_CLOSED)
         set_state(link, LINK_CLOSED, LOG_LVL_INFO);
     outbuf_fini(&link->out);
+    inbuf_fini(&link->in);
+    empty_amqp_pool(&link->pool);
     options_fini(&link->options);
     (void)close(link->epoll_fd);
     link->ops = NULL;

@@ -9,6 +9,7 @@
 #include "amqp_include.h"
 #include "base/backoff.h"
 #include "bridge/bridge.h"
+#include "inbuf.h"
 #include "options.h"
 #include "outbuf.h"
 #include "tls.h"
@@ -48,6 +49,9 @@ struct link {
     amqp_connection_state_t conn;
     struct tls tls;
     struct outbuf out;
+    struct inbuf in;
+    amqp_pool_t pool; /* of the frame that is being looked at */
+    bool has_input;   /* a turn ended before all was read */
     int epoll_fd;     /* always there; the socket is in it while connected */
     bool wants_write; /* what the socket is registered for in epoll_fd */
     bool is_paused;   /* the owner takes nothing more for now */
@@ -105,6 +109,20 @@ int link_fd(const struct link *link);
 /** When link_service has to run even without input. */
 uint64_t link_next_due_ms(const struct link *link);
 enum bridge_state link_bridge_state(const struct link *link);
+
+/* link_io.c: bytes and frames. Callers see to it that there is a connection. */
+
+/** Write some of out: how many bytes, 0: none now, -1: the connection is broken (errno). */
+ssize_t link_write(struct link *link);
+/** The next frame, from the buffer or the socket, without waiting; it is borrowed until the next
+ * call. *has is false when none is there now. A heartbeat also stands for "not yet, go on". */
+OBX_NODISCARD enum obx_code link_read(struct link *link, amqp_frame_t *frame, bool *has,
+                                      struct obx_err *err);
+/** Write all of out and read the next frame but heartbeats, by due_ms. OBX_E_TIMEOUT. */
+OBX_NODISCARD enum obx_code link_exchange(struct link *link, uint64_t due_ms, amqp_frame_t *frame,
+                                          struct obx_err *err);
+/** Close in good order by due_ms; errors do not matter any more. */
+void link_say_goodbye(struct link *link, uint64_t due_ms);
 
 /* link_open.c: one try to connect to one address, at most connect_timeout long. On success
  * link->conn is logged in. */

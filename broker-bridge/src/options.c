@@ -174,17 +174,18 @@ enum obx_code options_init(struct options *options, const struct bridge_opts *op
 
 /* Through a volatile pointer, so that the compiler does not drop stores to memory that is freed
  * next. */
-static void wipe(char *text)
+void options_wipe(char *text, size_t len)
 {
     volatile char *p = text;
 
-    while (p != NULL && *p != '\0')
-        *p++ = '\0';
+    for (size_t i = 0; i < len; i++)
+        p[i] = '\0';
 }
 
 void options_fini(struct options *options)
 {
-    wipe(options->password);
+    if (options->password != NULL)
+        options_wipe(options->password, strlen(options->password));
     obx_free(options->password);
     obx_free(options->addresses);
     obx_free(options->address_text);

@@ -38,5 +38,7 @@ OBX_NODISCARD enum obx_code options_init(struct options *options, const struct b
                                          struct obx_err *err);
 /** Free and zero; the password's memory is wiped. */
 void options_fini(struct options *options);
+/** Overwrite what was secret, before its memory is freed. */
+void options_wipe(char *text, size_t len);
 
 #endif

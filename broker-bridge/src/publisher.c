@@ -30,6 +30,7 @@ enum {
     BATCH_BYTES = 32 * 1024,  /* written at once from this size on, or at the end of a turn */
     UNSENT_MAX = 1024 * 1024, /* no more messages are taken while so much waits for the kernel */
     LOG_INTERVAL_MS = 1000,
+    HEADROOM_PART = 32,
     NAME_MAX_LEN = 255,
     RETURN_TEXT_MAX = 64,
     RETURN_WHY_MAX = 700, /* two names, the broker's text and words between them */
@@ -146,14 +147,21 @@ static void on_blocked(void *ctx, bool blocked)
         window_set_floor(&pub->window, clock_now_ms());
 }
 
-static void on_confirm(struct bridge_publisher *pub, uint64_t tag, bool multiple, bool acked)
+/* One that is settled already may be confirmed again; one that was never sent may not. */
+static enum obx_code on_confirm(struct bridge_publisher *pub, uint64_t tag, bool multiple,
+                                bool acked, struct obx_err *err)
 {
     uint64_t dropped;
 
+    if (tag >= window_next_tag(&pub->window))
+        return obx_fail(err, OBX_E_MQ_PROTOCOL, "confirm of message %llu, %llu were sent",
+                        (unsigned long long)tag,
+                        (unsigned long long)window_next_tag(&pub->window) - 1);
     if (window_confirm(&pub->window, tag, multiple, acked, settled, pub) == 0 &&
         log_limit_pass(&pub->odd_acks, LOG_INTERVAL_MS, &dropped))
         OBX_LOG(LOG_LVL_WARN, "publisher", "confirm.unknown", KV_U64("tag", tag),
                 KV_BOOL("multiple", multiple), KV_U64("dropped", dropped));
+    return OBX_OK;
 }
 
 /*
@@ -249,11 +257,9 @@ static enum obx_code on_method(struct bridge_publisher *pub, const amqp_method_t
                         (unsigned)method->id);
     switch (method->id) {
     case AMQP_BASIC_ACK_METHOD:
-        on_confirm(pub, ack->delivery_tag, ack->multiple != 0, true);
-        return OBX_OK;
+        return on_confirm(pub, ack->delivery_tag, ack->multiple != 0, true, err);
     case AMQP_BASIC_NACK_METHOD:
-        on_confirm(pub, nack->delivery_tag, nack->multiple != 0, false);
-        return OBX_OK;
+        return on_confirm(pub, nack->delivery_tag, nack->multiple != 0, false, err);
     case AMQP_BASIC_RETURN_METHOD:
         begin_return(pub, method->decoded);
         return OBX_OK;
@@ -287,7 +293,7 @@ static enum obx_code on_return_header(struct bridge_publisher *pub, const amqp_f
                                       struct obx_err *err)
 {
     const amqp_basic_properties_t *properties = frame->payload.properties.decoded;
-    const uint64_t tag = props_tag(properties);
+    const uint64_t tag = properties != NULL ? props_tag(properties) : 0;
 
     if (pub->returning != RETURN_HEADER)
         return obx_fail(err, OBX_E_MQ_PROTOCOL, "content header without a returned message");
@@ -390,6 +396,13 @@ static enum obx_code check_open(struct bridge_publisher *pub, struct obx_err *er
     return OBX_OK;
 }
 
+/* RabbitMQ adds headers to a message (x-delivery-count, x-death, ...) and does not split the frame
+ * that holds them: many clients cannot read one that was full before. */
+static uint32_t header_frame_max(const struct bridge_publisher *pub)
+{
+    return pub->link.frame_max - pub->link.frame_max / HEADROOM_PART;
+}
+
 static enum obx_code write_frames(struct bridge_publisher *pub, const struct bridge_message *msg,
                                   uint64_t tag)
 {
@@ -404,7 +417,7 @@ static enum obx_code write_frames(struct bridge_publisher *pub, const struct bri
     if (rc == OBX_OK)
         rc = outbuf_method(out, frame_max, CHANNEL, AMQP_BASIC_PUBLISH_METHOD, &publish);
     if (rc == OBX_OK)
-        rc = outbuf_header(out, frame_max, CHANNEL, &properties, msg->body.len);
+        rc = outbuf_header(out, header_frame_max(pub), CHANNEL, &properties, msg->body.len);
     if (rc == OBX_OK)
         rc = outbuf_body(out, frame_max, CHANNEL, msg->body);
     return rc;
@@ -431,8 +444,8 @@ static enum obx_code append(struct bridge_publisher *pub, const struct bridge_me
     outbuf_truncate(&pub->link.out, before);
     window_pop(&pub->window);
     if (rc == OBX_E_TOO_LARGE)
-        return obx_fail(err, OBX_E_FORMAT, "properties and headers larger than a frame of %u bytes",
-                        pub->link.frame_max);
+        return obx_fail(err, OBX_E_FORMAT, "properties and headers of more than %u bytes",
+                        header_frame_max(pub));
     return obx_fail(err, rc, "message of %zu bytes", msg->body.len);
 }
 

@@ -1,11 +1,11 @@
 /*
  * Owns what librabbitmq's TLS socket does not offer: the system's certificate store as the default,
  * host names and addresses verified by OpenSSL itself, a reason that a person can act on when a
- * handshake fails, and writing without waiting.
+ * handshake fails, and reading and writing without waiting.
  *
  * The library gives access to the SSL_CTX only. OpenSSL's info callback, which runs at the start of
- * the handshake, hands out the SSL object made from it. Reading stays with the library, on the same
- * thread, so there is no sharing to think of. Called by link_open.c and link.c.
+ * the handshake, hands out the SSL object made from it. After the handshake the library
+ * touches it no more. Called by link_open.c and link_io.c.
  */
 #include "tls.h"
 
@@ -141,4 +141,28 @@ ssize_t tls_write(struct tls *tls, const void *p, size_t len)
         return written;
     reason = SSL_get_error(tls->ssl, written);
     return reason == SSL_ERROR_WANT_WRITE || reason == SSL_ERROR_WANT_READ ? 0 : -1;
+}
+
+ssize_t tls_read(struct tls *tls, void *p, size_t room, struct obx_err *err)
+{
+    int got;
+    int reason;
+
+    if (tls->ssl == NULL) {
+        (void)obx_fail(err, OBX_E_MQ_GONE, "no TLS session");
+        return -1;
+    }
+    ERR_clear_error();
+    got = SSL_read(tls->ssl, p, room > INT_MAX ? INT_MAX : (int)room);
+    if (got > 0)
+        return got;
+    reason = SSL_get_error(tls->ssl, got);
+    if (reason == SSL_ERROR_WANT_READ || reason == SSL_ERROR_WANT_WRITE)
+        return 0;
+    if (reason == SSL_ERROR_ZERO_RETURN)
+        (void)obx_fail(err, OBX_E_MQ_GONE, "connection closed by the broker");
+    else
+        (void)obx_fail_sys(err, OBX_E_MQ_GONE, AMQP_STATUS_SSL_ERROR, "read: TLS: %s",
+                           openssl_reason());
+    return -1;
 }

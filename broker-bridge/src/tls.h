@@ -25,5 +25,8 @@ const char *tls_reason(const struct tls *tls, int status);
 /** Write what goes without waiting: how many bytes (0: none now), or -1 when the connection is
  * broken. */
 ssize_t tls_write(struct tls *tls, const void *p, size_t len);
+/** Read what is there: how many bytes (0: none now), or -1 with err when the connection is broken
+ * or was closed. */
+ssize_t tls_read(struct tls *tls, void *p, size_t room, struct obx_err *err);
 
 #endif

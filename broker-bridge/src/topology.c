@@ -10,10 +10,10 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/time.h>
 
 #include "amqp_errors.h"
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "link.h"
 
@@ -22,9 +22,7 @@ enum {
     NAME_MAX_LEN = 255,
     OWN_ARGS = 2, /* x-queue-type and x-single-active-consumer */
     WHAT_MAX = 600,
-    MS_PER_S = 1000,
-    US_PER_MS = 1000,
-    GOODBYE_S = 1,
+    GOODBYE_MS = 1000,
 };
 
 struct session {
@@ -57,82 +55,99 @@ static enum obx_code connect_any(struct session *session, struct obx_err *err)
 static enum obx_code session_open(struct session *session, const struct bridge_opts *opts,
                                   struct obx_err *err)
 {
-    struct timeval timeout;
     enum obx_code rc;
 
     memset(session, 0, sizeof(*session));
     rc = link_init(&session->link, opts, &session_ops, session, err);
-    if (rc != OBX_OK)
-        return rc;
-    rc = connect_any(session, err);
-    if (rc != OBX_OK)
-        return rc;
-    timeout.tv_sec = session->link.options.rpc_timeout_ms / MS_PER_S;
-    timeout.tv_usec = (suseconds_t)(session->link.options.rpc_timeout_ms % MS_PER_S) * US_PER_MS;
-    if (amqp_set_rpc_timeout(session->link.conn, &timeout) != AMQP_STATUS_OK)
-        return obx_fail(err, OBX_E_INVALID, "rpc timeout");
-    return OBX_OK;
+    return rc == OBX_OK ? connect_any(session, err) : rc;
 }
 
 static void session_close(struct session *session)
 {
-    const struct timeval timeout = {.tv_sec = GOODBYE_S};
-
-    if (session->link.conn != NULL &&
-        amqp_set_rpc_timeout(session->link.conn, &timeout) == AMQP_STATUS_OK)
-        (void)amqp_connection_close(session->link.conn, AMQP_REPLY_SUCCESS);
+    if (session->link.conn != NULL)
+        link_say_goodbye(&session->link, clock_now_ms() + GOODBYE_MS);
     link_fini(&session->link);
+}
+
+/* Only a refusal of this one thing lets the rest be looked at: the connection is still good. */
+static enum obx_code refused(struct session *session, const amqp_channel_close_t *close,
+                             const char *what, struct obx_err *err)
+{
+    amqp_channel_close_ok_t ok = {0};
+    struct obx_err refusal = {0};
+
+    (void)amqp_fail_close(&refusal, close->reply_code, close->reply_text, AMQP_WORKING, what);
+    OBX_LOG(LOG_LVL_ERROR, "topology", "refused", KV_ERR(&refusal));
+    if (session->failures++ == 0)
+        session->first = refusal;
+    session->has_channel = false;
+    if (outbuf_method(&session->link.out, session->link.frame_max, CHANNEL,
+                      AMQP_CHANNEL_CLOSE_OK_METHOD, &ok) != OBX_OK)
+        return obx_fail(err, OBX_E_NOMEM, "%s", what);
+    return OBX_OK; /* written before what comes next */
+}
+
+/* Whether that is the answer to a request, which has to be this method or a refusal. */
+static enum obx_code judge(struct session *session, const amqp_frame_t *frame,
+                           amqp_method_number_t answer, const char *what, bool *has_answer,
+                           struct obx_err *err)
+{
+    const amqp_method_number_t id = frame->payload.method.id;
+    const amqp_connection_close_t *close = frame->payload.method.decoded;
+
+    if (frame->frame_type != AMQP_FRAME_METHOD)
+        return obx_fail(err, OBX_E_MQ_PROTOCOL, "%s: content instead of an answer", what);
+    *has_answer = true;
+    if (frame->channel == CHANNEL && id == answer)
+        return OBX_OK;
+    if (frame->channel == CHANNEL && id == AMQP_CHANNEL_CLOSE_METHOD)
+        return refused(session, frame->payload.method.decoded, what, err);
+    if (frame->channel == 0 && id == AMQP_CONNECTION_CLOSE_METHOD)
+        return amqp_fail_close(err, close->reply_code, close->reply_text, AMQP_WORKING, what);
+    *has_answer = false;
+    if (frame->channel == 0 &&
+        (id == AMQP_CONNECTION_BLOCKED_METHOD || id == AMQP_CONNECTION_UNBLOCKED_METHOD))
+        return OBX_OK; /* that stops who publishes */
+    return obx_fail(err, OBX_E_MQ_PROTOCOL, "%s: method 0x%08x instead of an answer", what,
+                    (unsigned)id);
+}
+
+/* One request and its answer. OBX_OK: go on, whether it was refused (then it is noted) or not. */
+static enum obx_code call(struct session *session, amqp_method_number_t id, void *method,
+                          amqp_method_number_t answer, const char *what, struct obx_err *err)
+{
+    const uint64_t due_ms = clock_now_ms() + session->link.options.rpc_timeout_ms;
+    enum obx_code rc =
+        outbuf_method(&session->link.out, session->link.frame_max, CHANNEL, id, method);
+    bool has_answer = false;
+    amqp_frame_t frame;
+
+    if (rc != OBX_OK)
+        return obx_fail(err, rc, "%s", what);
+    while (rc == OBX_OK && !has_answer) {
+        rc = link_exchange(&session->link, due_ms, &frame, err);
+        if (rc != OBX_OK)
+            obx_err_context(err, "%s", what);
+        else
+            rc = judge(session, &frame, answer, what, &has_answer, err);
+    }
+    return rc;
 }
 
 static enum obx_code need_channel(struct session *session, struct obx_err *err)
 {
+    amqp_channel_open_t open = {.out_of_band = amqp_empty_bytes};
+
     if (session->has_channel)
         return OBX_OK;
-    (void)amqp_channel_open(session->link.conn, CHANNEL);
-    if (amqp_fail_reply(err, amqp_get_rpc_reply(session->link.conn), AMQP_WORKING,
-                        "channel.open") != OBX_OK)
-        return err->code;
     session->has_channel = true;
-    return OBX_OK;
-}
-
-/* Only a refusal of this one thing lets the rest be looked at: the connection is still good. */
-static bool is_refusal(const amqp_rpc_reply_t *reply)
-{
-    return reply->reply_type == AMQP_RESPONSE_SERVER_EXCEPTION &&
-           reply->reply.id == AMQP_CHANNEL_CLOSE_METHOD;
-}
-
-static enum obx_code confirm_close(struct session *session, struct obx_err *err)
-{
-    amqp_channel_close_ok_t ok = {0};
-    const int status =
-        amqp_send_method(session->link.conn, CHANNEL, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok);
-
-    session->has_channel = false;
-    return status == AMQP_STATUS_OK
-               ? OBX_OK
-               : amqp_fail_status(err, status, AMQP_WORKING, "channel.close-ok");
-}
-
-/* The answer to one declare. OBX_OK: go on, whether it was refused (then it is noted) or not. */
-static enum obx_code judge(struct session *session, const char *what, struct obx_err *err)
-{
-    const amqp_rpc_reply_t reply = amqp_get_rpc_reply(session->link.conn);
-    struct obx_err refusal = {0};
-
-    if (amqp_fail_reply(&refusal, reply, AMQP_WORKING, what) == OBX_OK) {
-        amqp_maybe_release_buffers(session->link.conn);
-        return OBX_OK;
-    }
-    if (!is_refusal(&reply)) {
-        *err = refusal;
+    if (call(session, AMQP_CHANNEL_OPEN_METHOD, &open, AMQP_CHANNEL_OPEN_OK_METHOD, "channel.open",
+             err) != OBX_OK)
         return err->code;
-    }
-    OBX_LOG(LOG_LVL_ERROR, "topology", "refused", KV_ERR(&refusal));
-    if (session->failures++ == 0)
-        session->first = refusal;
-    return confirm_close(session, err);
+    if (session->has_channel)
+        return OBX_OK;
+    *err = session->first;
+    return err->code;
 }
 
 static enum obx_code check_name(const char *what, const char *name, struct obx_err *err)
@@ -147,16 +162,17 @@ static enum obx_code apply_exchange(struct session *session,
                                     enum topology_mode mode, struct obx_err *err)
 {
     const char *type = exchange->type != NULL ? exchange->type : "direct";
+    amqp_exchange_declare_t declare = {
+        .type = amqp_cstring_bytes(type), .passive = mode == TOPOLOGY_VERIFY, .durable = 1};
     char what[WHAT_MAX];
 
     if (check_name("exchange", exchange->name, err) != OBX_OK ||
         need_channel(session, err) != OBX_OK)
         return err->code;
     (void)snprintf(what, sizeof(what), "%s exchange '%s'", type, exchange->name);
-    (void)amqp_exchange_declare(session->link.conn, CHANNEL, amqp_cstring_bytes(exchange->name),
-                                amqp_cstring_bytes(type), mode == TOPOLOGY_VERIFY, 1, 0, 0,
-                                amqp_empty_table);
-    return judge(session, what, err);
+    declare.exchange = amqp_cstring_bytes(exchange->name);
+    return call(session, AMQP_EXCHANGE_DECLARE_METHOD, &declare, AMQP_EXCHANGE_DECLARE_OK_METHOD,
+                what, err);
 }
 
 static amqp_table_entry_t text_entry(const char *name, const char *text)
@@ -201,8 +217,10 @@ static enum obx_code check_args(const struct topology_queue *queue, struct obx_e
 static enum obx_code apply_queue(struct session *session, const struct topology_queue *queue,
                                  enum topology_mode mode, struct obx_err *err)
 {
+    amqp_queue_declare_t declare = {.passive = mode == TOPOLOGY_VERIFY, .durable = 1};
     amqp_table_entry_t *entries;
     char what[WHAT_MAX];
+    enum obx_code rc;
 
     if (check_name("queue", queue->name, err) != OBX_OK || check_args(queue, err) != OBX_OK ||
         need_channel(session, err) != OBX_OK)
@@ -212,16 +230,19 @@ static enum obx_code apply_queue(struct session *session, const struct topology_
         return obx_fail(err, OBX_E_NOMEM, "queue '%s'", queue->name);
     (void)snprintf(what, sizeof(what), "%s queue '%s'",
                    queue->type != NULL ? queue->type : "quorum", queue->name);
-    (void)amqp_queue_declare(session->link.conn, CHANNEL, amqp_cstring_bytes(queue->name),
-                             mode == TOPOLOGY_VERIFY, 1, 0, 0, queue_table(queue, entries));
+    declare.queue = amqp_cstring_bytes(queue->name);
+    declare.arguments = queue_table(queue, entries);
+    rc =
+        call(session, AMQP_QUEUE_DECLARE_METHOD, &declare, AMQP_QUEUE_DECLARE_OK_METHOD, what, err);
     obx_free(entries);
-    return judge(session, what, err);
+    return rc;
 }
 
 static enum obx_code apply_binding(struct session *session, const struct topology_binding *binding,
                                    struct obx_err *err)
 {
     const char *key = binding->routing_key != NULL ? binding->routing_key : "";
+    amqp_queue_bind_t bind = {.routing_key = amqp_cstring_bytes(key)};
     char what[WHAT_MAX];
 
     if (check_name("exchange", binding->exchange, err) != OBX_OK ||
@@ -233,10 +254,9 @@ static enum obx_code apply_binding(struct session *session, const struct topolog
         return err->code;
     (void)snprintf(what, sizeof(what), "binding of queue '%s' to exchange '%s'", binding->queue,
                    binding->exchange);
-    (void)amqp_queue_bind(session->link.conn, CHANNEL, amqp_cstring_bytes(binding->queue),
-                          amqp_cstring_bytes(binding->exchange), amqp_cstring_bytes(key),
-                          amqp_empty_table);
-    return judge(session, what, err);
+    bind.queue = amqp_cstring_bytes(binding->queue);
+    bind.exchange = amqp_cstring_bytes(binding->exchange);
+    return call(session, AMQP_QUEUE_BIND_METHOD, &bind, AMQP_QUEUE_BIND_OK_METHOD, what, err);
 }
 
 static enum obx_code apply_all(struct session *session, const struct topology *topology,

@@ -182,10 +182,16 @@ static size_t unmade_index(const struct io *io, size_t i)
     return (io->unmade_head + i) % io->shared->settings.prefetch;
 }
 
-/* The window has room for as many deliveries as can be unanswered, and those unmade are. */
+/* The window has room for as many deliveries as can be unanswered, and those unmade are. A broker
+ * that sends more is not believed any further; what it sent comes again. */
 static void keep_unmade(struct io *io, struct bridge_delivery *delivery)
 {
-    OBX_ASSERT(io->unmade_count < io->shared->settings.prefetch);
+    if (io->unmade_count == io->shared->settings.prefetch) {
+        bridge_delivery_free(delivery);
+        counters_add(&io->shared->counters, CNT_DROPPED, 1);
+        bridge_consumer_distrust(io->consumer, "more deliveries than the prefetch allows");
+        return;
+    }
     io->unmade[unmade_index(io, io->unmade_count++)] = delivery;
 }
 

@@ -223,6 +223,26 @@ static void copy_text(char *dst, size_t dst_size, amqp_bytes_t text)
     dst[len] = '\0';
 }
 
+void broker_put_nested(struct broker_admin *admin, const char *queue, unsigned depth)
+{
+    amqp_field_value_t *values = calloc(depth, sizeof(*values));
+    amqp_table_entry_t entry = {.key = amqp_cstring_bytes("n")};
+    amqp_basic_properties_t properties = {._flags = AMQP_BASIC_HEADERS_FLAG};
+
+    assert_non_null(values);
+    for (unsigned i = 0; i < depth; i++)
+        values[i] = (amqp_field_value_t){
+            .kind = AMQP_FIELD_KIND_ARRAY,
+            .value.array = {.num_entries = i > 0, .entries = i > 0 ? &values[i - 1] : NULL}};
+    entry.value = values[depth - 1];
+    properties.headers = (amqp_table_t){.num_entries = 1, .entries = &entry};
+    assert_int_equal(amqp_basic_publish(admin->conn, CHANNEL, amqp_empty_bytes,
+                                        amqp_cstring_bytes(queue), 0, 0, &properties,
+                                        amqp_cstring_bytes("nested")),
+                     AMQP_STATUS_OK);
+    free(values);
+}
+
 static void copy_message(struct broker_message *out, const amqp_message_t *message)
 {
     const amqp_basic_properties_t *p = &message->properties;

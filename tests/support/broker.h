@@ -55,6 +55,9 @@ void broker_put(struct broker_admin *admin, const char *queue, const char *id, c
 void broker_put_header(struct broker_admin *admin, const char *queue, const char *name,
                        const char *value, const char *body);
 
+/** The same with a header of so many arrays within each other. */
+void broker_put_nested(struct broker_admin *admin, const char *queue, unsigned depth);
+
 /** What a test looks at in a fetched message. */
 struct broker_message {
     char id[256];

@@ -3,6 +3,7 @@
  * from everything that can happen to a queue, a channel and a connection. Proves consumer.h.
  */
 #include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,7 +23,14 @@
 
 #define QUEUE "bridge_consumer_test"
 
-enum { WAIT_MS = 30000, TURN_MS = 20, DELIVERIES_MAX = 5000 };
+enum {
+    WAIT_MS = 30000,
+    TURN_MS = 20,
+    DELIVERIES_MAX = 5000,
+    NESTED = 20000,
+    STACK_BYTES = 512 * 1024,
+    FULL_HEADER = 131072 - 8 - 12 - 2 - 4 - 7, /* its frame is as large as frames may be */
+};
 
 struct fixture {
     struct broker broker;
@@ -392,6 +400,69 @@ static void an_exclusive_consumer_waits_for_its_turn(void **state)
     until(f, is_up);
 }
 
+/* In a thread with little stack, as applications have them. */
+static void *consume_two(void *ctx)
+{
+    struct fixture *f = ctx;
+    const uint64_t due_ms = clock_now_ms() + WAIT_MS;
+
+    while (f->count < 2 && clock_now_ms() < due_ms)
+        turn(f);
+    return NULL;
+}
+
+static void deep_headers_need_no_deep_stack(void **state)
+{
+    struct fixture *f = *state;
+    pthread_attr_t attr;
+    pthread_t thread;
+
+    broker_put_nested(f->admin, QUEUE, NESTED);
+    broker_put(f->admin, QUEUE, "next", "next");
+    start(f);
+    assert_int_equal(pthread_attr_init(&attr), 0);
+    assert_int_equal(pthread_attr_setstacksize(&attr, STACK_BYTES), 0);
+    assert_int_equal(pthread_create(&thread, &attr, consume_two, f), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(pthread_attr_destroy(&attr), 0);
+    assert_int_equal(f->count, 2);
+    assert_int_equal(f->deliveries[0]->msg.header_count, 1);
+    assert_int_equal(f->deliveries[0]->msg.headers[0].type, BRIDGE_H_TEXT);
+    assert_true(bytes_equal(f->deliveries[1]->msg.message_id, bytes_of("next")));
+}
+
+static const struct bridge_header *long_header(const struct bridge_delivery *delivery)
+{
+    return bridge_message_header(&delivery->msg, "h");
+}
+
+/* RabbitMQ adds a header when it delivers again, and the frame was full before. */
+static void a_full_header_frame_comes_again(void **state)
+{
+    const struct broker_arg quorum = {.name = "x-queue-type", .text = "quorum"};
+    struct fixture *f = *state;
+    char *text = calloc(1, FULL_HEADER + 1);
+
+    assert_non_null(text);
+    memset(text, 'x', FULL_HEADER);
+    f->opts.queue = QUEUE "_quorum";
+    broker_queue(f->admin, f->opts.queue, &quorum, 1);
+    broker_put_header(f->admin, f->opts.queue, "h", text, "full");
+    for (int i = 0; i < 3; i++) {
+        start(f);
+        until_deliveries(f, 1);
+        assert_int_equal(f->deliveries[0]->redelivered, i > 0);
+        assert_non_null(long_header(f->deliveries[0]));
+        assert_int_equal(long_header(f->deliveries[0])->v.text.len, FULL_HEADER);
+        assert_int_equal(f->deliveries[0]->msg.header_count, i > 0 ? 2 : 1);
+        free_deliveries(f);
+        bridge_consumer_destroy(f->consumer);
+        f->consumer = NULL;
+    }
+    broker_delete_queue(f->admin, f->opts.queue);
+    free(text);
+}
+
 static void refuses_bad_options(void **state)
 {
     struct fixture *f = *state;
@@ -424,6 +495,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(a_wrong_ack_costs_the_channel_only, setup, teardown),
         cmocka_unit_test_setup_teardown(an_exclusive_consumer_waits_for_its_turn, setup, teardown),
+        cmocka_unit_test_setup_teardown(deep_headers_need_no_deep_stack, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_full_header_frame_comes_again, setup, teardown),
         cmocka_unit_test_setup_teardown(refuses_bad_options, setup, teardown),
     };
 

@@ -420,7 +420,7 @@ static void what_can_never_be_sent_is_refused_and_harms_nothing(void **state)
     message.msg.headers = &header;
     message.msg.header_count = 1;
     header.v.text = (struct obx_bytes){.p = text, .len = LARGE};
-    expect_refused(rig, &message.msg, OBX_E_FORMAT, "headers larger than a frame");
+    expect_refused(rig, &message.msg, OBX_E_FORMAT, "properties and headers of more than");
     header.v.text = bytes_of("x");
     header.name = (struct obx_bytes){.p = text, .len = 256};
     expect_refused(rig, &message.msg, OBX_E_FORMAT, "header name of 256");

@@ -65,6 +65,9 @@ const struct obx_err *bridge_consumer_trouble(const struct bridge_consumer *cons
  * cancel): resume when the state changes.
  */
 void bridge_consumer_pause(struct bridge_consumer *consumer, bool paused);
+/** The broker does not keep to what was agreed, for instance sends more than the prefetch allows:
+ * give the connection up at the end of the present or the next _service. Also from on_delivery. */
+void bridge_consumer_distrust(struct bridge_consumer *consumer, const char *why);
 /** Stop new deliveries (basic.cancel); answers still go out. For draining. */
 void bridge_consumer_cancel(struct bridge_consumer *consumer);
 /** Acknowledge one, or with multiple all up to tag. An old epoch is ignored (OBX_OK).
