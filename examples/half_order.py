@@ -36,8 +36,11 @@ def open_database():
 
 # ---- the producer
 
-def call(path, body=None):
-    """POST to the relay; repeats itself while there is no answer, or 503. Every request may be repeated."""
+def call(gid, path, states, body=None):
+    """POST to the relay; repeats itself while there is no answer, or 503. Every request may be repeated.
+
+    An answer is one that names the gid and one of the states: whatever else stands at the address has sent nothing.
+    """
     request = urllib.request.Request(
         HALF_URL + "/v1/half-messages" + path,
         data=json.dumps(body or {}).encode(),
@@ -47,11 +50,13 @@ def call(path, body=None):
     for _ in range(10):
         try:
             with urllib.request.urlopen(request, timeout=2) as answer:
-                return json.load(answer)
+                said = json.load(answer)
+            if isinstance(said, dict) and said.get("gid") == gid and said.get("state") in states:
+                return said
         except urllib.error.HTTPError as error:
             if error.code != 503:
                 raise
-        except OSError:
+        except (OSError, ValueError):  # ValueError: no JSON
             pass
     raise TimeoutError("the relay does not answer")
 
@@ -80,12 +85,13 @@ def local_transaction(db, gid, sku, quantity, stage):
 def place(gid, sku, quantity, stage=None):
     message = {"topic": "booking.made", "ordering_key": sku, "payload": {"gid": gid, "sku": sku, "quantity": quantity}}
     db = open_database()
-    call("", {"gid": gid, "producer": "bookings", "commit": [message]})  # durable once this returns
+    call(gid, "", ["prepared"], {"gid": gid, "producer": "bookings", "commit": [message]})  # durable once this returns
     die_if(stage, "before")
     is_committed = local_transaction(db, gid, sku, quantity, stage)
     die_if(stage, "after")
     try:
-        call("/" + gid + ("/commit" if is_committed else "/rollback"))
+        verb, state = ("commit", "committed") if is_committed else ("rollback", "rolled_back")
+        call(gid, "/" + gid + "/" + verb, [state])
     except (OSError, TimeoutError) as error:
         print("half_order.py: the verdict is left to check-back:", error, file=sys.stderr)
     return 0 if is_committed else 3

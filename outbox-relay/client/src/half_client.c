@@ -3,7 +3,9 @@
  * connection stays open.
  *
  * The rule of repeats: no connection, no answer, and 503 are repeated under the call's deadline;
- * every other answer is final.
+ * every other answer is final. A 200 or 201 is an answer only when its body names the gid and the
+ * state that was asked for, a 404 or 409 only with the API's own reason in it: whatever else stands
+ * at the address (another service, a proxy's page) has not said that a message was sent.
  */
 #include "obx/half.h"
 
@@ -21,17 +23,30 @@
 #include "base/backoff.h"
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/json_span.h"
 
 #define BODY_MAX    16384
 #define PATH        "/v1/half-messages"
 #define TIMEOUT_DEF 5000
+#define STATES      4
+
+static const char *const state_names[STATES] = {"prepared", "committed", "rolled_back", "parked"};
+
+/* What an answer must say to be one. */
+struct question {
+    const char *gid;
+    bool any_state; /* a prepare, a look-up */
+    enum obx_half_state state;
+};
 
 struct obx_half {
     CURL *easy;
     struct curl_slist *headers;
     char *url, *producer, *ca_file;
     uint32_t timeout_ms;
-    long status;
+    long status;               /* of an answer; 0: there was none */
+    bool is_foreign;           /* something was received that is not the API's */
+    enum obx_half_state state; /* of a good answer */
     char body[BODY_MAX + 1];
     size_t body_len;
 };
@@ -76,6 +91,37 @@ static void perform(struct obx_half *half, const char *url, const char *body, ui
         curl_easy_getinfo(half->easy, CURLINFO_RESPONSE_CODE, &half->status);
 }
 
+/* Whether a good answer's body says what was asked for; half->state is what it says. */
+static bool says(struct obx_half *half, const struct question *question, const json_t *root)
+{
+    const char *gid = json_string_value(json_object_get(root, "gid"));
+    const char *state = json_string_value(json_object_get(root, "state"));
+    unsigned i = 0;
+
+    if (gid == NULL || state == NULL || strcmp(gid, question->gid) != 0)
+        return false;
+    while (i < STATES && strcmp(state_names[i], state) != 0)
+        i++;
+    half->state = (enum obx_half_state)i;
+    return i < STATES && (question->any_state || half->state == question->state);
+}
+
+/* An answer that is not the API's is none. Other refusals stand by their status alone: a caller
+ * that takes them for final has lost nothing. */
+static void judge(struct obx_half *half, const struct question *question)
+{
+    json_t *root = json_loadb(half->body, half->body_len, JSON_REJECT_DUPLICATES, NULL);
+    bool is_good = half->status == 200 || half->status == 201;
+    bool is_decisive = half->status == 404 || half->status == 409;
+    const json_t *error = json_object_get(root, "error");
+
+    half->is_foreign = (is_good && !says(half, question, root)) ||
+                       (is_decisive && !json_is_string(json_object_get(error, "reason")));
+    if (half->is_foreign)
+        half->status = 0;
+    json_decref(root);
+}
+
 static void pause_ms(uint32_t ms)
 {
     struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
@@ -84,7 +130,8 @@ static void pause_ms(uint32_t ms)
 }
 
 /* Repeat until there is a final answer or the time is over. */
-static void call(struct obx_half *half, const char *url, const char *body)
+static void call(struct obx_half *half, const char *url, const char *body,
+                 const struct question *question)
 {
     uint64_t due_ms = clock_now_ms() + half->timeout_ms;
     struct backoff backoff;
@@ -94,6 +141,7 @@ static void call(struct obx_half *half, const char *url, const char *body)
         uint32_t wait_ms = backoff_next_ms(&backoff);
 
         perform(half, url, body, due_ms);
+        judge(half, question);
         if ((half->status != 0 && half->status != 503) || clock_left_ms(due_ms) <= (int)wait_ms)
             return;
         pause_ms(wait_ms);
@@ -109,10 +157,12 @@ static enum obx_code fail_with_answer(const struct obx_half *half, enum obx_code
     const char *reason = json_string_value(json_object_get(error, "reason"));
     const char *message = json_string_value(json_object_get(error, "message"));
     const char *by = json_string_value(json_object_get(root, "decided_by"));
-    enum obx_code rc =
-        obx_fail_sys(err, code, (int)half->status, "half-message %s: %s: %s%s%s", gid,
-                     reason != NULL ? reason : "no answer", message != NULL ? message : "",
-                     by != NULL ? ", by " : "", by != NULL ? by : "");
+    enum obx_code rc = obx_fail_sys(
+        err, code, (int)half->status, "half-message %s: %s: %s%s%s", gid,
+        reason != NULL     ? reason
+        : half->is_foreign ? "what answers at this address is not the API"
+                           : "no answer",
+        message != NULL ? message : "", by != NULL ? ", by " : "", by != NULL ? by : "");
 
     json_decref(root);
     return rc;
@@ -148,9 +198,10 @@ static bool gid_is_valid(const char *gid)
 }
 
 /* tail: "", "/commit" or "/rollback" behind the gid. */
-static enum obx_code call_gid(struct obx_half *half, const char *gid, const char *tail,
-                              const char *body, struct obx_err *err)
+static enum obx_code call_gid(struct obx_half *half, const struct question *question,
+                              const char *tail, const char *body, struct obx_err *err)
 {
+    const char *gid = question->gid;
     struct obx_buf url = {0};
     enum obx_code rc;
 
@@ -158,7 +209,7 @@ static enum obx_code call_gid(struct obx_half *half, const char *gid, const char
         return obx_fail(err, OBX_E_INVALID, "gid");
     rc = buf_addf(&url, "%s" PATH "/%s%s", half->url, gid, tail);
     if (rc == OBX_OK) {
-        call(half, url.data, body);
+        call(half, url.data, body, question);
         rc = result_of(half, gid, err);
     } else {
         (void)obx_fail(err, rc, "half-message %s", gid);
@@ -167,80 +218,105 @@ static enum obx_code call_gid(struct obx_half *half, const char *gid, const char
     return rc;
 }
 
-/* Body of a prepare */
+/* Body of a prepare. Appending is checked once: the first failure is kept in rc. */
 
-static json_t *base64_of(struct obx_bytes bytes)
+static void add(struct obx_buf *body, enum obx_code *rc, const char *text)
 {
-    size_t len = (bytes.len + 2) / 3 * 4;
-    unsigned char *text = bytes.len > INT32_MAX / 2 ? NULL : obx_malloc(len + 1);
-    json_t *value = NULL;
+    if (*rc == OBX_OK)
+        *rc = buf_add_text(body, text);
+}
 
-    if (text != NULL) {
-        EVP_EncodeBlock(text, bytes.p != NULL ? bytes.p : (const unsigned char *)"",
-                        (int)bytes.len);
-        value = json_stringn((const char *)text, len);
+static void add_string(struct obx_buf *body, enum obx_code *rc, const char *text)
+{
+    add(body, rc, "\"");
+    for (; *rc == OBX_OK && *text != '\0'; text++) {
+        unsigned char c = (unsigned char)*text;
+
+        if (c < ' ' || c == '"' || c == '\\')
+            *rc = buf_addf(body, "\\u%04x", c);
+        else
+            *rc = buf_add(body, text, 1);
     }
-    obx_free(text);
-    return value;
+    add(body, rc, "\"");
 }
 
-static void set_text(json_t *object, const char *name, const char *text)
+static void add_field(struct obx_buf *body, enum obx_code *rc, const char *name, const char *text)
 {
-    if (text != NULL)
-        json_object_set_new(object, name, json_string(text));
+    if (text == NULL)
+        return;
+    if (*rc == OBX_OK)
+        *rc = buf_addf(body, ",\"%s\":", name);
+    add_string(body, rc, text);
 }
 
-static json_t *json_of_message(const struct obx_half_message *msg)
+static void add_payload(struct obx_buf *body, enum obx_code *rc, struct obx_bytes payload)
 {
-    json_t *object = json_object();
-    json_t *headers =
-        msg->headers == NULL ? NULL : json_loads(msg->headers, JSON_REJECT_DUPLICATES, NULL);
-    bool ok = msg->headers == NULL || headers != NULL;
+    size_t len = (payload.len + 2) / 3 * 4;
 
-    set_text(object, "topic", msg->topic);
-    set_text(object, "ordering_key", msg->ordering_key);
-    set_text(object, "message_id", msg->message_id);
-    set_text(object, "content_type", msg->content_type);
-    if (headers != NULL)
-        json_object_set_new(object, "headers", headers);
-    ok = json_object_set_new(object, "payload_base64", base64_of(msg->payload)) == 0 && ok;
-    if (ok)
-        return object;
-    json_decref(object);
-    return NULL;
+    add(body, rc, ",\"payload_base64\":\"");
+    if (*rc == OBX_OK && payload.len > INT32_MAX / 2)
+        *rc = OBX_E_INVALID;
+    if (*rc == OBX_OK)
+        *rc = buf_reserve(body, len + 1);
+    if (*rc == OBX_OK && payload.len > 0) {
+        EVP_EncodeBlock((unsigned char *)body->data + body->len, payload.p, (int)payload.len);
+        body->len += len;
+    }
+    add(body, rc, "\"");
 }
 
-static bool add_messages(json_t *root, const char *name, const struct obx_half_message *messages,
-                         size_t count)
+/* The headers are the text that was given, and nothing printed again: their numbers are theirs. */
+static void add_headers(struct obx_buf *body, enum obx_code *rc, const char *headers)
 {
-    json_t *list = json_array();
+    struct json_span_fault fault = {0};
+    struct obx_bytes object;
 
+    if (headers == NULL)
+        return;
+    if (*rc == OBX_OK && !json_span_check(bytes_of(headers), &object, &fault))
+        *rc = OBX_E_INVALID;
+    add(body, rc, ",\"headers\":");
+    if (*rc == OBX_OK)
+        *rc = buf_add(body, object.p, object.len);
+}
+
+/* Payloads go as base64, whatever they are; so the type that the header promises is named. */
+static void add_message(struct obx_buf *body, enum obx_code *rc, const struct obx_half_message *msg)
+{
+    add(body, rc, "{\"topic\":");
+    add_string(body, rc, msg->topic != NULL ? msg->topic : "");
+    add_field(body, rc, "ordering_key", msg->ordering_key);
+    add_field(body, rc, "message_id", msg->message_id);
+    add_field(body, rc, "content_type",
+              msg->content_type != NULL ? msg->content_type : "application/json");
+    add_headers(body, rc, msg->headers);
+    add_payload(body, rc, msg->payload);
+    add(body, rc, "}");
+}
+
+static void add_messages(struct obx_buf *body, enum obx_code *rc, const char *name,
+                         const struct obx_half_message *messages, size_t count)
+{
+    if (*rc == OBX_OK)
+        *rc = buf_addf(body, ",\"%s\":[", name);
     for (size_t i = 0; i < count; i++) {
-        json_t *message = json_of_message(&messages[i]);
-
-        if (message == NULL || json_array_append_new(list, message) != 0) {
-            json_decref(list);
-            return false;
-        }
+        add(body, rc, i == 0 ? "" : ",");
+        add_message(body, rc, &messages[i]);
     }
-    return json_object_set_new(root, name, list) == 0;
+    add(body, rc, "]");
 }
 
-static enum obx_code build_prepare(const struct obx_half *half, const char *gid,
-                                   const struct obx_half_message *on_commit, size_t commit_count,
-                                   const struct obx_half_message *on_rollback,
-                                   size_t rollback_count, char **text)
+/* Prepared before and decided meanwhile: the local transaction must not be started. */
+static enum obx_code result_of_prepare(const struct obx_half *half, const char *gid,
+                                       struct obx_err *err)
 {
-    json_t *root = json_object();
-    bool ok;
+    enum obx_code rc = result_of(half, gid, err);
 
-    set_text(root, "gid", gid);
-    set_text(root, "producer", half->producer);
-    ok = add_messages(root, "commit", on_commit, commit_count) &&
-         add_messages(root, "rollback", on_rollback, rollback_count);
-    *text = ok ? json_dumps(root, JSON_COMPACT) : NULL;
-    json_decref(root);
-    return *text != NULL ? OBX_OK : OBX_E_INVALID;
+    if (rc == OBX_OK && (half->state == OBX_HALF_COMMITTED || half->state == OBX_HALF_ROLLED_BACK))
+        rc = obx_fail_sys(err, OBX_E_CONFLICT, (int)half->status,
+                          "half-message %s: prepared before, and %s since", gid,
+                          state_names[half->state]);
+    return rc;
 }
 
 enum obx_code obx_half_prepare(struct obx_half *half, const char *gid,
@@ -248,52 +324,55 @@ enum obx_code obx_half_prepare(struct obx_half *half, const char *gid,
                                const struct obx_half_message *on_rollback, size_t rollback_count,
                                struct obx_err *err)
 {
+    const struct question question = {.gid = gid, .any_state = true};
     struct obx_buf url = {0};
-    char *body = NULL;
-    enum obx_code rc;
+    struct obx_buf body = {0};
+    enum obx_code rc = OBX_OK;
 
     if (!gid_is_valid(gid))
         return obx_fail(err, OBX_E_INVALID, "gid");
-    rc = build_prepare(half, gid, on_commit, commit_count, on_rollback, rollback_count, &body);
+    add(&body, &rc, "{\"gid\":");
+    add_string(&body, &rc, gid);
+    add_field(&body, &rc, "producer", half->producer);
+    add_messages(&body, &rc, "commit", on_commit, commit_count);
+    add_messages(&body, &rc, "rollback", on_rollback, rollback_count);
+    add(&body, &rc, "}");
     if (rc == OBX_OK)
         rc = buf_addf(&url, "%s" PATH, half->url);
     if (rc == OBX_OK) {
-        call(half, url.data, body);
-        rc = result_of(half, gid, err);
+        call(half, url.data, body.data, &question);
+        rc = result_of_prepare(half, gid, err);
     } else {
-        (void)obx_fail(err, rc, "half-message %s: headers are not JSON, or out of memory", gid);
+        (void)obx_fail(err, rc, "half-message %s: %s", gid,
+                       rc == OBX_E_NOMEM ? "its messages" : "headers are not JSON");
     }
-    free(body);
+    buf_fini(&body);
     buf_fini(&url);
     return rc;
 }
 
 enum obx_code obx_half_commit(struct obx_half *half, const char *gid, struct obx_err *err)
 {
-    return call_gid(half, gid, "/commit", "", err);
+    const struct question question = {.gid = gid, .state = OBX_HALF_COMMITTED};
+
+    return call_gid(half, &question, "/commit", "", err);
 }
 
 enum obx_code obx_half_rollback(struct obx_half *half, const char *gid, struct obx_err *err)
 {
-    return call_gid(half, gid, "/rollback", "", err);
+    const struct question question = {.gid = gid, .state = OBX_HALF_ROLLED_BACK};
+
+    return call_gid(half, &question, "/rollback", "", err);
 }
 
 enum obx_code obx_half_lookup(struct obx_half *half, const char *gid, enum obx_half_state *state,
                               struct obx_err *err)
 {
-    static const char *const names[] = {"prepared", "committed", "rolled_back", "parked"};
-    enum obx_code rc = call_gid(half, gid, "", NULL, err);
-    json_t *root = rc == OBX_OK ? json_loadb(half->body, half->body_len, 0, NULL) : NULL;
-    const char *found = json_string_value(json_object_get(root, "state"));
-    unsigned i = 0;
+    const struct question question = {.gid = gid, .any_state = true};
+    enum obx_code rc = call_gid(half, &question, "", NULL, err);
 
-    while (found != NULL && i < 4 && strcmp(names[i], found) != 0)
-        i++;
-    if (rc == OBX_OK && (found == NULL || i == 4))
-        rc = obx_fail(err, OBX_E_FORMAT, "half-message %s: the answer has no state", gid);
     if (rc == OBX_OK)
-        *state = (enum obx_half_state)i;
-    json_decref(root);
+        *state = half->state;
     return rc;
 }
 

@@ -8,7 +8,9 @@
  * If the program dies in between, check-back asks what became of the local transaction
  * (docs/half-messages.md). Every call repeats itself, with backoff, while the relay cannot be
  * reached or is overloaded, until its time is over; all of them may be repeated by the caller as
- * well. A client belongs to one thread at a time. Proved by tests/system/half_client_test.c.
+ * well. An answer counts only when it names the gid and its state: what else may stand at the
+ * address is no answer. A client belongs to one thread at a time. Proved by
+ * tests/system/half_client_test.c.
  */
 #ifndef OBX_HALF_H
 #define OBX_HALF_H
@@ -44,7 +46,7 @@ struct obx_half_message {
     const char *ordering_key; /**< NULL: none */
     const char *message_id;   /**< NULL: the database makes one */
     const char *content_type; /**< NULL: application/json */
-    const char *headers;      /**< text of a JSON object; NULL: none */
+    const char *headers;      /**< text of a JSON object, sent as it is; NULL: none */
     struct obx_bytes payload; /**< any bytes */
 };
 
@@ -72,8 +74,9 @@ OBX_API void obx_half_close(struct obx_half *half);
  * gid is the caller's own name for it, 1 to 128 of letters, digits and -._:~; the same gid with the
  * same messages is the same prepare. on_rollback may be empty. Everything is borrowed for the call.
  * Start the local transaction only after OBX_OK.
- * @return OBX_OK; OBX_E_CONFLICT - gid was used with other messages; OBX_E_INVALID - a field is
- * refused, the text names it; OBX_E_CONFIG - the token is refused; OBX_E_TIMEOUT - no answer in
+ * @return OBX_OK; OBX_E_CONFLICT - gid was used with other messages, or was prepared before and is
+ * decided by now (the text says which): do not start the local transaction; OBX_E_INVALID - a field
+ * is refused, the text names it; OBX_E_CONFIG - the token is refused; OBX_E_TIMEOUT - no answer in
  * time: it may be prepared or not, so do not start the local transaction (check-back rolls it back
  * if it is); OBX_E_NOMEM
  * @thread the client's. since 0.1
