@@ -51,6 +51,14 @@ void http_raw_read_all(int fd, struct obx_buf *out)
     (void)close(fd);
 }
 
+void http_raw_reset(int fd)
+{
+    const struct linger now = {.l_onoff = 1};
+
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+    (void)close(fd);
+}
+
 int http_raw_request(uint16_t port, const char *request, size_t len, struct obx_buf *answer)
 {
     int fd = http_raw_connect(port);

@@ -15,6 +15,8 @@ int http_raw_connect(uint16_t port);
 /** Read until the peer closes, or for 30 s without a byte; what came is in *out (reset first,
  * NUL-terminated). Closes fd. */
 void http_raw_read_all(int fd, struct obx_buf *out);
+/** Close with a reset, as the kernel does for a process that is killed with bytes unread. */
+void http_raw_reset(int fd);
 /** Send a whole request and read the whole answer, head included. Returns the status of the answer,
  * 0 when there was none. */
 int http_raw_request(uint16_t port, const char *request, size_t len, struct obx_buf *answer);

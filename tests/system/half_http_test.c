@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #undef stop /* cmocka 2 has a macro of this name */
@@ -18,6 +20,8 @@
 #include "cut_proxy.h"
 #include "half/half_http.h"
 #include "http_call.h"
+#include "http_hostile.h"
+#include "http_raw.h"
 #include "sql/schema.h"
 #include "test_db.h"
 #include "wait.h"
@@ -345,6 +349,155 @@ static void overload_is_refused_and_what_was_accepted_is_there(void **state)
     assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_message"), accepted);
 }
 
+/* A client may encode any character of a path. */
+static void a_gid_may_be_encoded(void **state)
+{
+    struct rig *rig = *state;
+    struct http_answer answer;
+
+    assert_int_equal(post(rig, ROOT, PREPARE("e-1:a~"), &answer), 201);
+    assert_int_equal(get(rig, ROOT "/e%2D1%3Aa%7e", &answer), 200);
+    assert_non_null(strstr(answer.body, "\"gid\":\"e-1:a~\""));
+    assert_int_equal(post(rig, ROOT "/%65-1:a~/commit", "", &answer), 200);
+    assert_int_equal(get(rig, ROOT "/e-1%3aa%7E", &answer), 200);
+    assert_non_null(strstr(answer.body, "\"state\":\"committed\""));
+    assert_int_equal(get(rig, ROOT "/e-1:a~%00", &answer), 404);
+    assert_int_equal(get(rig, ROOT "/e-1%2Fcommit", &answer), 404);
+}
+
+static int raw(struct rig *rig, const char *request, struct obx_buf *answer)
+{
+    return http_raw_request(rig->port, request, strlen(request), answer);
+}
+
+/* Whatever is refused says so in JSON, and 405 says what would do. */
+static void refusals_are_json(void **state)
+{
+    static const struct {
+        const char *line, *fields;
+        int status;
+        const char *says;
+    } refusals[] = {
+        {"TRACE " ROOT, "", 405, "Allow: GET, HEAD, POST\r\n"},
+        {"OPTIONS " ROOT "/x", "", 405, "Allow: GET, HEAD\r\n"},
+        {"PUT " ROOT "/x/commit", "", 405, "Allow: POST\r\n"},
+        {"GET " ROOT "/x/rollback", "", 405, "Allow: POST\r\n"},
+        {"BREW " ROOT, "", 405, "\"reason\":\"method\""},
+        {"GET " ROOT "/x", "", 401, "WWW-Authenticate: Bearer\r\n"},
+        {"GET /", "", 404, "\"reason\":\"no_such_path\""},
+        {"GET " ROOT "/x/commit/y", "", 404, "\"reason\":\"no_such_path\""},
+        {"GET " ROOT "/", "Authorization: Bearer " TOKEN "\r\n", 404, "\"unknown_gid\""},
+        {"POST " ROOT, "Content-Length: 1, 2\r\n", 400, "\"reason\":\"bad_request\""},
+        {"GET http://elsewhere" ROOT, "", 421, "\"reason\":\"misdirected\""},
+    };
+    struct rig *rig = *state;
+    struct obx_buf answer = {0};
+    char request[512];
+
+    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+        snprintf(request, sizeof(request), "%s HTTP/1.1\r\nHost: localhost\r\n%s\r\n",
+                 refusals[i].line, refusals[i].fields);
+        assert_int_equal(raw(rig, request, &answer), refusals[i].status);
+        assert_non_null(strstr(answer.data, "Content-Type: application/json\r\n"));
+        assert_non_null(strstr(answer.data, "\r\n\r\n{\"error\":{\"reason\":"));
+        assert_non_null(strstr(answer.data, refusals[i].says));
+    }
+    buf_fini(&answer);
+}
+
+/* The body of a caller without a token is not read: one that never comes keeps nobody waiting. */
+static void the_token_is_looked_at_first(void **state)
+{
+    struct rig *rig = *state;
+    struct half_http_stats stats;
+    struct obx_buf answer = {0};
+
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(raw(rig,
+                             "POST " ROOT " HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+                             "application/json\r\nContent-Length: 60000\r\n\r\n{",
+                             &answer),
+                         401);
+    half_http_get_stats(rig->front, &stats);
+    assert_int_equal(stats.http.bytes_in_flight, 0);
+    assert_int_equal(stats.unauthorized, 100);
+    buf_fini(&answer);
+}
+
+/* More silent callers than there are connections, and than the process had descriptors: an honest
+ * one is served, and so is the database. */
+static void silent_callers_keep_nobody_out(void **state)
+{
+    enum { SILENT = 1100 };
+    struct rig *rig = *state;
+    const struct rlimit descriptors = {.rlim_cur = 2048, .rlim_max = 4096};
+    struct http_hostile target = {.port = rig->port,
+                                  .get = ROOT,
+                                  .post = ROOT,
+                                  .fields = "Authorization: Bearer " TOKEN "\r\n"};
+    struct half_http_stats stats;
+    struct http_answer answer;
+    static int silent[SILENT];
+
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &descriptors), 0);
+    for (int i = 0; i < SILENT; i++) {
+        silent[i] = http_raw_connect(rig->port);
+        assert_true(silent[i] >= 0);
+    }
+    assert_int_equal(post(rig, ROOT, PREPARE("s-1"), &answer), 201);
+    assert_true(http_hostile_is_served(&target));
+    half_http_get_stats(rig->front, &stats);
+    assert_in_range(stats.http.connections, 1, 512);
+    assert_true(stats.http.cut_off >= SILENT - 512);
+    for (int i = 0; i < SILENT; i++)
+        (void)close(silent[i]);
+}
+
+static void a_hostile_peer_changes_nothing(void **state)
+{
+    struct rig *rig = *state;
+    struct http_hostile target = {.port = rig->port,
+                                  .get = ROOT,
+                                  .post = ROOT,
+                                  .fields = "Authorization: Bearer " TOKEN "\r\n"
+                                            "Content-Type: application/json\r\n"};
+
+    http_hostile_smuggle(&target);
+    http_hostile_mutate(&target, 18, 500);
+    http_hostile_pipeline(&target, 200);
+    http_hostile_abort(&target, 24, 200);
+    assert_true(http_hostile_is_served(&target));
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_message"), 0);
+}
+
+/* Nobody could ever be asked about it. */
+static void a_producer_that_nobody_configured_is_refused(void **state)
+{
+    static const char *const tokens[] = {TOKEN};
+    static const char *const producers[] = {"orders", "bank"};
+    struct rig *rig = *state;
+    struct half_store_opts store_opts = {.db = rig->database.opts};
+    struct half_http_opts opts = {
+        .tokens = tokens, .token_count = 1, .producers = producers, .producer_count = 2};
+    struct http_answer answer;
+
+    assert_int_equal(half_store_create(&store_opts, &rig->store, NULL), OBX_OK);
+    opts.store = rig->store;
+    opts.open_lookup = true;
+    assert_int_equal(half_http_create(&opts, &rig->front, NULL), OBX_OK);
+    rig->port = half_http_port(rig->front);
+    assert_int_equal(post(rig, ROOT, PREPARE("k-1"), &answer), 201);
+    assert_int_equal(without_token(rig, ROOT "/k-1", &answer), 200);
+    assert_int_equal(without_token(rig, ROOT, &answer), 401);
+    assert_int_equal(post(rig, ROOT,
+                          "{\"gid\":\"k-2\",\"producer\":\"order\",\"commit\":[{\"topic\":"
+                          "\"t\",\"payload\":1}]}",
+                          &answer),
+                     400);
+    assert_non_null(strstr(answer.body, "\"reason\":\"unknown_producer\""));
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_message"), 1);
+}
+
 static bool is_up(void *ctx)
 {
     struct rig *rig = ctx;
@@ -404,6 +557,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_held_is_busy, setup, teardown),
         cmocka_unit_test_setup_teardown(what_the_database_cannot_take_is_too_large, setup_database,
                                         teardown),
+        cmocka_unit_test_setup_teardown(a_gid_may_be_encoded, setup, teardown),
+        cmocka_unit_test_setup_teardown(refusals_are_json, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_token_is_looked_at_first, setup, teardown),
+        cmocka_unit_test_setup_teardown(silent_callers_keep_nobody_out, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_hostile_peer_changes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_producer_that_nobody_configured_is_refused,
+                                        setup_database, teardown),
         cmocka_unit_test_setup_teardown(overload_is_refused_and_what_was_accepted_is_there,
                                         setup_database, teardown),
         cmocka_unit_test_setup_teardown(an_unknown_commit_is_said_and_a_repeat_settles_it,

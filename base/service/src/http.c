@@ -706,16 +706,34 @@ static bool make_room(struct http_server *server, const unsigned char *network)
     return true;
 }
 
-static bool has_room(struct http_server *server, const unsigned char *network)
+static uint32_t count_of(const struct http_server *server, const unsigned char *network)
 {
     const struct http_exchange *x;
     uint32_t count = 0;
 
     TAILQ_FOREACH(x, &server->peers, entry)
     count += is_of(x, network);
-    if (count >= server->limits.per_address && !make_room(server, network))
+    return count;
+}
+
+static bool has_room(struct http_server *server, const unsigned char *network)
+{
+    if (count_of(server, network) >= server->limits.per_address && !make_room(server, network))
         return false;
     return server->stats.connections < server->limits.connections || make_room(server, NULL);
+}
+
+/* Once there is no room, one caller a turn of the loop: a connection is read before
+ * another one takes its place, however many knock at once. */
+static void pause_when_full(struct http_server *server, const unsigned char *network)
+{
+    const struct timeval now = {0};
+
+    if (server->stats.connections < server->limits.connections &&
+        count_of(server, network) < server->limits.per_address)
+        return;
+    evconnlistener_disable(server->listener);
+    event_add(server->listen_again, &now);
 }
 
 static void add_peer(struct http_server *server, evutil_socket_t fd, const unsigned char *network)
@@ -774,6 +792,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
     }
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     add_peer(server, fd, network);
+    pause_when_full(server, network);
 }
 
 /* No descriptors or no memory: ask again in a while and not at once for ever. */

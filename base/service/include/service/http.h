@@ -115,7 +115,7 @@ struct http_stats {
     uint64_t cut_off;     /* connections whose time was over, or that had to make room */
     uint64_t turned_away; /* connections for which no room could be made */
     uint64_t bytes_in_flight;
-    uint32_t connections;
+    uint64_t connections;
 };
 /** Any thread. */
 void http_server_get_stats(const struct http_server *server, struct http_stats *out);
