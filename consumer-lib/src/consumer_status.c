@@ -53,6 +53,8 @@ void obx_consumer_get_stats(const struct obx_consumer *consumer, struct obx_cons
         .in_flight_bytes = counters_get(c, CNT_IN_FLIGHT_BYTES),
         .parked_rows = counters_get(c, CNT_PARKED_ROWS),
         .dead_letter_pending = counters_get(c, CNT_DEAD_LETTER_PENDING),
+        .receipts = counters_get(c, CNT_RECEIPTS),
+        .receipts_given_up = counters_get(c, CNT_RECEIPTS_GIVEN_UP),
     };
 
     memcpy(stats, &now, size < sizeof(now) ? size : sizeof(now));

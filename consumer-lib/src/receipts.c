@@ -23,6 +23,8 @@ enum {
     RETRY_MIN_MS = 50,
     RETRY_CAP_MS = 2000,
     PATIENCE_MS = 10000,
+    HELD_SHARE = 2,
+    SAY_EVERY_MS = 1000,
     ID_SIZE = 48,
     ID_MAX = 64,      /* as the producer's column */
     TOKEN_MAX = 2000, /* it holds the list of groups */
@@ -185,6 +187,7 @@ static void end_batch(struct receipts *receipts, struct receipt_batch *batch, bo
 {
     struct item *item = NULL;
 
+    receipts->held -= batch->items.count;
     while ((item = item_list_pop(&batch->items)) != NULL)
         receipts->on_done(item, is_reported, receipts->ctx);
     free_batch(batch);
@@ -212,6 +215,23 @@ static struct receipt_batch *open_batch(struct receipts *receipts, struct obx_by
     batch->next = receipts->open;
     receipts->open = batch;
     return batch;
+}
+
+/* Queues are named by messages: one line a second is enough about those that are not there. */
+static void say_given_up(struct receipts *receipts, struct obx_bytes queue, size_t count,
+                         const char *why)
+{
+    const uint64_t now_ms = clock_now_ms();
+
+    counters_add(receipts->counters, CNT_RECEIPTS_GIVEN_UP, count);
+    receipts->unsaid += count;
+    if (now_ms < receipts->say_due_ms)
+        return;
+    OBX_LOG(LOG_LVL_WARN, "consumer", "receipts.given_up",
+            KV_STR("group", receipts->settings->group), KV_BYTES("queue", queue),
+            KV_U64("receipts", receipts->unsaid), KV_STR("why", why));
+    receipts->unsaid = 0;
+    receipts->say_due_ms = now_ms + SAY_EVERY_MS;
 }
 
 /* What there is to report. A message that waits is reported when it is decided, and one that is too
@@ -244,6 +264,12 @@ static enum report report_of(const struct item *item)
     return REPORT_NOTHING;
 }
 
+/* Receipts that cannot go out keep this part of the window at most: the rest is for the others. */
+static bool is_full(const struct receipts *receipts)
+{
+    return receipts->held >= (size_t)receipts->settings->prefetch / HELD_SHARE + 1;
+}
+
 bool receipts_take(struct receipts *receipts, struct item *item)
 {
     const char *group = receipts->settings->group;
@@ -253,6 +279,10 @@ bool receipts_take(struct receipts *receipts, struct item *item)
 
     if (report == REPORT_NOTHING || !receipts_are_asked(item, group))
         return false;
+    if (is_full(receipts)) {
+        say_given_up(receipts, header_text(item, "x-obx-receipt-to"), 1, "too many wait already");
+        return false;
+    }
     batch = open_batch(receipts, header_text(item, "x-obx-receipt-to"));
     if (batch == NULL)
         return false;
@@ -262,6 +292,7 @@ bool receipts_take(struct receipts *receipts, struct item *item)
         return false;
     }
     item_list_push(&batch->items, item);
+    receipts->held++;
     return true;
 }
 
@@ -295,10 +326,7 @@ static void close_open(struct receipts *receipts)
 
 static void give_up(struct receipts *receipts, struct receipt_batch *batch, const char *why)
 {
-    counters_add(receipts->counters, CNT_RECEIPTS_GIVEN_UP, batch->items.count);
-    OBX_LOG(LOG_LVL_WARN, "consumer", "receipts.given_up",
-            KV_STR("group", receipts->settings->group), KV_STR("queue", batch->queue),
-            KV_U64("receipts", batch->items.count), KV_STR("why", why));
+    say_given_up(receipts, bytes_of(batch->queue), batch->items.count, why);
     end_batch(receipts, batch, true);
 }
 
@@ -339,6 +367,10 @@ static void on_result(uint64_t token, enum pub_outcome outcome, const char *why,
         end_batch(receipts, batch, true);
     } else if (receipts->is_ending) {
         end_batch(receipts, batch, false);
+    } else if (outcome == PUB_RETURNED || outcome == PUB_DENIED) {
+        /* Nobody listens there. A producer that does so later asks again, and its answer is in the
+         * tables. */
+        give_up(receipts, batch, why != NULL ? why : pub_outcome_name(outcome));
     } else {
         try_later(receipts, batch, why != NULL ? why : pub_outcome_name(outcome));
     }

@@ -3,9 +3,11 @@
  * commit and before its acknowledgement. Owned by the I/O thread, which services it as the dead
  * letters; the connection is made when the first receipt is due.
  *
- * A receipt that cannot be delivered holds its message back for PATIENCE only: a producer that has
- * gone must not stop a consumer. Nothing is lost by it, since a producer that waits sends the
- * message again, and the duplicate is reported again.
+ * A receipt that cannot be delivered holds its message back for PATIENCE only, one whose queue is
+ * not there not at all, and all of them together hold half of the prefetch window at most: a
+ * producer that has gone, or that names queues which never were, must not stop a consumer. Nothing
+ * is lost by it, since a producer that waits sends the message again, and the duplicate is reported
+ * out of the tables.
  */
 #ifndef CONSUMER_RECEIPTS_H
 #define CONSUMER_RECEIPTS_H
@@ -30,6 +32,9 @@ struct receipts {
     struct receipt_batch *sent;    /* with the publisher */
     uint64_t last_number;          /* of a batch */
     uint64_t next_due_ms;          /* UINT64_MAX: nothing is pending */
+    size_t held;                   /* items in all batches */
+    size_t unsaid;                 /* given up since the last line of the log about that */
+    uint64_t say_due_ms;
     bool is_ending;
     receipts_done_fn *on_done;
     void *ctx;

@@ -117,6 +117,9 @@ void broker_queue(struct broker_admin *admin, const char *queue, const struct br
         if (args[i].text != NULL) {
             entries[i].value.kind = AMQP_FIELD_KIND_UTF8;
             entries[i].value.value.bytes = amqp_cstring_bytes(args[i].text);
+        } else if (args[i].is_flag) {
+            entries[i].value.kind = AMQP_FIELD_KIND_BOOLEAN;
+            entries[i].value.value.boolean = args[i].number != 0;
         } else {
             entries[i].value.kind = AMQP_FIELD_KIND_I64;
             entries[i].value.value.i64 = args[i].number;

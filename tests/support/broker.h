@@ -27,11 +27,12 @@ struct broker_admin;
 struct broker_admin *broker_admin_open(const struct broker *broker);
 void broker_admin_close(struct broker_admin *admin);
 
-/** Argument of a queue; text or number. */
+/** Argument of a queue; text, number or flag. */
 struct broker_arg {
     const char *name;
     const char *text; /* NULL: use number */
     int64_t number;
+    bool is_flag; /* number is 0 or 1 */
 };
 
 /** A durable classic queue, unless the arguments say x-queue-type; deleted first if it is there. */

@@ -457,7 +457,7 @@ static void a_frozen_key_is_set_free_by_the_other_policy(void **state)
 
 static void declare_receipts(struct rig *rig)
 {
-    const struct broker_arg quorum[] = {{"x-queue-type", "quorum", 0}};
+    const struct broker_arg quorum[] = {{.name = "x-queue-type", .text = "quorum"}};
 
     broker_queue(rig->admin, RECEIPTS, quorum, 1);
 }

@@ -320,7 +320,34 @@ static void many_share_a_message(void **state)
     expect_nothing(rig);
 }
 
-/* The producer is gone: after a while the messages are acknowledged without. */
+/* Each names a queue of its own that never was: none of them keeps its place in the window. */
+static void queues_that_never_were(void **state)
+{
+    enum { MESSAGES = 300, WINDOW = 10 };
+    struct rig *rig = *state;
+    struct obx_consumer *consumer = NULL;
+
+    rig->opts.prefetch =
+        WINDOW; /* by default 1000: a hundred times as many messages for the same */
+    rig_declare(rig);
+    for (int i = 0; i < MESSAGES; i++) {
+        char id[16];
+        char to[64];
+
+        (void)snprintf(id, sizeof(id), "m%d", i);
+        (void)snprintf(to, sizeof(to), "oncebox.receipts.nobody-%d", i);
+        put_asking(rig, id, NULL, "ok", to, "stock");
+    }
+    rig_flush(rig);
+    consumer = rig_start(rig, handle, NULL);
+    RIG_WAIT_STAT(consumer, acked, MESSAGES);
+    assert_int_equal(rig_stats(consumer).receipts_given_up, MESSAGES);
+    rig_stop(consumer);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM applied"), MESSAGES);
+    rig_assert_empty(rig, rig->queue);
+}
+
+/* The producer is gone: the messages are acknowledged without. */
 static void a_queue_that_is_not_there(void **state)
 {
     struct rig *rig = *state;
@@ -352,6 +379,7 @@ int main(void)
         TEST(a_rejection_of_no_concern),
         TEST(many_share_a_message),
         TEST(a_queue_that_is_not_there),
+        TEST(queues_that_never_were),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -189,7 +189,7 @@ static void what_the_dead_letter_queue_does_not_take_is_kept(void **state)
 {
     struct rig *rig = *state;
     struct obx_consumer *consumer = NULL;
-    const struct broker_arg quorum[] = {{"x-queue-type", "quorum", 0}};
+    const struct broker_arg quorum[] = {{.name = "x-queue-type", .text = "quorum"}};
 
     rig_declare(rig);
     broker_delete_queue(rig->admin, rig->dead);

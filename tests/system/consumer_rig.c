@@ -137,13 +137,13 @@ int rig_teardown(void **state)
 
 void rig_declare(struct rig *rig)
 {
-    const struct broker_arg quorum[] = {{"x-queue-type", "quorum", 0},
-                                        {"x-delivery-limit", NULL, DELIVERY_LIMIT},
-                                        {"x-single-active-consumer", NULL, 1}};
-    const size_t count = 2;
+    const struct broker_arg quorum[] = {{"x-queue-type", "quorum", 0, false},
+                                        {"x-delivery-limit", NULL, DELIVERY_LIMIT, false},
+                                        {"x-single-active-consumer", NULL, 1, true}};
+    const size_t count = rig->opts.single_active_consumer ? 3 : 2;
 
     broker_queue(rig->admin, rig->queue, quorum, count);
-    broker_queue(rig->admin, rig->dead, quorum, count);
+    broker_queue(rig->admin, rig->dead, quorum, 2);
 }
 
 /* ------------------------------------------------------------------ publishing */

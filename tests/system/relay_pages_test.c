@@ -127,8 +127,8 @@ static void numbers_after_known_traffic(void **state)
 /* A full queue that rejects: nacks are counted, the rows wait and are counted with their age. */
 static void waiting_rows_and_nacks(void **state)
 {
-    static const struct broker_arg full[] = {{"x-max-length", NULL, 1},
-                                             {"x-overflow", "reject-publish", 0}};
+    static const struct broker_arg full[] = {{.name = "x-max-length", .number = 1},
+                                             {.name = "x-overflow", .text = "reject-publish"}};
     struct program_rig *rig = *state;
 
     broker_queue(rig->admin, rig->queue, full, 2);

@@ -492,6 +492,8 @@ struct obx_consumer_stats {
     uint64_t parked_rows;         /**< rows the group has in obx_parked, dead ones included, counted
                                        about once a second and up to 1000 */
     uint64_t dead_letter_pending; /**< dead letters on their way */
+    uint64_t receipts;            /**< confirmed by the producers' queues */
+    uint64_t receipts_given_up;   /**< whose queue was not there, or took none for too long */
 };
 
 /**
