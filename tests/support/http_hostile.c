@@ -119,7 +119,7 @@ static const struct trick tricks[] = {
      "2\r\n{}{}\r\n0\r\n\r\n" HIDDEN, 0, 400},
     {"a trailer that is no field", "Transfer-Encoding: chunked\r\n",
      "2\r\n{}\r\n0\r\nGET / HTTP/1.1\r\n\r\n" HIDDEN, 0, 400},
-    {"a NUL in a chunk's line", "Transfer-Encoding: chunked\r\n", "2;\0\r\n{}\r\n0\r\n\r\n", 18,
+    {"a NUL in a chunk's line", "Transfer-Encoding: chunked\r\n", "2;\0\r\n{}\r\n0\r\n\r\n", 14,
      400},
 };
 

@@ -349,6 +349,53 @@ static void overload_is_refused_and_what_was_accepted_is_there(void **state)
     assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_message"), accepted);
 }
 
+/* The first answer is as whole as any later one, and tells the ids of the messages. */
+static void first_answers_are_whole(void **state)
+{
+    static const char body[] = "{\"gid\":\"w-1\",\"producer\":\"orders\",\"commit\":[{\"topic\":"
+                               "\"t\",\"payload\":1},{\"topic\":\"t\",\"payload\":2,"
+                               "\"message_id\":\"my-own\"}],\"rollback\":[{\"topic\":\"r\","
+                               "\"payload\":3,\"message_id\":\"undone\"}]}";
+    struct rig *rig = *state;
+    struct http_answer first, again;
+    const char *ids;
+
+    assert_int_equal(post(rig, ROOT, body, &first), 201);
+    assert_non_null(strstr(first.body, "\"prepared_at\":\"20"));
+    assert_non_null(strstr(first.body, "\"next_check_at\":\"20"));
+    assert_non_null(strstr(first.body, "\"producer\":\"orders\""));
+    ids = strstr(first.body, "\"message_ids\":{\"commit\":[\"");
+    assert_non_null(ids);
+    assert_non_null(strstr(ids, "\",\"my-own\"],\"rollback\":[\"undone\"]}"));
+    assert_int_equal(post(rig, ROOT, body, &again), 200);
+    assert_string_equal(strstr(again.body, "\"message_ids\""), ids);
+    assert_int_equal(get(rig, ROOT "/w-1", &again), 200);
+    assert_string_equal(strstr(again.body, "\"message_ids\""), ids);
+    assert_int_equal(post(rig, ROOT "/w-1/commit", "", &first), 200);
+    assert_non_null(strstr(first.body, "\"decided_at\":\"20"));
+    assert_non_null(strstr(first.body, "\"decided_by\":\"producer\""));
+    assert_non_null(strstr(first.body, "\"prepared_at\":\"20"));
+    assert_non_null(strstr(first.body, "\"next_check_at\":null"));
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM outbox WHERE message_id = "
+                                             "'my-own'"),
+                     1);
+    assert_int_equal(get(rig, ROOT "/w-1", &again), 200);
+    assert_null(strstr(again.body, "message_ids"));
+}
+
+/* Said a hundred times, written down ten. */
+static void repeated_conflicts_are_bounded(void **state)
+{
+    struct rig *rig = *state;
+    struct http_answer answer;
+
+    assert_int_equal(post(rig, ROOT, PREPARE("c-1"), &answer), 201);
+    assert_int_equal(post(rig, ROOT "/c-1/commit", "", &answer), 200);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(post(rig, ROOT "/c-1/rollback", "", &answer), 409);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_history"), 10);
+}
+
 /* A client may encode any character of a path. */
 static void a_gid_may_be_encoded(void **state)
 {
@@ -557,6 +604,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_held_is_busy, setup, teardown),
         cmocka_unit_test_setup_teardown(what_the_database_cannot_take_is_too_large, setup_database,
                                         teardown),
+        cmocka_unit_test_setup_teardown(first_answers_are_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(repeated_conflicts_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(a_gid_may_be_encoded, setup, teardown),
         cmocka_unit_test_setup_teardown(refusals_are_json, setup, teardown),
         cmocka_unit_test_setup_teardown(the_token_is_looked_at_first, setup, teardown),

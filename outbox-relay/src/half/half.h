@@ -23,11 +23,13 @@ const char *half_verdict_name(enum half_verdict verdict);
 /** The state that a verdict leads to. */
 enum half_state half_state_after(enum half_verdict verdict);
 
-#define HALF_GID_MAX      128
-#define HALF_PRODUCER_MAX 64
-#define HALF_ACTOR_MAX    128
-#define HALF_NOTE_MAX     256
-#define HALF_DIGEST_LEN   32
+#define HALF_GID_MAX        128
+#define HALF_PRODUCER_MAX   64
+#define HALF_ACTOR_MAX      128
+#define HALF_NOTE_MAX       256
+#define HALF_DIGEST_LEN     32
+#define HALF_MESSAGE_ID_MAX 64
+#define HALF_PARTS_MAX      64
 
 /** A message to send on one of the verdicts. Absent bytes leave the column's default. */
 struct half_part {
@@ -51,6 +53,12 @@ struct half_record {
     char note[HALF_NOTE_MAX + 1];
     uint64_t prepared_us, decided_us, next_check_us;
     uint32_t checks_asked, checks_answered;
+};
+
+/** The id under which a prepared message will be sent. */
+struct half_id {
+    enum half_verdict on;
+    char message_id[HALF_MESSAGE_ID_MAX + 1];
 };
 
 enum half_kind { HALF_REQ_PREPARE, HALF_REQ_VERDICT, HALF_REQ_LOOKUP, HALF_REQ_LIST };
@@ -112,13 +120,19 @@ struct half_request {
     const char *note;  /* NULL: none */
     /* HALF_REQ_LIST; the page found in it is the caller's to free */
     struct half_list *list;
+    bool wants_ids;
     half_done_fn *done;
     void *ctx;
     /* the answer */
     enum half_answer answer;
     bool is_repeat;
-    bool is_answered; /* the store's own */
+    bool is_answered; /* the store's own, like the next */
+    bool is_known_conflict;
     struct half_record rec;
+    /** With wants_ids, of a prepare or a look-up: the messages while there is no verdict, in their
+     * order. Owned by whoever made the request: obx_free. NULL without any. */
+    struct half_id *ids;
+    size_t id_count;
     struct obx_err err;
     /* the store's own */
     struct half_request *next;

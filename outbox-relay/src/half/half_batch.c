@@ -13,14 +13,16 @@
  */
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/bytes.h"
 #include "base/crash.h"
 #include "half/half.h"
 #include "half/half_record.h"
 
-#define BATCH_TRIES 6 /* of a transaction that met a deadlock */
-#define WAITS_MAX   2 /* lock waits in a row, one by one: then it is not the row that is held */
-#define LARGE_BYTES (256 * 1024) /* a payload that is sent as a value, not written into a text */
+#define BATCH_TRIES    6  /* of a transaction that met a deadlock */
+#define CONFLICTS_KEPT 10 /* rows of half_history of one half-message */
+#define WAITS_MAX      2  /* lock waits in a row, one by one: then it is not the row that is held */
+#define LARGE_BYTES    (256 * 1024) /* a payload that is sent as a value, not written into a text */
 
 struct batch {
     struct db *db;
@@ -105,6 +107,14 @@ static bool any(const struct batch *b, pick_fn *pick)
         if (pick(b->reqs[i]))
             return true;
     return false;
+}
+
+static struct half_request *find(const struct batch *b, pick_fn *pick, struct obx_bytes gid)
+{
+    for (size_t i = 0; i < b->count; i++)
+        if (pick(b->reqs[i]) && bytes_equal(b->reqs[i]->gid, gid))
+            return b->reqs[i];
+    return NULL;
 }
 
 /* "(gid, gid, ...)" of those picked; nothing picked gives "()", which no caller asks for. */
@@ -445,16 +455,46 @@ static enum obx_code delete_parts(struct batch *b, struct obx_err *err)
     return exec_built(b, rc, err);
 }
 
+static bool is_conflict(const struct half_request *req)
+{
+    return is_verdict(req) && req->is_answered && req->answer == HALF_ANS_CONFLICT;
+}
+
 /* What an operator will want to read later: conflicts, and every verdict that the producer did not
  * simply give. */
 static bool is_memorable(const struct half_request *req)
 {
-    if (!is_verdict(req) || !req->is_answered)
-        return false;
-    if (req->answer == HALF_ANS_CONFLICT)
-        return true;
+    if (is_conflict(req))
+        return !req->is_known_conflict;
     return is_deciding(req) &&
            (req->rec.state != HALF_PREPARED || strcmp(req->actor, "producer") != 0);
+}
+
+/* A caller may repeat a conflict without end; the first few of a half-message tell all there is.
+ * The metric counts each. */
+static enum obx_code find_known_conflicts(struct batch *b, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = OBX_OK;
+
+    if (!any(b, is_conflict))
+        return OBX_OK;
+    buf_reset(&b->sql);
+    add(b, &rc, "SELECT gid FROM half_history WHERE event = 'conflict' AND gid IN ");
+    add_gids(b, &rc, is_conflict);
+    add(b, &rc, " GROUP BY gid HAVING COUNT(*) >= ");
+    add_number(b, &rc, CONFLICTS_KEPT);
+    if (rc != OBX_OK)
+        return obx_fail(err, rc, "statement of a batch");
+    rc = db_query_text(b->db, buf_bytes(&b->sql), &rows, err);
+    while (rc == OBX_OK && db_rows_next(rows)) {
+        struct half_request *req = find(b, is_conflict, db_rows_bytes(rows, 0));
+
+        if (req != NULL)
+            req->is_known_conflict = true;
+    }
+    db_rows_free(rows);
+    return rc;
 }
 
 static void add_history(struct batch *b, enum obx_code *rc, const struct half_request *req)
@@ -475,8 +515,9 @@ static enum obx_code write_history(struct batch *b, struct obx_err *err)
     enum obx_code rc = OBX_OK;
     const char *comma = "";
 
-    if (!any(b, is_memorable))
-        return OBX_OK;
+    rc = find_known_conflicts(b, err);
+    if (rc != OBX_OK || !any(b, is_memorable))
+        return rc;
     buf_reset(&b->sql);
     add(b, &rc, "INSERT INTO half_history (gid, event, actor, detail) VALUES ");
     for (size_t i = 0; i < b->count; i++) {
@@ -551,6 +592,87 @@ static enum obx_code run_lists(struct batch *b, struct obx_err *err)
     return rc;
 }
 
+/* What the caller is told of what this transaction has made */
+
+static bool is_fresh(const struct half_request *req)
+{
+    return is_open_prepare(req) || is_deciding(req);
+}
+
+/* The times are the database's: they are read back, not guessed. */
+static enum obx_code read_fresh(struct batch *b, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = OBX_OK;
+
+    if (!any(b, is_fresh))
+        return OBX_OK;
+    buf_reset(&b->sql);
+    add(b, &rc, "SELECT " HALF_RECORD_COLUMNS " FROM half_message WHERE gid IN ");
+    add_gids(b, &rc, is_fresh);
+    if (rc != OBX_OK)
+        return obx_fail(err, rc, "statement of a batch");
+    rc = db_query_text(b->db, buf_bytes(&b->sql), &rows, err);
+    while (rc == OBX_OK && db_rows_next(rows)) {
+        struct half_request *req = find(b, is_fresh, db_rows_bytes(rows, HALF_COLUMN_GID));
+
+        if (req != NULL)
+            half_record_read(rows, &req->rec);
+    }
+    db_rows_free(rows);
+    return rc;
+}
+
+/* Of a prepare, or a look-up, that is not yet decided. */
+static bool is_to_tell_ids(const struct half_request *req)
+{
+    return req->wants_ids && (req->kind == HALF_REQ_PREPARE || is_lookup(req)) &&
+           (!req->is_answered || (req->answer == HALF_ANS_OK && (req->rec.state == HALF_PREPARED ||
+                                                                 req->rec.state == HALF_PARKED)));
+}
+
+static enum obx_code keep_id(struct half_request *req, const struct db_rows *rows)
+{
+    struct half_id *id;
+
+    if (req->ids == NULL)
+        req->ids = obx_calloc(req->kind == HALF_REQ_PREPARE ? req->part_count : HALF_PARTS_MAX,
+                              sizeof(*req->ids));
+    if (req->ids == NULL)
+        return OBX_E_NOMEM;
+    if (req->id_count == (req->kind == HALF_REQ_PREPARE ? req->part_count : HALF_PARTS_MAX))
+        return OBX_OK; /* by SQL there may be more */
+    id = &req->ids[req->id_count++];
+    id->on = bytes_is(db_rows_bytes(rows, 1), half_verdict_name(HALF_COMMIT)) ? HALF_COMMIT
+                                                                              : HALF_ROLLBACK;
+    (void)bytes_to_text(db_rows_bytes(rows, 2), id->message_id, sizeof(id->message_id));
+    return OBX_OK;
+}
+
+static enum obx_code read_ids(struct batch *b, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = OBX_OK;
+
+    if (!any(b, is_to_tell_ids))
+        return OBX_OK;
+    buf_reset(&b->sql);
+    add(b, &rc, "SELECT gid, verdict, message_id FROM half_part WHERE gid IN ");
+    add_gids(b, &rc, is_to_tell_ids);
+    add(b, &rc, " ORDER BY gid, verdict, seq");
+    if (rc != OBX_OK)
+        return obx_fail(err, rc, "statement of a batch");
+    rc = db_query_text(b->db, buf_bytes(&b->sql), &rows, err);
+    while (rc == OBX_OK && db_rows_next(rows)) {
+        struct half_request *req = find(b, is_to_tell_ids, db_rows_bytes(rows, 0));
+
+        if (req != NULL && keep_id(req, rows) != OBX_OK)
+            rc = obx_fail(err, OBX_E_NOMEM, "ids of a half-message");
+    }
+    db_rows_free(rows);
+    return rc;
+}
+
 /* The transaction */
 
 static void forget_answers(struct batch *b)
@@ -558,6 +680,8 @@ static void forget_answers(struct batch *b)
     b->outbox_rows = false;
     for (size_t i = 0; i < b->count; i++) {
         b->reqs[i]->is_answered = false;
+        b->reqs[i]->id_count = 0;
+        b->reqs[i]->is_known_conflict = false;
         memset(&b->reqs[i]->rec, 0, sizeof(b->reqs[i]->rec));
     }
 }
@@ -576,6 +700,10 @@ static enum obx_code run_once(struct batch *b, struct obx_err *err)
         rc = run_verdicts(b, err);
     if (rc == OBX_OK && any(b, is_lookup))
         rc = read_picked(b, is_lookup, "", err);
+    if (rc == OBX_OK)
+        rc = read_fresh(b, err);
+    if (rc == OBX_OK)
+        rc = read_ids(b, err);
     if (rc != OBX_OK)
         return rc;
     OBX_CRASH_POINT("half-before-commit");
@@ -585,25 +713,16 @@ static enum obx_code run_once(struct batch *b, struct obx_err *err)
     return rc;
 }
 
-/* After the commit: who has no answer was not found; a verdict or a new prepare has the state it
- * led to. */
+/* After the commit: a prepare without an answer is new, anything else was not found. */
 static void finish(struct batch *b)
 {
     for (size_t i = 0; i < b->count; i++) {
         struct half_request *req = b->reqs[i];
 
-        if (is_open_prepare(req)) {
+        if (is_open_prepare(req))
             answer(req, HALF_ANS_OK, false);
-            req->rec.state = HALF_PREPARED;
-            (void)bytes_to_text(req->producer, req->rec.producer, sizeof(req->rec.producer));
-        } else if (!req->is_answered) {
+        else if (!req->is_answered)
             answer(req, HALF_ANS_NOT_FOUND, false);
-        } else if (is_deciding(req)) {
-            req->rec.state = half_state_after(req->verdict);
-            req->rec.next_check_us = 0;
-            (void)bytes_to_text(bytes_of(req->actor), req->rec.decided_by,
-                                sizeof(req->rec.decided_by));
-        }
     }
 }
 

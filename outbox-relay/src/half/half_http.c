@@ -181,7 +181,7 @@ static int answer_body(struct obx_buf *body, const struct call *call)
                 buf_reset(body);
             return 200;
         }
-        if (half_json_add_record(body, req->gid, &req->rec, req->is_repeat) != OBX_OK)
+        if (half_json_add_answer(body, req) != OBX_OK)
             buf_reset(body);
         return req->kind == HALF_REQ_PREPARE && !req->is_repeat ? 201 : 200;
     case HALF_ANS_NOT_FOUND:
@@ -204,6 +204,7 @@ static int answer_body(struct obx_buf *body, const struct call *call)
 
 static void free_call(struct call *call)
 {
+    obx_free(call->req->ids);
     half_prepare_free(call->prepare);
     half_list_fini(&call->list);
     obx_free(call);
@@ -359,6 +360,7 @@ static void on_prepare(struct half_http *front, struct http_exchange *x)
     }
     http_drop_body(x);
     call->req = half_prepare_request(call->prepare);
+    call->req->wants_ids = true;
     if (!knows_producer(front, call->req->producer)) {
         free_call(call);
         refuse(front, x, 400, "unknown_producer",
@@ -383,6 +385,7 @@ static void on_gid(struct half_http *front, struct http_exchange *x, const struc
     call->own = (struct half_request){.kind = route->kind,
                                       .gid = bytes_of(call->gid),
                                       .verdict = route->verdict,
+                                      .wants_ids = route->kind == HALF_REQ_LOOKUP,
                                       .actor = "producer"};
     submit(front, call);
 }

@@ -616,6 +616,34 @@ enum obx_code half_json_add_record(struct obx_buf *out, struct obx_bytes gid,
     return add_answer(out, answer);
 }
 
+static json_t *json_ids(const struct half_request *req, enum half_verdict on, bool *is_whole)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < req->id_count; i++)
+        if (req->ids[i].on == on &&
+            json_array_append_new(list, json_string(req->ids[i].message_id)) != 0)
+            *is_whole = false;
+    return list;
+}
+
+enum obx_code half_json_add_answer(struct obx_buf *out, const struct half_request *req)
+{
+    struct answer answer = new_answer();
+    struct answer ids;
+
+    add_record_fields(&answer, req->gid, &req->rec);
+    set(&answer, "repeated", json_boolean(req->is_repeat));
+    if (req->id_count > 0) {
+        ids = new_answer();
+        set(&ids, "commit", json_ids(req, HALF_COMMIT, &ids.is_whole));
+        set(&ids, "rollback", json_ids(req, HALF_ROLLBACK, &ids.is_whole));
+        answer.is_whole = answer.is_whole && ids.is_whole;
+        set(&answer, "message_ids", ids.object);
+    }
+    return add_answer(out, answer);
+}
+
 enum obx_code half_json_add_list(struct obx_buf *out, const struct half_list *list)
 {
     struct answer root = new_answer();

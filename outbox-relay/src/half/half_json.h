@@ -9,8 +9,6 @@
 #include "base/bytes.h"
 #include "half/half.h"
 
-#define HALF_PARTS_MAX 64
-
 /** A refusal: HTTP status, the machine-readable reason, and a sentence for people. */
 struct half_refusal {
     int status;
@@ -43,6 +41,10 @@ bool half_producer_is_valid(struct obx_bytes name);
 /** Append {"gid":..., "state":..., ...}. OBX_E_NOMEM. */
 OBX_NODISCARD enum obx_code half_json_add_record(struct obx_buf *out, struct obx_bytes gid,
                                                  const struct half_record *rec, bool is_repeat);
+/** Append the answer to a request: its record, and the ids of its messages if it wanted them.
+ * OBX_E_NOMEM. */
+OBX_NODISCARD enum obx_code half_json_add_answer(struct obx_buf *out,
+                                                 const struct half_request *req);
 /** Append {"items":[...],"next":gid or null}. OBX_E_NOMEM. */
 OBX_NODISCARD enum obx_code half_json_add_list(struct obx_buf *out, const struct half_list *list);
 /** Append {"error":{"reason":...,"message":...}}, with the record beside it where there is one.
