@@ -7,7 +7,7 @@
 #   obx::event        libevent's loop, obx::event_http its HTTP (tests only),
 #                     obx::event_openssl TLS on it, obx::event_pthreads
 #   obx::curl         libcurl, for calls to other programs over HTTP
-#   obx::inih         obx::jansson         obx::cmocka (tests only)
+#   obx::jansson      obx::cmocka (tests only)
 #
 # Only what a part asks for with obx_need() is looked for, so a tree of few parts needs few packages.
 find_package(PkgConfig REQUIRED)
@@ -101,8 +101,6 @@ function(obx_need)
             _obx_need_event_openssl()
         elseif(name STREQUAL "event_pthreads")
             _obx_pkg(event_pthreads libevent-dev libevent_pthreads)
-        elseif(name STREQUAL "inih")
-            _obx_pkg(inih libinih-dev inih)
         elseif(name STREQUAL "jansson")
             _obx_pkg(jansson libjansson-dev jansson)
         elseif(name STREQUAL "cmocka")

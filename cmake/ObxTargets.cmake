@@ -5,7 +5,7 @@ set_property(GLOBAL PROPERTY OBX_HEADER_TARGETS "")
 # The imported targets among LIBS that belong to obx_need().
 function(_obx_need_from_libs)
     foreach(lib IN LISTS ARGN)
-        if(lib MATCHES "^obx::(mysql|rabbitmq|openssl|curl|event|event_http|event_openssl|event_pthreads|inih|jansson|cmocka)$")
+        if(lib MATCHES "^obx::(mysql|rabbitmq|openssl|curl|event|event_http|event_openssl|event_pthreads|jansson|cmocka)$")
             obx_need(${CMAKE_MATCH_1})
         endif()
     endforeach()

@@ -24,7 +24,7 @@ static bool check_as_json(const struct relay_config *config)
     struct check_out out = {.on_line = add_json_line, .ctx = lines};
     bool is_ok = check_run(config, &out);
 
-    json_dumpf(lines, stdout, JSON_INDENT(2));
+    json_dumpf(lines, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
     putchar('\n');
     json_decref(lines);
     return is_ok;

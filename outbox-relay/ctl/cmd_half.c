@@ -266,7 +266,7 @@ static enum obx_code print_json(const char *gid, const struct story *story)
     json_object_del(root, "repeated");
     json_object_set_new(root, "messages", json_rows(story->parts, part_names, 6));
     json_object_set_new(root, "history", json_rows(story->history, history_names, 4));
-    json_dumpf(root, stdout, JSON_INDENT(2));
+    json_dumpf(root, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
     putchar('\n');
     json_decref(root);
     return OBX_OK;

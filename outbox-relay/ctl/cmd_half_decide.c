@@ -197,7 +197,7 @@ static enum ctl_exit run(const struct ctl_args *args, struct decision *decision)
     decision->report = args->json ? json_array() : NULL;
     status = decide_all(args, &half, decision);
     if (decision->report != NULL) {
-        json_dumpf(decision->report, stdout, JSON_INDENT(2));
+        json_dumpf(decision->report, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
         putchar('\n');
         json_decref(decision->report);
     }

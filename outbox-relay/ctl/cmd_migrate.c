@@ -199,7 +199,7 @@ static enum ctl_exit migrate_all(const struct ctl_args *args, const struct targe
                                         migration.outboxes));
     }
     if (args->json) {
-        json_dumpf(report, stdout, JSON_INDENT(2));
+        json_dumpf(report, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
         putchar('\n');
     }
     json_decref(report);

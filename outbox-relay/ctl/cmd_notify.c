@@ -142,7 +142,7 @@ static void list_json(struct db_rows *rows, uint32_t limit)
 
     while (json_array_size(list) < limit && db_rows_next(rows))
         json_array_append_new(list, as_json(rows));
-    json_dumpf(list, stdout, JSON_INDENT(2));
+    json_dumpf(list, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
     putchar('\n');
     json_decref(list);
 }
@@ -252,7 +252,7 @@ static enum ctl_exit show(const struct ctl_args *args, const struct target *targ
         json_t *object = as_json(rows);
 
         set_text(object, "body", at(rows, NOTIFY_BODY));
-        json_dumpf(object, stdout, JSON_INDENT(2));
+        json_dumpf(object, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
         putchar('\n');
         json_decref(object);
     } else {

@@ -316,7 +316,7 @@ static void print_json(struct run *run, const struct reconcile_result *result)
                             json_integer((json_int_t)result->found[kind]));
     json_object_set_new(object, "found", counts);
     json_object_set(object, "messages", run->list);
-    json_dumpf(object, stdout, JSON_INDENT(2));
+    json_dumpf(object, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
     putchar('\n');
     json_decref(object);
 }

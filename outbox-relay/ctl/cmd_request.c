@@ -187,7 +187,7 @@ static void print_json(const struct request_run *run)
                                         (json_int_t)item->parked_id, "outbox", item->outbox, "fate",
                                         fate_text(run, item->fate), "note", item->note));
     }
-    json_dumpf(list, stdout, JSON_INDENT(2));
+    json_dumpf(list, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
     putchar('\n');
     json_decref(list);
     explain_waiting(run, stderr);

@@ -84,8 +84,9 @@ static void add_failure(struct status *status, const char *source, const char *o
                         const struct obx_err *err)
 {
     status->rc = CTL_FAILED;
-    fprintf(stderr, "outboxctl: %s%s%s: %s\n", source, outbox[0] == '\0' ? "" : "/", outbox,
-            err->text);
+    fprintf(stderr, "outboxctl: %s%s%s: ", source, outbox[0] == '\0' ? "" : "/", outbox);
+    text_print_clean(stderr, err->text);
+    fputc('\n', stderr);
     json_array_append_new(status->databases, json_pack("{s:s, s:s, s:s}", "source", source,
                                                        "outbox", outbox, "error", err->text));
 }
@@ -214,8 +215,13 @@ static void print_relay(const struct relay_config *config, const json_t *root,
                err->text);
         return;
     }
-    printf("relay %s, version %s, up %s: %s\n", text_at(relay, "owner"), text_at(relay, "version"),
-           human_age(up_ms * US_PER_MS, age), text_at(root, "reason"));
+    fputs("relay ", stdout);
+    text_print_clean(stdout, text_at(relay, "owner"));
+    fputs(", version ", stdout);
+    text_print_clean(stdout, text_at(relay, "version"));
+    printf(", up %s: ", human_age(up_ms * US_PER_MS, age));
+    text_print_clean(stdout, text_at(root, "reason"));
+    putchar('\n');
     print_lanes(json_object_get(root, "lanes"));
 }
 
@@ -227,7 +233,7 @@ static void print_json(struct status *status, json_t *relay, const struct obx_er
     json_object_set_new(root, "relay", relay == NULL ? json_null() : json_incref(relay));
     if (relay == NULL)
         json_object_set_new(root, "relay_error", json_string(err->text));
-    json_dumpf(root, stdout, JSON_INDENT(2));
+    json_dumpf(root, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
     putchar('\n');
     json_decref(root);
 }

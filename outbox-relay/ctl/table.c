@@ -61,6 +61,15 @@ enum obx_code text_add_clean(struct obx_buf *buf, struct obx_bytes text)
     return rc;
 }
 
+void text_print_clean(FILE *file, const char *text)
+{
+    struct obx_buf clean = {0};
+
+    if (text_add_clean(&clean, bytes_of(text)) == OBX_OK && clean.len > 0)
+        (void)fwrite(clean.data, 1, clean.len, file);
+    buf_fini(&clean);
+}
+
 void table_add(struct table *table, struct obx_bytes cell)
 {
     size_t start = table->text.len;

@@ -9,9 +9,13 @@
 
 #include <cmocka.h>
 
+#include <netinet/in.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "program_rig.h"
 #include "wait.h"
@@ -251,6 +255,58 @@ static void status_from_the_database_and_the_relay(void **state)
     rig_said(rig, "shop: cannot connect to the database");
 }
 
+/* Somebody else on the relay's port, with a text for the terminal of whoever asks. */
+static void *answer_twice(void *ctx)
+{
+    static const char answer[] =
+        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+        "{\"reason\": \"\\u001b]0;owned\\u0007\", \"relay\": {\"owner\": \"\\u009b31m\", "
+        "\"version\": \"1\\r\\n2\"}, \"lanes\": [{\"state\": \"\\u001b[2J\"}]}";
+    const int listener = *(const int *)ctx;
+
+    for (int i = 0; i < 2; i++) {
+        struct obx_buf request = {0};
+        const int fd = accept(listener, NULL, NULL);
+        char byte;
+
+        while ((request.len < 4 || memcmp(request.data + request.len - 4, "\r\n\r\n", 4) != 0) &&
+               read(fd, &byte, 1) == 1 && buf_add(&request, &byte, 1) == OBX_OK)
+            ;
+        if (write(fd, answer, sizeof(answer) - 1) < 0)
+            perror("write");
+        close(fd);
+        buf_fini(&request);
+    }
+    return NULL;
+}
+
+static void status_passes_no_control_characters(void **state)
+{
+    struct program_rig *rig = *state;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(address);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    pthread_t thread;
+    char port[48];
+
+    assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(listen(listener, 2), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &len), 0);
+    assert_int_equal(pthread_create(&thread, NULL, answer_twice, &listener), 0);
+    snprintf(port, sizeof(port), "OBX_RELAY_HTTP_PORT=%u", (unsigned)ntohs(address.sin_port));
+    assert_int_equal(rig_run_ctl(rig, WORDS(port), WORDS("status")), 0);
+    rig_said(rig, "relay ?31m, version 1??2, up");
+    rig_said(rig, "?]0;owned?");
+    rig_said_not(rig, "\033");
+    rig_said_not(rig, "\302\233");
+    assert_int_equal(rig_run_ctl(rig, WORDS(port), WORDS("status", "--json")), 0);
+    rig_said(rig, "\\u009B31m");
+    rig_said_not(rig, "\033");
+    rig_said_not(rig, "\302\233");
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    close(listener);
+}
+
 /* ---------------------------------------------------------------- the command line */
 
 static void every_help_teaches(void **state)
@@ -318,6 +374,7 @@ int main(void)
         cmocka_unit_test(wrong_command_lines),
         CASE(migrate_without_rights),
         cmocka_unit_test_setup(status_from_the_database_and_the_relay, program_reset),
+        cmocka_unit_test_setup(status_passes_no_control_characters, program_reset),
     };
 
     return cmocka_run_group_tests(tests, program_setup, program_teardown);

@@ -212,8 +212,10 @@ static void try_by_environment(struct program_rig *rig, const struct keys *keys,
         fail_msg("%s: %s", setting, rig->out.data);
     if (company != NULL)
         snprintf(value, sizeof(value), "%s", strchr(company[0], '=') + 1);
-    snprintf(wanted, sizeof(wanted), "\n%s = %s ; %s\n", key->name, key->is_secret ? "***" : value,
-             variable);
+    if (key->is_secret)
+        snprintf(wanted, sizeof(wanted), "\n; %s\n%s = ***\n", variable, key->name);
+    else
+        snprintf(wanted, sizeof(wanted), "\n%s = %s ; %s\n", key->name, value, variable);
     rig_said(rig, wanted);
 }
 

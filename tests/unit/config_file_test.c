@@ -427,12 +427,33 @@ static void check_secret_file(const char *content, size_t len, const char *expec
     unlink(path);
 }
 
+/* A value ends at a comment; a secret must not, so it is refused and not cut. */
+static void a_comment_does_not_cut_a_secret(void **state)
+{
+    struct cfg *cfg =
+        sample_must_load("[broker]\nuser = a;b ; c\npassword = a;b\n" SAMPLE_LANE, NULL);
+    const struct sample *sample = cfg_root(cfg);
+
+    (void)state;
+    assert_string_equal(sample->broker.user, "a;b");
+    assert_string_equal(sample->broker.password, "a;b");
+    cfg_destroy(cfg);
+    sample_must_fail("[broker]\npassword = a ;b\n" SAMPLE_LANE, NULL,
+                     "relay.conf:2: broker.password: a ';' behind a blank begins a comment, which "
+                     "would cut a secret that has it; put the comment into a line of its own, or "
+                     "the secret into a file (password_file)\n");
+}
+
 static void secrets_come_from_files(void **state)
 {
     (void)state;
     check_secret_file("s3cret\n", 7, "s3cret");
     check_secret_file("s3cret", 6, "s3cret");
     check_secret_file(" two \n\n", 7, " two \n");
+    check_secret_file("s3cret\r\n", 8, "s3cret"); /* an editor on Windows */
+    check_secret_file("s3cret\r", 7, "s3cret");
+    check_secret_file("two\r\n\r\n", 7, "two\r\n");
+    check_secret_file("a\rb\n", 4, "a\rb");
     check_secret_file("", 0, "");
     check_secret_file("\n", 1, "");
     check_secret_file("a\0b", 3, NULL);
@@ -464,6 +485,7 @@ int main(void)
         cmocka_unit_test(a_key_that_is_nearly_right_is_named),
         cmocka_unit_test(problems_are_counted_beyond_twenty),
         cmocka_unit_test(files_are_read_by_path),
+        cmocka_unit_test(a_comment_does_not_cut_a_secret),
         cmocka_unit_test(secrets_come_from_files),
     };
 

@@ -13,7 +13,8 @@
 
 static const char dumped[] = "[broker] ; relay.conf:1\n"
                              "user = guest ; default\n"
-                             "password = *** ; relay.conf:2\n"
+                             "; relay.conf:2\n"
+                             "password = ***\n"
                              "tls = no ; default\n"
                              "window = 12 ; OBX_BROKER_WINDOW\n"
                              "timeout = 7s ; relay.conf:3\n"
@@ -66,6 +67,48 @@ static void a_dump_loads_again_to_the_same(void **state)
     cfg_destroy(after);
 }
 
+/* A password in a URL is one, wherever it is printed. */
+static void passwords_in_urls_are_not_shown(void **state)
+{
+    static const struct {
+        const char *value, *shown;
+    } cases[] = {
+        {"http://h/a", "http://h/a"},
+        {"https://user:pw@h:1/a@b", "https://***@h:1/a@b"},
+        {"http://user@h", "http://***@h"},
+        {"http://u:p@q:r@h/x", "http://***@h/x"},
+        {"http://h?key=abc&b=c", "http://h?***"},
+        {"http://u:p@h/a?to=http://x:y@z#f", "http://***@h/a?***#f"},
+        {"a://u:p@h1;a://u:q@h2/x", "a://***@h1;a://***@h2/x"},
+        {"me@host", "me@host"},
+        {"x://", "x://"},
+        {"://@", "://***@"},
+        {"what?", "what?"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct obx_buf text = {0}, dump = {0}, line = {0};
+        struct cfg *cfg = NULL;
+
+        assert_int_equal(
+            buf_addf(&text, "[lane a]\ntable = %s\n[broker]\nuser = x", cases[i].value), OBX_OK);
+        assert_int_equal(buf_addf(&line, "\ntable = %s ; relay.conf:2\n", cases[i].shown), OBX_OK);
+        cfg = sample_must_load(text.data, NULL);
+        assert_string_equal(((const struct sample *)cfg_root(cfg))->lanes[0].table, cases[i].value);
+        assert_int_equal(cfg_dump(cfg, &dump), OBX_OK);
+        if (strstr(dump.data, line.data) == NULL)
+            fail_msg("%s is not in %s", line.data, dump.data);
+        cfg_destroy(cfg);
+        buf_fini(&text);
+        buf_fini(&dump);
+        buf_fini(&line);
+    }
+    sample_must_fail("[broker]\ntimeout = http://u:pw@h/\n" SAMPLE_LANE, NULL,
+                     "relay.conf:2: broker.timeout: \"http://***@h/\" does not fit; expected a "
+                     "duration from 100ms to 1h, as 250ms, 5s, 2m or 1h\n");
+}
+
 static void check_changes(const char *before_text, const char *after_text, unsigned count,
                           unsigned fixed_count, const char *lines)
 {
@@ -87,6 +130,8 @@ static void comparison_goes_by_effect(void **state)
     (void)state;
     check_changes("[broker]\ntimeout = 5000ms\ntls = off\naddresses = a\naddresses = b\n",
                   "[broker]\ntls = no\naddresses = a,b\n", 0, 0, "");
+    check_changes("[lane a]\ntable = amqp://u:one@h\n", "[lane a]\ntable = amqp://u:two@h\n", 1, 1,
+                  "lane.a.table: amqp://***@h -> amqp://***@h (needs a restart)\n");
     check_changes("[broker]\nwindow = 1\npassword = a\n", "[broker]\nwindow = 2\npassword = b\n", 2,
                   0, "broker.password: *** -> ***\nbroker.window: 1 -> 2\n");
     check_changes("[broker]\nuser = a\naddresses = a,b\n[source s]\n" SAMPLE_LANE,
@@ -292,6 +337,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dump_shows_values_and_their_origin),
         cmocka_unit_test(a_dump_loads_again_to_the_same),
+        cmocka_unit_test(passwords_in_urls_are_not_shown),
         cmocka_unit_test(comparison_goes_by_effect),
         cmocka_unit_test(reference_text_names_every_key),
         cmocka_unit_test(reference_markdown_has_a_table_per_section),

@@ -114,30 +114,38 @@ struct cfg_instance *cfg_add_instance(struct cfg *cfg, struct cfg_report *report
     return instance;
 }
 
-/* The new line of a list, behind those before it. */
-static const char *longer_list(struct cfg *cfg, struct cfg_report *report, const char *before,
-                               const char *text)
+/* The new line of a list, behind those before it. The room doubles, so that any number of lines
+ * costs a few times their bytes, and no more. */
+static void lengthen_list(struct cfg *cfg, struct cfg_report *report, struct cfg_value *value,
+                          struct obx_bytes text)
 {
-    struct obx_buf joined = {0};
-    struct cfg_out out = {.buf = &joined, .rc = report->rc};
-    const char *copy = NULL;
+    const size_t len = value->len + 2 + text.len;
 
-    cfg_outf(&out, "%s, %s", before, text);
-    report->rc = out.rc;
-    copy = cfg_copy(cfg, report, buf_bytes(&joined));
-    buf_fini(&joined);
-    return copy;
+    if (len >= value->room) {
+        char *more = cfg_alloc(cfg, report, 2 * len + 1);
+
+        if (more == NULL)
+            return;
+        memcpy(more, value->text, value->len);
+        value->text = value->list = more;
+        value->room = 2 * len + 1;
+    }
+    memcpy(value->list + value->len, ", ", 2);
+    if (text.len > 0)
+        memcpy(value->list + value->len + 2, text.p, text.len);
+    value->list[len] = '\0';
+    value->len = len;
 }
 
 void cfg_assign(struct cfg *cfg, struct cfg_report *report, struct cfg_instance *instance,
-                const struct cfg_key *key, bool is_path, const char *text,
+                const struct cfg_key *key, bool is_path, struct obx_bytes text,
                 const struct cfg_origin *origin)
 {
     struct cfg_value *value = &instance->values[key - instance->section->keys];
     const bool is_again = value->origin.kind == origin->kind;
 
     if (is_again && key->type == CFG_LIST && origin->kind == CFG_FROM_FILE) {
-        value->text = longer_list(cfg, report, value->text, text);
+        lengthen_list(cfg, report, value, text);
         return;
     }
     if (is_again) {
@@ -151,6 +159,6 @@ void cfg_assign(struct cfg *cfg, struct cfg_report *report, struct cfg_instance 
                         cfg_show(&shown, bytes_of(value->origin.variable)));
         return;
     }
-    *value = (struct cfg_value){.origin = *origin};
-    *(is_path ? &value->path : &value->text) = cfg_copy(cfg, report, bytes_of(text));
+    *value = (struct cfg_value){.origin = *origin, .len = text.len};
+    *(is_path ? &value->path : &value->text) = cfg_copy(cfg, report, text);
 }

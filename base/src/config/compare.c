@@ -22,8 +22,10 @@ static void compare_values(struct cfg_out *out, struct cfg_changes *changes,
         if (cfg_same_value(key, before->item + key->offset, after->item + key->offset))
             continue;
         cfg_out_section(out, before);
-        cfg_outf(out, ".%s: %s -> %s", key->name, cfg_shown_text(key, &before->values[i]),
-                 cfg_shown_text(key, &after->values[i]));
+        cfg_outf(out, ".%s: ", key->name);
+        cfg_out_shown(out, key, before->values[i].text);
+        cfg_outf(out, " -> ");
+        cfg_out_shown(out, key, after->values[i].text);
         count(out, changes, key->is_reloadable);
     }
 }

@@ -154,7 +154,7 @@ static void take_variable(struct search *search, const char *value)
                     "the variable fits %u keys; rename a section or use the file", search->matches);
     else
         cfg_assign(search->cfg, search->report, search->instance, search->key, search->is_path,
-                   value, &origin);
+                   bytes_of(value), &origin);
 }
 
 /* The value of "variable=value" when the entry is that variable, otherwise NULL. */

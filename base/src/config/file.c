@@ -1,18 +1,15 @@
 /*
- * The file, read with inih.
+ * The file: lines of sections, keys and comments, see base/config.h. One line at a time, nothing is
+ * kept of it but the value; every line that is none of these is a problem with its number.
  *
- * inih as distributions build it gives no line numbers, says nothing about a section without keys,
- * cuts section names at 49 bytes and joins indented lines to the one before. So the reader
- * callback, which inih calls for one line at a time, counts the lines, takes out section headers
- * and indentation, and refuses what inih would cut; comments, keys and values are inih's. The
- * handler runs before the next line is read, so the line is known.
+ * A file is at most a megabyte, and what is made of it is in proportion: a list in many lines grows
+ * in place (assign.c), and after some hundred problems nobody reads on.
  */
-#include <ini.h>
 #include <string.h>
 
 #include "internal.h"
 
-enum { FILE_MAX = 1024 * 1024 };
+enum { FILE_MAX = 1024 * 1024, PROBLEMS_ENOUGH = 500 };
 
 struct parser {
     struct cfg *cfg;
@@ -21,7 +18,6 @@ struct parser {
     struct cfg_origin here;       /* the current line */
     struct cfg_instance *current; /* NULL: before the first section, or in one that is wrong */
     bool is_skipping;             /* in a section that is wrong: one problem is enough */
-    bool is_unanswered;           /* inih has a line from which no key came yet */
 };
 
 static const char blanks[] = " \t\r\v\f";
@@ -127,128 +123,104 @@ static void open_section(struct parser *parser, struct obx_bytes line)
     parser->is_skipping = parser->current == NULL;
 }
 
-static void check_answer(struct parser *parser)
+/* Less a comment, which is a ';' behind a blank. */
+static struct obx_bytes strip_comment(struct obx_bytes line)
 {
-    if (parser->is_unanswered && !parser->is_skipping)
-        cfg_problem(parser->report, &parser->here, NULL, NULL, "neither [section] nor key = value");
-    parser->is_unanswered = false;
-}
-
-/* What inih shall see of a line: at most room bytes, nothing of it when the line is no key. */
-static struct obx_bytes screen(struct parser *parser, struct obx_bytes line, size_t room)
-{
-    static const struct obx_bytes nothing = {"", 0};
     const char *p = line.p;
 
-    if (line.len == 0 || p[0] == '#' || p[0] == ';')
-        return nothing;
-    if (memchr(p, '\0', line.len) != NULL) {
-        cfg_problem(parser->report, &parser->here, NULL, NULL, "NUL byte in the line");
-        return nothing;
-    }
-    if (p[0] == '[') {
-        open_section(parser, line);
-        return nothing;
-    }
-    if (line.len > room) {
-        cfg_problem(
-            parser->report, &parser->here, NULL, NULL,
-            "line of %zu bytes, %zu are allowed; a list may be given in several lines, each "
-            "with its key",
-            line.len, room);
-        return nothing;
+    for (size_t i = 1; i < line.len; i++) {
+        if (p[i] == ';' && is_blank(p[i - 1]))
+            return trim((struct obx_bytes){p, i});
     }
     return line;
 }
 
-/* inih's fgets: the next line into buffer of size bytes, newline and NUL included; NULL at the end.
- */
-static char *read_line(char *buffer, int size, void *ctx)
-{
-    struct parser *parser = ctx;
-    struct obx_bytes line;
-
-    check_answer(parser);
-    if (bytes_is_absent(parser->rest) || parser->report->rc != OBX_OK)
-        return NULL;
-    line = screen(parser, next_line(parser), (size_t)size - sizeof("\n"));
-    parser->is_unanswered = line.len > 0;
-    memcpy(buffer, line.p, line.len);
-    memcpy(buffer + line.len, "\n", sizeof("\n"));
-    return buffer;
-}
-
-static const struct cfg_key *find_key(const struct cfg_section *section, const char *name,
+static const struct cfg_key *find_key(const struct cfg_section *section, struct obx_bytes name,
                                       bool *is_path)
 {
     for (size_t i = 0; i < section->key_count; i++) {
         const struct cfg_key *key = &section->keys[i];
         const size_t len = strlen(key->name);
 
-        *is_path = key->type == CFG_SECRET && strncmp(name, key->name, len) == 0 &&
-                   strcmp(name + len, "_file") == 0;
-        if (*is_path || strcmp(name, key->name) == 0)
+        *is_path =
+            key->type == CFG_SECRET && name.len > len && memcmp(name.p, key->name, len) == 0 &&
+            bytes_is((struct obx_bytes){(const char *)name.p + len, name.len - len}, "_file");
+        if (*is_path || bytes_is(name, key->name))
             return key;
     }
     return NULL;
 }
 
-static void complain_about_key(struct parser *parser, const char *name)
+static void complain_about_key(struct parser *parser, struct obx_bytes name)
 {
     const struct cfg_section *section = parser->current->section;
     struct obx_buf list = {0};
     struct cfg_out out = {.buf = &list, .rc = parser->report->rc};
-    const char *meant = cfg_closest_key(section, name);
     struct cfg_shown shown;
+    const char *meant = cfg_closest_key(section, cfg_show(&shown, name));
 
     for (size_t i = 0; i < section->key_count; i++)
         cfg_outf(&out, "%s%s", i > 0 ? ", " : "", section->keys[i].name);
     parser->report->rc = out.rc;
     if (out.rc == OBX_OK)
         cfg_problem(parser->report, &parser->here, parser->current, NULL,
-                    "unknown key %s%s%s%s; keys are %s", cfg_show(&shown, bytes_of(name)),
+                    "unknown key %s%s%s%s; keys are %s", cfg_show(&shown, name),
                     meant == NULL ? "" : " (did you mean ", meant == NULL ? "" : meant,
                     meant == NULL ? "" : "?)", list.data);
     buf_fini(&list);
 }
 
-static void take_key(struct parser *parser, const char *name, const char *value)
+static void take_value(struct parser *parser, struct obx_bytes name, struct obx_bytes value,
+                       bool is_cut)
 {
-    const struct cfg_key *key = NULL;
-    struct cfg_shown shown;
     bool is_path = false;
+    const struct cfg_key *key = find_key(parser->current->section, name, &is_path);
 
-    parser->is_unanswered = false;
-    if (parser->is_skipping)
-        return;
-    if (parser->current == NULL) {
-        cfg_problem(parser->report, &parser->here, NULL, NULL, "key %s before the first [section]",
-                    cfg_show(&shown, bytes_of(name)));
-        return;
-    }
-    key = find_key(parser->current->section, name, &is_path);
     if (key == NULL)
         complain_about_key(parser, name);
+    else if (is_cut && value.len > 0 && key->type == CFG_SECRET && !is_path)
+        cfg_problem(parser->report, &parser->here, parser->current, key,
+                    "a ';' behind a blank begins a comment, which would cut a secret that has it; "
+                    "put the comment into a line of its own, or the secret into a file (%s_file)",
+                    key->name);
     else
         cfg_assign(parser->cfg, parser->report, parser->current, key, is_path, value,
                    &parser->here);
 }
 
-/* inih may be built to call for sections (name is NULL), for keys without a value, and with the
- * line. */
-#if INI_HANDLER_LINENO
-static int on_key(void *ctx, const char *section, const char *name, const char *value, int lineno)
-#else
-static int on_key(void *ctx, const char *section, const char *name, const char *value)
-#endif
+static void take_key(struct parser *parser, struct obx_bytes whole)
 {
-#if INI_HANDLER_LINENO
-    (void)lineno;
-#endif
-    (void)section;
-    if (name != NULL && value != NULL)
-        take_key(ctx, name, value);
-    return 1;
+    const struct obx_bytes line = strip_comment(whole);
+    const char *p = line.p;
+    size_t at = 0;
+    struct obx_bytes name;
+    struct cfg_shown shown;
+
+    while (at < line.len && p[at] != '=' && p[at] != ':')
+        at++;
+    name = trim((struct obx_bytes){p, at});
+    if (at == line.len)
+        cfg_problem(parser->report, &parser->here, NULL, NULL, "neither [section] nor key = value");
+    else if (parser->current == NULL)
+        cfg_problem(parser->report, &parser->here, NULL, NULL, "key %s before the first [section]",
+                    cfg_show(&shown, name));
+    else
+        take_value(parser, name, trim((struct obx_bytes){p + at + 1, line.len - at - 1}),
+                   line.len < whole.len);
+}
+
+static void take_line(struct parser *parser, struct obx_bytes line)
+{
+    const char *p = line.p;
+
+    if (line.len == 0 || p[0] == '#' || p[0] == ';')
+        return;
+    if (memchr(p, '\0', line.len) != NULL)
+        cfg_problem(parser->report, &parser->here, NULL, NULL, "NUL byte in the line");
+    else if (p[0] == '[')
+        open_section(parser, line);
+    else if (!parser->is_skipping)
+        take_key(parser, line);
 }
 
 static void parse(struct cfg *cfg, struct cfg_report *report, struct obx_bytes text)
@@ -256,12 +228,15 @@ static void parse(struct cfg *cfg, struct cfg_report *report, struct obx_bytes t
     struct parser parser = {
         .cfg = cfg, .report = report, .rest = text, .here = {.kind = CFG_FROM_FILE}};
 
+    if (text.len > FILE_MAX) {
+        cfg_problem(report, &(struct cfg_origin){.kind = CFG_FROM_DEFAULT}, NULL, NULL,
+                    "more than %d bytes", FILE_MAX);
+        return;
+    }
     if (text.len >= 3 && memcmp(text.p, "\xEF\xBB\xBF", 3) == 0)
         parser.rest = (struct obx_bytes){(const char *)text.p + 3, text.len - 3};
-    /* A positive result is the first line without a key; lines without a key are reported here. */
-    if (ini_parse_stream(read_line, &parser, on_key, &parser) < 0)
-        report->rc = OBX_E_NOMEM;
-    check_answer(&parser);
+    while (!bytes_is_absent(parser.rest) && report->rc == OBX_OK && report->count < PROBLEMS_ENOUGH)
+        take_line(&parser, next_line(&parser));
 }
 
 void cfg_read_file(struct cfg *cfg, struct cfg_report *report, const struct cfg_input *input)

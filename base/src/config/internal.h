@@ -24,6 +24,8 @@ struct cfg_origin {
 struct cfg_value {
     const char *text; /* NULL: not given and without a default */
     const char *path; /* of a secret given by its file; text is then read from it */
+    char *list;       /* a list in several lines: text, to be lengthened, in room bytes */
+    size_t len, room; /* len: of a text that was given */
     struct cfg_origin origin;
 };
 
@@ -83,8 +85,8 @@ void cfg_problem(struct cfg_report *report, const struct cfg_origin *origin,
 void cfg_out_origin(struct cfg_out *out, const struct cfg *cfg, const struct cfg_origin *origin);
 /* "relay" or "lane.shop.outbox". */
 void cfg_out_section(struct cfg_out *out, const struct cfg_instance *instance);
-/* The text of a converted value; "***" for a secret that is not empty. */
-const char *cfg_shown_text(const struct cfg_key *key, const struct cfg_value *value);
+/* A value as it may be shown: "***" for a secret that is not empty, no password in a URL. */
+void cfg_out_shown(struct cfg_out *out, const struct cfg_key *key, const char *text);
 /* What the report comes to: OBX_OK, OBX_E_CONFIG with the first problem in err, OBX_E_NOMEM. */
 enum obx_code cfg_judge(struct cfg_report *report, struct obx_err *err);
 
@@ -105,7 +107,7 @@ struct cfg_instance *cfg_add_instance(struct cfg *cfg, struct cfg_report *report
 /* Set the text of a key, or with is_path the file of a secret. A later origin replaces an earlier
  * one. */
 void cfg_assign(struct cfg *cfg, struct cfg_report *report, struct cfg_instance *instance,
-                const struct cfg_key *key, bool is_path, const char *text,
+                const struct cfg_key *key, bool is_path, struct obx_bytes text,
                 const struct cfg_origin *origin);
 
 /* ---- closest.c, file.c, env.c, slurp.c ---- */

@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/crash.h"
+#include "base/url_text.h"
 #include "internal.h"
 
 enum { SECRET_FILE_MAX = 64 * 1024 };
@@ -66,7 +67,17 @@ static void place_all(struct cfg *cfg, struct cfg_report *report)
     }
 }
 
-/* The content of the secret's file less one trailing newline; NULL after a problem. */
+/* An editor's line end, of either kind, is no part of a secret: a password with a CR at its end
+ * would be refused by a server that says no word about it. */
+static void strip_line_end(struct obx_buf *content)
+{
+    if (content->len > 0 && content->data[content->len - 1] == '\n')
+        content->len--;
+    if (content->len > 0 && content->data[content->len - 1] == '\r')
+        content->len--;
+}
+
+/* The content of the secret's file less one line end; NULL after a problem. */
 static const char *read_secret(struct cfg *cfg, struct cfg_report *report,
                                const struct cfg_instance *instance, const struct cfg_key *key,
                                const struct cfg_value *value)
@@ -77,8 +88,7 @@ static const char *read_secret(struct cfg *cfg, struct cfg_report *report,
     const char *text = NULL;
 
     if (cfg_slurp(value->path, SECRET_FILE_MAX, &content, &err) == OBX_OK) {
-        if (content.len > 0 && content.data[content.len - 1] == '\n')
-            content.len--;
+        strip_line_end(&content);
         if (content.len > 0 && memchr(content.data, '\0', content.len) != NULL)
             cfg_problem(report, &value->origin, instance, key, "NUL byte in the file %s",
                         cfg_show(&shown, bytes_of(value->path)));
@@ -97,13 +107,15 @@ static const char *read_secret(struct cfg *cfg, struct cfg_report *report,
 static void complain_about_value(struct cfg_report *report, const struct cfg_instance *instance,
                                  const struct cfg_key *key, const struct cfg_value *value)
 {
-    struct obx_buf allowed = {0};
+    struct obx_buf allowed = {0}, text = {0};
     struct cfg_out out = {.buf = &allowed, .rc = report->rc};
     /* A value that is missing is a problem of its section, which may have a line. */
     const struct cfg_origin *origin = value->text == NULL ? &instance->origin : &value->origin;
     struct cfg_shown shown;
 
     cfg_out_allowed(&out, key);
+    if (out.rc == OBX_OK && value->text != NULL)
+        out.rc = url_add_shown(&text, bytes_of(value->text));
     report->rc = out.rc;
     if (out.rc != OBX_OK)
         goto out;
@@ -114,8 +126,9 @@ static void complain_about_value(struct cfg_report *report, const struct cfg_ins
                     allowed.data);
     else
         cfg_problem(report, origin, instance, key, "\"%s\" does not fit; expected %s",
-                    cfg_show(&shown, bytes_of(value->text)), allowed.data);
+                    cfg_show(&shown, buf_bytes(&text)), allowed.data);
 out:
+    buf_fini(&text);
     buf_fini(&allowed);
 }
 

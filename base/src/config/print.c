@@ -1,20 +1,34 @@
 /*
  * The dump of what is in force. It is INI again: a program that is given the dump (with its secrets
- * filled in) has the same configuration.
+ * filled in, and the passwords in its URLs) has the same configuration.
  */
 #include "internal.h"
 
-static void out_line(struct cfg_out *out, const struct cfg *cfg, const struct cfg_key *key,
-                     const struct cfg_value *value, const char *text)
+static void out_origin(struct cfg_out *out, const struct cfg *cfg, const struct cfg_value *value)
 {
-    cfg_outf(out, "%s = %s%s; ", key->name, text, text[0] != '\0' ? " " : "");
+    cfg_outf(out, "; ");
     cfg_out_origin(out, cfg, &value->origin);
     if (value->path != NULL)
         cfg_outf(out, ", content of %s", value->path);
     cfg_outf(out, "\n");
 }
 
-/* One line for each item: a line of the file has a limit, a list has none. */
+/* Where it comes from stands behind a value, but above a secret: there it would cut it. */
+static void out_line(struct cfg_out *out, const struct cfg *cfg, const struct cfg_key *key,
+                     const struct cfg_value *value, const char *text)
+{
+    const bool is_secret = key->type == CFG_SECRET && text[0] != '\0';
+
+    if (is_secret)
+        out_origin(out, cfg, value);
+    cfg_outf(out, "%s = ", key->name);
+    cfg_out_shown(out, key, text);
+    cfg_outf(out, "%s", is_secret ? "\n" : text[0] != '\0' ? " " : "");
+    if (!is_secret)
+        out_origin(out, cfg, value);
+}
+
+/* One line for each item, which is easier to read and to compare. */
 static void out_list(struct cfg_out *out, const struct cfg *cfg, const struct cfg_key *key,
                      const struct cfg_value *value, const struct cfg_list *list)
 {
@@ -34,7 +48,7 @@ static void out_value(struct cfg_out *out, const struct cfg *cfg,
         out_list(out, cfg, key, value,
                  (const struct cfg_list *)(const void *)(instance->item + key->offset));
     else
-        out_line(out, cfg, key, value, cfg_shown_text(key, value));
+        out_line(out, cfg, key, value, value->text);
 }
 
 enum obx_code cfg_dump(const struct cfg *cfg, struct obx_buf *buf)

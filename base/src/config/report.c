@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/crash.h"
+#include "base/url_text.h"
 #include "base/utf8.h"
 #include "internal.h"
 
@@ -59,9 +60,12 @@ void cfg_out_origin(struct cfg_out *out, const struct cfg *cfg, const struct cfg
     }
 }
 
-const char *cfg_shown_text(const struct cfg_key *key, const struct cfg_value *value)
+void cfg_out_shown(struct cfg_out *out, const struct cfg_key *key, const char *text)
 {
-    return key->type == CFG_SECRET && value->text[0] != '\0' ? "***" : value->text;
+    if (key->type == CFG_SECRET && text[0] != '\0')
+        cfg_outf(out, "***");
+    else if (out->rc == OBX_OK)
+        out->rc = url_add_shown(out->buf, bytes_of(text));
 }
 
 void cfg_out_section(struct cfg_out *out, const struct cfg_instance *instance)

@@ -21,7 +21,7 @@ static void complain(struct verify *verify, const struct cfg_key *key, const cha
     cfg_problem(&verify->report, &none, &verify->instance, key, "%s", what);
 }
 
-/* inih cuts key names at 49 bytes, and "_file" may have to fit. */
+/* Names are for people. */
 static bool is_identifier(const char *name)
 {
     const size_t len = strlen(name);

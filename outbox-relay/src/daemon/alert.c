@@ -53,6 +53,7 @@ static bool set_up(CURL *curl, const struct alert *alert, const char *body,
            curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers) == CURLE_OK &&
            curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body) == CURLE_OK &&
            curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK &&
+           curl_easy_setopt(curl, CURLOPT_PROXY, "") == CURLE_OK &&
            curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
            curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)alert->opts.timeout_ms) == CURLE_OK &&
            curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, swallow) == CURLE_OK;
