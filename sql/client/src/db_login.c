@@ -22,9 +22,11 @@
 #include "db_errors.h"
 #if DB_CLIENT_IS_MARIADB
 #include <mysql/plugin_auth.h>
+typedef MYSQL_PLUGIN_VIO_INFO db_vio_info;
 #else
 #include <mysql/client_plugin.h>
 #include <mysql/plugin_auth_common.h>
+typedef struct MYSQL_PLUGIN_VIO_INFO db_vio_info;
 #endif
 
 enum {
@@ -93,7 +95,7 @@ static enum line line_of(const struct login *login, MYSQL *mysql, MYSQL_PLUGIN_V
 {
     const struct db_opts *opts = login->opts;
     const bool is_encrypted = mysql_get_ssl_cipher(mysql) != NULL;
-    MYSQL_PLUGIN_VIO_INFO info;
+    db_vio_info info;
 
     if (login->use_socket || (is_encrypted && opts->tls == DB_TLS_VERIFY_FULL))
         return LINE_PRIVATE;

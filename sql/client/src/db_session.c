@@ -58,7 +58,6 @@ static const struct setting {
     /* Ends: what is to be bounded is bounded by the waits below and by the client's deadlines. */
     {MARIADB, "SESSION max_statement_time = 0"},
     {MYSQL_ONLY, "SESSION max_execution_time = 0"},
-    {BOTH, "SESSION low_priority_updates = 0"},
 };
 
 static bool has_setting(const struct db *db, enum server server)
