@@ -27,11 +27,13 @@ void test_db_drop(struct test_db *test);
 struct test_user {
     char name[33];
     struct db_opts opts; /* how it logs in to its database */
+    unsigned granted;    /* statements of the page that were run for it */
+    unsigned skipped;    /* those of blocks whose sides the database does not have */
 };
 
 /**
  * Make an account by the blocks under "## <role>" in grants.md, with the names of this database in
- * them. Rights on tables that are not there are left out.
+ * them: those for which it has all sides ("-- side: producer, half"). Each has to run as it stands.
  */
 void test_user_create(struct test_user *user, const struct test_db *test, const char *role);
 void test_user_drop(struct test_user *user);
