@@ -267,6 +267,7 @@ static void a_copy_behind_a_frozen_key(void **state)
     struct lane_rig *rig = *state;
 
     rig->opts.receipt_timeout_ms = 100;
+    rig_run(rig, "ALTER TABLE outbox AUTO_INCREMENT = 1000");
     insert(rig, "k", "g", NULL);
     rig_run(rig, "INSERT INTO outbox_parked (outbox, id, message_id, topic, ordering_key,"
                  " content_type, payload, created_at, reason_code, holds_key) VALUES"
@@ -277,7 +278,8 @@ static void a_copy_behind_a_frozen_key(void **state)
     rig_drain_lane(rig->lane);
     rig_run(rig, "UPDATE outbox_parked SET holds_key = 1");
     rig_start(rig);
-    rig_wait_number(rig, 1, "SELECT COUNT(*) FROM outbox_parked WHERE id = 1 AND behind_id = 999");
+    rig_wait_number(rig, 1,
+                    "SELECT COUNT(*) FROM outbox_parked WHERE id = 1000 AND behind_id = 999");
     /* Overdue a few times more: put off each time. */
     for (int i = 0; i < 3; i++) {
         rig_run(rig, "UPDATE outbox_awaiting SET next_send_at = UTC_TIMESTAMP(6)");

@@ -208,7 +208,7 @@ static void check_order(const struct sim_row *row)
     for (const struct sim_row *other = sim->rows; other < &sim->rows[sim->row_count]; other++) {
         if (other->key != row->key || other == row)
             continue;
-        if (other->state == SIM_PARKED && other->holds_key)
+        if (other->state == SIM_PARKED && other->holds_key && other->id < row->id)
             sim_fail("row %llu is sent, and its key is frozen by row %llu",
                      (unsigned long long)row->id, (unsigned long long)other->id);
         if (other->id < row->id && other->state == SIM_LIVE && other->stored == 0 &&

@@ -9,8 +9,15 @@
 #include "sql/schema.h"
 
 struct db {
-    int unused;
+    bool is_lost;
 };
+
+static struct db connections[SIM_LANES]; /* of each slot */
+
+static struct db *current(void)
+{
+    return &connections[sim->running - sim->slots];
+}
 
 /* ---- results ---- */
 
@@ -103,6 +110,7 @@ static void end_snapshot(void)
 static enum obx_code lose(struct obx_err *err)
 {
     sim->losses++;
+    current()->is_lost = true;
     end_snapshot();
     roll_back();
     return obx_fail(err, OBX_E_DB_GONE, "simulated");
@@ -171,14 +179,14 @@ enum obx_code sim_query(struct db *db, const char *sql, const struct db_value *a
     return rc;
 }
 
-/* A snapshot, in two statements. */
+/* What sets up the session, and a snapshot, in two statements. */
 enum obx_code sim_exec_text(struct db *db, struct obx_bytes sql, uint64_t *affected,
                             struct obx_err *err) WRAPS(db_exec_text);
 enum obx_code sim_exec_text(struct db *db, struct obx_bytes sql, uint64_t *affected,
                             struct obx_err *err)
 {
-    (void)db;
-    (void)affected;
+    if (strncmp(sql.p, "SET ", 4) != 0 && strncmp(sql.p, "START ", 6) != 0)
+        return sim_exec(db, sql.p, NULL, 0, affected, err);
     sim->queries++;
     pass_time();
     if (!sim->is_calm && sim_chance(sim->chaos.db_loss))
@@ -259,14 +267,13 @@ enum obx_code sim_open(const struct db_opts *opts, struct db **out, struct obx_e
     WRAPS(db_open);
 enum obx_code sim_open(const struct db_opts *opts, struct db **out, struct obx_err *err)
 {
-    static struct db the_only;
-
     (void)opts;
     *out = NULL;
     sim->now_us += 2000;
     if (!sim->is_calm && sim_chance(sim->chaos.db_loss / 8))
         return obx_fail(err, OBX_E_DB_CONNECT, "simulated");
-    *out = &the_only;
+    *out = current();
+    (*out)->is_lost = false;
     return OBX_OK;
 }
 
@@ -274,6 +281,12 @@ void sim_close(struct db *db) WRAPS(db_close);
 void sim_close(struct db *db)
 {
     (void)db;
+}
+
+bool sim_is_lost(const struct db *db) WRAPS(db_is_lost);
+bool sim_is_lost(const struct db *db)
+{
+    return db->is_lost;
 }
 
 void sim_thread_end(void) WRAPS(db_thread_end);

@@ -154,6 +154,7 @@ static void add_light(struct call *call, const struct sim_row *row)
     cells[0] = cell_number(row->id);
     cells[1] = cell_text(sim_topic_names[row->topic]);
     cells[2] = cell_text(sim_key_of(row));
+    cells[3] = cell_number(0);
 }
 
 static enum obx_code read_forward(struct call *call)
@@ -388,25 +389,33 @@ static enum obx_code park_followers(struct call *call)
     return OBX_OK;
 }
 
+static int request_of(const struct db_value *name)
+{
+    return bytes_is(name->v.bytes, "resume") ? 1 : 2;
+}
+
 static enum obx_code next_request(struct call *call)
 {
-    for (int request = 1; request <= 2; request++) {
-        for (size_t i = sim->first_open; i < sim->row_count; i++) {
-            const struct sim_row *row = &sim->rows[i];
-            struct cell *cells = NULL;
+    const struct sim_row *first = NULL;
+    struct cell *cells = NULL;
 
-            if (row->state != SIM_PARKED || row->request != request)
-                continue;
-            cells = call_add_row(call);
-            cells[0] = cell_number(row->id);
-            cells[1] = cell_text(sim_key_of(row));
-            cells[2] = cell_number(row->holds_key);
-            cells[3] = row->behind == 0 ? cell_text(NULL) : cell_number(row->behind);
-            cells[4] = cell_text(request == 1 ? "resume" : "discard");
-            cells[5] = cell_text("");
-            return OBX_OK;
-        }
+    for (size_t i = sim->first_open; i < sim->row_count; i++) {
+        const struct sim_row *row = &sim->rows[i];
+
+        if (row->state == SIM_PARKED && row->request == request_of(&call->args[1]) &&
+            row->parked_id > call->args[2].v.u64 &&
+            (first == NULL || row->parked_id < first->parked_id))
+            first = row;
     }
+    if (first == NULL)
+        return OBX_OK;
+    cells = call_add_row(call);
+    cells[0] = cell_number(first->id);
+    cells[1] = cell_text(sim_key_of(first));
+    cells[2] = cell_number(first->holds_key);
+    cells[3] = first->behind == 0 ? cell_text(NULL) : cell_number(first->behind);
+    cells[4] = cell_text("");
+    cells[5] = cell_number(first->parked_id);
     return OBX_OK;
 }
 
@@ -432,11 +441,6 @@ static enum obx_code read_followers(struct call *call)
     return OBX_OK;
 }
 
-static int request_of(const struct db_value *name)
-{
-    return bytes_is(name->v.bytes, "resume") ? 1 : 2;
-}
-
 static enum obx_code read_self(struct call *call)
 {
     const struct sim_row *row = sim_parked(call->args[1].v.u64);
@@ -448,12 +452,13 @@ static enum obx_code read_self(struct call *call)
 
 static enum obx_code read_keyless(struct call *call)
 {
-    uint64_t left = call->args[2].v.u64;
+    uint64_t left = call->args[3].v.u64;
 
     for (size_t i = sim->first_open; i < sim->row_count && left > 0; i++) {
         const struct sim_row *row = &sim->rows[i];
 
-        if (row->state != SIM_PARKED || row->request != request_of(&call->args[1]))
+        if (row->state != SIM_PARKED || row->request != request_of(&call->args[1]) ||
+            row->parked_id <= call->args[2].v.u64)
             continue;
         left--;
         if (sim_key_of(row) == NULL)
@@ -462,20 +467,25 @@ static enum obx_code read_keyless(struct call *call)
     return OBX_OK;
 }
 
-static void lock_one(struct call *call, uint64_t parked_id)
-{
-    for (size_t i = sim->first_open; i < sim->row_count; i++) {
-        const struct sim_row *row = &sim->rows[i];
-
-        if (row->state == SIM_PARKED && row->parked_id == parked_id &&
-            row->request == request_of(&call->args[1]))
-            add_parked(call, row);
-    }
-}
-
+/* "... parked_id IN (1,2) AND request = 'resume' FOR UPDATE", or without a request. */
 static enum obx_code lock_rows(struct call *call)
 {
-    each_of_list(call, call->args[0].v.bytes, lock_one);
+    const char *wanted = strstr(call->sql, "request = '");
+    char *at = strstr(call->sql, "IN (");
+
+    at += strlen("IN (");
+    while (*at >= '0' && *at <= '9') {
+        uint64_t parked_id = strtoull(at, &at, 10);
+
+        for (size_t i = sim->first_open; i < sim->row_count; i++) {
+            const struct sim_row *row = &sim->rows[i];
+
+            if (row->state == SIM_PARKED && row->parked_id == parked_id &&
+                (wanted == NULL || row->request == (wanted[strlen("request = '")] == 'r' ? 1 : 2)))
+                add_parked(call, row);
+        }
+        at += *at == ',';
+    }
     return OBX_OK;
 }
 
@@ -519,7 +529,13 @@ static void put_back_one(struct call *call, uint64_t parked_id)
 
 static enum obx_code put_back(struct call *call)
 {
-    each_of_list(call, call->args[0].v.bytes, put_back_one);
+    char *at = strstr(call->sql, "IN (");
+
+    at += strlen("IN (");
+    while (*at >= '0' && *at <= '9') {
+        put_back_one(call, strtoull(at, &at, 10));
+        at += *at == ',';
+    }
     return OBX_OK;
 }
 
@@ -544,12 +560,15 @@ static const struct statement statements[] = {
     {"SELECT payload", "", read_payload, false},
     {"SELECT message_id FROM outbox_awaiting", "", read_nothing, false},
     {"SELECT id FROM outbox_delayed", "", read_nothing, false},
+    {"SELECT d.outbox FROM", "", read_nothing, false},
+    {"SELECT o.id, o.message_id", "outbox_awaiting", read_nothing, false},
+    {"SELECT o.id FROM", "", read_nothing, false}, /* no row is locked for long */
     {"SELECT (SELECT COUNT", "", count_all, false},
-    {"DELETE FROM outbox_parked", "BETWEEN", delete_parked_range, true},
-    {"DELETE FROM outbox_parked", "", delete_parked_one, true},
+    {"DELETE o FROM outbox_parked", "BETWEEN", delete_parked_range, true},
+    {"DELETE o FROM outbox_parked", "", delete_parked_one, true},
     {"DELETE o FROM", "STRAIGHT_JOIN outbox_parked", delete_parked_list, true},
-    {"DELETE FROM `outbox`", "BETWEEN", delete_range, true},
-    {"DELETE FROM `outbox`", "", delete_one, true},
+    {"DELETE o FROM `outbox`", "BETWEEN", delete_range, true},
+    {"DELETE o FROM `outbox`", "", delete_one, true},
     {"DELETE o FROM", "STRAIGHT_JOIN `outbox`", delete_list, true},
     {"SELECT parked_id, ordering_key", "", read_frozen, false},
     {"SELECT ordering_key, MIN(id)", "", read_heads, false},
@@ -557,11 +576,13 @@ static const struct statement statements[] = {
     {"INSERT INTO outbox_parked", "", park_one, true},
     {"SELECT id, ordering_key, holds_key", "", next_request, false},
     {"SELECT parked_id, id", "behind_id = ?", read_followers, false},
-    {"SELECT parked_id, id", "", read_self, false},
+    {"SELECT parked_id, id", "AND id = ?", read_self, false},
     {"SELECT p.parked_id, p.id, OCTET", "ordering_key IS NULL", read_keyless, false},
-    {"SELECT p.parked_id, p.id FROM JSON_TABLE", "FOR UPDATE", lock_rows, false},
-    {"UPDATE outbox_parked SET request = 'resume'", "", pass_on, true},
-    {"UPDATE outbox_parked SET request = NULL", "", unrequest, true},
+    {"SELECT parked_id, id FROM outbox_parked", "FOR UPDATE", lock_rows, false},
+    {"SELECT id, message_id, topic, ordering_key,", "request_note", read_nothing, false},
+    {"DELETE a FROM outbox_parked", "", read_nothing, false},
+    {"UPDATE outbox_parked", "request = 'resume'", pass_on, true},
+    {"UPDATE outbox_parked", "request = NULL", unrequest, true},
     {"INSERT INTO `outbox`", "", put_back, true},
 };
 

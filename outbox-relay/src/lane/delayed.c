@@ -6,11 +6,17 @@
 #include <string.h>
 
 #include "base/crash.h"
+#include "base/log.h"
 
-enum { BATCH_ROWS = 500, BATCH_BYTES = 16 * 1024 * 1024 };
+enum { BATCH_ROWS = 500, BATCH_BYTES = 16 * 1024 * 1024, HELD_CAP_MS = 30000 };
 
-static const char sql_due[] = "SELECT id FROM outbox_delayed FORCE INDEX (due) WHERE outbox = ?"
-                              " AND deliver_at <= UTC_TIMESTAMP(6) ORDER BY deliver_at, id LIMIT ?";
+static const char sql_due[] =
+    "SELECT id FROM outbox_delayed FORCE INDEX (due) WHERE deliver_at <= UTC_TIMESTAMP(6)"
+    " AND outbox = ";
+/* A name that differs in a letter, or is the name of a table without a lane. */
+static const char sql_stray[] =
+    "SELECT d.outbox FROM (SELECT DISTINCT outbox FROM outbox_delayed FORCE INDEX (due)) d"
+    " LEFT JOIN outbox_lease l ON l.outbox = d.outbox WHERE l.outbox IS NULL LIMIT 1";
 static const char sql_lock[] =
     "SELECT id, OCTET_LENGTH(payload) FROM outbox_delayed FORCE INDEX (PRIMARY) WHERE id IN (";
 static const char sql_lock_end[] = ") AND deliver_at <= UTC_TIMESTAMP(6) ORDER BY deliver_at, id"
@@ -29,6 +35,7 @@ enum obx_code delayed_init(struct delayed *delayed, const char *outbox, const ch
     memset(delayed, 0, sizeof(*delayed));
     delayed->outbox = outbox;
     delayed->lease = lease;
+    delayed->portion = BATCH_ROWS;
     rc = buf_addf(&delayed->move,
                   "INSERT INTO %s (" MOVED_COLUMNS ") SELECT " MOVED_COLUMNS
                   " FROM outbox_delayed FORCE INDEX (PRIMARY) WHERE id IN (",
@@ -65,12 +72,23 @@ static enum obx_code find_due(struct delayed *delayed, struct db *db, size_t *co
                               struct obx_err *err)
 {
     struct db_rows *rows = NULL;
-    enum obx_code rc =
-        db_query(db, sql_due, DB_ARGS(DB_TEXT(delayed->outbox), DB_U64(BATCH_ROWS)), &rows, err);
+    enum obx_code rc = OBX_OK;
 
     delayed->queries++;
     *count = 0;
     buf_reset(&delayed->list);
+    buf_reset(&delayed->text);
+    rc = buf_add_text(&delayed->text, sql_due);
+    if (rc == OBX_OK)
+        rc = db_add_literal(db, &delayed->text, bytes_of(delayed->outbox));
+    if (rc == OBX_OK)
+        rc = held_rows_exclude(&delayed->held, db, &delayed->text, "CAST(id AS CHAR)");
+    if (rc == OBX_OK)
+        rc = buf_addf(&delayed->text, " ORDER BY deliver_at, id LIMIT %zu OFFSET %zu",
+                      delayed->portion, delayed->offset);
+    if (rc != OBX_OK)
+        return obx_fail(err, rc, "statement over delayed messages");
+    rc = db_query_text(db, buf_bytes(&delayed->text), &rows, err);
     while (rc == OBX_OK && db_rows_next(rows)) {
         if (add_id(delayed, db_rows_u64(rows, 0)) != OBX_OK)
             rc = obx_fail(err, OBX_E_NOMEM, "list of delayed messages");
@@ -124,17 +142,11 @@ static enum obx_code move_within(struct delayed *delayed, struct db *db, size_t 
     return rc;
 }
 
-enum obx_code delayed_move(struct delayed *delayed, struct db *db, size_t *count,
-                           bool *may_have_more, struct obx_err *err)
+static enum obx_code move_due(struct delayed *delayed, struct db *db, size_t *count,
+                              struct obx_err *err)
 {
-    size_t due = 0;
-    enum obx_code rc = find_due(delayed, db, &due, err);
+    enum obx_code rc = lease_begin(delayed->lease, db, err);
 
-    *count = 0;
-    *may_have_more = false;
-    if (rc != OBX_OK || due == 0)
-        return rc;
-    rc = lease_begin(delayed->lease, db, err);
     if (rc != OBX_OK)
         return rc;
     rc = move_within(delayed, db, count, err);
@@ -144,10 +156,73 @@ enum obx_code delayed_move(struct delayed *delayed, struct db *db, size_t *count
     }
     OBX_CRASH_POINT("lane-delayed-before-commit");
     rc = lease_commit(delayed->lease, db, err);
-    if (rc != OBX_OK)
+    if (rc == OBX_OK)
+        OBX_CRASH_POINT("lane-delayed-moved");
+    return rc;
+}
+
+/* The outbox takes one of the rows not: fewer, until it is alone; then it is left out for a while,
+ * and the others go on. */
+static enum obx_code isolate(struct delayed *delayed, enum obx_code rc, size_t count,
+                             struct obx_err *err)
+{
+    struct obx_err why = {0};
+
+    if (count > 1) {
+        delayed->portion = count / 2;
+        return OBX_OK;
+    }
+    if (count == 0 || held_rows_is_full(&delayed->held))
         return rc;
-    OBX_CRASH_POINT("lane-delayed-moved");
-    delayed->moved += *count;
-    *may_have_more = *count > 0 && (due == BATCH_ROWS || *count < due);
+    (void)obx_fail(&why, rc, "delayed row %s: %s", delayed->list.data,
+                   err == NULL ? "" : err->text);
+    OBX_LOG(LOG_LVL_ERROR, "lane", "delayed.refused", KV_STR("outbox", delayed->outbox),
+            KV_STR("row", delayed->list.data), KV_ERR(&why));
+    held_rows_add(&delayed->held, buf_bytes(&delayed->list), HELD_CAP_MS, &why);
     return OBX_OK;
+}
+
+enum obx_code delayed_move(struct delayed *delayed, struct db *db, size_t *count,
+                           bool *may_have_more, struct obx_err *err)
+{
+    const size_t portion = delayed->portion;
+    size_t due = 0;
+    enum obx_code rc = find_due(delayed, db, &due, err);
+
+    *count = 0;
+    *may_have_more = delayed->offset > 0;
+    if (due == 0)
+        delayed->offset = 0;
+    if (rc != OBX_OK || due == 0)
+        return rc;
+    rc = move_due(delayed, db, count, err);
+    if (rc != OBX_OK) {
+        *may_have_more = true;
+        due = *count;
+        *count = 0;
+        return held_rows_is_refusal(db, rc) ? isolate(delayed, rc, due, err) : rc;
+    }
+    delayed->moved += *count;
+    delayed->portion = portion < BATCH_ROWS / 2 ? portion * 2 : BATCH_ROWS;
+    /* Somebody has all of them in hand: what comes after them goes all the same. */
+    delayed->offset = *count == 0 && due == portion ? delayed->offset + due : 0;
+    *may_have_more = delayed->offset > 0 || (*count > 0 && (due == portion || *count < due));
+    return OBX_OK;
+}
+
+enum obx_code delayed_find_stray(struct delayed *delayed, struct db *db, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = db_query(db, sql_stray, DB_NO_ARGS, &rows, err);
+
+    delayed->queries++;
+    if (rc == OBX_OK && db_rows_next(rows)) {
+        struct obx_bytes name = db_rows_bytes(rows, 0);
+
+        rc = obx_fail(err, OBX_E_CONFIG,
+                      "outbox_delayed has messages for outbox '%.*s', which no relay drains",
+                      (int)name.len, (const char *)name.p);
+    }
+    db_rows_free(rows);
+    return rc;
 }

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "held_rows.h"
 #include "lease.h"
 #include "sql/db.h"
 
@@ -22,6 +23,9 @@ struct delayed {
     struct lease *lease;       /* borrowed */
     struct obx_buf move;       /* the beginning of a statement */
     struct obx_buf list, text; /* scratch */
+    size_t portion;            /* rows in one transaction: halved by a row that is refused */
+    size_t offset;             /* past rows of which none could be locked */
+    struct held_rows held;     /* refused alone */
     uint64_t moved, queries;
 };
 
@@ -36,5 +40,9 @@ void delayed_fini(struct delayed *delayed);
  */
 OBX_NODISCARD enum obx_code delayed_move(struct delayed *delayed, struct db *db, size_t *count,
                                          bool *may_have_more, struct obx_err *err);
+/** OBX_E_CONFIG when there are messages for an outbox that no relay has ever drained: they would
+ * wait for ever. Any OBX_E_DB_*. */
+OBX_NODISCARD enum obx_code delayed_find_stray(struct delayed *delayed, struct db *db,
+                                               struct obx_err *err);
 
 #endif

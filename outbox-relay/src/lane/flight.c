@@ -22,6 +22,8 @@ enum {
     KEY_SHARE_MIN = 8,
 };
 
+#define ASKING_HASH 0x9e3779b97f4a7c15U
+
 #define BIT(state) (1U << (state))
 
 /* What may follow each state. */
@@ -132,6 +134,9 @@ static void set_state(struct flight *flight, struct flight_row *row, enum flight
     bool was_retrying = row->state == FLIGHT_RETRYING;
 
     OBX_ASSERT((edges[row->state] & BIT(state)) != 0);
+    row->held_until_ms = 0;
+    row->refusals = 0;
+    row->is_told = false;
     leave_state(flight, row);
     enter_state(flight, row, state);
     if (was_retrying != (state == FLIGHT_RETRYING))
@@ -410,12 +415,20 @@ static bool has_room_to_doom(struct flight *flight)
     return false;
 }
 
+/* Rows that ask for receipts have a gate of their own, so that what holds those up does not hold up
+ * the others of the topic. */
+static uint64_t topic_hash(const struct outbox_row *data)
+{
+    return bytes_hash(data->topic) ^ (data->asks ? ASKING_HASH : 0);
+}
+
 static void fill_row(struct flight *flight, struct flight_row *row, struct outbox_row *data)
 {
     row->id = data->id;
     row->created_us = data->created_us;
     row->body_len = data->payload_len;
-    row->topic_hash = bytes_hash(data->topic);
+    row->topic_hash = topic_hash(data);
+    row->wants_receipt = data->asks;
     row->behind = data->behind;
     if (data->is_full) {
         row->data = data;
@@ -444,13 +457,13 @@ static void admit(struct flight *flight, struct flight_row *row, struct flight_k
                   struct outbox_row *data)
 {
     struct flight_gate *gate =
-        flight->gate_count == 0 ? NULL : gates_find(flight, bytes_hash(data->topic));
+        flight->gate_count == 0 ? NULL : gates_find(flight, topic_hash(data));
 
     fill_row(flight, row, data);
     link_id(flight, row);
     if (key != NULL) {
         keys_link(flight, key, row);
-        if (key->frozen_behind != 0 && row->behind == 0)
+        if (key->frozen_behind != 0 && key->frozen_behind < row->id && row->behind == 0)
             row->behind = key->frozen_behind;
     }
     enter_state(flight, row, first_state(row, key));
@@ -472,7 +485,7 @@ enum flight_answer flight_admit_take(struct flight *flight, struct outbox_row *d
         return FLIGHT_KNOWN;
     key = keys_find(flight, data->key);
     if (flight->gate_count > 0)
-        gate = gates_find(flight, bytes_hash(data->topic));
+        gate = gates_find(flight, topic_hash(data));
     if (data->behind == 0 ? !has_room(flight, data, gate, key) : !has_room_to_doom(flight))
         return FLIGHT_NO_ROOM;
     if (data->key.p != NULL && key == NULL)
@@ -670,10 +683,9 @@ void flight_doom(struct flight *flight, struct flight_row *row, enum obx_code co
 {
     struct flight_key *key = row->key;
 
-    obx_free(row->reason);
-    row->reason = reason == NULL ? NULL : obx_strdup(reason);
+    flight_set_reason(row, reason);
     row->reason_code = code;
-    if (key != NULL && key->frozen_behind != 0 && key->frozen_behind != row->id)
+    if (key != NULL && key->frozen_behind != 0 && key->frozen_behind < row->id)
         row->behind = key->frozen_behind;
     drop_data(flight, row);
     set_state(flight, row, FLIGHT_DOOMED);
@@ -685,16 +697,16 @@ void flight_freeze(struct flight *flight, struct flight_row *head)
 {
     struct flight_key *key = head->key;
 
-    if (key == NULL || (key->frozen_behind != 0 && key->frozen_behind != head->id))
+    if (key == NULL || (key->frozen_behind != 0 && key->frozen_behind < head->id))
         return;
     key->frozen_behind = head->id;
-    for (struct flight_row *row = key->head; row != NULL; row = row->key_next) {
-        if (row->state != FLIGHT_WAITING && row->state != FLIGHT_READY &&
-            row->state != FLIGHT_RETRYING)
+    for (struct flight_row *row = head->key_next; row != NULL; row = row->key_next) {
+        if (row->state == FLIGHT_INFLIGHT)
             continue;
         row->behind = head->id;
         drop_data(flight, row);
-        set_state(flight, row, FLIGHT_DOOMED);
+        if (row->state != FLIGHT_DOOMED)
+            set_state(flight, row, FLIGHT_DOOMED);
     }
     keys_refresh(flight, key);
 }
@@ -711,6 +723,12 @@ void flight_shed_behind(struct flight *flight, struct obx_bytes name, uint64_t h
             shed_one(flight, row);
         row = next;
     }
+}
+
+void flight_set_reason(struct flight_row *row, const char *reason)
+{
+    obx_free(row->reason);
+    row->reason = reason == NULL ? NULL : obx_strdup(reason);
 }
 
 bool flight_holds_key(const struct flight_row *row)

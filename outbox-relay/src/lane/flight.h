@@ -53,7 +53,13 @@ struct flight_row {
     uint16_t nacks;     /* user's: refusals that did not */
     uint16_t rule;      /* user's: the topic rule it was published by */
     uint8_t state;      /* enum flight_state */
-    bool wants_receipt; /* user's: it asks for receipts, so a confirm is not the end of it */
+    uint16_t refusals;  /* user's: how often the tables have refused to settle or park it */
+    bool wants_receipt; /* it asks for receipts, so a confirm is not the end of it */
+    bool is_told;       /* user's: DOOMED: what it is has been logged */
+    uint64_t
+        held_until_ms; /* user's: CONFIRMED, DOOMED: not settled or parked before; 0: at once */
+    uint64_t
+        refused_after; /* user's: CONFIRMED: transactions of its kind when it was first refused */
     /* private */
     bool is_free;
     uint32_t gate_gen; /* counted as active in its topic's gate of that generation; 0: not */
@@ -128,9 +134,9 @@ bool flight_retry(struct flight *flight, struct flight_row *row, uint64_t due_ms
 void flight_doom(struct flight *flight, struct flight_row *row, enum obx_code code,
                  const char *reason);
 /**
- * The (DOOMED) row will hold its key when it is parked: every other row of the key that is not
- * INFLIGHT becomes DOOMED behind it, and so does every row of the key admitted until the row is
- * forgotten. Afterwards the database says who is frozen.
+ * The (DOOMED) row will hold its key when it is parked: every later row of the key that is not
+ * INFLIGHT becomes DOOMED behind it, and so does every later row admitted until the row is
+ * forgotten. Afterwards the database says who is frozen. Earlier rows of the key go on.
  */
 void flight_freeze(struct flight *flight, struct flight_row *row);
 /**
@@ -138,6 +144,8 @@ void flight_freeze(struct flight *flight, struct flight_row *row);
  * shed. Whoever comes after them has to be kept out by the caller.
  */
 void flight_shed_behind(struct flight *flight, struct obx_bytes key, uint64_t head);
+/** Keep why the row could not be settled or parked; out of memory leaves it without text. */
+void flight_set_reason(struct flight_row *row, const char *reason);
 /** Whether flight_freeze was called for this row. */
 bool flight_holds_key(const struct flight_row *row);
 /** The row is settled, parked or gone. The key goes on. */

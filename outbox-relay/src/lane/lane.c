@@ -98,7 +98,10 @@ static void fill_defaults(struct lane_opts *opts)
     set_default(&opts->delayed_poll_ms, DEFAULT_DELAYED_MS);
     set_default(&opts->journal_retention_ms, DEFAULT_JOURNAL_MS);
     lock_wait_s = opts->lease_ms / LOCK_WAIT_PART / MS_PER_S;
-    set_default(&opts->db.lock_wait_s, lock_wait_s > 0 ? lock_wait_s : 1);
+    lock_wait_s = lock_wait_s > 0 ? lock_wait_s : 1;
+    /* Nor longer when the source allows more: meanwhile the thread stands still. */
+    if (opts->db.lock_wait_s == 0 || opts->db.lock_wait_s > lock_wait_s)
+        opts->db.lock_wait_s = lock_wait_s;
     /* A lane that stands still within a transaction must not keep its lease's row locked for longer
        than the lease itself. */
     set_default(&opts->db.idle_s, opts->lease_ms / MS_PER_S + 2);
@@ -264,6 +267,8 @@ static enum obx_code create_parts(struct lane *lane, struct obx_err *err)
     if (rc == OBX_OK)
         rc = row_delete_init(&lane->settle_del, table, "id", err);
     if (rc == OBX_OK)
+        rc = row_locks_init(&lane->locks, table, err);
+    if (rc == OBX_OK)
         rc = create_journal(lane, table, err);
     if (rc == OBX_OK)
         rc = create_waiting(lane, table, err);
@@ -282,7 +287,7 @@ static enum obx_code init_lane(struct lane *lane, const struct lane_opts *opts, 
     fill_defaults(&lane->opts);
     lane->state = LANE_STARTING;
     lane->shared.state = LANE_STARTING;
-    lane->first_confirmed_ms = UINT64_MAX;
+    lane_settling_reset(lane);
     atomic_init(&lane->gate_open, !opts->gated);
     backoff_init(&lane->db_backoff, DB_RETRY_MIN_MS, DB_RETRY_CAP_MS);
     faults_init(&lane->faults, lane->opts.window, lane->opts.retry_min_ms, lane->opts.retry_cap_ms);
@@ -331,6 +336,7 @@ void lane_destroy(struct lane *lane)
     reader_destroy(lane->reader);
     flight_destroy(lane->flight);
     row_delete_fini(&lane->settle_del);
+    row_locks_fini(&lane->locks);
     delayed_fini(&lane->delayed);
     overdue_fini(&lane->overdue);
     awaiting_fini(&lane->awaiting);

@@ -1,6 +1,6 @@
 /*
  * What the files of the lane share: lane.c (thread and calls from outside), lane_turn.c (states and
- * timers), lane_publish.c (bursts and outcomes), lane_settle.c (settling and parking). Nobody else
+ * timers), lane_publish.c (bursts and outcomes), lane_settle.c, lane_park.c. Nobody else
  * includes it. Everything below `thread` in struct lane belongs to the lane's own thread.
  */
 #ifndef RELAY_LANE_PRIVATE_H
@@ -27,6 +27,7 @@
 #include "requests.h"
 #include "route.h"
 #include "row_delete.h"
+#include "row_locks.h"
 
 /** What may keep a lane from working at full, each with its own text; the first that is set is
  * shown. */
@@ -36,7 +37,41 @@ enum lane_trouble {
     TROUBLE_SETTLE,
     TROUBLE_PARK,
     TROUBLE_ROW,
+    TROUBLE_REQUESTS, /* from here on in the order of enum lane_side */
+    TROUBLE_OVERDUE,
+    TROUBLE_DELAYED,
+    TROUBLE_JOURNAL,
+    TROUBLE_COUNT,
+    TROUBLE_STRAY,
     TROUBLES
+};
+
+/** What an owner does beside publishing and settling. A failure of one is its own: it is tried
+ * again after a pause, and the rest goes on. */
+enum lane_side {
+    SIDE_REQUESTS,
+    SIDE_OVERDUE,
+    SIDE_DELAYED,
+    SIDE_JOURNAL,
+    SIDE_COUNT,
+    SIDE_STRAY,
+    SIDES
+};
+
+/** Confirmed rows are settled by kind: deleted, or moved to outbox_awaiting. */
+enum settle_kind { SETTLE_PLAIN, SETTLE_ASKING, SETTLE_KINDS };
+
+/** A kind's confirmed rows, and how its transactions went. See lane_settle.c. */
+struct settling {
+    size_t waiting;         /* rows to be settled together */
+    size_t held;            /* rows that were refused or locked: tried alone, each at its time */
+    size_t portion;         /* rows in one transaction: halved by a failure, doubled by a success */
+    uint64_t first_ms;      /* since when the oldest of `waiting` waits; UINT64_MAX: none */
+    uint64_t held_due_ms;   /* not later than the first of `held` is due; UINT64_MAX: none */
+    uint64_t after_ms;      /* not before, after a failure */
+    uint64_t successes;     /* transactions that committed */
+    uint32_t failures;      /* since the last of them, for which no row was to blame */
+    unsigned alone_refused; /* rows refused one by one since then */
 };
 
 struct lane {
@@ -64,6 +99,8 @@ struct lane {
     struct parking parking;
     struct requests requests;
     struct row_delete settle_del;
+    struct row_locks locks;
+    struct settling settling[SETTLE_KINDS];
     struct awaiting awaiting;
     struct overdue overdue;
     struct delayed delayed;
@@ -78,16 +115,10 @@ struct lane {
     uint64_t db_due_ms;    /* next try to connect */
     uint64_t lease_due_ms; /* standby: next look */
     uint64_t poll_due_us;
-    uint64_t last_row_us;        /* when a poll brought something last */
-    uint64_t first_confirmed_ms; /* the oldest confirmed row that is not settled; UINT64_MAX none */
-    uint64_t settle_after_ms;    /* not before, after a failure */
-    uint64_t await_after_ms; /* rows that ask for receipts not before, after a failure of theirs */
+    uint64_t last_row_us; /* when a poll brought something last */
     uint64_t park_after_ms;
-    uint64_t requests_due_ms;
-    uint64_t overdue_due_ms;
-    uint64_t delayed_due_ms;
-    uint64_t journal_due_ms; /* UINT64_MAX: none is kept */
-    uint64_t count_due_ms;
+    uint64_t side_due_ms[SIDES];   /* UINT64_MAX: never */
+    unsigned side_failures[SIDES]; /* one after the other */
     uint64_t drain_until_ms;
     uint64_t owner_since_ms;
     uint64_t broker_connects_seen;
@@ -113,21 +144,43 @@ OBX_NODISCARD enum obx_code lane_publish(struct lane *lane, struct obx_err *err)
 bridge_result_fn lane_on_result;
 /** Whether a burst would find something to do. */
 bool lane_can_publish(const struct lane *lane);
-/** Confirmed rows that wait for their delete are too many: nothing is published until some are
- * gone. */
-bool lane_is_choked(const struct lane *lane);
-
 /* lane_settle.c */
 
-/** Delete confirmed rows, one batch. OBX_E_LEASE_LOST, any OBX_E_DB_*. */
+/** Settle confirmed rows, one portion of each kind. What the tables refuse is dealt with and no
+ * failure; OBX_E_LEASE_LOST, or the connection is of no more use. */
 OBX_NODISCARD enum obx_code lane_settle(struct lane *lane, struct obx_err *err);
-bool lane_settle_due(const struct lane *lane, uint64_t now_ms);
-/** When it will be, as things stand; UINT64_MAX when nothing is confirmed. */
+/** When there is something to settle, as things stand; UINT64_MAX when nothing is confirmed. */
 uint64_t lane_settle_due_ms(const struct lane *lane);
-/** Park doomed rows, one batch. OBX_E_LEASE_LOST, any OBX_E_DB_*. */
+/** Nothing is confirmed but what waits by itself. */
+bool lane_is_settled(const struct lane *lane);
+/** Too many rows of the kind are confirmed and not settled: none is published until some are gone.
+ */
+bool lane_is_choked(const struct lane *lane, enum settle_kind kind);
+/** The row was confirmed. */
+void lane_settling_add(struct lane *lane, const struct flight_row *row, uint64_t now_ms);
+/** Nothing is in memory any more. */
+void lane_settling_reset(struct lane *lane);
+
+/* lane_park.c */
+
+/** Park doomed rows, one batch. Failures as lane_settle. */
 OBX_NODISCARD enum obx_code lane_park(struct lane *lane, struct obx_err *err);
 bool lane_park_due(const struct lane *lane, uint64_t now_ms);
+/** Whether the row's topic holds up its key when it is parked. */
+bool lane_freezes(const struct lane *lane, const struct flight_row *row);
 /** Failures that leave the connection and the lease as they are: the same again, later. */
 bool lane_is_passing(enum obx_code rc);
+/** Failures after which the connection and what is in memory still hold. */
+bool lane_keeps_db(const struct lane *lane, enum obx_code rc);
+
+/* lane_rights.c */
+
+/**
+ * Run what settles and parks, over no row. Without the right to do so a new owner publishes
+ * nothing: it would publish it again and again. OBX_E_DB_DENIED, any other OBX_E_DB_*.
+ */
+OBX_NODISCARD enum obx_code lane_check_rights(struct lane *lane, struct obx_err *err);
+/** Have the server look at the rights on the database again: it does so only at USE. */
+OBX_NODISCARD enum obx_code lane_renew_rights(struct lane *lane, struct obx_err *err);
 
 #endif

@@ -17,7 +17,7 @@ enum {
     BURST_ROWS = 500,
     FETCH_ROWS = 128,
     FETCH_BYTES = 4 * 1024 * 1024,
-    CHOKE_BATCHES = 4,
+    CHOKED_PAUSE_MS = 1000,
 };
 
 /* ---- rows that are not in memory ---- */
@@ -75,15 +75,12 @@ static enum obx_code fetch_missing(struct lane *lane, struct obx_err *err)
 
 /* ---- refusals ---- */
 
-/* A key cannot be frozen behind id 0, which is no id for the server's counter and means "not
-   frozen" wherever a head is named; a dump or an application may have given it all the same. */
 static void doom(struct lane *lane, struct flight_row *row, enum obx_code code, const char *why)
 {
-    OBX_LOG(LOG_LVL_WARN, "lane", "row.given_up", KV_STR("outbox", lane->opts.outbox),
-            KV_U64("row", row->id), KV_U64("tries", row->tries),
-            KV_STR("code", obx_code_name(code)), KV_STR("why", why));
     flight_doom(lane->flight, row, code, why);
-    if (row->behind == 0 && row->id != 0 && route_of(&lane->opts, row->rule).on_park == PARK_FREEZE)
+    /* One that asks for receipts may be a copy of a message that was sent long ago, and its
+     * followers too: the table says, before it is parked. */
+    if (row->behind == 0 && !row->wants_receipt && lane_freezes(lane, row))
         flight_freeze(lane->flight, row);
 }
 
@@ -166,7 +163,6 @@ static enum step send_whole(struct lane *lane, struct flight_row *row, const str
         lane_set_trouble(lane, TROUBLE_ROW, err.text);
         return STEP_STOP;
     }
-    row->wants_receipt = data->receipt_from.p != NULL;
     msg.exchange = route->exchange;
     msg.routing_key = route->routing_key.p != NULL ? route->routing_key : data->topic;
     return send_built(lane, row, &msg, is_probe);
@@ -239,6 +235,11 @@ static enum obx_code send_first(struct lane *lane, enum step *step, struct obx_e
     *step = STEP_STOP;
     if (row == NULL)
         return OBX_OK;
+    *step = STEP_NEXT;
+    if (row->wants_receipt && lane_is_choked(lane, SETTLE_ASKING)) {
+        (void)flight_retry(lane->flight, row, clock_now_ms() + CHOKED_PAUSE_MS);
+        return OBX_OK;
+    }
     *step = STEP_FETCH;
     if (row->data == NULL)
         return OBX_OK;
@@ -253,12 +254,6 @@ static enum obx_code send_first(struct lane *lane, enum step *step, struct obx_e
     return OBX_OK;
 }
 
-bool lane_is_choked(const struct lane *lane)
-{
-    return flight_count(lane->flight, FLIGHT_CONFIRMED) >=
-           (size_t)lane->opts.settle_max_rows * CHOKE_BATCHES;
-}
-
 static bool has_room(const struct lane *lane)
 {
     return bridge_publisher_room(lane->publisher) > 0 &&
@@ -268,7 +263,7 @@ static bool has_room(const struct lane *lane)
 bool lane_can_publish(const struct lane *lane)
 {
     return lane->publisher != NULL && atomic_load(&lane->gate_open) && has_room(lane) &&
-           !lane_is_choked(lane) && flight_count(lane->flight, FLIGHT_READY) > 0;
+           !lane_is_choked(lane, SETTLE_PLAIN) && flight_count(lane->flight, FLIGHT_READY) > 0;
 }
 
 enum obx_code lane_publish(struct lane *lane, struct obx_err *err)
@@ -308,10 +303,9 @@ static void on_confirmed(struct lane *lane, struct flight_row *row)
     if (db_now_us != 0)
         hist_record(&lane->commit_to_confirm,
                     db_now_us > row->created_us ? db_now_us - row->created_us : 0);
-    if (lane->first_confirmed_ms == UINT64_MAX)
-        lane->first_confirmed_ms = now_us / 1000;
     answered(lane, row);
     flight_confirmed(lane->flight, row);
+    lane_settling_add(lane, row, now_us / 1000);
 }
 
 static void on_returned(struct lane *lane, struct flight_row *row, const char *why)

@@ -1,6 +1,11 @@
 /*
- * Settling: deleting confirmed rows; and parking doomed ones. Each call is one transaction under
- * the lease, and never more than a batch.
+ * Settling: deleting confirmed rows, or moving them to outbox_awaiting. See docs/adr/0002-lane.md.
+ *
+ * Each of the two kinds has transactions and failures of its own, so that what holds up one does
+ * not hold up the other. Whatever the tables refuse, the connection stays, because to drop it would
+ * publish everything again that is confirmed. A failing portion is halved until one row is alone;
+ * that row waits, and once others of its kind are settled and it is not, it is parked: it is the
+ * row's own fault then. As long as none is settled it is the table's, and the kind waits.
  */
 #include "lane_private.h"
 
@@ -11,11 +16,15 @@
 #include "base/crash.h"
 
 enum {
-    PARK_ROWS = 200,
-    PARK_PAUSE_MS = 1000,
-    SETTLE_PAUSE_MS = 200,
-    AWAIT_PAUSE_MS = 5000, /* several times the wait for a lock, in which the thread stands still */
-    BURST_PART = 8         /* so many parts of a batch are worth a commit when nothing is to come */
+    PAUSE_MS = 200,
+    PAUSE_CAP_MS = 5000, /* several times the wait for a lock, in which the thread stands still */
+    HELD_MIN_MS =
+        200, /* a row that was refused alone waits, longer each time, up to retry_cap_ms */
+    LOCKED_CAP_MS = 2000, /* one that is locked: to see whether it still is costs no wait */
+    ALONE_MAX = 3,        /* so many refused one by one and none settled: it is not the rows */
+    PARK_REFUSALS = 3,
+    BURST_PART = 8, /* so many parts of a batch are worth a commit when nothing is to come */
+    CHOKE_BATCHES = 4,
 };
 
 bool lane_is_passing(enum obx_code rc)
@@ -24,7 +33,92 @@ bool lane_is_passing(enum obx_code rc)
            rc == OBX_E_CONFLICT || rc == OBX_E_NOMEM;
 }
 
-/* ---- settling ---- */
+bool lane_keeps_db(const struct lane *lane, enum obx_code rc)
+{
+    return !db_is_lost(lane->db) && rc != OBX_E_LEASE_LOST && rc != OBX_E_DB_READ_ONLY &&
+           rc != OBX_E_DB_COMMIT_UNKNOWN;
+}
+
+/* ---- when ---- */
+
+void lane_settling_reset(struct lane *lane)
+{
+    for (int kind = 0; kind < SETTLE_KINDS; kind++)
+        lane->settling[kind] = (struct settling){.first_ms = UINT64_MAX,
+                                                 .held_due_ms = UINT64_MAX,
+                                                 .portion = lane->opts.settle_max_rows};
+}
+
+void lane_settling_add(struct lane *lane, const struct flight_row *row, uint64_t now_ms)
+{
+    struct settling *settling = &lane->settling[row->wants_receipt];
+
+    settling->waiting++;
+    if (settling->first_ms == UINT64_MAX)
+        settling->first_ms = now_ms;
+}
+
+bool lane_is_choked(const struct lane *lane, enum settle_kind kind)
+{
+    const struct settling *settling = &lane->settling[kind];
+
+    return settling->waiting + settling->held >= (size_t)lane->opts.settle_max_rows * CHOKE_BATCHES;
+}
+
+/* The end of a burst: nothing is in flight that these rows could wait for. */
+static bool is_burst_over(const struct lane *lane, const struct settling *settling)
+{
+    return settling->waiting >= lane->opts.settle_max_rows / BURST_PART + 1 &&
+           flight_count(lane->flight, FLIGHT_INFLIGHT) == 0 &&
+           flight_count(lane->flight, FLIGHT_READY) == 0;
+}
+
+static uint64_t due_ms_of(const struct lane *lane, const struct settling *settling)
+{
+    uint64_t due_ms = UINT64_MAX;
+
+    if (settling->waiting > 0 && (settling->waiting >= lane->opts.settle_max_rows ||
+                                  lane->state == LANE_DRAINING || is_burst_over(lane, settling)))
+        due_ms = 0;
+    else if (settling->waiting > 0)
+        due_ms = settling->first_ms + lane->opts.settle_max_age_ms;
+    if (settling->held_due_ms < due_ms)
+        due_ms = settling->held_due_ms;
+    return due_ms > settling->after_ms ? due_ms : settling->after_ms;
+}
+
+static bool has_any(const struct settling *settling)
+{
+    return settling->waiting + settling->held > 0;
+}
+
+uint64_t lane_settle_due_ms(const struct lane *lane)
+{
+    uint64_t first_ms = UINT64_MAX;
+
+    for (int kind = 0; kind < SETTLE_KINDS; kind++) {
+        const struct settling *settling = &lane->settling[kind];
+        uint64_t due_ms = has_any(settling) ? due_ms_of(lane, settling) : UINT64_MAX;
+
+        first_ms = due_ms < first_ms ? due_ms : first_ms;
+    }
+    return first_ms;
+}
+
+bool lane_is_settled(const struct lane *lane)
+{
+    return lane->settling[SETTLE_PLAIN].waiting + lane->settling[SETTLE_ASKING].waiting == 0;
+}
+
+/* ---- which ---- */
+
+/* The rows of one transaction, and their ids. */
+struct portion {
+    struct flight_row **rows;
+    uint64_t *ids;
+    bool *is_locked;
+    size_t count, cap;
+};
 
 static int compare_rows(const void *a, const void *b)
 {
@@ -34,30 +128,57 @@ static int compare_rows(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Rows that ask for receipts come last. */
-static int compare_confirmed(const void *a, const void *b)
+/* A row that was refused before and may be tried again, which is done with it alone. */
+static struct flight_row *find_held(const struct lane *lane, enum settle_kind kind, uint64_t now_ms)
 {
-    const struct flight_row *x = *(struct flight_row *const *)a;
-    const struct flight_row *y = *(struct flight_row *const *)b;
-
-    if (x->wants_receipt != y->wants_receipt)
-        return x->wants_receipt ? 1 : -1;
-    return compare_rows(a, b);
-}
-
-static size_t take_confirmed(const struct lane *lane, struct flight_row **rows, size_t cap)
-{
-    bool is_held = clock_now_ms() < lane->await_after_ms && lane->state != LANE_DRAINING;
     struct flight_row *row = flight_first(lane->flight, FLIGHT_CONFIRMED);
-    size_t count = 0;
 
-    for (; row != NULL && count < cap; row = flight_next(row)) {
-        if (!is_held || !row->wants_receipt)
-            rows[count++] = row;
-    }
-    qsort(rows, count, sizeof(struct flight_row *), compare_confirmed);
-    return count;
+    if (lane->settling[kind].held_due_ms > now_ms)
+        return NULL;
+    while (row != NULL &&
+           (row->wants_receipt != kind || row->held_until_ms == 0 || row->held_until_ms > now_ms))
+        row = flight_next(row);
+    return row;
 }
+
+static void take_rows(const struct lane *lane, enum settle_kind kind, uint64_t now_ms,
+                      struct portion *portion)
+{
+    const size_t max =
+        lane->settling[kind].portion < portion->cap ? lane->settling[kind].portion : portion->cap;
+    struct flight_row *row = find_held(lane, kind, now_ms);
+
+    portion->count = 0;
+    if (row != NULL)
+        portion->rows[portion->count++] = row;
+    else
+        for (row = flight_first(lane->flight, FLIGHT_CONFIRMED);
+             row != NULL && portion->count < max; row = flight_next(row)) {
+            if (row->wants_receipt == kind && row->held_until_ms == 0)
+                portion->rows[portion->count++] = row;
+        }
+    qsort(portion->rows, portion->count, sizeof(struct flight_row *), compare_rows);
+    for (size_t i = 0; i < portion->count; i++)
+        portion->ids[i] = portion->rows[i]->id;
+}
+
+/* When the first of the rows that wait by themselves is due; looks at every confirmed row. */
+static void find_held_due(struct lane *lane, enum settle_kind kind)
+{
+    struct settling *settling = &lane->settling[kind];
+
+    settling->held_due_ms = UINT64_MAX;
+    if (settling->held == 0)
+        return;
+    for (const struct flight_row *row = flight_first(lane->flight, FLIGHT_CONFIRMED); row != NULL;
+         row = flight_next(row)) {
+        if (row->wants_receipt == kind && row->held_until_ms != 0 &&
+            row->held_until_ms < settling->held_due_ms)
+            settling->held_due_ms = row->held_until_ms;
+    }
+}
+
+/* ---- the transaction ---- */
 
 static enum obx_code delete_rows(struct lane *lane, const uint64_t *ids, size_t count,
                                  struct obx_err *err)
@@ -83,206 +204,243 @@ static enum obx_code delete_rows(struct lane *lane, const uint64_t *ids, size_t 
     return rc;
 }
 
-/* The end of a burst: nothing is on its way that these rows could wait for. */
-static bool is_burst_over(const struct lane *lane)
+/* A row leaves memory: it is settled, or parked in place of that. */
+static void drop_row(struct lane *lane, struct flight_row *row)
 {
-    return flight_count(lane->flight, FLIGHT_CONFIRMED) >=
-               lane->opts.settle_max_rows / BURST_PART + 1 &&
-           flight_count(lane->flight, FLIGHT_INFLIGHT) == 0 &&
-           flight_count(lane->flight, FLIGHT_READY) == 0;
-}
+    struct settling *settling = &lane->settling[row->wants_receipt];
 
-uint64_t lane_settle_due_ms(const struct lane *lane)
-{
-    uint64_t due_ms = 0;
-
-    if (lane->first_confirmed_ms == UINT64_MAX)
-        return UINT64_MAX;
-    if (flight_count(lane->flight, FLIGHT_CONFIRMED) < lane->opts.settle_max_rows &&
-        lane->state != LANE_DRAINING && !is_burst_over(lane))
-        due_ms = lane->first_confirmed_ms + lane->opts.settle_max_age_ms;
-    return due_ms > lane->settle_after_ms ? due_ms : lane->settle_after_ms;
-}
-
-bool lane_settle_due(const struct lane *lane, uint64_t now_ms)
-{
-    return now_ms >= lane_settle_due_ms(lane);
-}
-
-/* One kind of rows: those that ask for receipts are moved, the others deleted. Each kind has a
- * transaction of its own, so that a receipts role that hangs with locks in its hand cannot stop
- * rows that have nothing to do with it. */
-static enum obx_code settle_kind(struct lane *lane, struct flight_row **rows, size_t count,
-                                 uint64_t *ids, struct obx_err *err)
-{
-    enum obx_code rc = OBX_OK;
-
-    if (count == 0)
-        return OBX_OK;
-    for (size_t i = 0; i < count; i++)
-        ids[i] = rows[i]->id;
-    rc = rows[0]->wants_receipt ? awaiting_move(&lane->awaiting, lane->db, ids, count, err)
-                                : delete_rows(lane, ids, count, err);
-    if (rc != OBX_OK)
-        return rc;
-    for (size_t i = 0; i < count; i++)
-        flight_forget(lane->flight, rows[i]);
-    lane->stats.settled += count;
-    return OBX_OK;
-}
-
-static enum obx_code settle_batch(struct lane *lane, struct flight_row **rows, uint64_t *ids,
-                                  struct obx_err *err)
-{
-    size_t count = take_confirmed(lane, rows, lane->opts.settle_max_rows);
-    size_t plain = 0;
-    enum obx_code rc = OBX_OK;
-
-    if (count == 0) {
-        lane->settle_after_ms = clock_now_ms() + SETTLE_PAUSE_MS;
-        return OBX_OK;
-    }
-    while (plain < count && !rows[plain]->wants_receipt)
-        plain++;
-    rc = settle_kind(lane, rows, plain, ids, err);
-    if (rc != OBX_OK)
-        return rc;
-    rc = settle_kind(lane, rows + plain, count - plain, ids, err);
-    if (lane_is_passing(rc))
-        lane->await_after_ms = clock_now_ms() + AWAIT_PAUSE_MS;
-    if (rc != OBX_OK)
-        return rc;
-    lane->first_confirmed_ms =
-        flight_count(lane->flight, FLIGHT_CONFIRMED) == 0 ? UINT64_MAX : clock_now_ms();
-    return OBX_OK;
-}
-
-enum obx_code lane_settle(struct lane *lane, struct obx_err *err)
-{
-    struct flight_row **rows = obx_calloc(lane->opts.settle_max_rows, sizeof(struct flight_row *));
-    uint64_t *ids = obx_calloc(lane->opts.settle_max_rows, sizeof(*ids));
-    enum obx_code rc = OBX_OK;
-
-    if (rows == NULL || ids == NULL)
-        rc = obx_fail(err, OBX_E_NOMEM, "rows to settle");
+    if (row->held_until_ms != 0)
+        settling->held--;
     else
-        rc = settle_batch(lane, rows, ids, err);
-    obx_free(rows);
-    obx_free(ids);
-    if (lane_is_passing(rc))
-        lane->settle_after_ms = clock_now_ms() + SETTLE_PAUSE_MS;
-    if (rc == OBX_OK)
-        backoff_reset(&lane->db_backoff); /* leased, read and written: it is well */
-    lane_set_trouble(lane, TROUBLE_SETTLE, rc == OBX_OK || err == NULL ? NULL : err->text);
+        settling->waiting--;
+    flight_forget(lane->flight, row);
+}
+
+static void all_settled(struct lane *lane, enum settle_kind kind, const struct portion *portion)
+{
+    struct settling *settling = &lane->settling[kind];
+
+    for (size_t i = 0; i < portion->count; i++)
+        drop_row(lane, portion->rows[i]);
+    lane->stats.settled += portion->count;
+    settling->successes++;
+    settling->failures = 0;
+    settling->alone_refused = 0;
+    settling->portion = settling->portion < lane->opts.settle_max_rows / 2
+                            ? settling->portion * 2
+                            : lane->opts.settle_max_rows;
+    settling->first_ms = settling->waiting == 0 ? UINT64_MAX : clock_now_ms();
+    backoff_reset(&lane->db_backoff); /* leased, read and written: it is well */
+}
+
+/* ---- what is refused ---- */
+
+static void hold_row(struct lane *lane, struct flight_row *row, uint32_t cap_ms)
+{
+    struct settling *settling = &lane->settling[row->wants_receipt];
+
+    if (row->held_until_ms == 0) {
+        settling->waiting--;
+        settling->held++;
+    }
+    row->refusals = row->refusals < UINT16_MAX ? (uint16_t)(row->refusals + 1) : row->refusals;
+    row->held_until_ms =
+        clock_now_ms() + backoff_nth_ms(HELD_MIN_MS, cap_ms, row->refusals, random_u64());
+}
+
+/* Confirmed, and some table does not take what belongs to that: an operator sees it, and may resume
+ * it (it is published again then) or discard it. */
+static enum obx_code park_confirmed(struct lane *lane, struct flight_row *row,
+                                    const struct obx_err *why, struct obx_err *err)
+{
+    struct obx_err text = {0};
+    struct park_item item = {.id = row->id,
+                             .reason_code = "SETTLE_REFUSED",
+                             .reason = text.text,
+                             .key = flight_key_name(row),
+                             .tries = row->tries};
+    enum obx_code rc = OBX_OK;
+
+    (void)obx_fail(&text, why->code, "published and confirmed, but: %s", why->text);
+    rc = parking_park(&lane->parking, lane->db, &item, 1, err);
+    if (rc != OBX_OK)
+        return lane_keeps_db(lane, rc) ? OBX_OK : rc; /* it goes on waiting */
+    lane->stats.parked++;
+    drop_row(lane, row);
+    return OBX_OK;
+}
+
+static enum obx_code row_refused(struct lane *lane, struct flight_row *row,
+                                 const struct obx_err *why, struct obx_err *err)
+{
+    struct settling *settling = &lane->settling[row->wants_receipt];
+
+    if (row->refusals == 0)
+        row->refused_after = settling->successes;
+    hold_row(lane, row, lane->opts.retry_cap_ms);
+    OBX_LOG(LOG_LVL_ERROR, "lane", "row.not_settled", KV_STR("outbox", lane->opts.outbox),
+            KV_U64("row", row->id), KV_U64("refusals", row->refusals), KV_ERR(why));
+    if (++settling->alone_refused >= ALONE_MAX)
+        settling->after_ms = clock_now_ms() + PAUSE_CAP_MS;
+    if (row->refusals >= PARK_REFUSALS && settling->successes > row->refused_after)
+        return park_confirmed(lane, row, why, err);
+    return OBX_OK;
+}
+
+/* Somebody has some of the rows in hand: these wait by themselves. */
+static enum obx_code hold_locked(struct lane *lane, enum settle_kind kind, struct portion *portion,
+                                 bool *has_found, struct obx_err *err)
+{
+    enum obx_code rc = row_locks_find(&lane->locks, lane->db, portion->ids, portion->count,
+                                      kind == SETTLE_ASKING, portion->is_locked, err);
+
+    *has_found = false;
+    for (size_t i = 0; i < portion->count && rc == OBX_OK; i++) {
+        if (!portion->is_locked[i])
+            continue;
+        *has_found = true;
+        hold_row(lane, portion->rows[i], LOCKED_CAP_MS);
+    }
     return rc;
 }
 
-/* ---- parking ---- */
-
-bool lane_park_due(const struct lane *lane, uint64_t now_ms)
+/* No row is to blame: longer each time, but not when there is no time left. */
+static void pause_kind(struct lane *lane, struct settling *settling)
 {
-    return flight_count(lane->flight, FLIGHT_DOOMED) > 0 && now_ms >= lane->park_after_ms;
+    const uint32_t cap_ms = lane->state == LANE_DRAINING ? PAUSE_MS : PAUSE_CAP_MS;
+
+    settling->failures++;
+    settling->after_ms =
+        clock_now_ms() + backoff_nth_ms(PAUSE_MS, cap_ms, settling->failures, random_u64());
 }
 
-static struct park_item item_of(const struct flight_row *row)
+static enum obx_code lock_waited(struct lane *lane, enum settle_kind kind, struct portion *portion,
+                                 struct obx_err *err)
 {
-    struct park_item item = {.id = row->id,
-                             .behind = row->behind,
-                             .reason_code = obx_code_name(row->reason_code),
-                             .reason = row->reason,
-                             .key = flight_key_name(row),
-                             .tries = row->tries,
-                             .holds_key = row->behind == 0 && flight_holds_key(row)};
+    struct settling *settling = &lane->settling[kind];
+    bool has_found = false;
+    enum obx_code rc = hold_locked(lane, kind, portion, &has_found, err);
 
-    if (row->behind == 0 && row->reason == NULL)
-        item.reason = obx_code_text(row->reason_code);
-    return item;
-}
-
-static size_t take_doomed(const struct lane *lane, struct flight_row **rows, size_t cap)
-{
-    struct flight_row *row = flight_first(lane->flight, FLIGHT_DOOMED);
-    size_t count = 0;
-
-    while (row != NULL && count < cap) {
-        rows[count++] = row;
-        row = flight_next(row);
-    }
-    qsort(rows, count, sizeof(struct flight_row *), compare_rows);
-    return count;
-}
-
-static enum obx_code park_rows(struct lane *lane, struct flight_row **rows, size_t count,
-                               struct obx_err *err)
-{
-    struct park_item items[PARK_ROWS] = {{.id = 0}};
-    enum obx_code rc = OBX_OK;
-
-    for (size_t i = 0; i < count; i++)
-        items[i] = item_of(rows[i]);
-    rc = parking_park(&lane->parking, lane->db, items, count, err);
     if (rc != OBX_OK)
-        return rc;
-    for (size_t i = 0; i < count; i++)
-        flight_forget(lane->flight, rows[i]);
-    lane->stats.parked += count;
+        return lane_keeps_db(lane, rc) ? OBX_OK : rc;
+    if (!has_found && settling->portion > 1)
+        settling->portion /= 2;
+    if (!has_found)
+        pause_kind(lane, settling);
     return OBX_OK;
 }
 
-/* A row that cannot be parked waits and is tried again; what was to be parked behind it waits with
- * it. */
-static enum obx_code park_single(struct lane *lane, struct flight_row *row, struct obx_err *err)
+static enum obx_code portion_failed(struct lane *lane, enum settle_kind kind,
+                                    struct portion *portion, const struct obx_err *why,
+                                    struct obx_err *err)
 {
-    struct obx_err why = {0};
-    enum obx_code rc = park_rows(lane, &row, 1, &why);
+    struct settling *settling = &lane->settling[kind];
+    enum obx_code rc = OBX_OK;
 
-    if (rc == OBX_E_DB_DUPLICATE || rc == OBX_E_DB_DATA) {
-        OBX_LOG(LOG_LVL_ERROR, "lane", "row.not_parked", KV_STR("outbox", lane->opts.outbox),
-                KV_U64("row", row->id), KV_ERR(&why));
-        lane_set_trouble(lane, TROUBLE_PARK, why.text);
-        (void)flight_retry(lane->flight, row, clock_now_ms() + lane->opts.retry_cap_ms);
+    lane_set_trouble(lane, TROUBLE_SETTLE, why->text);
+    if (why->code == OBX_E_DB_DENIED)
+        rc = lane_renew_rights(lane, err);
+    if (rc != OBX_OK && !lane_keeps_db(lane, rc))
+        return rc;
+    if (why->code == OBX_E_DB_LOCK_WAIT)
+        return lock_waited(lane, kind, portion, err);
+    if (lane_is_passing(why->code)) {
+        pause_kind(lane, settling);
         return OBX_OK;
     }
-    if (rc != OBX_OK && err != NULL)
+    if (portion->count > 1) {
+        settling->portion = portion->count / 2;
+        return OBX_OK;
+    }
+    return row_refused(lane, portion->rows[0], why, err);
+}
+
+/* ---- a kind's turn ---- */
+
+/* A row that waited because it was locked may be so still. */
+static enum obx_code drop_locked(struct lane *lane, enum settle_kind kind, struct portion *portion,
+                                 struct obx_err *err)
+{
+    bool has_found = false;
+    enum obx_code rc = OBX_OK;
+
+    if (portion->count != 1 || portion->rows[0]->held_until_ms == 0)
+        return OBX_OK;
+    rc = hold_locked(lane, kind, portion, &has_found, err);
+    if (has_found)
+        portion->count = 0;
+    return rc;
+}
+
+static enum obx_code settle_portion(struct lane *lane, enum settle_kind kind,
+                                    struct portion *portion, struct obx_err *err)
+{
+    struct obx_err why = {0};
+    enum obx_code rc = drop_locked(lane, kind, portion, &why);
+
+    if (rc == OBX_OK && portion->count == 0)
+        return OBX_OK;
+    if (rc == OBX_OK)
+        rc = kind == SETTLE_ASKING
+                 ? awaiting_move(&lane->awaiting, lane->db, portion->ids, portion->count, &why)
+                 : delete_rows(lane, portion->ids, portion->count, &why);
+    if (rc == OBX_OK) {
+        all_settled(lane, kind, portion);
+        return OBX_OK;
+    }
+    if (lane_keeps_db(lane, rc))
+        return portion_failed(lane, kind, portion, &why, err);
+    if (err != NULL)
         *err = why;
     return rc;
 }
 
-/* One of the rows cannot be parked: the others are, one by one; heads before what stands behind
- * them. */
-static enum obx_code park_singly(struct lane *lane, const uint64_t *ids, size_t count,
+static enum obx_code settle_kind(struct lane *lane, enum settle_kind kind, struct portion *portion,
                                  struct obx_err *err)
 {
+    struct settling *settling = &lane->settling[kind];
+    uint64_t now_ms = clock_now_ms();
     enum obx_code rc = OBX_OK;
 
-    for (int followers = 0; followers < 2; followers++) {
-        for (size_t i = 0; i < count && rc == OBX_OK; i++) {
-            struct flight_row *row = flight_find(lane->flight, ids[i]);
-
-            if (row != NULL && row->state == FLIGHT_DOOMED && (row->behind != 0) == followers)
-                rc = park_single(lane, row, err);
-        }
-    }
+    if (!has_any(settling) || now_ms < due_ms_of(lane, settling))
+        return OBX_OK;
+    take_rows(lane, kind, now_ms, portion);
+    if (portion->count > 0)
+        rc = settle_portion(lane, kind, portion, err);
+    find_held_due(lane, kind);
     return rc;
 }
 
-enum obx_code lane_park(struct lane *lane, struct obx_err *err)
+static void note_health(struct lane *lane)
 {
-    struct flight_row *rows[PARK_ROWS];
-    uint64_t ids[PARK_ROWS];
-    size_t count = take_doomed(lane, rows, PARK_ROWS);
+    for (int kind = 0; kind < SETTLE_KINDS; kind++) {
+        if (lane->settling[kind].held > 0 || lane->settling[kind].after_ms > clock_now_ms())
+            return;
+    }
+    lane_set_trouble(lane, TROUBLE_SETTLE, NULL);
+}
+
+enum obx_code lane_settle(struct lane *lane, struct obx_err *err)
+{
+    const size_t cap = lane->opts.settle_max_rows;
+    struct portion portion = {.rows = obx_calloc(cap, sizeof(struct flight_row *)),
+                              .ids = obx_calloc(cap, sizeof(uint64_t)),
+                              .is_locked = obx_calloc(cap, sizeof(bool)),
+                              .cap = cap};
     enum obx_code rc = OBX_OK;
 
-    for (size_t i = 0; i < count; i++)
-        ids[i] = rows[i]->id;
-    rc = park_rows(lane, rows, count, err);
-    if (rc == OBX_OK)
-        lane_set_trouble(lane, TROUBLE_PARK, NULL);
-    else if (rc == OBX_E_DB_DUPLICATE || rc == OBX_E_DB_DATA)
-        rc = park_singly(lane, ids, count, err);
-    if (lane_is_passing(rc)) {
-        lane->park_after_ms = clock_now_ms() + PARK_PAUSE_MS;
-        lane_set_trouble(lane, TROUBLE_PARK, err == NULL ? obx_code_text(rc) : err->text);
+    if (portion.rows == NULL || portion.ids == NULL || portion.is_locked == NULL)
+        rc = obx_fail(err, OBX_E_NOMEM, "rows to settle");
+    for (int kind = 0; kind < SETTLE_KINDS && rc == OBX_OK; kind++)
+        rc = settle_kind(lane, (enum settle_kind)kind, &portion, err);
+    obx_free(portion.rows);
+    obx_free(portion.ids);
+    obx_free(portion.is_locked);
+    if (rc == OBX_E_NOMEM) {
+        pause_kind(lane, &lane->settling[SETTLE_PLAIN]);
+        pause_kind(lane, &lane->settling[SETTLE_ASKING]);
     }
+    if (rc == OBX_OK)
+        note_health(lane);
     return rc;
 }

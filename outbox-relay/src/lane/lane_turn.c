@@ -31,6 +31,9 @@ enum {
     COUNT_SHARE = 50, /* counting takes at most 1 / COUNT_SHARE of the time */
     IDLE_PART = 8, /* the pause between polls grows to this part of the time since the last row */
     RETRY_SOON_MS = 100,
+    SIDE_PAUSE_MIN_MS = 200, /* after a failure, longer each time */
+    SIDE_PAUSE_CAP_MS = 30000,
+    STRAY_MS = 10000,
     STABLE_MS = 5000,
     WAIT_MAX_MS = 1000,
     JOURNAL_BUSY_MS = 100, /* between two batches of rows whose time in the journal is over */
@@ -71,7 +74,7 @@ static void set_state(struct lane *lane, enum lane_state state)
     lane->state = state;
     if (state == LANE_STANDBY) {
         forget_counts(&lane->stats);
-        lane->count_due_ms = 0;
+        lane->side_due_ms[SIDE_COUNT] = 0;
     }
 }
 
@@ -147,9 +150,7 @@ static void drop_flight(struct lane *lane)
     reader_reset(lane->reader);
     requests_reset(&lane->requests);
     faults_reset(&lane->faults);
-    lane->first_confirmed_ms = UINT64_MAX;
-    lane->settle_after_ms = 0;
-    lane->await_after_ms = 0;
+    lane_settling_reset(lane);
     lane->park_after_ms = 0;
     for (int i = TROUBLE_LEASE; i < TROUBLES; i++)
         lane_set_trouble(lane, (enum lane_trouble)i, NULL);
@@ -197,12 +198,20 @@ static bool survives(struct lane *lane, enum obx_code rc, const struct obx_err *
 
 /* ---- connecting ---- */
 
+/* Rows go from one table to the next as they are: a date of 0, or of a 31st of February, that an
+ * application's session has let in, or an id of 0, is not refused on its way. */
+static const char sql_mode[] =
+    "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,STRICT_ALL_TABLES,ALLOW_INVALID_DATES,"
+    "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO'";
+
 static void connect_db(struct lane *lane)
 {
     struct obx_err err = {0};
     enum obx_code rc = db_open(&lane->opts.db, &lane->db, &err);
 
     lane->store.db = lane->db;
+    if (rc == OBX_OK)
+        rc = db_exec_text(lane->db, bytes_of(sql_mode), NULL, &err);
     if (rc == OBX_OK)
         rc = schema_check(lane->db, SCHEMA_PRODUCER, &err);
     if (rc == OBX_OK && lane->opts.journal)
@@ -221,8 +230,10 @@ static void connect_db(struct lane *lane)
 static void become_owner(struct lane *lane)
 {
     struct obx_err err = {0};
-    enum obx_code rc = parking_load(&lane->parking, lane->db, &err);
+    enum obx_code rc = lane_check_rights(lane, &err);
 
+    if (rc == OBX_OK)
+        rc = parking_load(&lane->parking, lane->db, &err);
     if (rc == OBX_OK && lane->opts.receipt_queue != NULL)
         rc = receipt_keys_load(&lane->receipt_keys, lane->db, &err);
     if (rc != OBX_OK) {
@@ -233,11 +244,10 @@ static void become_owner(struct lane *lane)
     lane->owner_since_ms = clock_now_ms();
     lane->poll_due_us = 0;
     lane->last_row_us = clock_now_us();
-    lane->requests_due_ms = 0;
-    lane->overdue_due_ms = 0;
-    lane->delayed_due_ms = 0;
-    lane->journal_due_ms = lane->opts.journal ? 0 : UINT64_MAX;
-    lane->count_due_ms = 0;
+    memset(lane->side_due_ms, 0, sizeof(lane->side_due_ms));
+    memset(lane->side_failures, 0, sizeof(lane->side_failures));
+    if (!lane->opts.journal)
+        lane->side_due_ms[SIDE_JOURNAL] = UINT64_MAX;
     set_state(lane, LANE_OWNER);
 }
 
@@ -292,8 +302,8 @@ static enum obx_code keep_lease(struct lane *lane, uint64_t now_ms, struct obx_e
 /* Whether a read is worth its while: half of what may be ready is gone. */
 static bool wants_rows(const struct lane *lane)
 {
-    return flight_room(lane->flight) >= lane->opts.batch_rows && !lane_is_choked(lane) &&
-           !flight_is_choked(lane->flight);
+    return flight_room(lane->flight) >= lane->opts.batch_rows &&
+           !lane_is_choked(lane, SETTLE_PLAIN) && !flight_is_choked(lane->flight);
 }
 
 /* Polls that find nothing take at most half of the time, however far away the database is. */
@@ -331,7 +341,7 @@ static enum obx_code read_rows(struct lane *lane, struct obx_err *err)
         return OBX_OK;
     if (atomic_exchange(&lane->rung, false)) {
         lane->poll_due_us = now_us;
-        lane->requests_due_ms = now_us / US_PER_MS;
+        lane->side_due_ms[SIDE_REQUESTS] = now_us / US_PER_MS;
     }
     if (now_us >= lane->poll_due_us) {
         rc = reader_poll(lane->reader, &result, err);
@@ -347,16 +357,12 @@ static enum obx_code read_rows(struct lane *lane, struct obx_err *err)
 static enum obx_code do_requests(struct lane *lane, uint64_t now_ms, struct obx_err *err)
 {
     bool was_busy = requests_busy(&lane->requests);
-    enum obx_code rc = OBX_OK;
+    enum obx_code rc = was_busy ? requests_step(&lane->requests, lane->db, err)
+                                : requests_look(&lane->requests, lane->db, err);
 
-    if (now_ms < lane->requests_due_ms)
-        return OBX_OK;
-    lane->requests_due_ms = now_ms + REQUESTS_MS; /* also after a failure */
-    rc = was_busy ? requests_step(&lane->requests, lane->db, err)
-                  : requests_look(&lane->requests, lane->db, err);
     /* One request done: the next one is looked for at once. */
-    if (rc == OBX_OK && (was_busy || requests_busy(&lane->requests)))
-        lane->requests_due_ms = now_ms;
+    lane->side_due_ms[SIDE_REQUESTS] =
+        was_busy || requests_busy(&lane->requests) ? now_ms : now_ms + REQUESTS_MS;
     return rc;
 }
 
@@ -378,46 +384,35 @@ static uint64_t overdue_pause_ms(const struct lane *lane)
     return pause_ms < OVERDUE_MS ? pause_ms : OVERDUE_MS;
 }
 
-static enum obx_code scan_overdue(struct lane *lane, struct obx_err *err)
+static enum obx_code scan_overdue(struct lane *lane, uint64_t now_ms, struct obx_err *err)
 {
-    uint64_t now_ms = clock_now_ms();
     bool may_have_more = false;
-    enum obx_code rc = OBX_OK;
+    enum obx_code rc = overdue_scan(&lane->overdue, lane->db, lane->reader, &may_have_more, err);
 
-    if (now_ms < lane->overdue_due_ms || lane_is_choked(lane))
-        return OBX_OK;
-    rc = overdue_scan(&lane->overdue, lane->db, lane->reader, &may_have_more, err);
-    lane->overdue_due_ms = may_have_more ? now_ms : next_look_ms(now_ms, overdue_pause_ms(lane));
+    lane->side_due_ms[SIDE_OVERDUE] =
+        may_have_more ? now_ms : next_look_ms(now_ms, overdue_pause_ms(lane));
     return rc;
 }
 
-static enum obx_code move_delayed(struct lane *lane, struct obx_err *err)
+static enum obx_code move_delayed(struct lane *lane, uint64_t now_ms, struct obx_err *err)
 {
-    uint64_t now_ms = clock_now_ms();
     bool may_have_more = false;
     size_t count = 0;
-    enum obx_code rc = OBX_OK;
+    enum obx_code rc = delayed_move(&lane->delayed, lane->db, &count, &may_have_more, err);
 
-    if (now_ms < lane->delayed_due_ms || lane_is_choked(lane))
-        return OBX_OK;
-    rc = delayed_move(&lane->delayed, lane->db, &count, &may_have_more, err);
-    lane->delayed_due_ms =
+    lane->side_due_ms[SIDE_DELAYED] =
         may_have_more ? now_ms : next_look_ms(now_ms, lane->opts.delayed_poll_ms);
     if (count > 0)
         lane->poll_due_us = 0;
     return rc;
 }
 
-static enum obx_code clean_journal(struct lane *lane, struct obx_err *err)
+static enum obx_code clean_journal(struct lane *lane, uint64_t now_ms, struct obx_err *err)
 {
-    uint64_t now_ms = clock_now_ms();
     bool may_have_more = false;
-    enum obx_code rc = OBX_OK;
+    enum obx_code rc = journal_clean(&lane->journal, lane->db, &may_have_more, err);
 
-    if (now_ms < lane->journal_due_ms)
-        return OBX_OK;
-    rc = journal_clean(&lane->journal, lane->db, &may_have_more, err);
-    lane->journal_due_ms = now_ms + (may_have_more ? JOURNAL_BUSY_MS : JOURNAL_IDLE_MS);
+    lane->side_due_ms[SIDE_JOURNAL] = now_ms + (may_have_more ? JOURNAL_BUSY_MS : JOURNAL_IDLE_MS);
     return rc;
 }
 
@@ -425,13 +420,10 @@ static enum obx_code count_rows(struct lane *lane, uint64_t now_ms, struct obx_e
 {
     struct outbox_counts counts = {0};
     uint64_t pause_ms = 0;
-    enum obx_code rc = OBX_OK;
+    enum obx_code rc = outbox_store_count(&lane->store, lane->opts.outbox, COUNT_CAP, &counts, err);
 
-    if (now_ms < lane->count_due_ms)
-        return OBX_OK;
-    rc = outbox_store_count(&lane->store, lane->opts.outbox, COUNT_CAP, &counts, err);
     pause_ms = (clock_now_ms() - now_ms) * COUNT_SHARE;
-    lane->count_due_ms = now_ms + (pause_ms > COUNT_MS ? pause_ms : COUNT_MS);
+    lane->side_due_ms[SIDE_COUNT] = now_ms + (pause_ms > COUNT_MS ? pause_ms : COUNT_MS);
     if (rc != OBX_OK)
         return rc;
     lease_note_db_clock(&lane->lease, counts.db_now_us);
@@ -445,12 +437,86 @@ static enum obx_code count_rows(struct lane *lane, uint64_t now_ms, struct obx_e
     return OBX_OK;
 }
 
+static enum obx_code find_stray(struct lane *lane, uint64_t now_ms, struct obx_err *err)
+{
+    enum obx_code rc = delayed_find_stray(&lane->delayed, lane->db, err);
+
+    lane->side_due_ms[SIDE_STRAY] = next_look_ms(now_ms, STRAY_MS);
+    return rc;
+}
+
+static enum obx_code (*const sides[SIDES])(struct lane *lane, uint64_t now_ms,
+                                           struct obx_err *err) = {
+    [SIDE_REQUESTS] = do_requests,  [SIDE_OVERDUE] = scan_overdue, [SIDE_DELAYED] = move_delayed,
+    [SIDE_JOURNAL] = clean_journal, [SIDE_COUNT] = count_rows,     [SIDE_STRAY] = find_stray,
+};
+
+/* What the side would do waits until rows are settled. */
+static bool is_side_choked(const struct lane *lane, enum lane_side side)
+{
+    return (side == SIDE_OVERDUE && lane_is_choked(lane, SETTLE_ASKING)) ||
+           (side == SIDE_DELAYED && lane_is_choked(lane, SETTLE_PLAIN));
+}
+
+/* Why some rows of it are left out, while the others go on. */
+static const char *held_why(const struct lane *lane, enum lane_side side)
+{
+    switch (side) {
+    case SIDE_REQUESTS:
+        return held_rows_why(&lane->requests.held);
+    case SIDE_OVERDUE:
+        return held_rows_why(&lane->overdue.held);
+    case SIDE_DELAYED:
+        return held_rows_why(&lane->delayed.held);
+    case SIDE_JOURNAL:
+    case SIDE_COUNT:
+    case SIDE_STRAY:
+    case SIDES:
+        break;
+    }
+    return NULL;
+}
+
+/* OBX_OK also after a failure that the rest of the lane need not know of. */
+static enum obx_code do_side(struct lane *lane, enum lane_side side, struct obx_err *err)
+{
+    const enum lane_trouble trouble = (enum lane_trouble)(TROUBLE_REQUESTS + (int)side);
+    struct obx_err why = {0};
+    enum obx_code rc = sides[side](lane, clock_now_ms(), &why);
+
+    if (rc == OBX_OK) {
+        lane->side_failures[side] = 0;
+        lane_set_trouble(lane, trouble, held_why(lane, side));
+        return OBX_OK;
+    }
+    *err = why;
+    if (!lane_keeps_db(lane, rc))
+        return rc;
+    lane_set_trouble(lane, trouble, why.text);
+    lane->side_due_ms[side] =
+        clock_now_ms() + backoff_nth_ms(SIDE_PAUSE_MIN_MS, SIDE_PAUSE_CAP_MS,
+                                        ++lane->side_failures[side], random_u64());
+    return OBX_OK;
+}
+
+static enum obx_code do_sides(struct lane *lane, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    for (int side = 0; side < SIDES && rc == OBX_OK; side++) {
+        if (clock_now_ms() >= lane->side_due_ms[side] &&
+            !is_side_choked(lane, (enum lane_side)side))
+            rc = do_side(lane, (enum lane_side)side, err);
+    }
+    return rc;
+}
+
 /* Everything that commits. */
 static enum obx_code finish_rows(struct lane *lane, uint64_t now_ms, struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
 
-    if (lane_settle_due(lane, now_ms))
+    if (now_ms >= lane_settle_due_ms(lane))
         rc = lane_settle(lane, err);
     if (rc == OBX_OK && lane_park_due(lane, now_ms))
         rc = lane_park(lane, err);
@@ -486,22 +552,14 @@ static void own(struct lane *lane, uint64_t now_ms)
         rc = read_rows(lane, &err);
     if (rc == OBX_OK)
         rc = lane_publish(lane, &err);
-    if (survives(lane, rc, &err) && lane->state == LANE_OWNER)
-        rc = finish_rows(lane, now_ms, &err);
-    else
+    if (!survives(lane, rc, &err))
         return;
-    if (survives(lane, rc, &err) && rc == OBX_OK)
-        rc = do_requests(lane, now_ms, &err);
-    if (survives(lane, rc, &err) && rc == OBX_OK)
-        rc = scan_overdue(lane, &err);
-    if (survives(lane, rc, &err) && rc == OBX_OK)
-        rc = move_delayed(lane, &err);
-    if (survives(lane, rc, &err) && rc == OBX_OK)
-        rc = clean_journal(lane, &err);
-    if (survives(lane, rc, &err) && rc == OBX_OK)
-        rc = count_rows(lane, now_ms, &err);
-    if (survives(lane, rc, &err) && rc == OBX_OK)
+    if (rc == OBX_OK)
         all_went_well(lane, now_ms);
+    rc = finish_rows(lane, now_ms, &err);
+    if (rc == OBX_OK)
+        rc = do_sides(lane, &err);
+    (void)survives(lane, rc, &err);
 }
 
 /* ---- draining ---- */
@@ -510,8 +568,7 @@ static bool is_drained(const struct lane *lane, uint64_t now_ms)
 {
     if (now_ms >= lane->drain_until_ms)
         return true;
-    return flight_count(lane->flight, FLIGHT_INFLIGHT) == 0 &&
-           flight_count(lane->flight, FLIGHT_CONFIRMED) == 0 &&
+    return flight_count(lane->flight, FLIGHT_INFLIGHT) == 0 && lane_is_settled(lane) &&
            flight_count(lane->flight, FLIGHT_DOOMED) == 0;
 }
 
@@ -570,7 +627,7 @@ static void fill_stats(struct lane *lane)
     stats->queries = lane->awaiting.queries + lane->awaiting.del.queries + lane->overdue.queries +
                      lane->delayed.queries + lane->journal.queries + lane->own_queries +
                      lane->store.queries + lane->parking.queries + lane->requests.queries +
-                     lane->settle_del.queries;
+                     lane->settle_del.queries + lane->locks.queries;
     stats->inflight = flight_count(lane->flight, FLIGHT_INFLIGHT);
     stats->held = flight_count(lane->flight, FLIGHT_WAITING);
     stats->retrying = flight_count(lane->flight, FLIGHT_RETRYING);
@@ -654,12 +711,13 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
 /* Microseconds at which the owner has something to do. */
 static uint64_t owner_due_us(const struct lane *lane)
 {
-    uint64_t due_ms = min_u64(lane->lease.renew_due_ms, lane->count_due_ms);
+    uint64_t due_ms = lane->lease.renew_due_ms;
     uint64_t due_us = UINT64_MAX;
 
-    due_ms = min_u64(due_ms, min_u64(lane->requests_due_ms, lane->journal_due_ms));
-    if (!lane_is_choked(lane))
-        due_ms = min_u64(due_ms, min_u64(lane->overdue_due_ms, lane->delayed_due_ms));
+    for (int side = 0; side < SIDES; side++) {
+        if (!is_side_choked(lane, (enum lane_side)side))
+            due_ms = min_u64(due_ms, lane->side_due_ms[side]);
+    }
     due_ms = min_u64(due_ms, flight_next_due_ms(lane->flight));
     due_ms = min_u64(due_ms, lane_settle_due_ms(lane));
     if (flight_count(lane->flight, FLIGHT_DOOMED) > 0)

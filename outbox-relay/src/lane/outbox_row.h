@@ -19,6 +19,7 @@ struct outbox_row {
     uint64_t payload_len; /* also when payload is absent */
     uint64_t behind;      /* id of the parked row that freezes its key; 0: not frozen */
     bool is_full;         /* false: light */
+    bool asks;            /* for receipts */
     struct obx_bytes message_id;
     struct obx_bytes topic;
     struct obx_bytes key;     /* absent: no order asked for */

@@ -22,9 +22,10 @@ enum full_column {
     COL_RECEIPT_FROM,
     COL_PAYLOAD
 };
-enum light_column { LIGHT_ID, LIGHT_TOPIC, LIGHT_KEY };
+enum light_column { LIGHT_ID, LIGHT_TOPIC, LIGHT_KEY, LIGHT_ASKS };
 
-static const char light_columns[] = "SELECT id, topic, ordering_key FROM ";
+static const char light_columns[] =
+    "SELECT id, topic, ordering_key, COALESCE(receipt_from, '') <> '' FROM ";
 
 /* Large headers and payloads would make a batch as large as they like; such a row comes without
  * either. */
@@ -113,6 +114,7 @@ static void fill_full(struct outbox_row *row, const struct db_rows *rows)
                                .created_us = db_rows_u64(rows, COL_CREATED_US),
                                .payload_len = db_rows_u64(rows, COL_PAYLOAD_LEN),
                                .is_full = true,
+                               .asks = db_rows_bytes(rows, COL_RECEIPT_FROM).p != NULL,
                                .message_id = db_rows_bytes(rows, COL_MESSAGE_ID),
                                .topic = db_rows_bytes(rows, COL_TOPIC),
                                .key = db_rows_bytes(rows, COL_KEY),
@@ -126,7 +128,8 @@ static void fill_light(struct outbox_row *row, const struct db_rows *rows)
 {
     *row = (struct outbox_row){.id = db_rows_u64(rows, LIGHT_ID),
                                .topic = db_rows_bytes(rows, LIGHT_TOPIC),
-                               .key = db_rows_bytes(rows, LIGHT_KEY)};
+                               .key = db_rows_bytes(rows, LIGHT_KEY),
+                               .asks = db_rows_u64(rows, LIGHT_ASKS) != 0};
 }
 
 /* Copies the result into the batch and frees it. */

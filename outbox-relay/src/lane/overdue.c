@@ -10,11 +10,12 @@
 #include "base/log.h"
 #include "receipt_key.h"
 
-enum { SCAN_ROWS = 200 };
+enum { SCAN_ROWS = 200, HELD_CAP_MS = 30000 };
 
-static const char sql_due[] =
-    "SELECT message_id FROM outbox_awaiting FORCE INDEX (due) WHERE outbox = ?"
-    " AND next_send_at <= UTC_TIMESTAMP(6) ORDER BY next_send_at LIMIT ?";
+static const char sql_due[] = "SELECT message_id FROM outbox_awaiting FORCE INDEX (due)"
+                              " WHERE next_send_at <= UTC_TIMESTAMP(6) AND outbox = ";
+static const char sql_renumber[] =
+    "UPDATE outbox_awaiting FORCE INDEX (PRIMARY) SET id = ? WHERE message_id = ?";
 static const char sql_delete[] = "DELETE a FROM outbox_awaiting a FORCE INDEX (PRIMARY)"
                                  " WHERE a.message_id IN (";
 static const char sql_park[] =
@@ -30,13 +31,19 @@ enum obx_code overdue_init(struct overdue *overdue, struct awaiting *awaiting, s
 
     memset(overdue, 0, sizeof(*overdue));
     overdue->awaiting = awaiting;
+    overdue->portion = SCAN_ROWS;
     rc = buf_addf(&overdue->resend,
                   "INSERT INTO %s (id, " AWAITING_COLUMNS ") SELECT id, " AWAITING_COLUMNS
                   " FROM outbox_awaiting FORCE INDEX (PRIMARY) WHERE message_id IN (",
                   table);
     if (rc == OBX_OK)
-        rc = buf_addf(&overdue->on_way, "SELECT id FROM %s FORCE INDEX (PRIMARY) WHERE id IN (",
+        rc = buf_addf(&overdue->send_anew,
+                      "INSERT INTO %s (" AWAITING_COLUMNS ") SELECT " AWAITING_COLUMNS
+                      " FROM outbox_awaiting FORCE INDEX (PRIMARY) WHERE message_id = ?",
                       table);
+    if (rc == OBX_OK)
+        rc = buf_addf(&overdue->on_way,
+                      "SELECT id, message_id FROM %s FORCE INDEX (PRIMARY) WHERE id IN (", table);
     if (rc == OBX_OK)
         rc = buf_addf(&overdue->put_off,
                       "UPDATE outbox_awaiting FORCE INDEX (PRIMARY) SET next_send_at = %s"
@@ -50,9 +57,10 @@ enum obx_code overdue_init(struct overdue *overdue, struct awaiting *awaiting, s
 
 void overdue_fini(struct overdue *overdue)
 {
-    struct obx_buf *bufs[] = {
-        &overdue->resend, &overdue->on_way,  &overdue->put_off, &overdue->text, &overdue->ids,
-        &overdue->due,    &overdue->settled, &overdue->resent,  &overdue->late, &overdue->over};
+    struct obx_buf *bufs[] = {&overdue->resend,  &overdue->on_way,   &overdue->put_off,
+                              &overdue->text,    &overdue->ids,      &overdue->due,
+                              &overdue->settled, &overdue->resent,   &overdue->late,
+                              &overdue->over,    &overdue->send_anew};
 
     for (size_t i = 0; i < sizeof(bufs) / sizeof(bufs[0]); i++)
         buf_fini(bufs[i]);
@@ -70,6 +78,7 @@ struct overdue_row {
     size_t key_len;
     struct receipt_tally tally; /* borrows from receipt_from */
     bool is_on_way;             /* in the outbox, or parked from there */
+    bool is_blocked;            /* another message has its id there: it needs a new one */
     bool is_sent;               /* put back into the outbox by this transaction */
 };
 
@@ -100,12 +109,22 @@ static enum obx_code find_due(struct overdue *overdue, struct db *db, size_t *co
                               struct obx_err *err)
 {
     struct db_rows *rows = NULL;
-    enum obx_code rc =
-        db_query(db, sql_due, DB_ARGS(DB_TEXT(overdue->awaiting->opts.outbox), DB_U64(SCAN_ROWS)),
-                 &rows, err);
+    enum obx_code rc = OBX_OK;
 
-    overdue->queries++;
     *count = 0;
+    buf_reset(&overdue->text);
+    rc = buf_add_text(&overdue->text, sql_due);
+    if (rc == OBX_OK)
+        rc = db_add_literal(db, &overdue->text, bytes_of(overdue->awaiting->opts.outbox));
+    if (rc == OBX_OK)
+        rc = held_rows_exclude(&overdue->held, db, &overdue->text, "message_id");
+    if (rc == OBX_OK)
+        rc = buf_addf(&overdue->text, " ORDER BY next_send_at LIMIT %zu OFFSET %zu",
+                      overdue->portion, overdue->offset);
+    if (rc != OBX_OK)
+        return obx_fail(err, rc, "statement over overdue messages");
+    overdue->queries++;
+    rc = db_query_text(db, buf_bytes(&overdue->text), &rows, err);
     if (rc != OBX_OK)
         return rc;
     buf_reset(&overdue->due);
@@ -250,9 +269,10 @@ static enum obx_code build_on_way(struct overdue *overdue, struct db *db, const 
                       (unsigned long long)scan->rows[i].id);
     buf_reset(&overdue->text);
     if (rc == OBX_OK)
-        rc =
-            buf_addf(&overdue->text, "%s%s) UNION ALL SELECT id FROM outbox_parked WHERE id IN (%s",
-                     overdue->on_way.data, overdue->ids.data, overdue->ids.data);
+        rc = buf_addf(&overdue->text,
+                      "%s%s) UNION ALL SELECT id, message_id FROM outbox_parked"
+                      " FORCE INDEX (outbox_id) WHERE id IN (%s",
+                      overdue->on_way.data, overdue->ids.data, overdue->ids.data);
     if (rc == OBX_OK)
         rc = buf_add_text(&overdue->text, ") AND outbox = ");
     return rc == OBX_OK
@@ -260,11 +280,25 @@ static enum obx_code build_on_way(struct overdue *overdue, struct db *db, const 
                : rc;
 }
 
-static void mark_on_way(struct scan *scan, uint64_t id)
+/* An id alone says nothing: after a restore or a truncate it comes again, for another message. */
+static void mark_on_way(struct scan *scan, uint64_t id, struct obx_bytes message_id)
 {
     for (size_t i = 0; i < scan->count; i++) {
-        if (scan->rows[i].id == id)
-            scan->rows[i].is_on_way = true;
+        struct overdue_row *row = &scan->rows[i];
+
+        if (row->id == id && bytes_is(message_id, row->message_id))
+            row->is_on_way = true;
+        else if (row->id == id)
+            row->is_blocked = true;
+    }
+}
+
+/* Of several with one id the first keeps it. */
+static void mark_twins(struct scan *scan)
+{
+    for (size_t i = 1; i < scan->count; i++) {
+        for (size_t j = 0; j < i && !scan->rows[i].is_blocked; j++)
+            scan->rows[i].is_blocked = scan->rows[j].id == scan->rows[i].id;
     }
 }
 
@@ -281,8 +315,9 @@ static enum obx_code look_on_way(struct overdue *overdue, struct db *db, struct 
     overdue->queries++;
     rc = db_query_text(db, buf_bytes(&overdue->text), &rows, err);
     while (rc == OBX_OK && db_rows_next(rows))
-        mark_on_way(scan, db_rows_u64(rows, 0));
+        mark_on_way(scan, db_rows_u64(rows, 0), db_rows_bytes(rows, 1));
     db_rows_free(rows);
+    mark_twins(scan);
     return rc;
 }
 
@@ -302,12 +337,13 @@ static enum obx_code sort_out(struct overdue *overdue, struct db *db, struct sca
 
         if (receipt_tally_is_complete(&row->tally)) {
             rc = add_literal(&overdue->settled, db, row->message_id);
-        } else if (!row->is_on_way && row->sends >= overdue->awaiting->opts.max_sends) {
+        } else if (!row->is_on_way && !row->is_blocked &&
+                   row->sends >= overdue->awaiting->opts.max_sends) {
             rc = add_literal(&overdue->over, db, row->message_id);
         } else {
             rc = add_literal(&overdue->late, db, row->message_id);
             row->is_sent = !row->is_on_way;
-            if (rc == OBX_OK && row->is_sent)
+            if (rc == OBX_OK && row->is_sent && !row->is_blocked)
                 rc = add_literal(&overdue->resent, db, row->message_id);
         }
     }
@@ -316,7 +352,21 @@ static enum obx_code sort_out(struct overdue *overdue, struct db *db, struct sca
 
 /* ---- the transaction ---- */
 
-static enum obx_code carry_out(struct overdue *overdue, struct db *db, struct obx_err *err)
+static enum obx_code send_anew(struct overdue *overdue, struct db *db, struct overdue_row *row,
+                               struct obx_err *err)
+{
+    enum obx_code rc =
+        db_exec(db, overdue->send_anew.data, DB_ARGS(DB_TEXT(row->message_id)), NULL, err);
+
+    overdue->queries += 2;
+    if (rc != OBX_OK)
+        return rc;
+    row->id = db_insert_id(db);
+    return db_exec(db, sql_renumber, DB_ARGS(DB_U64(row->id), DB_TEXT(row->message_id)), NULL, err);
+}
+
+static enum obx_code carry_out(struct overdue *overdue, struct db *db, struct scan *scan,
+                               struct obx_err *err)
 {
     enum obx_code rc = run_list(overdue, db, sql_delete, &overdue->settled, ")", err);
 
@@ -328,6 +378,10 @@ static enum obx_code carry_out(struct overdue *overdue, struct db *db, struct ob
         rc = run_list(overdue, db, overdue->resend.data, &overdue->resent, ") ORDER BY id", err);
     if (rc == OBX_OK)
         rc = run_list(overdue, db, overdue->put_off.data, &overdue->late, ")", err);
+    for (size_t i = 0; i < scan->count && rc == OBX_OK; i++) {
+        if (scan->rows[i].is_sent && scan->rows[i].is_blocked)
+            rc = send_anew(overdue, db, &scan->rows[i], err);
+    }
     return rc;
 }
 
@@ -343,7 +397,7 @@ static enum obx_code do_within(struct overdue *overdue, struct db *db, struct sc
         rc = look_on_way(overdue, db, scan, err);
     if (rc == OBX_OK)
         rc = sort_out(overdue, db, scan, err);
-    return rc == OBX_OK ? carry_out(overdue, db, err) : rc;
+    return rc == OBX_OK ? carry_out(overdue, db, scan, err) : rc;
 }
 
 static void say_parked(const struct overdue *overdue, const struct overdue_row *row)
@@ -396,21 +450,62 @@ static enum obx_code scan_due(struct overdue *overdue, struct db *db, struct sca
     return OBX_OK;
 }
 
+/* One of the rows is refused: fewer, until it is alone; then it is left out for a while, and the
+ * others go on. */
+static enum obx_code isolate(struct overdue *overdue, enum obx_code rc, const struct scan *scan,
+                             struct obx_err *err)
+{
+    struct obx_err why = {0};
+
+    if (scan->count > 1) {
+        overdue->portion = scan->count / 2;
+        return OBX_OK;
+    }
+    if (scan->count == 0 || held_rows_is_full(&overdue->held))
+        return rc;
+    (void)obx_fail(&why, rc, "overdue message %s: %s", scan->rows[0].message_id,
+                   err == NULL ? "" : err->text);
+    OBX_LOG(LOG_LVL_ERROR, "lane", "receipt.refused",
+            KV_STR("outbox", overdue->awaiting->opts.outbox), KV_U64("row", scan->rows[0].id),
+            KV_STR("message_id", scan->rows[0].message_id), KV_ERR(&why));
+    held_rows_add(&overdue->held, bytes_of(scan->rows[0].message_id), HELD_CAP_MS, &why);
+    return OBX_OK;
+}
+
+/* What the portion and the page are next time. */
+static void plan_next(struct overdue *overdue, size_t portion, size_t due, size_t done,
+                      bool *may_have_more)
+{
+    overdue->portion = portion < SCAN_ROWS / 2 ? portion * 2 : SCAN_ROWS;
+    /* Somebody has all of them in hand: what comes after them goes all the same. */
+    overdue->offset = done == 0 && due == portion ? overdue->offset + due : 0;
+    *may_have_more = due == portion && (done > 0 || overdue->offset > 0);
+}
+
 enum obx_code overdue_scan(struct overdue *overdue, struct db *db, struct reader *reader,
                            bool *may_have_more, struct obx_err *err)
 {
+    const size_t portion = overdue->portion;
     struct scan *scan = NULL;
     size_t count = 0;
     enum obx_code rc = find_due(overdue, db, &count, err);
 
-    *may_have_more = false;
+    *may_have_more = overdue->offset > 0;
+    if (count == 0)
+        overdue->offset = 0;
     if (rc != OBX_OK || count == 0)
         return rc;
     scan = obx_calloc(1, sizeof(*scan));
     if (scan == NULL)
         return obx_fail(err, OBX_E_NOMEM, "overdue messages");
     rc = scan_due(overdue, db, scan, reader, err);
-    *may_have_more = rc == OBX_OK && count == SCAN_ROWS && scan->count > 0;
+    if (rc == OBX_OK) {
+        plan_next(overdue, portion, count, scan->count, may_have_more);
+    } else {
+        *may_have_more = true;
+        if (held_rows_is_refusal(db, rc))
+            rc = isolate(overdue, rc, scan, err);
+    }
     scan_fini(scan);
     return rc;
 }

@@ -12,12 +12,17 @@
 #include <stdbool.h>
 
 #include "awaiting.h"
+#include "held_rows.h"
 #include "reader.h"
 
 struct overdue {
-    struct awaiting *awaiting;                          /* borrowed */
-    struct obx_buf resend, on_way, put_off;             /* the beginnings of statements */
-    struct obx_buf text, ids, due;                      /* scratch */
+    struct awaiting *awaiting;              /* borrowed */
+    struct obx_buf resend, on_way, put_off; /* the beginnings of statements */
+    struct obx_buf send_anew;               /* under a new id */
+    size_t portion;                /* rows in one transaction: halved by a row that is refused */
+    size_t offset;                 /* past rows of which none could be locked */
+    struct held_rows held;         /* refused alone */
+    struct obx_buf text, ids, due; /* scratch */
     struct obx_buf settled, resent, late, over;         /* scratch: lists of message ids */
     uint64_t resends, found, parked, rejected, queries; /* found: settled by the scan */
 };

@@ -42,6 +42,15 @@ static enum obx_code build_park_behind(struct parking *parking, const char *tabl
         table);
 }
 
+static enum obx_code build_known(struct parking *parking, const char *table)
+{
+    return buf_addf(&parking->known,
+                    "SELECT o.id, o.message_id, o.topic, (SELECT COUNT(*) FROM outbox_awaiting a"
+                    " FORCE INDEX (PRIMARY) WHERE a.message_id = o.message_id)"
+                    " FROM %s o FORCE INDEX (PRIMARY) WHERE o.id IN (",
+                    table);
+}
+
 enum obx_code parking_init(struct parking *parking, const char *outbox, const char *table,
                            struct lease *lease, struct obx_err *err)
 {
@@ -57,6 +66,8 @@ enum obx_code parking_init(struct parking *parking, const char *outbox, const ch
         rc = build_park_one(parking, table);
     if (rc == OBX_OK)
         rc = build_park_behind(parking, table);
+    if (rc == OBX_OK)
+        rc = build_known(parking, table);
     if (rc != OBX_OK) {
         parking_fini(parking);
         return obx_fail(err, rc, "parking");
@@ -70,6 +81,7 @@ void parking_fini(struct parking *parking)
     row_delete_fini(&parking->del);
     buf_fini(&parking->park_one);
     buf_fini(&parking->park_behind);
+    buf_fini(&parking->known);
     buf_fini(&parking->text);
     buf_fini(&parking->held_key);
 }
@@ -136,7 +148,9 @@ static void mark_key(struct row_batch *batch, struct obx_bytes key, uint64_t hea
     for (size_t i = 0; i < batch->count; i++) {
         struct outbox_row *row = batch->rows[i];
 
-        if (row->behind == 0 && bytes_equal(row->key, key))
+        /* What is before the head in its key does not wait for it. */
+        if (row->behind == 0 && bytes_equal(row->key, key) &&
+            (head == READER_HOLD || row->id > head))
             row->behind = head;
     }
 }
@@ -182,6 +196,24 @@ enum obx_code parking_mark(struct parking *parking, struct db *db, struct row_ba
 }
 
 /* ---- parking ---- */
+
+enum obx_code parking_known(struct parking *parking, struct db *db, const uint64_t *ids,
+                            size_t count, struct db_rows **rows, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    *rows = NULL;
+    buf_reset(&parking->text);
+    rc = buf_add_text(&parking->text, parking->known.data);
+    for (size_t i = 0; i < count && rc == OBX_OK; i++)
+        rc = buf_addf(&parking->text, i == 0 ? "%llu" : ",%llu", (unsigned long long)ids[i]);
+    if (rc == OBX_OK)
+        rc = buf_add_text(&parking->text, ")");
+    if (rc != OBX_OK)
+        return obx_fail(err, rc, "rows that are given up");
+    parking->queries++;
+    return db_query_text(db, buf_bytes(&parking->text), rows, err);
+}
 
 static enum obx_code park_one(struct parking *parking, struct db *db, const struct park_item *item,
                               uint64_t *copied, struct obx_err *err)

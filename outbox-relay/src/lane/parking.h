@@ -25,6 +25,7 @@ struct parking {
     struct row_delete del;      /* from the outbox */
     struct obx_buf park_one;    /* a row with a reason of its own */
     struct obx_buf park_behind; /* rows behind a frozen head */
+    struct obx_buf known;       /* the beginning of a statement */
     struct obx_buf text;        /* scratch */
     struct obx_buf held_key;    /* the key that is being resumed */
     bool is_holding;
@@ -54,6 +55,11 @@ OBX_NODISCARD enum obx_code parking_load(struct parking *parking, struct db *db,
  * resumed. */
 OBX_NODISCARD enum obx_code parking_mark(struct parking *parking, struct db *db,
                                          struct row_batch *batch, struct obx_err *err);
+/** What rows of the outbox are, for the log: id, message_id, topic, and whether they are copies of
+ * messages that await receipts. *rows is the caller's. Any OBX_E_DB_*. */
+OBX_NODISCARD enum obx_code parking_known(struct parking *parking, struct db *db,
+                                          const uint64_t *ids, size_t count, struct db_rows **rows,
+                                          struct obx_err *err);
 /**
  * Park the rows, items ascending by id, in one transaction. Rows that are not there any more are
  * nobody's loss. On failure nothing is parked. OBX_E_LEASE_LOST; OBX_E_DB_DUPLICATE: one of the ids

@@ -3,52 +3,71 @@
  */
 #include "requests.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/crash.h"
 #include "base/log.h"
 
-enum { STEP_ROWS = 500, STEP_BYTES = 16 * 1024 * 1024, PORTION_FIRST = 32 };
+enum { STEP_ROWS = 500, STEP_BYTES = 16 * 1024 * 1024, PORTION_FIRST = 32, LOCKED_CAP_MS = 2000 };
 
 static const char sql_next[] =
-    "SELECT id, ordering_key, holds_key, behind_id, request, COALESCE(requested_by, '')"
-    " FROM outbox_parked WHERE outbox = ? AND request IN ('resume', 'discard')"
-    " ORDER BY request, parked_id LIMIT 1";
+    "SELECT id, ordering_key, holds_key, behind_id, COALESCE(requested_by, ''), parked_id"
+    " FROM outbox_parked FORCE INDEX (outbox_request)"
+    " WHERE outbox = ? AND request = ? AND parked_id > ? ORDER BY parked_id LIMIT 1";
 static const char sql_followers[] =
     "SELECT parked_id, id, OCTET_LENGTH(payload) FROM outbox_parked FORCE INDEX (outbox_key)"
     " WHERE outbox = ? AND ordering_key = ? AND behind_id = ? ORDER BY parked_id LIMIT ?";
-/* Locked, and only if it is still wanted: an operator may have changed his mind meanwhile. */
-static const char sql_self[] = "SELECT parked_id, id, OCTET_LENGTH(payload) FROM outbox_parked"
-                               " WHERE outbox = ? AND id = ? AND request = ? FOR UPDATE";
+/* Only if it is still requested: an operator may have taken it back meanwhile. */
+#define SQL_SELF                                                                                   \
+    "SELECT parked_id, id, OCTET_LENGTH(payload) FROM outbox_parked FORCE INDEX (outbox_id)"       \
+    " WHERE outbox = ? AND id = ? AND request = ?"
+static const char sql_self[] = SQL_SELF;
+static const char sql_lock_self[] = SQL_SELF " FOR UPDATE SKIP LOCKED";
 /* Of the first requests those for rows without a key; the others are not read past for each
  * portion.
  */
 static const char sql_keyless[] =
     "SELECT p.parked_id, p.id, OCTET_LENGTH(p.payload)"
     " FROM (SELECT parked_id FROM outbox_parked FORCE INDEX (outbox_request)"
-    " WHERE outbox = ? AND request = ? ORDER BY parked_id LIMIT ?) k"
+    " WHERE outbox = ? AND request = ? AND parked_id > ? ORDER BY parked_id LIMIT ?) k"
     " STRAIGHT_JOIN outbox_parked p FORCE INDEX (PRIMARY) ON p.parked_id = k.parked_id"
     " WHERE p.ordering_key IS NULL ORDER BY p.parked_id";
-/* As sql_self, of many; no row but these is looked at, so none that an operator has in hand. */
+/* No row but these is looked at, and none waited for. A list and no JSON_TABLE, which MySQL would
+ * lock as well, and then refuses the statement. */
 static const char sql_lock[] =
-    "SELECT p.parked_id, p.id FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k"
-    " STRAIGHT_JOIN outbox_parked p FORCE INDEX (PRIMARY) ON p.parked_id = k.id"
-    " WHERE p.request = ? FOR UPDATE";
+    "SELECT parked_id, id FROM outbox_parked FORCE INDEX (PRIMARY) WHERE parked_id IN (";
+static const char sql_lock_end[] = " ORDER BY parked_id FOR UPDATE SKIP LOCKED";
+/* What is known of rows that are discarded, for the log. */
+static const char sql_known[] =
+    "SELECT id, message_id, topic, ordering_key, COALESCE(requested_by, ''),"
+    " COALESCE(request_note, '') FROM outbox_parked FORCE INDEX (PRIMARY) WHERE parked_id IN (";
+/* The message that awaits its receipts, if the parked row was a copy of it: it would be sent again.
+ */
+static const char sql_end_awaiting[] =
+    "DELETE a FROM outbox_parked p FORCE INDEX (PRIMARY) STRAIGHT_JOIN outbox_awaiting a"
+    " FORCE INDEX (PRIMARY) ON a.message_id = p.message_id AND a.outbox = p.outbox AND a.id = p.id"
+    " WHERE p.parked_id IN (";
 static const char sql_pass_on[] =
-    "UPDATE outbox_parked SET request = 'resume', requested_at = UTC_TIMESTAMP(6)"
-    " WHERE outbox = ? AND id = ? AND holds_key = 1";
-static const char sql_unrequest[] = "UPDATE outbox_parked SET request = NULL, request_note = ?"
-                                    " WHERE outbox = ? AND id = ?";
+    "UPDATE outbox_parked FORCE INDEX (outbox_id) SET request = 'resume',"
+    " requested_at = UTC_TIMESTAMP(6) WHERE outbox = ? AND id = ? AND holds_key = 1";
+static const char sql_unrequest[] =
+    "UPDATE outbox_parked FORCE INDEX (outbox_id) SET request = NULL, request_note = ?"
+    " WHERE outbox = ? AND id = ?";
 
 /* The rows of one transaction. */
 struct step {
     uint64_t parked_ids[STEP_ROWS + 1];
     uint64_t ids[STEP_ROWS + 1];
     size_t count;
-    size_t back;    /* so many are put back, the others behind them only deleted */
-    size_t portion; /* how many to try next time, rows without a key; 0: these have one */
-    bool is_last;   /* with these the request is done */
+    size_t back;      /* so many are put back, the others behind them only deleted */
+    size_t portion;   /* how many to try next time, rows without a key; 0: these have one */
+    bool is_last;     /* with these the request is done */
+    bool is_locked;   /* somebody has a row of it in hand, so it cannot be done at all */
+    bool is_partial;  /* without a key: only some of the rows could be had */
+    uint64_t done_to; /* without a key: every row up to this one was looked at; parked_id */
+    struct db_rows *discarded; /* what is known of those; owned */
 };
 
 enum obx_code requests_init(struct requests *requests, struct parking *parking,
@@ -68,9 +87,7 @@ enum obx_code requests_init(struct requests *requests, struct parking *parking,
                   " payload, created_at, receipt_from, on_rejected)"
                   " SELECT p.id, p.message_id, p.topic, p.ordering_key, p.headers,"
                   " p.content_type, p.payload, p.created_at, p.receipt_from, p.on_rejected"
-                  " FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k"
-                  " STRAIGHT_JOIN outbox_parked p FORCE INDEX (PRIMARY) ON p.parked_id = k.id"
-                  " ORDER BY p.id",
+                  " FROM outbox_parked p FORCE INDEX (PRIMARY) WHERE p.parked_id IN (",
                   table);
     if (rc == OBX_OK)
         rc = row_delete_init(&requests->del, "outbox_parked", "parked_id", NULL);
@@ -120,7 +137,8 @@ static enum obx_code hold_key(struct requests *requests)
 }
 
 static enum obx_code begin_task(struct requests *requests, uint64_t id, struct obx_bytes key,
-                                bool holds_key, bool is_discard, struct obx_err *err)
+                                bool holds_key, bool is_discard, uint64_t parked_id,
+                                struct obx_err *err)
 {
     struct request_task *task = &requests->task;
     enum obx_code rc = OBX_OK;
@@ -132,6 +150,7 @@ static enum obx_code begin_task(struct requests *requests, uint64_t id, struct o
     task->id = id;
     task->has_head = holds_key && task->has_key;
     task->is_discard = is_discard;
+    task->parked_id = parked_id;
     if (rc == OBX_OK)
         rc = hold_key(requests);
     if (rc != OBX_OK)
@@ -167,41 +186,71 @@ static enum obx_code pass_on(struct requests *requests, struct db *db, uint64_t 
     return lease_commit(lease, db, err);
 }
 
+/* Somebody has a row of the request in hand: others first. */
+static void pass_over(struct requests *requests, uint64_t id, uint64_t parked_id, bool is_discard)
+{
+    struct obx_err why = {0};
+
+    (void)obx_fail(&why, OBX_E_DB_LOCK_WAIT, "parked row %llu, or one behind it, is locked",
+                   (unsigned long long)id);
+    held_rows_add_id(&requests->held, parked_id, LOCKED_CAP_MS, &why);
+    requests->after[is_discard] = parked_id;
+}
+
 static enum obx_code take_up(struct requests *requests, struct db *db, const struct db_rows *rows,
-                             struct obx_err *err)
+                             bool is_discard, struct obx_err *err)
 {
     uint64_t id = db_rows_u64(rows, 0);
     struct obx_bytes key = db_rows_bytes(rows, 1);
     bool holds_key = db_rows_u64(rows, 2) != 0;
     uint64_t behind = db_rows_u64(rows, 3);
-    bool is_discard = bytes_is(db_rows_bytes(rows, 4), "discard");
+    uint64_t parked_id = db_rows_u64(rows, 5);
     bool passed_on = false;
     enum obx_code rc = OBX_OK;
 
     OBX_LOG(LOG_LVL_INFO, "lane", is_discard ? "parked.discard" : "parked.resume",
             KV_STR("outbox", requests->outbox), KV_U64("row", id),
-            KV_BYTES("by", db_rows_bytes(rows, 5)));
+            KV_BYTES("by", db_rows_bytes(rows, 4)));
     if (behind != 0 && !is_discard)
         rc = pass_on(requests, db, id, behind, &passed_on, err);
+    if (rc == OBX_E_DB_LOCK_WAIT) {
+        pass_over(requests, id, parked_id, is_discard);
+        return OBX_OK;
+    }
     if (rc != OBX_OK || passed_on)
         return rc;
-    return begin_task(requests, id, key, holds_key, is_discard, err);
+    return begin_task(requests, id, key, holds_key, is_discard, parked_id, err);
+}
+
+/* The first request of the kind after those that were passed over; at their end from the beginning,
+ * the next time. */
+static enum obx_code look_for(struct requests *requests, struct db *db, bool is_discard,
+                              struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc =
+        db_query(db, sql_next,
+                 DB_ARGS(DB_TEXT(requests->outbox), DB_TEXT(is_discard ? "discard" : "resume"),
+                         DB_U64(requests->after[is_discard])),
+                 &rows, err);
+
+    requests->queries++;
+    if (rc != OBX_OK)
+        return rc;
+    if (db_rows_next(rows))
+        rc = take_up(requests, db, rows, is_discard, err);
+    else
+        requests->after[is_discard] = 0;
+    db_rows_free(rows);
+    return rc;
 }
 
 enum obx_code requests_look(struct requests *requests, struct db *db, struct obx_err *err)
 {
-    struct db_rows *rows = NULL;
     enum obx_code rc = OBX_OK;
 
-    if (requests->task.is_on)
-        return OBX_OK;
-    requests->queries++;
-    rc = db_query(db, sql_next, DB_ARGS(DB_TEXT(requests->outbox)), &rows, err);
-    if (rc != OBX_OK)
-        return rc;
-    if (db_rows_next(rows))
-        rc = take_up(requests, db, rows, err);
-    db_rows_free(rows);
+    for (int kind = 0; kind < 2 && rc == OBX_OK && !requests->task.is_on; kind++)
+        rc = look_for(requests, db, kind == 1, err);
     return rc;
 }
 
@@ -249,40 +298,100 @@ static enum obx_code find_followers(struct requests *requests, struct db *db, st
     return OBX_OK;
 }
 
+/* Appends the parked ids of rows [from, to) to requests->text. */
+static enum obx_code add_list(struct requests *requests, const struct step *step, size_t from,
+                              size_t to)
+{
+    enum obx_code rc = OBX_OK;
+
+    for (size_t i = from; i < to && rc == OBX_OK; i++)
+        rc = buf_addf(&requests->text, i == from ? "%llu" : ",%llu",
+                      (unsigned long long)step->parked_ids[i]);
+    return rc;
+}
+
+/* `before`, the list of rows [from, to), `after`; in requests->text. */
+static enum obx_code build(struct requests *requests, const char *before, const struct step *step,
+                           size_t from, size_t to, const char *after, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    requests->queries++;
+    buf_reset(&requests->text);
+    rc = buf_add_text(&requests->text, before);
+    if (rc == OBX_OK)
+        rc = add_list(requests, step, from, to);
+    if (rc == OBX_OK)
+        rc = buf_addf(&requests->text, ")%s", after);
+    return rc == OBX_OK ? OBX_OK : obx_fail(err, rc, "list of rows");
+}
+
+/* Leaves in the step what could be locked. */
+static enum obx_code lock_rows(struct requests *requests, struct db *db, struct step *step,
+                               const char *only, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    char end[sizeof(sql_lock_end) + 32];
+    enum obx_code rc = OBX_OK;
+
+    if (step->count == 0)
+        return OBX_OK;
+    (void)snprintf(end, sizeof(end), "%s%s", only, sql_lock_end);
+    rc = build(requests, sql_lock, step, 0, step->count, end, err);
+    if (rc == OBX_OK)
+        rc = db_query_text(db, buf_bytes(&requests->text), &rows, err);
+    if (rc != OBX_OK)
+        return rc;
+    step->count = 0;
+    while (step->count < STEP_ROWS && db_rows_next(rows))
+        add_row(step, rows);
+    db_rows_free(rows);
+    return OBX_OK;
+}
+
+/* The followers go back all, or none while somebody has one of them in hand: what is put back
+ * while its head stays is only parked again. */
+static enum obx_code lock_followers(struct requests *requests, struct db *db, struct step *step,
+                                    struct obx_err *err)
+{
+    size_t found = step->count;
+    enum obx_code rc = lock_rows(requests, db, step, "", err);
+
+    step->is_locked = rc == OBX_OK && step->count < found;
+    step->back = step->count;
+    return rc;
+}
+
+static enum obx_code query_self(struct requests *requests, struct db *db, const char *sql,
+                                struct db_rows **rows, struct obx_err *err)
+{
+    requests->queries++;
+    return db_query(db, sql,
+                    DB_ARGS(DB_TEXT(requests->outbox), DB_U64(requests->task.id),
+                            DB_TEXT(request_name(requests))),
+                    rows, err);
+}
+
 static enum obx_code find_self(struct requests *requests, struct db *db, struct step *step,
                                struct obx_err *err)
 {
     struct db_rows *rows = NULL;
-    enum obx_code rc = db_query(db, sql_self,
-                                DB_ARGS(DB_TEXT(requests->outbox), DB_U64(requests->task.id),
-                                        DB_TEXT(request_name(requests))),
-                                &rows, err);
+    enum obx_code rc = query_self(requests, db, sql_lock_self, &rows, err);
 
-    requests->queries++;
     if (rc != OBX_OK)
         return rc;
     if (db_rows_next(rows)) {
         add_row(step, rows);
         step->back += !requests->task.is_discard;
+        db_rows_free(rows);
+    } else {
+        db_rows_free(rows);
+        rc = query_self(requests, db, sql_self, &rows, err);
+        step->is_locked = rc == OBX_OK && db_rows_next(rows);
+        db_rows_free(rows);
     }
-    db_rows_free(rows);
     step->is_last = true;
-    return OBX_OK;
-}
-
-/* The rows of the step as a list, in requests->text. */
-static enum obx_code list_rows(struct requests *requests, const struct step *step, size_t count,
-                               struct obx_err *err)
-{
-    enum obx_code rc = OBX_OK;
-
-    buf_reset(&requests->text);
-    for (size_t i = 0; i < count && rc == OBX_OK; i++)
-        rc = buf_addf(&requests->text, i == 0 ? "[%llu" : ",%llu",
-                      (unsigned long long)step->parked_ids[i]);
-    if (rc == OBX_OK)
-        rc = buf_add_text(&requests->text, "]");
-    return rc == OBX_OK ? OBX_OK : obx_fail(err, rc, "list of rows");
+    return rc;
 }
 
 /* Lengths are not free: the server reads the payloads for them. So a portion that was too large by
@@ -292,10 +401,11 @@ static enum obx_code find_keyless(struct requests *requests, struct db *db, stru
 {
     struct db_rows *rows = NULL;
     size_t wider = requests->portion < STEP_ROWS / 2 ? requests->portion * 2 : STEP_ROWS;
-    enum obx_code rc = db_query(db, sql_keyless,
-                                DB_ARGS(DB_TEXT(requests->outbox), DB_TEXT(request_name(requests)),
-                                        DB_U64(requests->portion)),
-                                &rows, err);
+    enum obx_code rc =
+        db_query(db, sql_keyless,
+                 DB_ARGS(DB_TEXT(requests->outbox), DB_TEXT(request_name(requests)),
+                         DB_U64(requests->task.parked_id - 1), DB_U64(requests->portion)),
+                 &rows, err);
 
     requests->queries++;
     if (rc != OBX_OK)
@@ -306,40 +416,22 @@ static enum obx_code find_keyless(struct requests *requests, struct db *db, stru
     return OBX_OK;
 }
 
-/* Leaves in the step what is still wanted. */
-static enum obx_code lock_rows(struct requests *requests, struct db *db, struct step *step,
-                               struct obx_err *err)
-{
-    struct db_rows *rows = NULL;
-    enum obx_code rc = OBX_OK;
-
-    if (step->count == 0)
-        return OBX_OK;
-    rc = list_rows(requests, step, step->count, err);
-    if (rc != OBX_OK)
-        return rc;
-    requests->queries++;
-    rc = db_query(db, sql_lock,
-                  DB_ARGS(DB_BYTES(buf_bytes(&requests->text)), DB_TEXT(request_name(requests))),
-                  &rows, err);
-    if (rc != OBX_OK)
-        return rc;
-    step->count = 0;
-    while (step->count < STEP_ROWS && db_rows_next(rows))
-        add_row(step, rows);
-    db_rows_free(rows);
-    return OBX_OK;
-}
-
-/* Rows without a key have no order among them: what is asked for of them is done together. */
+/* Rows without a key have no order among them: what is asked for of them is done together. Those
+ * that somebody has in hand are passed over, however many they are. */
 static enum obx_code plan_keyless(struct requests *requests, struct db *db, struct step *step,
                                   struct obx_err *err)
 {
     enum obx_code rc = find_keyless(requests, db, step, err);
+    size_t found = step->count;
 
+    step->done_to = found == 0 ? 0 : step->parked_ids[found - 1];
     if (rc == OBX_OK)
-        rc = lock_rows(requests, db, step, err);
+        rc = lock_rows(requests, db, step,
+                       requests->task.is_discard ? " AND request = 'discard'"
+                                                 : " AND request = 'resume'",
+                       err);
     step->back = requests->task.is_discard ? 0 : step->count;
+    step->is_partial = step->count < found;
     step->is_last = true;
     return rc;
 }
@@ -354,24 +446,53 @@ static enum obx_code plan(struct requests *requests, struct db *db, struct step 
         return plan_keyless(requests, db, step, err);
     if (requests->task.has_head)
         rc = find_followers(requests, db, step, &is_all, err);
-    if (rc == OBX_OK && is_all)
+    if (rc == OBX_OK)
+        rc = lock_followers(requests, db, step, err);
+    if (rc == OBX_OK && is_all && !step->is_locked)
         rc = find_self(requests, db, step, err);
     return rc;
+}
+
+/* An id of the upper half would take the table's AUTO_INCREMENT with it, up to where no more ids
+ * can be given. */
+static enum obx_code check_ids(const struct step *step, struct obx_err *err)
+{
+    for (size_t i = 0; i < step->back; i++) {
+        if (step->ids[i] > INT64_MAX)
+            return obx_fail(err, OBX_E_DB_DATA,
+                            "id %llu is above 9223372036854775807: put back, it would leave the"
+                            " outbox without ids to give; insert the message under a new id, and"
+                            " discard this row",
+                            (unsigned long long)step->ids[i]);
+    }
+    return OBX_OK;
 }
 
 static enum obx_code put_back(struct requests *requests, struct db *db, const struct step *step,
                               struct obx_err *err)
 {
+    enum obx_code rc = check_ids(step, err);
+
+    if (rc != OBX_OK || step->back == 0)
+        return rc;
+    rc = build(requests, requests->put_back.data, step, 0, step->back, " ORDER BY id", err);
+    return rc == OBX_OK ? db_exec_text(db, buf_bytes(&requests->text), NULL, err) : rc;
+}
+
+/* What awaits receipts goes with its parked copy. */
+static enum obx_code discard(struct requests *requests, struct db *db, struct step *step,
+                             struct obx_err *err)
+{
     enum obx_code rc = OBX_OK;
 
-    if (step->back == 0)
+    if (step->back == step->count)
         return OBX_OK;
-    rc = list_rows(requests, step, step->back, err);
-    if (rc != OBX_OK)
-        return rc;
-    requests->queries++;
-    return db_exec(db, requests->put_back.data, DB_ARGS(DB_BYTES(buf_bytes(&requests->text))), NULL,
-                   err);
+    rc = build(requests, sql_known, step, step->back, step->count, "", err);
+    if (rc == OBX_OK)
+        rc = db_query_text(db, buf_bytes(&requests->text), &step->discarded, err);
+    if (rc == OBX_OK)
+        rc = build(requests, sql_end_awaiting, step, step->back, step->count, "", err);
+    return rc == OBX_OK ? db_exec_text(db, buf_bytes(&requests->text), NULL, err) : rc;
 }
 
 static int compare_u64(const void *a, const void *b)
@@ -391,6 +512,8 @@ static enum obx_code carry_out(struct requests *requests, struct db *db, struct 
     if (step->count == 0)
         return OBX_OK; /* somebody was faster, or it is not wanted any more */
     rc = put_back(requests, db, step, err);
+    if (rc == OBX_OK)
+        rc = discard(requests, db, step, err);
     qsort(step->parked_ids, step->count, sizeof(step->parked_ids[0]), compare_u64);
     if (rc == OBX_OK)
         rc = row_delete_run(&requests->del, db, step->parked_ids, step->count, &deleted, err);
@@ -398,6 +521,18 @@ static enum obx_code carry_out(struct requests *requests, struct db *db, struct 
         rc = obx_fail(err, OBX_E_CONFLICT, "%zu parked rows, %llu deleted", step->count,
                       (unsigned long long)deleted);
     return rc;
+}
+
+static void log_discarded(const struct requests *requests, const struct step *step)
+{
+    while (step->discarded != NULL && db_rows_next(step->discarded))
+        OBX_LOG(LOG_LVL_WARN, "lane", "parked.discarded", KV_STR("outbox", requests->outbox),
+                KV_U64("row", db_rows_u64(step->discarded, 0)),
+                KV_BYTES("message_id", db_rows_bytes(step->discarded, 1)),
+                KV_BYTES("topic", db_rows_bytes(step->discarded, 2)),
+                KV_BYTES("key", db_rows_bytes(step->discarded, 3)),
+                KV_BYTES("by", db_rows_bytes(step->discarded, 4)),
+                KV_BYTES("note", db_rows_bytes(step->discarded, 5)));
 }
 
 /* Rows that are back have to be read again, in order, before anything newer of their key. */
@@ -467,35 +602,74 @@ static enum obx_code give_way(struct requests *requests, struct db *db, const st
     return refuse(requests, db, why, err);
 }
 
-enum obx_code requests_step(struct requests *requests, struct db *db, struct obx_err *err)
+static void yield(struct requests *requests)
+{
+    const struct request_task *task = &requests->task;
+
+    pass_over(requests, task->id, task->parked_id, task->is_discard);
+    end_task(requests);
+}
+
+static enum obx_code step_failed(struct requests *requests, struct db *db, const struct step *step,
+                                 enum obx_code rc, struct obx_err *why, struct obx_err *err)
+{
+    if (is_hopeless(rc))
+        rc = give_way(requests, db, step, why, err);
+    else if (err != NULL)
+        *err = *why;
+    if (rc != OBX_E_DB_LOCK_WAIT)
+        return rc;
+    yield(requests);
+    return OBX_OK;
+}
+
+static void step_done(struct requests *requests, const struct step *step)
+{
+    log_discarded(requests, step);
+    tell_reader(requests, step);
+    if (step->portion != 0)
+        requests->portion = step->portion;
+    if (step->is_partial)
+        pass_over(requests, requests->task.id, step->done_to, requests->task.is_discard);
+    if (step->is_last)
+        end_task(requests);
+}
+
+static enum obx_code run_step(struct requests *requests, struct db *db, struct step *step,
+                              struct obx_err *err)
 {
     struct lease *lease = requests->parking->lease;
-    struct step step = {.count = 0};
     struct obx_err why = {0};
     enum obx_code rc = lease_begin(lease, db, err);
 
     if (rc != OBX_OK)
         return rc;
-    rc = plan(requests, db, &step, &why);
+    rc = plan(requests, db, step, &why);
+    if (rc == OBX_OK && step->is_locked) {
+        lease_rollback(db);
+        yield(requests);
+        return OBX_OK;
+    }
     if (rc == OBX_OK)
-        rc = carry_out(requests, db, &step, &why);
+        rc = carry_out(requests, db, step, &why);
     if (rc != OBX_OK) {
         lease_rollback(db);
-        if (is_hopeless(rc))
-            return give_way(requests, db, &step, &why, err);
-        if (err != NULL)
-            *err = why;
-        return rc;
+        return step_failed(requests, db, step, rc, &why, err);
     }
     OBX_CRASH_POINT("lane-resume-before-commit");
     rc = lease_commit(lease, db, err);
     if (rc != OBX_OK)
         return rc;
     OBX_CRASH_POINT("lane-resumed");
-    tell_reader(requests, &step);
-    if (step.portion != 0)
-        requests->portion = step.portion;
-    if (step.is_last)
-        end_task(requests);
+    step_done(requests, step);
     return OBX_OK;
+}
+
+enum obx_code requests_step(struct requests *requests, struct db *db, struct obx_err *err)
+{
+    struct step step = {.count = 0};
+    enum obx_code rc = run_step(requests, db, &step, err);
+
+    db_rows_free(step.discarded);
+    return rc;
 }

@@ -12,6 +12,7 @@
 #ifndef RELAY_REQUESTS_H
 #define RELAY_REQUESTS_H
 
+#include "held_rows.h"
 #include "parking.h"
 #include "reader.h"
 
@@ -19,7 +20,8 @@
 struct request_task {
     bool is_on;
     bool is_discard;
-    bool has_head; /* a frozen key: followers, then head_id */
+    uint64_t parked_id; /* of the row that was asked for */
+    bool has_head;      /* a frozen key: followers, then head_id */
     uint64_t id; /* the row that is resumed or discarded itself; without a key the first of them */
     struct obx_buf key;
     bool has_key;
@@ -31,10 +33,13 @@ struct requests {
     struct flight *flight;   /* borrowed */
     const char *outbox;      /* borrowed */
     struct request_task task;
-    struct obx_buf put_back; /* statements */
+    struct obx_buf put_back; /* the beginning of a statement */
     struct row_delete del;   /* from outbox_parked, by parked_id */
     struct obx_buf text;     /* scratch */
     size_t portion;          /* rows without a key in one transaction; less after a failure */
+    /* Requests that somebody has locked are passed over: the next one is looked for after it. */
+    uint64_t after[2];     /* by kind: resume, discard; parked_id */
+    struct held_rows held; /* the rows that are locked */
     uint64_t resumed, discarded, refused, queries;
 };
 

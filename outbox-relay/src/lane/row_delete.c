@@ -13,9 +13,14 @@ enum obx_code row_delete_init(struct row_delete *del, const char *table, const c
     enum obx_code rc = OBX_OK;
 
     memset(del, 0, sizeof(*del));
-    rc = buf_addf(&del->range, "DELETE FROM %s WHERE %s BETWEEN ? AND ?", table, column);
+    /* The index is forced throughout: a range over most of the table would else be a scan of all of
+     * it (MariaDB 11), which waits for rows of others. */
+    rc =
+        buf_addf(&del->range, "DELETE o FROM %s o FORCE INDEX (PRIMARY) WHERE o.%s BETWEEN ? AND ?",
+                 table, column);
     if (rc == OBX_OK)
-        rc = buf_addf(&del->one, "DELETE FROM %s WHERE %s = ?", table, column);
+        rc = buf_addf(&del->one, "DELETE o FROM %s o FORCE INDEX (PRIMARY) WHERE o.%s = ?", table,
+                      column);
     if (rc == OBX_OK)
         rc = buf_addf(&del->list,
                       "DELETE o FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k"
