@@ -4,6 +4,8 @@
  */
 #include "base/utf8.h"
 
+#include <string.h>
+
 /* The number of bytes that a lead byte announces, and the bits of the character that it carries. */
 static size_t lead(unsigned char byte, uint32_t *bits)
 {
@@ -77,4 +79,17 @@ size_t utf8_cut(struct obx_bytes b, size_t max)
             return at;
     }
     return max;
+}
+
+void utf8_make_valid(char *text)
+{
+    uint32_t cp = 0;
+
+    while (*text != '\0') {
+        size_t len = utf8_next((struct obx_bytes){text, strlen(text)}, &cp);
+
+        if (len == 0)
+            *text = '?';
+        text += len == 0 ? 1 : len;
+    }
 }

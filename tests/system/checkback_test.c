@@ -15,6 +15,7 @@
 #include "base/bytes.h"
 #include "endpoint.h"
 #include "half/ask_barrier.h"
+#include "half/check_sql.h"
 #include "half/checkback.h"
 #include "sql/schema.h"
 #include "test_db.h"
@@ -478,6 +479,252 @@ static void decided_ones_go_after_the_retention_and_open_ones_stay(void **state)
     assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_message"), 1080);
 }
 
+/* ---- what cannot be asked about, and what somebody holds ---- */
+
+/* By SQL a gid may have any character. That is not the failure of the producer, who is asked about
+ * the others as ever. */
+static void a_gid_that_cannot_stand_in_a_url_is_parked_at_once(void **state)
+{
+    struct rig *rig = *state;
+    struct endpoint *endpoint = endpoint_create(honest, NULL);
+    char url[128];
+    struct check_producer producer = by_http("orders", endpoint, url, sizeof(url));
+    struct checkback_opts opts = {.db = rig->database.opts,
+                                  .owner = "test",
+                                  .store = rig->store,
+                                  .producers = &producer,
+                                  .producer_count = 1};
+    struct checkback_producer_stats stats;
+
+    prepare(rig, "orders", "no url/", 30);
+    prepare(rig, "orders", "g", 20);
+    start(rig, &opts);
+    wait_for(rig, "SELECT COUNT(*) FROM half_message WHERE state = 'prepared'", 0);
+    assert_int_equal(
+        test_db_number(rig->db, "SELECT COUNT(*) FROM half_message WHERE state = 'parked' AND gid "
+                                "LIKE 'no url/%' AND note LIKE '%cannot stand in a URL%'"),
+        30);
+    assert_int_equal(
+        test_db_number(rig->db, "SELECT COUNT(*) FROM half_history WHERE event = 'parked'"), 30);
+    checkback_get_producer_stats(rig->cb, 0, &stats);
+    assert_int_equal(stats.failed, 0);
+    assert_int_equal(stats.breaker, BREAKER_CLOSED);
+    assert_int_equal(stats.asked, 20);
+    stop(rig);
+    endpoint_destroy(endpoint);
+}
+
+static void a_half_message_that_is_held_holds_up_no_check(void **state)
+{
+    struct rig *rig = *state;
+    struct endpoint *endpoint = endpoint_create(honest, NULL);
+    char urls[2][128];
+    struct check_producer producers[] = {
+        by_http("orders", endpoint, urls[0], sizeof(urls[0])),
+        by_http("payments", endpoint, urls[1], sizeof(urls[1])),
+        {.name = "mute", .kind = CHECK_NEVER},
+    };
+    struct checkback_opts opts = fast_opts(rig, producers, 3);
+    struct db *other = test_db_open(&rig->database.opts);
+
+    opts.retention_s = 3600;
+    prepare(rig, "orders", "held", 1);
+    prepare(rig, "mute", "heldmute", 1);
+    prepare(rig, "mute", "heldold", 1);
+    test_db_run(rig->db, "UPDATE half_message SET state = 'committed', next_check_at = NULL, "
+                         "decided_at = '2001-01-01' WHERE gid LIKE 'heldold-%'");
+    test_db_run(other, "START TRANSACTION");
+    test_db_run(other, "UPDATE half_message SET note = 'hangs'");
+    prepare(rig, "orders", "g", 20);
+    prepare(rig, "payments", "p", 20);
+    prepare(rig, "mute", "m", 5);
+    prepare(rig, "mute", "old", 5);
+    test_db_run(rig->db, "UPDATE half_message SET state = 'committed', next_check_at = NULL, "
+                         "decided_at = '2001-01-01' WHERE gid LIKE 'old-%'");
+    start(rig, &opts);
+    wait_for(rig, "SELECT COUNT(*) FROM half_message WHERE state = 'prepared'", 2);
+    wait_for(rig, "SELECT COUNT(*) FROM half_message WHERE gid LIKE '%old-%'", 1);
+    assert_int_equal(
+        test_db_number(rig->db, "SELECT COUNT(*) FROM half_message WHERE state = 'parked'"), 5);
+    db_close(other);
+    wait_for(rig, "SELECT COUNT(*) FROM half_message WHERE state = 'prepared'", 0);
+    wait_for(rig, "SELECT COUNT(*) FROM half_message WHERE gid LIKE '%old-%'", 0);
+    stop(rig);
+    endpoint_destroy(endpoint);
+}
+
+/* With the options as they come: one that says nothing, one that drips, one whose database is held.
+ * The others are asked on time, and all of the bad ones' asks are still under way or failed. */
+static void misbehave(const char *path, struct endpoint_answer *answer, void *ctx)
+{
+    if (strstr(path, "gid=silent") != NULL)
+        answer->mode = ENDPOINT_SILENT;
+    else if (strstr(path, "gid=drip") != NULL)
+        answer->mode = ENDPOINT_ENDLESS;
+    else
+        honest(path, answer, ctx);
+}
+
+static void whoever_hangs_holds_up_nobody_with_the_defaults(void **state)
+{
+    enum { PRODUCERS = 200, GOOD = 197 };
+    struct rig *rig = *state;
+    static struct check_producer producers[PRODUCERS];
+    static char names[PRODUCERS][16];
+    struct endpoint *endpoint = endpoint_create(misbehave, NULL);
+    char url[128];
+    struct checkback_opts opts = {.db = rig->database.opts,
+                                  .owner = "test",
+                                  .store = rig->store,
+                                  .producers = producers,
+                                  .producer_count = PRODUCERS};
+    struct checkback_producer_stats stats;
+    struct db *business = test_db_open(&rig->business.opts);
+    struct obx_err err = {0};
+
+    assert_int_equal(schema_migrate(business, SCHEMA_BARRIER, NULL, NULL, &err), OBX_OK);
+    test_db_run(business, "LOCK TABLES obx_barrier WRITE");
+    snprintf(url, sizeof(url), "http://127.0.0.1:%u/check", (unsigned)endpoint_port(endpoint));
+    for (unsigned i = 0; i < PRODUCERS; i++) {
+        snprintf(names[i], sizeof(names[i]), "p%03u", i);
+        producers[i] = (struct check_producer){.name = names[i], .kind = CHECK_BY_HTTP, .url = url};
+    }
+    producers[2] = by_barrier(rig);
+    producers[2].name = names[2];
+    prepare(rig, "p000", "silent", 40);
+    prepare(rig, "p001", "drip", 40);
+    prepare(rig, "p002", "held", 40);
+    test_db_run(rig->db, "INSERT INTO half_message (gid, producer, next_check_at) SELECT "
+                         "CONCAT('g-', seq, '-0'), CONCAT('p', LPAD(seq + 2, 3, '0')), "
+                         "UTC_TIMESTAMP(6) FROM " TEST_SEQ " WHERE seq <= 197");
+    start(rig, &opts);
+    wait_for(rig, "SELECT COUNT(*) FROM half_message WHERE state = 'committed'", 197);
+    for (size_t i = 0; i < 3; i++) {
+        checkback_get_producer_stats(rig->cb, i, &stats);
+        assert_true(stats.asked > 0 && stats.answered == 0);
+    }
+    assert_int_equal(
+        test_db_number(rig->db, "SELECT COUNT(*) FROM half_message WHERE state = 'prepared'"), 120);
+    test_db_run(business, "UNLOCK TABLES");
+    stop(rig);
+    db_close(business);
+    endpoint_destroy(endpoint);
+}
+
+/* ---- the statements ---- */
+
+static void hold_lease(struct rig *rig, struct lease *lease, const char *owner)
+{
+    const struct lease_opts opts = {.outbox = "half:check", .owner = owner, .lease_ms = 600000};
+    struct obx_err err = {0};
+    bool acquired = false;
+
+    lease_init(lease, &opts);
+    assert_int_equal(lease_try(lease, rig->db, &acquired, &err), OBX_OK);
+    assert_true(acquired);
+}
+
+/* Rows that the server has read for this session so far. */
+static uint64_t rows_read(struct rig *rig)
+{
+    struct db_rows *rows = NULL;
+    struct obx_err err = {0};
+    uint64_t sum = 0;
+
+    assert_int_equal(
+        db_query(rig->db, "SHOW SESSION STATUS LIKE 'Handler_read%'", DB_NO_ARGS, &rows, &err),
+        OBX_OK);
+    while (db_rows_next(rows))
+        sum += db_rows_u64(rows, 1);
+    db_rows_free(rows);
+    return sum;
+}
+
+/* However many half-messages wait, finding out which producers have one that is due reads a row of
+ * each producer; more producers than one look passes over are found as well. */
+static void due_producers_are_found_by_dives(void **state)
+{
+    enum { MANY = 6000, DUE = 270 };
+    struct rig *rig = *state;
+    uint64_t before;
+    char name[HALF_PRODUCER_MAX + 1] = "";
+    bool is_due = false;
+    struct obx_err err = {0};
+    struct checkback_opts opts = fast_opts(rig, NULL, 0);
+
+    prepare(rig, "a", "a", MANY);
+    prepare(rig, "b", "b", MANY);
+    test_db_run(rig->db,
+                "UPDATE half_message SET next_check_at = next_check_at + INTERVAL 1 DAY WHERE "
+                "producer = 'a' OR gid > 'b-1'");
+    before = rows_read(rig);
+    assert_int_equal(check_next_producer(rig->db, "", name, &is_due, &err), OBX_OK);
+    assert_string_equal(name, "a");
+    assert_false(is_due);
+    assert_int_equal(check_next_producer(rig->db, "a", name, &is_due, &err), OBX_OK);
+    assert_string_equal(name, "b");
+    assert_true(is_due);
+    assert_int_equal(check_next_producer(rig->db, "b", name, &is_due, &err), OBX_OK);
+    assert_string_equal(name, "");
+    assert_true(rows_read(rig) - before < 500);
+    test_db_run(rig->db, "INSERT INTO half_message (gid, producer, next_check_at) SELECT "
+                         "CONCAT('s-', seq), CONCAT('stranger', seq), UTC_TIMESTAMP(6) FROM "
+                         "" TEST_SEQ " WHERE seq <= 270");
+    start(rig, &opts);
+    wait_for(rig, "SELECT COUNT(*) FROM half_message WHERE state = 'parked' AND producer LIKE 's%'",
+             DUE);
+}
+
+/* What came of an ask is written down whatever the peer said, and by the owner of the lease only.
+ */
+static void a_write_is_text_and_under_the_lease(void **state)
+{
+    static const struct check_limits limits = {2, 100};
+    struct rig *rig = *state;
+    struct outcome outcome = {.gid = "g-0", .answer = CHECK_UNKNOWN, .why = "said \xff\xc3)"};
+    struct lease first, second;
+    struct due due;
+    uint32_t count = 0;
+    uint64_t parked = 0, cleaned = 0, after_id = 0;
+    char after[HALF_GID_MAX + 1] = "";
+    struct obx_err err = {0};
+
+    prepare(rig, "orders", "g", 1);
+    hold_lease(rig, &first, "one");
+    assert_int_equal(check_write_outcomes(rig->db, &first, &outcome, 1, limits, &parked, &err),
+                     OBX_OK);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_history WHERE detail = "
+                                             "'unknown: said ?"
+                                             "?)'"),
+                     1);
+    assert_int_equal(test_db_number(rig->db, "SELECT checks_answered FROM half_message"), 1);
+    /* It stood still, and another has taken over. */
+    test_db_run(rig->db, "UPDATE outbox_lease SET expires_at = UTC_TIMESTAMP(6)");
+    hold_lease(rig, &second, "two");
+    assert_int_equal(check_write_outcomes(rig->db, &first, &outcome, 1, limits, &parked, &err),
+                     OBX_E_LEASE_LOST);
+    assert_int_equal(check_take_due(rig->db, &first, "orders", (struct check_wait){1000, 1000}, 1,
+                                    &due, &count, &err),
+                     OBX_E_LEASE_LOST);
+    assert_int_equal(check_park_due(rig->db, &first, "orders", "n", 1, &parked, &err),
+                     OBX_E_LEASE_LOST);
+    snprintf(due.gid, sizeof(due.gid), "g-0");
+    assert_int_equal(check_park(rig->db, &first, &due, 1, "n", &parked, &err), OBX_E_LEASE_LOST);
+    assert_int_equal(check_clean(rig->db, &first, after, 10, 0, &cleaned, &err), OBX_E_LEASE_LOST);
+    assert_int_equal(count + parked + cleaned, 0);
+    test_db_run(rig->db, "UPDATE half_history SET gid = 'gone', at = '2001-01-01'");
+    assert_int_equal(check_clean_history(rig->db, &first, &after_id, 10, 1, &err),
+                     OBX_E_LEASE_LOST);
+    assert_int_equal(
+        test_db_number(rig->db, "SELECT COUNT(*) FROM half_message WHERE state = 'prepared' AND "
+                                "checks_answered = 1 AND checks_asked = 0"),
+        1);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_history"), 1);
+    assert_int_equal(check_write_outcomes(rig->db, &second, &outcome, 1, limits, &parked, &err),
+                     OBX_OK);
+    assert_int_equal(parked, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -487,6 +734,14 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(lies_decide_nothing_and_use_up_no_try, setup, teardown),
         cmocka_unit_test_setup_teardown(a_dead_producer_holds_up_nobody, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_gid_that_cannot_stand_in_a_url_is_parked_at_once, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_half_message_that_is_held_holds_up_no_check, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(whoever_hangs_holds_up_nobody_with_the_defaults, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(due_producers_are_found_by_dives, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_write_is_text_and_under_the_lease, setup, teardown),
         cmocka_unit_test_setup_teardown(who_cannot_be_asked_is_parked_and_said, setup, teardown),
         cmocka_unit_test_setup_teardown(the_barrier_decides_with_no_code_in_the_producer, setup,
                                         teardown),

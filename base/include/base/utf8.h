@@ -18,4 +18,8 @@ bool utf8_is_valid(struct obx_bytes b);
  * UTF-8 count alone. */
 size_t utf8_cut(struct obx_bytes b, size_t max);
 
+/** Put a '?' in the place of each byte of text that is no UTF-8: what comes from outside and is to
+ * be stored as text. */
+void utf8_make_valid(char *text);
+
 #endif

@@ -109,6 +109,12 @@ static void run_job(struct ask_barrier *asker, struct db **db, const struct barr
     enum check_answer answer = CHECK_NO_ANSWER;
     enum obx_code rc = OBX_OK;
 
+    /* It may have been closed while there was nothing to ask; that is not the producer's failure.
+     */
+    if (*db != NULL && db_ping(*db, NULL) != OBX_OK) {
+        db_close(*db);
+        *db = NULL;
+    }
     if (*db == NULL)
         *db = connect_barrier(asker, &err);
     if (*db != NULL)

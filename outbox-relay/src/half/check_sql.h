@@ -1,10 +1,17 @@
-/* The statements of check-back on the half tables; every write is made under the lease. One
- * connection, one thread. */
+/*
+ * The statements of check-back on the half tables. One connection, one thread.
+ *
+ * Every write is a transaction that begins by renewing the lease (lease_begin), so that a relay
+ * which has lost it writes nothing: OBX_E_LEASE_LOST. No statement waits for a half-message that
+ * somebody else holds (SKIP LOCKED): it is left for the next time. Proved by
+ * tests/system/checkback_test.c.
+ */
 #ifndef RELAY_HALF_CHECK_SQL_H
 #define RELAY_HALF_CHECK_SQL_H
 
 #include "half/check_answer.h"
 #include "half/half.h"
+#include "lane/lease.h"
 
 /** A due half-message. */
 struct due {
@@ -21,7 +28,7 @@ struct check_wait {
  * Take up to max due half-messages of a producer: their next check is moved forward and
  * checks_asked grows, in one transaction, before anybody is asked, so that a crash only delays.
  */
-OBX_NODISCARD enum obx_code check_take_due(struct db *db, const char *producer,
+OBX_NODISCARD enum obx_code check_take_due(struct db *db, struct lease *lease, const char *producer,
                                            struct check_wait wait, uint32_t max, struct due *out,
                                            uint32_t *count, struct obx_err *err);
 
@@ -29,24 +36,37 @@ OBX_NODISCARD enum obx_code check_take_due(struct db *db, const char *producer,
 struct outcome {
     char gid[HALF_GID_MAX + 1];
     enum check_answer answer;
-    char producer[HALF_PRODUCER_MAX + 1];
     char why[HALF_NOTE_MAX + 1];
+};
+/** Received answers that decide nothing, before a half-message is parked. */
+struct check_limits {
+    uint32_t unknown, in_progress;
 };
 /**
  * Write outcomes that decided nothing: history, and for received ones the count; those at their
  * limit are parked. Rows that were decided meanwhile are left alone. *parked grows by the number
  * parked.
  */
-OBX_NODISCARD enum obx_code check_write_outcomes(struct db *db, const struct outcome *outcomes,
-                                                 uint32_t count, uint32_t max_answers,
-                                                 uint32_t max_in_progress, uint64_t *parked,
+OBX_NODISCARD enum obx_code check_write_outcomes(struct db *db, struct lease *lease,
+                                                 const struct outcome *outcomes, uint32_t count,
+                                                 struct check_limits limits, uint64_t *parked,
                                                  struct obx_err *err);
-/** Park up to max due half-messages of a producer that cannot be asked. */
-OBX_NODISCARD enum obx_code check_park_due(struct db *db, const char *producer, const char *note,
-                                           uint32_t max, uint64_t *parked, struct obx_err *err);
-/** Names of producers that have something due, up to max, each NUL-terminated. */
-OBX_NODISCARD enum obx_code check_due_producers(struct db *db, char (*names)[HALF_PRODUCER_MAX + 1],
-                                                uint32_t max, uint32_t *count, struct obx_err *err);
+/** Park up to max due half-messages of a producer that cannot be asked. *parked grows. */
+OBX_NODISCARD enum obx_code check_park_due(struct db *db, struct lease *lease, const char *producer,
+                                           const char *note, uint32_t max, uint64_t *parked,
+                                           struct obx_err *err);
+/** Park these, as far as they are prepared. *parked grows. */
+OBX_NODISCARD enum obx_code check_park(struct db *db, struct lease *lease, const struct due *items,
+                                       uint32_t count, const char *note, uint64_t *parked,
+                                       struct obx_err *err);
+/**
+ * The producer that comes after the name `after` among those with prepared half-messages, and
+ * whether one of them is due. name is "" behind the last. One dive into the index, however many
+ * rows a producer has.
+ */
+OBX_NODISCARD enum obx_code check_next_producer(struct db *db, const char *after,
+                                                char name[HALF_PRODUCER_MAX + 1], bool *is_due,
+                                                struct obx_err *err);
 
 struct check_counts {
     uint64_t prepared, parked;   /* up to the cap */
@@ -64,12 +84,13 @@ OBX_NODISCARD enum obx_code check_count_operators(struct db *db, uint64_t *seen,
 
 /** Delete decided ones older than the retention among the next `page` gids after *after (which
  * moves on, "" at the end). */
-OBX_NODISCARD enum obx_code check_clean(struct db *db, char *after, uint32_t page,
-                                        uint32_t retention_s, uint64_t *cleaned,
+OBX_NODISCARD enum obx_code check_clean(struct db *db, struct lease *lease, char *after,
+                                        uint32_t page, uint32_t retention_s, uint64_t *cleaned,
                                         struct obx_err *err);
 /** The same for history whose half-message is gone, among the next `page` ids after *after (0 at
  * the end). */
-OBX_NODISCARD enum obx_code check_clean_history(struct db *db, uint64_t *after, uint32_t page,
-                                                uint32_t retention_s, struct obx_err *err);
+OBX_NODISCARD enum obx_code check_clean_history(struct db *db, struct lease *lease, uint64_t *after,
+                                                uint32_t page, uint32_t retention_s,
+                                                struct obx_err *err);
 
 #endif

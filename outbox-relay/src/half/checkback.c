@@ -5,7 +5,8 @@
  * Threads: everything belongs to the check-back thread but the mailbox of barrier answers (barrier
  * threads put in), the numbers (copied under the mutex) and is_closing. An ask under way is a
  * `slot`; it is one producer's and counts against its concurrency. Fairness: each producer has its
- * own due scan, slots and breaker, so none waits for another.
+ * own slots and breaker, so none waits for another; a look goes from one producer that has
+ * something due to the next.
  */
 #include "half/checkback.h"
 
@@ -21,17 +22,19 @@
 #include "half/ask_barrier.h"
 #include "half/ask_http.h"
 #include "half/check_sql.h"
+#include "half/half_json.h"
 #include "lane/lease.h"
 #include "sql/schema.h"
 
-#define LEASE_NAME        "half:check"
-#define TAKE_MAX          256 /* due ones taken from one producer at once */
-#define OUTCOMES_MAX      256
-#define OUTCOME_AGE_MS    200 /* an outcome waits at most this long to be written with others */
-#define CLEAN_PAGE        500
-#define PARK_PAGE         1000
-#define STANDBY_MS        1000 /* between two looks at a lease that is another's */
-#define DUE_PRODUCERS_MAX 64
+#define LEASE_NAME     "half:check"
+#define TAKE_MAX       256 /* due ones taken from one producer at once */
+#define OUTCOMES_MAX   256
+#define OUTCOME_AGE_MS 200 /* an outcome waits at most this long to be written with others */
+#define CLEAN_PAGE     500
+#define PARK_PAGE      1000
+#define STANDBY_MS     1000 /* between two looks at a lease that is another's */
+#define SCAN_MAX       256  /* producers with prepared half-messages passed over in one look */
+#define LOCK_WAIT_S    1    /* nothing here waits for a row; what remains is a race */
 
 struct producer {
     const struct check_producer *conf;
@@ -68,6 +71,7 @@ struct checkback {
     char clean_after[HALF_GID_MAX + 1];
     uint64_t clean_history_after;
     uint64_t history_seen;
+    char scan_after[HALF_PRODUCER_MAX + 1]; /* where the next look for due producers goes on */
     struct due due[TAKE_MAX];
     pthread_t thread;
     bool has_thread;
@@ -257,11 +261,48 @@ static enum obx_code start_ask(struct checkback *cb, struct producer *producer,
     return rc;
 }
 
-/* Take and ask what is due of one producer, as far as its slots and its breaker allow. */
+/* A gid that came by SQL may have any character; only the barrier can be asked about all of them.
+ */
+static bool can_be_asked(const struct producer *producer, const char *gid)
+{
+    return producer->barrier != NULL || half_gid_is_valid(bytes_of(gid));
+}
+
+static void count_parked(struct checkback *cb, uint64_t parked)
+{
+    if (parked == 0)
+        return;
+    pthread_mutex_lock(&cb->mutex);
+    cb->stats.parked += parked;
+    pthread_mutex_unlock(&cb->mutex);
+    OBX_LOG(LOG_LVL_WARN, "checkback", "parked", KV_U64("count", parked));
+}
+
+/* Ask about those that were taken. Those that cannot be asked about come together at the front of
+ * cb->due; the result says how many they are. */
+static uint32_t ask_all(struct checkback *cb, struct producer *producer, uint32_t count)
+{
+    uint32_t unaskable = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct obx_err own = {0};
+
+        if (!can_be_asked(producer, cb->due[i].gid))
+            cb->due[unaskable++] = cb->due[i];
+        else if (start_ask(cb, producer, &cb->due[i], &own) != OBX_OK)
+            OBX_LOG(LOG_LVL_WARN, "checkback", "ask.failed",
+                    KV_STR("producer", producer->conf->name), KV_ERR(&own));
+    }
+    return unaskable;
+}
+
+/* Take and ask what is due of one producer, as far as its slots and its breaker allow. What cannot
+ * be asked about is parked at once: that is nobody's failure. */
 static enum obx_code look_at(struct checkback *cb, struct producer *producer, struct obx_err *err)
 {
     uint32_t room = producer->concurrency - producer->stats.under_way;
-    uint32_t wanted, count = 0;
+    uint32_t wanted, unaskable, count = 0;
+    uint64_t parked = 0;
     const struct check_wait wait = {.min_ms = cb->opts.backoff_min_ms,
                                     .cap_ms = cb->opts.backoff_cap_ms};
     enum obx_code rc;
@@ -270,20 +311,21 @@ static enum obx_code look_at(struct checkback *cb, struct producer *producer, st
     wanted = breaker_admit(&producer->breaker, room < TAKE_MAX ? room : TAKE_MAX, clock_now_ms());
     if (wanted == 0)
         return OBX_OK;
-    rc = check_take_due(cb->db, producer->conf->name, wait, wanted, cb->due, &count, err);
+    rc = check_take_due(cb->db, &cb->lease, producer->conf->name, wait, wanted, cb->due, &count,
+                        err);
     if (rc != OBX_OK || count == 0) {
         breaker_release(&producer->breaker);
         return rc;
     }
     producer->may_have_more = count == wanted;
-    for (uint32_t i = 0; i < count; i++) {
-        struct obx_err own = {0};
-
-        if (start_ask(cb, producer, &cb->due[i], &own) != OBX_OK)
-            OBX_LOG(LOG_LVL_WARN, "checkback", "ask.failed",
-                    KV_STR("producer", producer->conf->name), KV_ERR(&own));
-    }
-    return OBX_OK;
+    unaskable = ask_all(cb, producer, count);
+    if (unaskable == count)
+        breaker_release(&producer->breaker);
+    rc = check_park(cb->db, &cb->lease, cb->due, unaskable,
+                    "its gid cannot stand in a URL: the producer cannot be asked about it", &parked,
+                    err);
+    count_parked(cb, parked);
+    return rc;
 }
 
 static bool has_room(const struct producer *producer)
@@ -291,21 +333,65 @@ static bool has_room(const struct producer *producer)
     return producer->may_have_more && producer->stats.under_way <= producer->concurrency / 2;
 }
 
+static struct producer *find_producer(struct checkback *cb, const char *name)
+{
+    for (size_t i = 0; i < cb->opts.producer_count; i++)
+        if (strcmp(cb->opts.producers[i].name, name) == 0)
+            return &cb->producers[i];
+    return NULL;
+}
+
+/* A producer that has something due: ask it. What cannot be asked becomes visible instead of
+ * waiting for ever. */
+static enum obx_code meet(struct checkback *cb, const char *name, struct obx_err *err)
+{
+    struct producer *producer = find_producer(cb, name);
+    uint64_t parked = 0;
+    enum obx_code rc;
+
+    if (producer != NULL && producer->conf->kind != CHECK_NEVER)
+        return look_at(cb, producer, err);
+    rc = check_park_due(cb->db, &cb->lease, name,
+                        producer == NULL ? "its producer is not in the relay's configuration"
+                                         : "its producer cannot be asked: check = none",
+                        PARK_PAGE, &parked, err);
+    count_parked(cb, parked);
+    return rc;
+}
+
+/* Go from producer to producer, by the index, however many half-messages each has. A look has an
+ * end; the next one goes on where it was. */
+static enum obx_code scan(struct checkback *cb, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    for (unsigned i = 0; rc == OBX_OK && i < SCAN_MAX; i++) {
+        char name[HALF_PRODUCER_MAX + 1];
+        bool is_due = false;
+
+        rc = check_next_producer(cb->db, cb->scan_after, name, &is_due, err);
+        if (rc == OBX_OK)
+            memcpy(cb->scan_after, name, sizeof(name));
+        if (rc != OBX_OK || name[0] == '\0')
+            return rc;
+        if (is_due)
+            rc = meet(cb, name, err);
+    }
+    return rc;
+}
+
 static enum obx_code look_at_all(struct checkback *cb, struct obx_err *err)
 {
     uint64_t now_ms = clock_now_ms();
-    bool is_time = now_ms >= cb->look_ms;
     enum obx_code rc = OBX_OK;
 
-    if (is_time)
-        cb->look_ms = now_ms + cb->opts.poll_ms;
-    for (size_t i = 0; rc == OBX_OK && i < cb->opts.producer_count; i++) {
-        struct producer *producer = &cb->producers[i];
-
-        if (producer->conf->kind != CHECK_NEVER && (is_time || has_room(producer)))
-            rc = look_at(cb, producer, err);
-    }
-    return rc;
+    for (size_t i = 0; rc == OBX_OK && i < cb->opts.producer_count; i++)
+        if (has_room(&cb->producers[i]))
+            rc = look_at(cb, &cb->producers[i], err);
+    if (rc != OBX_OK || now_ms < cb->look_ms)
+        return rc;
+    cb->look_ms = now_ms + cb->opts.poll_ms;
+    return scan(cb, err);
 }
 
 /* Chores */
@@ -318,69 +404,34 @@ static enum obx_code write_outcomes(struct checkback *cb, struct obx_err *err)
     if (cb->outcome_count == 0 || (cb->outcome_count < OUTCOMES_MAX / 2 &&
                                    clock_now_ms() < cb->outcomes_since_ms + OUTCOME_AGE_MS))
         return OBX_OK;
-    rc = check_write_outcomes(cb->db, cb->outcomes, cb->outcome_count, cb->opts.max_answers,
-                              cb->opts.max_in_progress, &parked, err);
-    if (rc != OBX_OK)
-        return rc;
-    cb->outcome_count = 0;
-    pthread_mutex_lock(&cb->mutex);
-    cb->stats.parked += parked;
-    pthread_mutex_unlock(&cb->mutex);
-    if (parked > 0)
-        OBX_LOG(LOG_LVL_WARN, "checkback", "parked", KV_U64("count", parked));
-    return OBX_OK;
-}
-
-static const struct check_producer *find_producer(const struct checkback *cb, const char *name)
-{
-    for (size_t i = 0; i < cb->opts.producer_count; i++)
-        if (strcmp(cb->opts.producers[i].name, name) == 0)
-            return &cb->opts.producers[i];
-    return NULL;
-}
-
-/* What is due and cannot be asked becomes visible instead of waiting for ever. */
-static enum obx_code park_unaskable(struct checkback *cb, uint64_t *parked, struct obx_err *err)
-{
-    char names[DUE_PRODUCERS_MAX][HALF_PRODUCER_MAX + 1];
-    uint32_t count = 0;
-    enum obx_code rc = check_due_producers(cb->db, names, DUE_PRODUCERS_MAX, &count, err);
-
-    for (uint32_t i = 0; rc == OBX_OK && i < count; i++) {
-        const struct check_producer *conf = find_producer(cb, names[i]);
-
-        if (conf == NULL)
-            rc =
-                check_park_due(cb->db, names[i], "its producer is not in the relay's configuration",
-                               PARK_PAGE, parked, err);
-        else if (conf->kind == CHECK_NEVER)
-            rc = check_park_due(cb->db, names[i], "its producer cannot be asked: check = none",
-                                PARK_PAGE, parked, err);
-    }
+    rc = check_write_outcomes(cb->db, &cb->lease, cb->outcomes, cb->outcome_count,
+                              (struct check_limits){cb->opts.max_answers, cb->opts.max_in_progress},
+                              &parked, err);
+    if (rc == OBX_OK)
+        cb->outcome_count = 0;
+    count_parked(cb, parked);
     return rc;
 }
 
 static enum obx_code do_chores(struct checkback *cb, struct obx_err *err)
 {
     struct check_counts counts = {0};
-    uint64_t parked = 0, cleaned = 0, operators = 0;
+    uint64_t cleaned = 0, operators = 0;
     enum obx_code rc;
 
     if (clock_now_ms() < cb->chores_ms)
         return OBX_OK;
     cb->chores_ms = clock_now_ms() + cb->opts.chores_ms;
-    rc = park_unaskable(cb, &parked, err);
-    if (rc == OBX_OK)
-        rc = check_count(cb->db, CHECK_COUNT_CAP, &counts, err);
+    rc = check_count(cb->db, CHECK_COUNT_CAP, &counts, err);
     if (rc == OBX_OK)
         rc = check_count_operators(cb->db, &cb->history_seen, &operators, err);
     if (rc == OBX_OK)
-        rc = check_clean(cb->db, cb->clean_after, CLEAN_PAGE, cb->opts.retention_s, &cleaned, err);
+        rc = check_clean(cb->db, &cb->lease, cb->clean_after, CLEAN_PAGE, cb->opts.retention_s,
+                         &cleaned, err);
     if (rc == OBX_OK)
-        rc = check_clean_history(cb->db, &cb->clean_history_after, CLEAN_PAGE, cb->opts.retention_s,
-                                 err);
+        rc = check_clean_history(cb->db, &cb->lease, &cb->clean_history_after, CLEAN_PAGE,
+                                 cb->opts.retention_s, err);
     pthread_mutex_lock(&cb->mutex);
-    cb->stats.parked += parked;
     cb->stats.cleaned += cleaned;
     cb->stats.verdicts_by_operator += operators;
     cb->stats.prepared_now = counts.prepared;
@@ -464,7 +515,12 @@ static enum obx_code work_once(struct checkback *cb, struct obx_err *err)
         rc = write_outcomes(cb, err);
     if (rc == OBX_OK)
         rc = do_chores(cb, err);
-    return rc;
+    if (rc != OBX_E_LEASE_LOST)
+        return rc;
+    OBX_LOG(LOG_LVL_WARN, "checkback", "lease.lost", KV_ERR(err));
+    lease_drop(&cb->lease);
+    set_trouble(cb, false, "another relay asks");
+    return OBX_OK;
 }
 
 static bool is_transient(enum obx_code rc)
@@ -509,19 +565,20 @@ static void *checkback_main(void *arg)
 static enum obx_code init_producer(struct producer *producer, const struct check_producer *conf,
                                    const struct checkback_opts *opts, struct obx_err *err)
 {
+    const uint32_t timeout_ms = or_default(conf->timeout_ms, 5000);
     struct ask_barrier_opts barrier = {.db = conf->db, .done = on_barrier_answer};
 
     producer->conf = conf;
     producer->concurrency = or_default(conf->concurrency, conf->kind == CHECK_BY_BARRIER ? 4 : 16);
-    producer->target = (struct ask_target){.url = conf->url,
-                                           .token = conf->token,
-                                           .ca_file = conf->ca_file,
-                                           .timeout_ms = or_default(conf->timeout_ms, 5000)};
+    producer->target = (struct ask_target){
+        .url = conf->url, .token = conf->token, .ca_file = conf->ca_file, .timeout_ms = timeout_ms};
     breaker_init(&producer->breaker, opts->breaker_failures, opts->breaker_min_ms,
                  opts->breaker_cap_ms);
     if (conf->kind != CHECK_BY_BARRIER)
         return OBX_OK;
     barrier.threads = producer->concurrency;
+    barrier.db.read_timeout_ms = or_default(conf->db.read_timeout_ms, timeout_ms);
+    barrier.db.write_timeout_ms = or_default(conf->db.write_timeout_ms, timeout_ms);
     return ask_barrier_create(&barrier, &producer->barrier, err);
 }
 
@@ -531,6 +588,7 @@ static void fill_defaults(struct checkback_opts *opts)
     opts->poll_ms = or_default(opts->poll_ms, 200);
     /* Who stands still within a transaction must not keep the lease's row locked for hours. */
     opts->db.idle_s = or_default(opts->db.idle_s, (opts->lease_ms + opts->poll_ms) / 1000 + 2);
+    opts->db.lock_wait_s = or_default(opts->db.lock_wait_s, LOCK_WAIT_S);
     opts->chores_ms = or_default(opts->chores_ms, 5000);
     opts->backoff_min_ms = or_default(opts->backoff_min_ms, 10000);
     opts->backoff_cap_ms = or_default(opts->backoff_cap_ms, 600000);
