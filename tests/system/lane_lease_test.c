@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -63,6 +64,67 @@ static void is_taken_over_when_it_is_over(void **state)
     assert_in_range(rig->seen_count, 20, 40);
     rig_assert_order(rig);
     assert_int_equal(rig_stats(rig->lane).lease_epoch, 2);
+}
+
+/* The database's clock has stepped back by an hour, and the owner is dead: its lease would run on
+ * for as long. Nobody renews it, and that is what counts. */
+static void a_clock_that_steps_back_keeps_nobody_out(void **state)
+{
+    struct lane_rig *rig = *state;
+
+    rig_run(rig, "INSERT INTO outbox_lease (outbox, owner, epoch, expires_at)"
+                 " VALUES ('outbox', 'gone', 7, UTC_TIMESTAMP(6) + INTERVAL 1 HOUR)");
+    rig->opts.lease_ms = 500; /* the default would make the test wait for 20 s */
+    rig_insert(rig, "t", "k", "x");
+    rig_start(rig);
+    rig_wait_empty(rig);
+    assert_int_equal(rig_stats(rig->lane).lease_epoch, 8);
+}
+
+/* A relay with a short lease of its own beside an owner whose lease is long: it is renewed all
+ * along, if seldom. */
+static void a_longer_lease_is_respected(void **state)
+{
+    struct lane_rig *rig = *state;
+    struct lane *second = NULL;
+
+    rig->opts.lease_ms = 3000;
+    rig_start(rig);
+    rig_wait_state(rig->lane, LANE_OWNER);
+    rig->opts.lease_ms = 700;
+    second = rig_start_another(rig, "second");
+    for (int i = 0; i < 3; i++) { /* it has seen three renewals */
+        char sql[120];
+        uint64_t was =
+            rig_number(rig, "SELECT UNIX_TIMESTAMP(expires_at) * 1000 FROM outbox_lease");
+
+        (void)snprintf(sql, sizeof(sql),
+                       "SELECT UNIX_TIMESTAMP(expires_at) * 1000 > %llu FROM outbox_lease",
+                       (unsigned long long)was);
+        rig_wait_number(rig, 1, sql);
+    }
+    assert_int_equal(rig_number(rig, "SELECT epoch FROM outbox_lease"), 1);
+    assert_int_equal(rig_stats(rig->lane).lease_lost, 0);
+    rig_end_lane(second);
+}
+
+/* The leases of other lanes are rows of the same table, and locked by them for as long as they
+ * settle: nobody waits for that. */
+static void waits_for_no_other_lanes_lease(void **state)
+{
+    struct lane_rig *rig = *state;
+    struct db *other = test_db_open(&rig->test_db.opts);
+
+    rig_run(rig, "INSERT INTO outbox_lease (outbox, owner) VALUES ('aaa', 'x'), ('zzz', 'y')");
+    test_db_run(other, "START TRANSACTION");
+    test_db_run(other, "UPDATE outbox_lease SET epoch = 1 WHERE outbox = 'aaa'");
+    test_db_run(other, "UPDATE outbox_lease SET epoch = 1 WHERE outbox = 'zzz'");
+    rig_start(rig);
+    rig_fill(rig, 300, 10, 64);
+    rig_wait_empty(rig);
+    assert_int_equal(rig_stats(rig->lane).db_connects, 1);
+    test_db_run(other, "ROLLBACK");
+    db_close(other);
 }
 
 /* What it had confirmed it may not delete any more, nor publish what comes. */
@@ -186,6 +248,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(one_owner_at_a_time, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(is_taken_over_when_it_is_over, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(a_clock_that_steps_back_keeps_nobody_out, rig_setup,
+                                        rig_teardown),
+        cmocka_unit_test_setup_teardown(a_longer_lease_is_respected, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(waits_for_no_other_lanes_lease, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(who_has_lost_it_writes_nothing, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(a_slow_database_does_not_cost_the_lease, rig_setup,
                                         rig_teardown),

@@ -341,6 +341,36 @@ static void one_that_cannot_be_parked_holds_up_no_other(void **state)
     assert_parked(rig, twice, "OBX_E_MQ_UNROUTABLE", "NO_ROUTE");
 }
 
+/* More is parked, by others, than an owner looks at when it takes the lease: a key that is frozen
+ * beyond stays so. */
+static void a_key_frozen_beyond_what_is_looked_at(void **state)
+{
+    struct lane_rig *rig = *state;
+    uint64_t follower = 0;
+
+    rig_run(rig, "INSERT INTO outbox_parked (outbox, id, message_id, topic, content_type, payload,"
+                 " created_at, reason_code, reason) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL"
+                 " SELECT i + 1 FROM n WHERE i < 900) SELECT 'other', a.i * 1000 + b.i,"
+                 " CONCAT(a.i, '-', b.i), 't', 'text/plain', 'x', UTC_TIMESTAMP(6), 'X', 'x'"
+                 " FROM n a JOIN n b WHERE a.i <= 6");
+    rig_insert(rig, "", "frozen", "x");
+    rig_start(rig);
+    rig_wait_empty(rig);
+    rig_drain_lane(rig->lane);
+    rig_start(rig);
+    rig_wait_state(rig->lane, LANE_OWNER);
+    follower = rig_insert(rig, "t", "frozen", "x");
+    (void)rig_insert(rig, "t", "free", "x");
+    rig_collect(rig, 1);
+    assert_string_equal(rig->seen[0].key, "free");
+    rig_wait_empty(rig);
+    assert_int_equal(rig_number(rig,
+                                "SELECT COUNT(*) FROM outbox_parked WHERE id = %llu"
+                                " AND outbox = 'outbox' AND behind_id IS NOT NULL",
+                                (unsigned long long)follower),
+                     1);
+}
+
 /* ---- bounds ---- */
 
 struct bound_watch {
@@ -405,6 +435,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_no_message_is_parked_with_its_reason, rig_setup,
                                         rig_teardown),
         cmocka_unit_test_setup_teardown(one_that_cannot_be_parked_holds_up_no_other, rig_setup,
+                                        rig_teardown),
+        cmocka_unit_test_setup_teardown(a_key_frozen_beyond_what_is_looked_at, rig_setup,
                                         rig_teardown),
         cmocka_unit_test_setup_teardown(a_hot_key_takes_its_share_only, rig_setup, rig_teardown),
     };

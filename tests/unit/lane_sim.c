@@ -182,6 +182,16 @@ static void kill_lane(struct sim_slot *slot)
     start_lane(slot);
 }
 
+/* One failure is one step of the wait, and one lease is lost once. */
+static void check_failures(const struct sim_slot *slot, uint64_t lost, uint32_t tries)
+{
+    if (slot->lane->stats.lease_lost > lost + 1)
+        sim_fail("the lease is lost %llu times in one turn",
+                 (unsigned long long)(slot->lane->stats.lease_lost - lost));
+    if (slot->lane->db_backoff.tries > tries + 1)
+        sim_fail("one failure takes %u steps of the wait", slot->lane->db_backoff.tries - tries);
+}
+
 static void look_after(struct sim_slot *slot, uint64_t work, uint64_t queries, unsigned losses)
 {
     const struct lane *lane = slot->lane;
@@ -207,6 +217,8 @@ static void turn(struct sim_slot *slot)
     uint64_t work = sim->work;
     uint64_t queries = sim->queries;
     unsigned losses = sim->losses;
+    uint64_t lost = slot->lane->stats.lease_lost;
+    uint32_t tries = slot->lane->db_backoff.tries;
     const struct sim_slot *outer = sim->running; /* stands still meanwhile */
 
     sim->now_us += TURN_US;
@@ -218,6 +230,7 @@ static void turn(struct sim_slot *slot)
         start_lane(slot);
         return;
     }
+    check_failures(slot, lost, tries);
     look_after(slot, work, queries, losses);
 }
 
@@ -277,6 +290,8 @@ static void disturb(struct sim_slot *slot)
         lane_drain(slot->lane);
     if (sim_chance(sim->chaos.pause) && ++sim->losses > 0)
         slot->paused_until_us = sim->now_us + sim_below(2ULL * LEASE_MS * 1000);
+    if (sim_chance(sim->chaos.clock_back))
+        sim->db_back_us += sim_below(HOURS_US / 100);
     if (sim_chance(40))
         lane_ring(slot->lane);
 }
@@ -438,6 +453,7 @@ static void draw_chaos(void)
         .kill = sim_chance(2) ? 100 + (unsigned)sim_below(400) : 0,
         .topic_trouble = sim_chance(2) ? 20 + (unsigned)sim_below(100) : 0,
         .long_tx = sim_chance(2) ? 10 : 0,
+        .clock_back = sim_chance(4) ? 300 : 0,
     };
 }
 
@@ -454,6 +470,7 @@ void sim_run(uint64_t seed)
     sim->has_poor_hash = sim_chance(3);
     sim->bad_row = sim_chance(2) ? 40 : 0;
     sim->statement_us = sim_chance(3) ? 1000 + sim_below(4000) : 40;
+    sim->is_much_parked = sim_chance(5);
     sim->created_off_us = sim_chance(2) ? sim_below(HOURS_US) : 0;
     sim->hole_chance = sim_chance(4) ? 1 : 12;
     draw_opts();

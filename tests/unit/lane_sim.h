@@ -73,7 +73,7 @@ struct sim_lease {
 
 /** What chance may do; 0 never, else once in so many. */
 struct sim_chaos {
-    unsigned db_loss, db_wait, broker_loss, pause, kill, topic_trouble, long_tx;
+    unsigned db_loss, db_wait, broker_loss, pause, kill, topic_trouble, long_tx, clock_back;
 };
 
 struct sim_topic {
@@ -114,12 +114,14 @@ struct undo {
 struct sim {
     uint64_t seed, rng;
     uint64_t now_us;
+    uint64_t db_back_us; /* the database's clock has stepped back by so much */
     struct sim_chaos chaos;
     bool has_poor_hash;
     uint64_t statement_us;   /* what a statement costs at least: how far away the server is */
     uint64_t created_off_us; /* applications write created_at, and in a time of their own */
     unsigned hole_chance;    /* how rare ids are that nobody uses */
     unsigned bad_row;        /* how rare rows are that can never be a message */
+    bool is_much_parked;     /* by other lanes */
     bool is_calm;            /* no more faults: now everything has to come out */
     struct sim_row rows[SIM_ROWS];
     size_t row_count, row_limit;

@@ -6,7 +6,7 @@
 
 #include "lane_sim_call.h"
 
-enum { CLOCK_SKEW_US = 777000000 };
+#define CLOCK_SKEW_US (UINT64_C(24) * 3600 * 1000 * 1000)
 
 /* ---- rows ---- */
 
@@ -20,7 +20,7 @@ const char *sim_key_of(const struct sim_row *row)
 
 uint64_t sim_db_now_us(void)
 {
-    return sim->now_us + CLOCK_SKEW_US;
+    return sim->now_us + CLOCK_SKEW_US - sim->db_back_us;
 }
 
 struct sim_row *sim_find(uint64_t id)

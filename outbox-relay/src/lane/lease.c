@@ -10,24 +10,35 @@
 #include "base/clock.h"
 #include "base/crash.h"
 
-enum { MARGIN_PART = 10, RENEW_PART = 3, US_PER_MS = 1000 };
+enum {
+    MARGIN_PART = 10,
+    RENEW_PART = 3,
+    ABANDONED_LEASES = 2, /* not renewed for so long: six renewals have not come */
+    US_PER_MS = 1000
+};
 
 static const char sql_look[] =
     "SELECT owner, epoch, COALESCE(address, ''),"
     " GREATEST(TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires_at), 0),"
-    " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
+    " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)),"
+    " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', expires_at)"
     " FROM outbox_lease WHERE outbox = ?";
 static const char sql_make[] = "INSERT INTO outbox_lease (outbox, owner, epoch, expires_at) VALUES "
                                "(?, '', 0, UTC_TIMESTAMP(6))";
-static const char sql_take[] = "UPDATE outbox_lease SET owner = ?, address = ?, epoch = epoch + 1,"
-                               " acquired_at = UTC_TIMESTAMP(6),"
-                               " expires_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND"
-                               " WHERE outbox = ? AND epoch = ?"
-                               " AND (expires_at <= UTC_TIMESTAMP(6) OR (owner = ? AND epoch = ?))";
-static const char sql_renew[] =
-    "UPDATE outbox_lease SET expires_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND"
-    " WHERE outbox = ? AND owner = ? AND epoch = ?";
-static const char sql_release[] = "UPDATE outbox_lease SET expires_at = UTC_TIMESTAMP(6)"
+/* FORCE INDEX here and below: on a table of a few rows the optimiser may prefer to look at all of
+   them, and a writing statement locks what it looks at, other lanes' leases too. */
+static const char sql_take[] =
+    "UPDATE outbox_lease FORCE INDEX (PRIMARY) SET owner = ?, address = ?, epoch = epoch + 1,"
+    " acquired_at = UTC_TIMESTAMP(6),"
+    " expires_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND"
+    " WHERE outbox = ? AND epoch = ?"
+    " AND (expires_at <= UTC_TIMESTAMP(6) OR (owner = ? AND epoch = ?)"
+    " OR TIMESTAMPDIFF(MICROSECOND, '1970-01-01', expires_at) = ?)";
+static const char sql_renew[] = "UPDATE outbox_lease FORCE INDEX (PRIMARY)"
+                                " SET expires_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND"
+                                " WHERE outbox = ? AND owner = ? AND epoch = ?";
+static const char sql_release[] = "UPDATE outbox_lease FORCE INDEX (PRIMARY)"
+                                  " SET expires_at = UTC_TIMESTAMP(6)"
                                   " WHERE outbox = ? AND owner = ? AND epoch = ?";
 
 void lease_init(struct lease *lease, const struct lease_opts *opts)
@@ -61,6 +72,27 @@ uint64_t lease_db_now_us(const struct lease *lease)
     return lease->db_at_us == 0 ? 0 : lease->db_at_us + (clock_now_us() - lease->clock_at_us);
 }
 
+/* Whether, when and by how much the lease was renewed, told by our own clock. */
+static void watch(struct lease *lease, uint64_t epoch, uint64_t expires_us)
+{
+    bool is_same = epoch == lease->seen_epoch;
+
+    if (is_same && expires_us == lease->seen_expires_us)
+        return;
+    if (!is_same)
+        lease->seen_lease_ms = lease->opts.lease_ms;
+    else if (lease->free_in_ms > lease->seen_lease_ms)
+        lease->seen_lease_ms = lease->free_in_ms;
+    lease->seen_epoch = epoch;
+    lease->seen_expires_us = expires_us;
+    lease->seen_since_ms = clock_now_ms();
+}
+
+static bool is_abandoned(const struct lease *lease)
+{
+    return clock_now_ms() - lease->seen_since_ms > lease->seen_lease_ms * ABANDONED_LEASES;
+}
+
 /* What the row says. *epoch is UINT64_MAX when there is none. */
 static enum obx_code look(struct lease *lease, struct db *db, uint64_t *epoch, struct obx_err *err)
 {
@@ -77,6 +109,7 @@ static enum obx_code look(struct lease *lease, struct db *db, uint64_t *epoch, s
         *epoch = db_rows_u64(rows, 1);
         lease->free_in_ms = db_rows_u64(rows, 3) / US_PER_MS;
         lease_note_db_clock(lease, db_rows_u64(rows, 4));
+        watch(lease, *epoch, db_rows_u64(rows, 5));
         if (lease->free_in_ms > 0) {
             (void)bytes_to_text(db_rows_bytes(rows, 0), lease->seen_owner,
                                 sizeof(lease->seen_owner));
@@ -116,7 +149,8 @@ static enum obx_code take(struct lease *lease, struct db *db, uint64_t epoch, bo
         db_exec(db, sql_take,
                 DB_ARGS(DB_TEXT(lease->opts.owner), DB_TEXT(lease->opts.address),
                         DB_U64(lease_us(lease)), DB_TEXT(lease->opts.outbox), DB_U64(epoch),
-                        DB_TEXT(lease->opts.owner), DB_U64(lease->last_epoch)),
+                        DB_TEXT(lease->opts.owner), DB_U64(lease->last_epoch),
+                        is_abandoned(lease) ? DB_U64(lease->seen_expires_us) : DB_NULL()),
                 &taken, err);
 
     if (rc != OBX_OK || taken == 0)
@@ -142,7 +176,7 @@ enum obx_code lease_try(struct lease *lease, struct db *db, bool *acquired, stru
         rc = make_row(lease, db, err);
         epoch = 0;
     }
-    if (rc != OBX_OK || (lease->free_in_ms > 0 && !is_own(lease, epoch)))
+    if (rc != OBX_OK || (lease->free_in_ms > 0 && !is_own(lease, epoch) && !is_abandoned(lease)))
         return rc;
     return take(lease, db, epoch, acquired, err);
 }

@@ -4,7 +4,9 @@
  * Invariants: the epoch held here was given by one statement that the database judged; locally the
  * lease counts as held no longer than (monotonic time before the last successful renewal was sent)
  * + lease - margin; a transaction that writes begins with lease_begin, which locks the lease row
- * under owner and epoch, so a taker waits until it is over. Used by the lane thread only, on its
+ * under owner and epoch, so a taker waits until it has ended. A lease that is not renewed for twice
+ * its length, as this process counts, is over too: the database's clock may have stepped back, and
+ * its owner be dead for an hour to come. Used by the lane thread only, on its
  * connection. Proved by tests/system/lane_lease_test.c and tests/unit/lane_sim_test.c.
  */
 #ifndef RELAY_LEASE_H
@@ -33,7 +35,11 @@ struct lease {
     uint64_t free_in_ms;   /* as of the last look: how long another's lease still runs */
     char seen_owner[129];  /* who holds it, as last seen; "" nobody */
     char seen_address[256];
-    uint64_t db_at_us; /* the database's clock when ours said clock_at_us; 0: never seen */
+    /* Another's lease, as it was when it was seen first. */
+    uint64_t seen_epoch, seen_expires_us;
+    uint64_t seen_since_ms; /* monotonic */
+    uint64_t seen_lease_ms; /* its length, as far as its renewals have shown */
+    uint64_t db_at_us;      /* the database's clock when ours said clock_at_us; 0: never seen */
     uint64_t clock_at_us;
 };
 

@@ -8,11 +8,11 @@
 #include "base/crash.h"
 #include "reader.h"
 
-enum { LOAD_ROWS = 5000 };
+enum { LOAD_ROWS = 5000 }; /* read when the lease is taken; not more */
 
-static const char sql_frozen[] = "SELECT parked_id, ordering_key FROM outbox_parked"
-                                 " WHERE outbox = ? AND holds_key = 1 AND parked_id > ?"
-                                 " ORDER BY parked_id LIMIT ?";
+static const char sql_frozen[] =
+    "SELECT parked_id, IF(outbox = ? AND holds_key = 1, ordering_key, NULL)"
+    " FROM outbox_parked FORCE INDEX (PRIMARY) ORDER BY parked_id LIMIT ?";
 
 static enum obx_code build_park_one(struct parking *parking, const char *table)
 {
@@ -88,37 +88,29 @@ void parking_fini(struct parking *parking)
 
 /* ---- frozen keys ---- */
 
-static enum obx_code load_page(struct parking *parking, struct db *db, uint64_t *after,
-                               bool *is_last, struct obx_err *err)
+enum obx_code parking_load(struct parking *parking, struct db *db, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
     enum obx_code rc =
-        db_query(db, sql_frozen,
-                 DB_ARGS(DB_TEXT(parking->outbox), DB_U64(*after), DB_U64(LOAD_ROWS)), &rows, err);
+        db_query(db, sql_frozen, DB_ARGS(DB_TEXT(parking->outbox), DB_U64(LOAD_ROWS)), &rows, err);
 
     parking->queries++;
+    keyset_clear(&parking->frozen);
+    parking->is_holding = false;
+    parking->has_more = false;
     if (rc != OBX_OK)
         return rc;
-    *is_last = db_rows_count(rows) < LOAD_ROWS;
-    while (db_rows_next(rows)) {
-        *after = db_rows_u64(rows, 0);
+    parking->has_more = db_rows_count(rows) == LOAD_ROWS;
+    while (db_rows_next(rows))
         keyset_add(&parking->frozen, db_rows_bytes(rows, 1));
-    }
     db_rows_free(rows);
     return OBX_OK;
 }
 
-enum obx_code parking_load(struct parking *parking, struct db *db, struct obx_err *err)
+/* False for an absent key. */
+static bool may_be_frozen(const struct parking *parking, struct obx_bytes key)
 {
-    uint64_t after = 0;
-    bool is_last = false;
-    enum obx_code rc = OBX_OK;
-
-    keyset_clear(&parking->frozen);
-    parking->is_holding = false;
-    while (rc == OBX_OK && !is_last)
-        rc = load_page(parking, db, &after, &is_last, err);
-    return rc;
+    return keyset_has(&parking->frozen, key) || (parking->has_more && key.p != NULL);
 }
 
 /* Appends the keys of the batch that may be frozen, as literals; *count of them. */
@@ -132,7 +124,7 @@ static enum obx_code add_suspects(struct parking *parking, struct db *db,
     for (size_t i = 0; i < batch->count && rc == OBX_OK; i++) {
         struct obx_bytes key = batch->rows[i]->key;
 
-        if (!keyset_has(&parking->frozen, key) || bytes_equal(key, last))
+        if (!may_be_frozen(parking, key) || bytes_equal(key, last))
             continue;
         rc = buf_add_text(&parking->text, *count == 0 ? "" : ",");
         if (rc == OBX_OK)
@@ -164,7 +156,8 @@ static enum obx_code ask_table(struct parking *parking, struct db *db, struct ro
 
     buf_reset(&parking->text);
     rc = buf_add_text(&parking->text,
-                      "SELECT ordering_key, MIN(id) FROM outbox_parked WHERE outbox = ");
+                      "SELECT ordering_key, MIN(id) FROM outbox_parked FORCE INDEX (outbox_key)"
+                      " WHERE outbox = ");
     if (rc == OBX_OK)
         rc = db_add_literal(db, &parking->text, bytes_of(parking->outbox));
     if (rc == OBX_OK)
@@ -192,7 +185,9 @@ enum obx_code parking_mark(struct parking *parking, struct db *db, struct row_ba
 {
     if (parking->is_holding)
         mark_key(batch, buf_bytes(&parking->held_key), READER_HOLD);
-    return parking->frozen.is_dirty ? ask_table(parking, db, batch, err) : OBX_OK;
+    if (!parking->frozen.is_dirty && !parking->has_more)
+        return OBX_OK;
+    return ask_table(parking, db, batch, err);
 }
 
 /* ---- parking ---- */

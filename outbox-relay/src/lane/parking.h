@@ -22,6 +22,7 @@ struct parking {
     const char *outbox;  /* borrowed */
     struct lease *lease; /* borrowed */
     struct keyset frozen;
+    bool has_more; /* than were looked at when the lease was taken: every key may be frozen */
     struct row_delete del;      /* from the outbox */
     struct obx_buf park_one;    /* a row with a reason of its own */
     struct obx_buf park_behind; /* rows behind a frozen head */
@@ -48,7 +49,8 @@ OBX_NODISCARD enum obx_code parking_init(struct parking *parking, const char *ou
                                          const char *table, struct lease *lease,
                                          struct obx_err *err);
 void parking_fini(struct parking *parking);
-/** Learn which keys are frozen; after every taking of the lease. Any OBX_E_DB_*. */
+/** Learn which keys are frozen; after every taking of the lease. Looks at so many rows at most that
+ * a take-over does not wait for them; beyond, each batch asks for its keys. Any OBX_E_DB_*. */
 OBX_NODISCARD enum obx_code parking_load(struct parking *parking, struct db *db,
                                          struct obx_err *err);
 /** Set row->behind for rows of frozen keys, and READER_HOLD for rows of the key that is being
