@@ -180,12 +180,23 @@ static bool start_first(struct caller *caller, struct outlet *outlet)
     return true;
 }
 
+/* Half of the places are for whoever comes first, the other half is kept in equal shares, so that
+ * endpoints that never answer leave each other one theirs. */
+static bool has_place(const struct caller *caller, const struct outlet *outlet)
+{
+    uint32_t under_way = calls_under_way(caller->calls);
+    uint32_t half = caller->opts.max_calls / 2;
+    uint32_t share = half / (uint32_t)caller->opts.outlets->count;
+
+    return under_way < half || (under_way < caller->opts.max_calls &&
+                                outlet->caller.in_flight < (share > 0 ? share : 1));
+}
+
 static bool may_call(const struct caller *caller, struct outlet *outlet, uint64_t now_ms)
 {
     const struct job *job = outlet->caller.ready.first;
 
-    return job != NULL && !atomic_load(&outlet->stats.is_paused) &&
-           calls_under_way(caller->calls) < caller->opts.max_calls &&
+    return job != NULL && !atomic_load(&outlet->stats.is_paused) && has_place(caller, outlet) &&
            outlet->caller.in_flight < job->endpoint->concurrency &&
            now_ms >= outlet->caller.hold_until_ms &&
            breaker_admit(&outlet->caller.breaker, 1, now_ms) > 0;

@@ -31,6 +31,7 @@ static void let_go(struct keeper *keeper, struct job *job)
     idset_remove(&job->outlet->keeper.held, job->id);
     keeper->held_count--;
     keeper->held_bytes -= job->body.len;
+    job->outlet->keeper.held_bytes -= job->body.len;
     job_destroy(job);
 }
 
@@ -196,11 +197,26 @@ static void plan_next_look(struct outlet *outlet, size_t found, size_t room)
     outlet->keeper.next_look_ms = found >= room ? 0 : clock_now_ms() + outlet->keeper.idle_ms;
 }
 
+/* Half of the memory is for whoever comes first, the other half is kept in equal shares: endpoints
+ * that answer slowly or never, with as many rows as they may have, leave the others theirs. */
+static uint64_t free_bytes_of(const struct keeper *keeper, const struct notify_config *config,
+                              const struct outlet *outlet)
+{
+    uint64_t half = config->max_memory / 2;
+    uint64_t share = half / config->endpoint_count;
+
+    if (keeper->held_bytes < half)
+        return half - keeper->held_bytes;
+    if (keeper->held_bytes < config->max_memory && outlet->keeper.held_bytes < share)
+        return share - outlet->keeper.held_bytes;
+    return 0;
+}
+
 static bool read_endpoint(struct keeper *keeper, struct notify_config *config,
                           const struct endpoint_config *endpoint, struct outlet *outlet)
 {
-    uint64_t free_bytes =
-        keeper->held_bytes < config->max_memory ? config->max_memory - keeper->held_bytes : 0;
+    uint64_t free_bytes = free_bytes_of(keeper, config, outlet);
+    uint64_t bytes = 0;
     struct due_request request = {.config = config,
                                   .endpoint = endpoint,
                                   .outlet = outlet,
@@ -214,7 +230,9 @@ static bool read_endpoint(struct keeper *keeper, struct notify_config *config,
         outlet->keeper.next_look_ms = 0; /* when a job comes back */
         return true;
     }
-    rc = ledger_read_due(&keeper->ledger, &request, &jobs, &keeper->held_bytes, &err);
+    rc = ledger_read_due(&keeper->ledger, &request, &jobs, &bytes, &err);
+    keeper->held_bytes += bytes;
+    outlet->keeper.held_bytes += bytes;
     keeper->held_count += jobs.count;
     plan_next_look(outlet, jobs.count, request.max);
     if (jobs.count > 0) {

@@ -53,8 +53,9 @@ struct outlet {
         uint64_t hold_until_ms; /* no call before (Retry-After) */
         atomic_bool recall;     /* set by any thread: give back what waits */
     } caller;
-    struct {               /* the keeper's thread */
-        struct idset held; /* rows handed to the caller and not recorded yet */
+    struct {                 /* the keeper's thread */
+        struct idset held;   /* rows handed to the caller and not recorded yet */
+        uint64_t held_bytes; /* of their bodies */
         bool is_paused;
         bool seen_pause;       /* by the reading of pauses that is going on */
         uint64_t next_look_ms; /* for due rows */

@@ -2,15 +2,19 @@
  * outbox-notify as a process against real servers: what it calls, what it repeats, when it gives
  * up, and what it does with endpoints that are slow, dead, flapping or lying.
  */
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/bytes.h"
 #include "notify_rig.h"
 #include "wait.h"
 
@@ -260,6 +264,55 @@ static void the_dead_do_not_hold_up_the_healthy(void **state)
                      600);
     notify_rig_kill(rig, 0);
     receiver_destroy(silent);
+    receiver_destroy(healthy);
+}
+
+/* A listener that takes connections and says nothing, not even at the end of a request. */
+static int mute_listener(uint16_t *port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(listen(fd, 4096), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &len), 0);
+    *port = ntohs(address.sin_port);
+    return fd;
+}
+
+/* With the options as they are: more silent endpoints than there are places for calls. The healthy
+ * one has its calls before the first of theirs has come to its end. */
+static void many_silent_ones_leave_the_others_their_places(void **state)
+{
+    enum { SILENT = 24, ROWS = 40 };
+    struct notify_rig *rig = *state;
+    struct receiver *healthy = receiver_create(NULL);
+    struct obx_buf text = {0};
+    uint16_t port = 0;
+    int mute = mute_listener(&port);
+
+    for (int i = 0; i < SILENT; i++)
+        assert_int_equal(buf_addf(&text,
+                                  "[endpoint silent%d]\nurl = http://127.0.0.1:%u/\ntopics = #\n"
+                                  "sign = no\n",
+                                  i, (unsigned)port),
+                         OBX_OK);
+    notify_rig_config(rig, "",
+                      "%s[endpoint healthy]\nurl = http://127.0.0.1:%u/\ntopics = ok\n"
+                      "sign = no\n",
+                      text.data, receiver_port(healthy));
+    start(rig);
+    notify_rig_fill(rig, "m", ROWS, "t");
+    notify_rig_wait_number(rig, (uint64_t)ROWS * SILENT, "SELECT COUNT(*) FROM obx_notification");
+    notify_rig_fill(rig, "h", ROWS, "ok");
+    receiver_wait(healthy, ROWS);
+    assert_int_equal(notify_rig_number(rig, "SELECT COUNT(*) FROM obx_notification WHERE endpoint"
+                                            " <> 'healthy' AND attempts > 0"),
+                     0);
+    notify_rig_kill(rig, 0);
+    (void)close(mute);
+    buf_fini(&text);
     receiver_destroy(healthy);
 }
 
@@ -520,13 +573,21 @@ static void check_says_what_is_wrong(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(calls_each_endpoint_once_and_signed),    TEST(the_body_is_the_messages_own_bytes),
-        TEST(a_hostile_message_adds_no_header),       TEST(secrets_are_changed_without_a_gap),
-        TEST(gives_up_at_the_end_of_the_schedule),    TEST(the_dead_do_not_hold_up_the_healthy),
-        TEST(a_flapping_endpoint_gets_everything),    TEST(a_lying_endpoint_is_not_believed),
-        TEST(gone_pauses_until_it_is_resumed),        TEST(retry_after_is_heeded_and_bounded),
-        TEST(what_cannot_be_reached_comes_to_an_end), TEST(the_old_are_called_too),
-        TEST(a_stop_awaits_the_calls_under_way),      TEST(check_says_what_is_wrong),
+        TEST(calls_each_endpoint_once_and_signed),
+        TEST(the_body_is_the_messages_own_bytes),
+        TEST(a_hostile_message_adds_no_header),
+        TEST(secrets_are_changed_without_a_gap),
+        TEST(many_silent_ones_leave_the_others_their_places),
+        TEST(gives_up_at_the_end_of_the_schedule),
+        TEST(the_dead_do_not_hold_up_the_healthy),
+        TEST(a_flapping_endpoint_gets_everything),
+        TEST(a_lying_endpoint_is_not_believed),
+        TEST(gone_pauses_until_it_is_resumed),
+        TEST(retry_after_is_heeded_and_bounded),
+        TEST(what_cannot_be_reached_comes_to_an_end),
+        TEST(the_old_are_called_too),
+        TEST(a_stop_awaits_the_calls_under_way),
+        TEST(check_says_what_is_wrong),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
