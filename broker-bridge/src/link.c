@@ -121,6 +121,14 @@ void link_give_up(struct link *link, const struct obx_err *why)
     link->ops->lost(link->ctx, &copy);
 }
 
+void link_abandon(struct link *link)
+{
+    if (!link_is_connected(link))
+        return;
+    drop_connection(link);
+    set_state(link, LINK_WAITING, LOG_LVL_INFO);
+}
+
 void link_close(struct link *link)
 {
     if (link->state == LINK_WAITING)

@@ -79,6 +79,9 @@ void link_service(struct link *link);
  * the owner's service. */
 void link_give_up(struct link *link, const struct obx_err *why);
 
+/** Close the socket without another byte; no callback runs. To be followed by link_fini. */
+void link_abandon(struct link *link);
+
 /** Do not connect again; for an owner that is done while there is no connection. */
 void link_close(struct link *link);
 

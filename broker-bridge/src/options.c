@@ -4,6 +4,8 @@
  */
 #include "options.h"
 
+#include <arpa/inet.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,31 +61,79 @@ static enum obx_code parse_port(const char *text, uint16_t *port, struct obx_err
     return OBX_OK;
 }
 
+static bool is_ip6(const char *host)
+{
+    struct in6_addr any;
+
+    return inet_pton(AF_INET6, host, &any) == 1;
+}
+
+/* What a name or an IPv4 address is made of; whether it exists is the resolver's to say. */
+static bool is_host_name(const char *host)
+{
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
+
+    return host[0] != '\0' && strlen(host) <= HOST_MAX && strspn(host, allowed) == strlen(host);
+}
+
+/* Not with the text itself: a URL may hold a password. */
+static enum obx_code refuse_url(struct obx_err *err)
+{
+    return obx_fail(err, OBX_E_CONFIG,
+                    "a broker address is host[:port], not a URL: leave out amqp:// (for amqps:// "
+                    "say tls = yes), and give user, password and vhost by keys of their own");
+}
+
+/* Cuts "[host]" off the front; *rest is what follows. */
+static enum obx_code parse_bracketed(char *text, struct address *address, char **rest,
+                                     struct obx_err *err)
+{
+    char *end = strchr(text, ']');
+
+    if (end == NULL)
+        return obx_fail(err, OBX_E_CONFIG, "broker address '%s' lacks a closing ]", text);
+    *end = '\0';
+    *rest = end + 1;
+    address->host = text + 1;
+    if (!is_ip6(address->host) || ((*rest)[0] != '\0' && (*rest)[0] != ':'))
+        return obx_fail(err, OBX_E_CONFIG,
+                        "in brackets stands an IPv6 address, and :port may follow: not '[%s]%s'",
+                        address->host, *rest);
+    return OBX_OK;
+}
+
+static enum obx_code parse_plain(char *text, struct address *address, char **rest,
+                                 struct obx_err *err)
+{
+    char *colon = strchr(text, ':');
+
+    if (colon != NULL && strchr(colon + 1, ':') != NULL)
+        return obx_fail(err, OBX_E_CONFIG, "write an IPv6 broker address in brackets: [%s]", text);
+    *rest = colon != NULL ? colon : text + strlen(text);
+    address->host = text;
+    return OBX_OK;
+}
+
 /* Cuts "[host]:port", "host:port" or "host" in place. Port is left alone when there is none. */
 static enum obx_code parse_address(char *text, struct address *address, struct obx_err *err)
 {
-    char *rest;
+    char *rest = NULL;
+    enum obx_code rc;
 
-    if (text[0] == '[') {
-        address->host = text + 1;
-        rest = strchr(text, ']');
-        if (rest == NULL || (rest[1] != '\0' && rest[1] != ':'))
-            return obx_fail(err, OBX_E_CONFIG, "broker address '%s' lacks a closing ]", text);
+    if (strstr(text, "://") != NULL || strchr(text, '@') != NULL)
+        return refuse_url(err);
+    rc = text[0] == '[' ? parse_bracketed(text, address, &rest, err)
+                        : parse_plain(text, address, &rest, err);
+    if (rc != OBX_OK)
+        return rc;
+    if (*rest == ':') {
         *rest++ = '\0';
-    } else {
-        address->host = text;
-        rest = strchr(text, ':');
-        if (rest != NULL && strchr(rest + 1, ':') != NULL)
-            return obx_fail(err, OBX_E_CONFIG, "write the IPv6 broker address as [%s]:port", text);
+        rc = parse_port(rest, &address->port, err);
     }
-    if (rest != NULL && *rest == ':') {
-        *rest++ = '\0';
-        if (parse_port(rest, &address->port, err) != OBX_OK)
-            return OBX_E_CONFIG;
-    }
-    if (address->host[0] == '\0' || strlen(address->host) > HOST_MAX)
-        return obx_fail(err, OBX_E_CONFIG, "broker address with an empty or too long host name");
-    return OBX_OK;
+    if (rc == OBX_OK && text[0] != '[' && !is_host_name(address->host))
+        rc = obx_fail(err, OBX_E_CONFIG, "'%s' is no host name", address->host);
+    return rc;
 }
 
 static size_t count_commas(const char *text)
@@ -116,6 +166,21 @@ static enum obx_code parse_addresses(struct options *options, const char *text, 
             return OBX_E_CONFIG;
     }
     return OBX_OK;
+}
+
+bool bridge_addresses_are_valid(const char *addresses, char *why, size_t why_size)
+{
+    const char *general = obx_code_text(OBX_E_CONFIG);
+    struct options options = {.tls = false};
+    struct obx_err err = {0};
+    const enum obx_code rc = parse_addresses(&options, addresses, &err);
+    const char *text = err.text;
+
+    options_fini(&options);
+    if (strncmp(text, general, strlen(general)) == 0 && text[strlen(general)] == ':')
+        text += strlen(general) + 2; /* what the configuration's own message says already */
+    (void)snprintf(why, why_size, "%s", text);
+    return rc == OBX_OK;
 }
 
 static void fill_numbers(struct options *options, const struct bridge_opts *opts)

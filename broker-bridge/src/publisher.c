@@ -372,6 +372,14 @@ enum obx_code bridge_publisher_create(const struct bridge_publisher_opts *opts,
     return OBX_OK;
 }
 
+void bridge_publisher_drop(struct bridge_publisher *pub)
+{
+    if (pub == NULL)
+        return;
+    link_abandon(&pub->link);
+    bridge_publisher_destroy(pub);
+}
+
 void bridge_publisher_destroy(struct bridge_publisher *pub)
 {
     if (pub == NULL)

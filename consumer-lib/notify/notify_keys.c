@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bridge/bridge.h"
 #include "sign.h"
 
 enum { KIB = 1024, MIB = 1024 * 1024, SECOND = 1000, MINUTE = 60 * 1000, HOUR = 3600 * 1000 };
@@ -258,7 +259,10 @@ static void check_endpoint(const struct keys_endpoint *endpoint, struct cfg_repo
 static void check(const void *p, struct cfg_report *report)
 {
     const struct keys_notify_root *root = p;
+    char why[OBX_ERR_TEXT_MAX];
 
+    if (!bridge_addresses_are_valid(root->broker.addresses, why, sizeof(why)))
+        cfg_complain(report, "broker", NULL, "addresses", "%s", why);
     if (root->endpoint_count == 0)
         cfg_complain(report, "endpoint", NULL, NULL,
                      "there is no [endpoint NAME]; expected at least one, with url and topics");

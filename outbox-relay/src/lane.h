@@ -107,6 +107,8 @@ struct lane_stats {
     uint64_t parked_now;       /* rows in outbox_parked for this outbox, capped alike */
     uint64_t awaiting_now;     /* rows in outbox_awaiting, capped alike */
     uint64_t delayed_now;      /* rows in outbox_delayed, capped alike */
+    uint64_t exchange_faults;  /* messages that came back because their exchange is missing or
+                                  forbidden */
     uint64_t awaited;          /* confirmed rows moved to outbox_awaiting */
     uint64_t receipts_early;   /* confirmed rows whose receipts were there already, or that the scan
                                   found complete */

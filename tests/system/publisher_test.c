@@ -545,6 +545,25 @@ static void destroy_tells_what_is_in_flight_in_order(void **state)
 
 static uint64_t chain_left;
 
+/* An owner that has lost its lease may send nothing more. */
+static void drop_sends_nothing_that_was_not_written(void **state)
+{
+    struct rig *rig = *state;
+
+    broker_queue(rig->admin, QUEUE, NULL, 0);
+    rig_start(rig);
+    rig_until(rig, rig_is_up);
+    rig_send_many(rig, QUEUE, 10); /* the first is written at once, the others with the next turn */
+    bridge_publisher_drop(rig->pub);
+    rig->pub = NULL;
+    rig_expect_all(rig, PUB_UNKNOWN);
+    rig_start(rig);
+    rig_send_many(rig, QUEUE, 1);
+    rig_until(rig, rig_all_settled);
+    assert_int_equal(rig->by_outcome[PUB_CONFIRMED], 1);
+    assert_true(broker_count(rig->admin, QUEUE) <= 2);
+}
+
 static void publish_next(uint64_t token, enum pub_outcome outcome, const char *why, void *ctx)
 {
     struct rig *rig = ctx;
@@ -661,6 +680,7 @@ int main(void)
         RIG_TEST(a_wrong_vhost_is_its_own_trouble),
         RIG_TEST(a_dead_address_among_others_is_passed_over),
         RIG_TEST(destroy_tells_what_is_in_flight_in_order),
+        RIG_TEST(drop_sends_nothing_that_was_not_written),
         RIG_TEST(the_callback_may_publish),
         RIG_TEST(poll_wakes_up_for_what_is_not_written_yet),
         RIG_TEST(an_idle_publisher_sleeps),

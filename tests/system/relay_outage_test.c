@@ -237,6 +237,76 @@ static void queue_deleted_and_made_again(void **state)
     assert_int_equal(broker_count(rig->admin, rig->queue), 1);
 }
 
+/* Under a connection that lives nobody says that an exchange is gone, but the next message. */
+static void exchange_deleted_and_declared_again(void **state)
+{
+    struct program_rig *rig = *state;
+
+    rig_start_ready(rig, 0, WORDS("OBX_LANE_MAX_TRIES=1000"));
+    rig_insert(rig, "outbox", "t.x", NULL, "b");
+    rig_wait_empty(rig, "outbox");
+    broker_delete_exchange(rig->admin, rig->exchange);
+    rig_fill(rig, "outbox", "t.x", 100, 3);
+    rig_wait_empty(rig, "outbox");
+    rig_wait_ready(rig, 0);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM outbox_parked"), 0);
+    assert_int_equal(broker_count(rig->admin, rig->queue), 101);
+    assert_true(rig_lane_metric(rig, 0, "oncebox_broker_connects_total") == 1);
+}
+
+/* One that may not declare it says so, for as long as it is missing. */
+static void exchange_deleted_under_one_that_verifies(void **state)
+{
+    struct program_rig *rig = *state;
+
+    rig_start_ready(rig, 1, NULL); /* this one declares, and ends */
+    rig_stop(rig, 1);
+    rig_start_ready(rig, 0, WORDS("OBX_BROKER_TOPOLOGY=verify", "OBX_LANE_MAX_TRIES=1000"));
+    broker_delete_exchange(rig->admin, rig->exchange);
+    rig_insert(rig, "outbox", "t.x", NULL, "b");
+    rig_wait_unready(rig, 0, "404");
+    broker_topic_exchange(rig->admin, rig->exchange);
+    broker_bind(rig->admin, rig->queue, rig->exchange, "t.#");
+    rig_wait_empty(rig, "outbox");
+    rig_wait_ready(rig, 0);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM outbox_parked"), 0);
+}
+
+/* A queue that is there with other arguments: told, and nobody else's affair. */
+static void a_refused_queue_holds_up_nobody(void **state)
+{
+    struct program_rig *rig = *state;
+    const struct broker_arg other = {.name = "x-max-length", .number = 7};
+    struct obx_buf text = {0};
+
+    broker_queue(rig->admin, "relay_outage_refused", &other, 1);
+    rig_config_text(rig, &text);
+    assert_int_equal(buf_add_text(&text, "[queue relay_outage_refused]\ntype = classic\n"), OBX_OK);
+    rig_write(rig, "relay.conf", text.data, rig->config);
+    buf_fini(&text);
+    rig_start(rig, 0, NULL);
+    rig_insert(rig, "outbox", "t.x", NULL, "b");
+    rig_wait_empty(rig, "outbox");
+    rig_wait_unready(rig, 0, "relay_outage_refused");
+    assert_int_equal(broker_count(rig->admin, rig->queue), 1);
+    broker_delete_queue(rig->admin, "relay_outage_refused");
+}
+
+/* Long before the row is parked it is said which topic no queue takes. */
+static void an_unroutable_topic_is_told_at_once(void **state)
+{
+    struct program_rig *rig = *state;
+
+    rig_start_ready(rig, 0, WORDS("OBX_LANE_MAX_TRIES=1000"));
+    rig_insert(rig, "outbox", "nowhere.x", NULL, "b");
+    rig_wait_unready(rig, 0, "routing key 'nowhere.x'");
+    rig_wait_log(rig, 0, "message.returned");
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM outbox_parked"), 0);
+    broker_bind(rig->admin, rig->queue, rig->exchange, "nowhere.#");
+    rig_wait_empty(rig, "outbox");
+    rig_wait_ready(rig, 0);
+}
+
 #define CASE(name) cmocka_unit_test_setup(name, program_reset)
 
 int main(void)
@@ -250,6 +320,10 @@ int main(void)
         CASE(wrong_passwords),
         CASE(missing_topology_then_created),
         CASE(queue_deleted_and_made_again),
+        CASE(exchange_deleted_and_declared_again),
+        CASE(exchange_deleted_under_one_that_verifies),
+        CASE(a_refused_queue_holds_up_nobody),
+        CASE(an_unroutable_topic_is_told_at_once),
     };
 
     return cmocka_run_group_tests(tests, program_setup, program_teardown);

@@ -179,6 +179,13 @@ void sim_pub_destroy(struct bridge_publisher *pub)
     free(pub);
 }
 
+/* What is not on its way yet stays here; of that the model has nothing. */
+void sim_pub_drop(struct bridge_publisher *pub) WRAPS(bridge_publisher_drop);
+void sim_pub_drop(struct bridge_publisher *pub)
+{
+    sim_pub_destroy(pub);
+}
+
 void sim_pub_service(struct bridge_publisher *pub) WRAPS(bridge_publisher_service);
 void sim_pub_service(struct bridge_publisher *pub)
 {

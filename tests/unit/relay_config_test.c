@@ -295,6 +295,43 @@ static void addresses_are_numeric(void **state)
     relay_config_unref(good("[relay]\ndoorbell_address = [::1]:8378\n" SOURCE));
 }
 
+static void addresses_of_brokers_can_be_read(void **state)
+{
+    static const char *const wrong[][2] = {
+        {"127.0.0.1:abc", "broker port 'abc' is not a number from 1 to 65535"},
+        {"a:1, b:0", "broker port '0'"},
+        {"a:65536", "broker port '65536'"},
+        {"a:", "broker port ''"},
+        {"a,,b", "is no host name"},
+        {":5672", "is no host name"},
+        {"my host", "'my host' is no host name"},
+        {"amqp://host:5672", "leave out amqp://"},
+        {"amqps://user:secret@host/v", "tls = yes"},
+        {"user:secret@host", "not a URL"},
+        {"host/vhost", "is no host name"},
+        {"::1", "in brackets: [::1]"},
+        {"::1:5672", "in brackets"},
+        {"[::1", "lacks a closing ]"},
+        {"[::1]5672", "in brackets stands an IPv6 address"},
+        {"[host]:5672", "in brackets stands an IPv6 address"},
+        {"[]:5672", "in brackets stands an IPv6 address"},
+    };
+    static const char *const right[] = {"host", "10.0.0.1:5673", "[::1]", "[fe80::1]:5672 , b.c",
+                                        "rabbit_1.example-2.com:1"};
+    char text[256];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        snprintf(text, sizeof(text), "[broker]\naddresses = %s\n" SOURCE, wrong[i][0]);
+        bad(text, "relay.conf:2: broker.addresses: ");
+        bad(text, wrong[i][1]);
+    }
+    for (size_t i = 0; i < sizeof(right) / sizeof(right[0]); i++) {
+        snprintf(text, sizeof(text), "[broker]\naddresses = %s\n" SOURCE, right[i]);
+        relay_config_unref(good(text));
+    }
+}
+
 static void what_listens_everywhere_is_not_advertised(void **state)
 {
     struct relay_config *config = good("[relay]\ndoorbell_address = 0.0.0.0:8378\n" SOURCE);
@@ -414,6 +451,7 @@ int main(void)
         cmocka_unit_test(the_environment_alone_will_do),
         cmocka_unit_test(wrong_values_name_file_line_and_key),
         cmocka_unit_test(addresses_are_numeric),
+        cmocka_unit_test(addresses_of_brokers_can_be_read),
         cmocka_unit_test(what_listens_everywhere_is_not_advertised),
         cmocka_unit_test(a_lane_differs_when_anything_it_is_made_from_does),
         cmocka_unit_test(a_topology_differs_when_any_of_it_does),

@@ -37,6 +37,10 @@ struct bridge_opts {
     struct bridge_tls tls;
 };
 
+/** Whether addresses can be read, for the check of a configuration; if not, why says what to write
+ * instead. */
+OBX_NODISCARD bool bridge_addresses_are_valid(const char *addresses, char *why, size_t why_size);
+
 /** One application header. Borrowed bytes. */
 enum bridge_header_type { BRIDGE_H_NULL, BRIDGE_H_TEXT, BRIDGE_H_I64, BRIDGE_H_F64, BRIDGE_H_BOOL };
 struct bridge_header {

@@ -60,6 +60,10 @@ OBX_NODISCARD enum obx_code bridge_publisher_create(const struct bridge_publishe
 /** Close; everything unconfirmed is reported PUB_UNKNOWN first. NULL is fine. */
 void bridge_publisher_destroy(struct bridge_publisher *pub);
 
+/** The same at once: nothing that has not been written yet is sent any more, for an owner that lost
+ * the right to publish. NULL is fine. */
+void bridge_publisher_drop(struct bridge_publisher *pub);
+
 /**
  * Send one message. Success means handed to the operating system only; the fate comes by on_result
  * with the same token. Nothing is kept but the token. On failure nothing was

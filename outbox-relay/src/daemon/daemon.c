@@ -70,8 +70,8 @@ struct daemon {
     uint64_t started_ms;
     uint64_t started_wall_us;
     uint64_t housekeeping_due_ms;
-    uint64_t stop_due_ms; /* PHASE_STOPPING: when to end without the lanes */
-    uint64_t broker_connects;
+    uint64_t stop_due_ms;      /* PHASE_STOPPING: when to end without the lanes */
+    struct broker_counts seen; /* of the lanes, at the last look */
     bool is_ready_told;
     struct reload_counts reloads;
 };
@@ -130,14 +130,17 @@ static void tell_manager(struct daemon *daemon)
     notify_watchdog(daemon->notify);
 }
 
-/* A broker that was away may have come back without exchanges and queues. */
+/* A broker that was away may have come back without exchanges and queues; and somebody may delete
+ * an exchange under a connection that lives. */
 static void repeat_topology(struct daemon *daemon)
 {
-    uint64_t connects = relay_broker_connects(daemon->relay);
+    struct broker_counts counts;
 
-    if (connects > daemon->broker_connects && daemon->broker_connects > 0)
+    relay_broker_counts(daemon->relay, &counts);
+    if ((counts.connects > daemon->seen.connects && daemon->seen.connects > 0) ||
+        counts.exchange_faults > daemon->seen.exchange_faults)
         topology_task_repeat(daemon->topology);
-    daemon->broker_connects = connects;
+    daemon->seen = counts;
 }
 
 static void look_for_alert(struct daemon *daemon)
@@ -257,7 +260,7 @@ static void on_topology(evutil_socket_t fd, short what, void *ctx)
     (void)fd;
     (void)what;
     topology_task_view(daemon->topology, &view);
-    relay_set_gate(daemon->relay, view.is_done);
+    relay_set_gate(daemon->relay, view.is_open);
 }
 
 static bool on_ring(const struct bell_msg *msg, void *ctx)

@@ -37,7 +37,7 @@ struct slot {
     uint64_t due_ms; /* WAITING: when to start. DRAINING: when to give up waiting */
     uint64_t started_ms;
     uint64_t starts;
-    uint64_t connects_before; /* broker connects of this slot's earlier lanes */
+    struct broker_counts before; /* of this slot's earlier lanes */
     struct obx_err trouble;
     bool is_rung;
     bool may_pass_on; /* the ring came from an application, not from another relay */
@@ -269,7 +269,8 @@ static void reap(struct slot *slot)
     struct lane_stats stats;
 
     lane_get_stats(slot->lane, &stats);
-    slot->connects_before += stats.broker_connects;
+    slot->before.connects += stats.broker_connects;
+    slot->before.exchange_faults += stats.exchange_faults;
     lane_join(slot->lane);
     lane_destroy(slot->lane);
     slot->lane = NULL;
@@ -477,18 +478,18 @@ const struct lane_view *relay_lane_views(struct relay *relay, size_t *count)
     return relay->views;
 }
 
-uint64_t relay_broker_connects(struct relay *relay)
+void relay_broker_counts(struct relay *relay, struct broker_counts *out)
 {
-    uint64_t total = 0;
-
+    *out = (struct broker_counts){0};
     for (size_t i = 0; i < relay->slot_count; i++) {
+        const struct slot *slot = relay->slots[i];
         struct lane_stats stats = {0};
 
-        if (relay->slots[i]->lane != NULL)
-            lane_get_stats(relay->slots[i]->lane, &stats);
-        total += relay->slots[i]->connects_before + stats.broker_connects;
+        if (slot->lane != NULL)
+            lane_get_stats(slot->lane, &stats);
+        out->connects += slot->before.connects + stats.broker_connects;
+        out->exchange_faults += slot->before.exchange_faults + stats.exchange_faults;
     }
-    return total;
 }
 
 void relay_pass_counts(const struct relay *relay, uint64_t *passed_on, uint64_t *failed)

@@ -61,9 +61,13 @@ bool relay_is_idle(const struct relay *relay);
 
 /** The lanes as they are now; good until the next call of relay_turn or relay_apply. */
 const struct lane_view *relay_lane_views(struct relay *relay, size_t *count);
-/** How often any lane has connected to the broker; when it grows, the broker may be another one
- * than before. */
-uint64_t relay_broker_connects(struct relay *relay);
+/** What all lanes, also those that are gone, know of the broker. When a number grows, exchanges and
+ * queues may be missing. */
+struct broker_counts {
+    uint64_t connects;        /* the broker may be another one than before */
+    uint64_t exchange_faults; /* messages that came back because of their exchange */
+};
+void relay_broker_counts(struct relay *relay, struct broker_counts *out);
 /** Rings passed on, and those that could not be. */
 void relay_pass_counts(const struct relay *relay, uint64_t *passed_on, uint64_t *failed);
 

@@ -9,6 +9,7 @@
 #include "address.h"
 #include "base/bytes.h"
 #include "bell_msg.h"
+#include "bridge/bridge.h"
 #include "half/checkback.h"
 #include "half/half_json.h"
 
@@ -47,6 +48,10 @@ static void check_tls_pair(const char *section, const char *name, const char *ce
 
 static void check_broker(const struct keys_broker *broker, struct cfg_report *report)
 {
+    char why[OBX_ERR_TEXT_MAX];
+
+    if (!bridge_addresses_are_valid(broker->addresses, why, sizeof(why)))
+        cfg_complain(report, "broker", NULL, "addresses", "%s", why);
     if (broker->reconnect_min > broker->reconnect_max)
         cfg_complain(report, "broker", NULL, "reconnect_min", "is longer than reconnect_max");
     check_tls_pair("broker", NULL, broker->tls_cert_file, broker->tls_key_file, report);

@@ -104,7 +104,8 @@ static const struct cfg_key broker_keys[] = {
     CHOICE(struct keys_broker, topology, "declare", topology_choices,
            "declare: make the exchanges, queues and bindings that are missing; verify: change "
            "nothing, wait until exchanges and queues are there; no: do not look. Nothing is "
-           "published before it is done."),
+           "published before it was done once; what the broker refuses to declare holds up its own "
+           "topics only."),
     ROW(struct keys_broker, tls, CFG_BOOL, "no", 0, 0,
         "TLS to the broker; its port is then 5671 unless another one is given."),
     ROW(struct keys_broker, tls_verify, CFG_BOOL, "yes", 0, 0,

@@ -34,7 +34,8 @@ struct topology_task {
     struct relay_config *wanted;  /* newest configuration; NULL: none yet */
     struct relay_config *in_use;  /* what the thread works with right now: wanted or retired */
     struct relay_config *retired; /* replaced while in use; the main thread gives it back later */
-    bool is_done;                 /* succeeded for wanted */
+    bool is_done;                 /* succeeded for wanted, and was not refused since */
+    bool is_open;                 /* was tried for wanted to its end */
     bool repeat;
     bool stop;
     bool ended;
@@ -93,6 +94,13 @@ static void log_result(enum obx_code rc, const struct obx_err *err, uint32_t wai
                 KV_U64("next_ms", wait_ms_next));
 }
 
+/* The broker was asked for everything, and refused something: not the same as one that does not
+ * answer. */
+static bool is_refusal(enum obx_code rc)
+{
+    return rc == OBX_E_MQ_TOPOLOGY || rc == OBX_E_MQ_DENIED;
+}
+
 /* One attempt. Called and returns with the lock held. */
 static void attempt(struct topology_task *task, struct backoff *backoff)
 {
@@ -109,8 +117,12 @@ static void attempt(struct topology_task *task, struct backoff *backoff)
     task->tries++;
     is_news = strcmp(task->trouble, err.text) != 0;
     memcpy(task->trouble, err.text, sizeof(task->trouble));
+    if (task->in_use == task->wanted && (rc == OBX_OK || is_refusal(rc))) {
+        task->is_done = rc == OBX_OK;
+        task->is_open = task->is_open || rc == OBX_OK ||
+                        task->wanted->topology_policy == TOPOLOGY_POLICY_DECLARE;
+    }
     if (rc == OBX_OK) {
-        task->is_done = task->is_done || task->in_use == task->wanted;
         backoff_reset(backoff);
     } else {
         task->failures++;
@@ -239,6 +251,7 @@ void topology_task_set(struct topology_task *task, struct relay_config *config)
     old = task->wanted;
     if (old == NULL || !relay_config_same_topology(old, config)) {
         task->is_done = false;
+        task->is_open = false;
         task->repeat = false;
         task->trouble[0] = '\0';
     }
@@ -272,6 +285,7 @@ void topology_task_view(struct topology_task *task, struct topology_view *out)
     pthread_mutex_lock(&task->lock);
     out->is_wanted = task->wanted != NULL && task->wanted->topology_policy != TOPOLOGY_POLICY_NONE;
     out->is_done = task->is_done || !out->is_wanted;
+    out->is_open = task->is_open || !out->is_wanted;
     out->tries = task->tries;
     out->failures = task->failures;
     memcpy(out->trouble, task->trouble, sizeof(out->trouble));

@@ -17,8 +17,11 @@
 struct topology_task;
 
 struct topology_view {
-    bool is_wanted;                 /* false: topology = no */
-    bool is_done;                   /* it succeeded for the configuration given last */
+    bool is_wanted; /* false: topology = no */
+    bool is_done;   /* all of the configuration given last is there, as far as is known */
+    bool is_open;   /* lanes may publish: it was done once, or all of it was declared but what the
+                       broker refuses, which is the trouble of its own topics alone. One that only
+                       verifies waits until everything is there */
     char trouble[OBX_ERR_TEXT_MAX]; /* why it is not done, or why the last repetition failed; ""
                                        none */
     uint64_t tries;
@@ -40,7 +43,7 @@ bool topology_task_has_ended(struct topology_task *task);
 /** Work for this configuration from now on. Takes a reference of its own and gives the one before
  * back. */
 void topology_task_set(struct topology_task *task, struct relay_config *config);
-/** Do it once more; what was done stays done if that fails. */
+/** Do it once more. It stays done if the broker cannot be reached, not if it refuses. */
 void topology_task_repeat(struct topology_task *task);
 void topology_task_view(struct topology_task *task, struct topology_view *out);
 /** Becomes readable whenever the view has changed; topology_task_view makes it quiet again. */

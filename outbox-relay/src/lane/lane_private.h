@@ -37,6 +37,7 @@ enum lane_trouble {
     TROUBLE_SETTLE,
     TROUBLE_PARK,
     TROUBLE_ROW,
+    TROUBLE_ROUTE,    /* a topic that no queue takes; goes with its next confirm, or with time */
     TROUBLE_REQUESTS, /* from here on in the order of enum lane_side */
     TROUBLE_OVERDUE,
     TROUBLE_DELAYED,
@@ -115,7 +116,9 @@ struct lane {
     uint64_t db_due_ms;    /* next try to connect */
     uint64_t lease_due_ms; /* standby: next look */
     uint64_t poll_due_us;
-    uint64_t last_row_us; /* when a poll brought something last */
+    uint64_t last_row_us;         /* when a poll brought something last */
+    uint64_t route_trouble_topic; /* hash of the topic that TROUBLE_ROUTE is about */
+    uint64_t route_trouble_until_ms;
     uint64_t park_after_ms;
     uint64_t side_due_ms[SIDES];   /* UINT64_MAX: never */
     unsigned side_failures[SIDES]; /* one after the other */
@@ -135,6 +138,8 @@ int lane_wait_ms(const struct lane *lane);
 /** Drop everything in memory and let the connections go; the thread ends. */
 void lane_end(struct lane *lane);
 void lane_set_trouble(struct lane *lane, enum lane_trouble kind, const char *text);
+/** Nothing of that topic has come back for longer than a retry takes: it is parked, or gone. */
+void lane_expire_route_trouble(struct lane *lane, uint64_t now_ms);
 
 /* lane_publish.c */
 

@@ -18,6 +18,7 @@ enum {
     FETCH_ROWS = 128,
     FETCH_BYTES = 4 * 1024 * 1024,
     CHOKED_PAUSE_MS = 1000,
+    ROUTE_TROUBLE_RETRIES = 3, /* the longest waits between tries that a topic's trouble outlives */
 };
 
 /* ---- rows that are not in memory ---- */
@@ -292,6 +293,25 @@ static void answered(struct lane *lane, const struct flight_row *row)
     faults_cleared(&lane->faults, topic_name(row));
 }
 
+void lane_expire_route_trouble(struct lane *lane, uint64_t now_ms)
+{
+    if (lane->route_trouble_until_ms == 0 || now_ms < lane->route_trouble_until_ms)
+        return;
+    lane->route_trouble_until_ms = 0;
+    lane_set_trouble(lane, TROUBLE_ROUTE, NULL);
+}
+
+/* Shown from the first return on, long before the row is parked. One topic at a time. */
+static void tell_route(struct lane *lane, const struct flight_row *row, const char *why)
+{
+    if (lane->route_trouble_until_ms != 0 && lane->route_trouble_topic != row->topic_hash)
+        return;
+    lane->route_trouble_topic = row->topic_hash;
+    lane->route_trouble_until_ms =
+        clock_now_ms() + (uint64_t)lane->opts.retry_cap_ms * ROUTE_TROUBLE_RETRIES;
+    lane_set_trouble(lane, TROUBLE_ROUTE, why);
+}
+
 static void on_confirmed(struct lane *lane, struct flight_row *row)
 {
     uint64_t now_us = clock_now_us();
@@ -304,6 +324,8 @@ static void on_confirmed(struct lane *lane, struct flight_row *row)
         hist_record(&lane->commit_to_confirm,
                     db_now_us > row->created_us ? db_now_us - row->created_us : 0);
     answered(lane, row);
+    if (lane->route_trouble_topic == row->topic_hash)
+        lane_expire_route_trouble(lane, UINT64_MAX);
     flight_confirmed(lane->flight, row);
     lane_settling_add(lane, row, now_us / 1000);
 }
@@ -313,7 +335,9 @@ static void on_returned(struct lane *lane, struct flight_row *row, const char *w
     struct obx_bytes exchange = route_of(&lane->opts, row->rule).exchange;
 
     lane->stats.returned++;
+    tell_route(lane, row, why);
     if (faults_is_of_exchange(PUB_RETURNED, why)) {
+        lane->stats.exchange_faults++;
         faults_exchange_failed(&lane->faults, exchange, clock_now_ms(), why);
         refuse(lane, row, OBX_E_MQ_TOPOLOGY, why);
     } else {
@@ -326,6 +350,7 @@ static void on_returned(struct lane *lane, struct flight_row *row, const char *w
 static void on_denied(struct lane *lane, struct flight_row *row, const char *why)
 {
     lane->stats.returned++;
+    tell_route(lane, row, why);
     faults_exchange_failed(&lane->faults, topic_name(row), clock_now_ms(), why);
     refuse(lane, row, OBX_E_MQ_DENIED, why);
 }

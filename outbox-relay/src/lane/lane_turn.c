@@ -112,6 +112,7 @@ static void fill_broker_stats(struct lane *lane)
 {
     struct bridge_publisher_stats broker = {0};
 
+    lane_expire_route_trouble(lane, clock_now_ms());
     lane->stats.broker_state = BRIDGE_DOWN;
     if (lane->publisher == NULL)
         return;
@@ -142,7 +143,7 @@ static void drop_flight(struct lane *lane)
         fill_broker_stats(lane);
         lane->past_broker_connects = lane->stats.broker_connects;
         lane->past_broker_blocked = lane->stats.broker_blocked;
-        bridge_publisher_destroy(lane->publisher);
+        bridge_publisher_drop(lane->publisher);
         lane->publisher = NULL;
     }
     lane->is_dropping = false;
@@ -152,6 +153,7 @@ static void drop_flight(struct lane *lane)
     faults_reset(&lane->faults);
     lane_settling_reset(lane);
     lane->park_after_ms = 0;
+    lane->route_trouble_until_ms = 0;
     for (int i = TROUBLE_LEASE; i < TROUBLES; i++)
         lane_set_trouble(lane, (enum lane_trouble)i, NULL);
 }
