@@ -136,8 +136,9 @@ static enum obx_code park_one(struct run *run, const struct item *item)
 }
 
 /*
- * A message that the database does not take (max_allowed_packet) can wait nowhere but at the
- * broker: it stays unacknowledged, and comes again with the next connection. The others go on.
+ * A message that the database does not take, not even in pieces (properties larger than
+ * max_allowed_packet), can wait nowhere but at the broker: it stays unacknowledged, and comes again
+ * with the next connection. The others go on.
  */
 static enum obx_code park_or_leave(struct run *run, struct item *item)
 {

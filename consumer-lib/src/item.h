@@ -77,6 +77,7 @@ struct item {
 
     /* Of a row of obx_parked; parked_id is 0 for a delivery. */
     uint64_t parked_id;
+    uint32_t pieces;                     /* rows of obx_parked_piece that have its body */
     uint64_t claim;                      /* under which this process has counted the attempt */
     bool is_forced;                      /* replayed although its producer knows it as rejected */
     char first_failed_at[ITEM_TIME_MAX]; /* UTC, by the database's clock; for a dead letter */

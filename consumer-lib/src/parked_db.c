@@ -16,7 +16,8 @@ enum {
     US_PER_MS = 1000,
     LARGE_BODY = 256 * 1024,
     HEADROOM = 16 * 1024,
-    HOLDS_MAX = 64
+    HOLDS_MAX = 64,
+    PIECE_SHARE = 2 /* so much of a packet is the body's */
 };
 
 static const char *const state_names[] = {
@@ -75,15 +76,18 @@ static struct obx_bytes headroom_for(struct obx_bytes body)
 #define INSERT_ROW                                                                                 \
     "INSERT INTO obx_parked (consumer_group, message_id, ordering_key, lane, state, next_at, "     \
     "attempts, reason_code, reason, first_failed_at, last_failed_at, replay_until, queue, "        \
-    "exchange, routing_key, topic, properties, body, size, is_told) VALUES (?, ?, ?, ?, ?, "       \
+    "exchange, routing_key, topic, properties, body, size, is_told, pieces) VALUES (?, ?, ?, ?, "  \
+    "?, "                                                                                          \
     "UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, ?, ?, ?, IF(?, UTC_TIMESTAMP(6), NULL), "          \
     "IF(?, UTC_TIMESTAMP(6), NULL), UTC_TIMESTAMP(6) + INTERVAL ? SECOND, ?, ?, ?, ?, ?, ?, "      \
-    "? + 0 * OCTET_LENGTH(?), ?)"
+    "? + 0 * OCTET_LENGTH(?), ?, ?)"
 
-static enum obx_code insert(struct db *db, const struct settings *settings, const struct item *item,
-                            const struct park *park, struct obx_err *err)
+static enum obx_code insert_row(struct db *db, const struct settings *settings,
+                                const struct item *item, const struct park *park, uint32_t pieces,
+                                struct obx_err *err)
 {
     const struct bridge_message *from = &item->delivery->msg;
+    const struct obx_bytes body = cut(from->body, pieces == 0 ? SIZE_MAX : 0);
     char made_id[MADE_ID_MAX];
     struct parked_key key;
     struct obx_buf props = {0};
@@ -104,13 +108,72 @@ static enum obx_code insert(struct db *db, const struct settings *settings, cons
             DB_U64(park->has_failed), DB_U64(settings->dedup_retention_s), DB_TEXT(settings->queue),
             DB_BYTES(cut(from->exchange, UINT8_MAX)), DB_BYTES(cut(from->routing_key, UINT8_MAX)),
             DB_BYTES(cut(item->msg.topic, TOPIC_MAX)), DB_BYTES(cut(buf_bytes(&props), SIZE_MAX)),
-            DB_BYTES(cut(from->body, SIZE_MAX)), DB_U64(props.len + from->body.len),
-            DB_BYTES(headroom_for(from->body)), DB_U64(park->is_told)),
+            DB_BYTES(body), DB_U64(props.len + from->body.len), DB_BYTES(headroom_for(body)),
+            DB_U64(park->is_told), DB_U64(pieces)),
         NULL, err);
-    if (rc == OBX_E_DB_DUPLICATE)
-        rc = OBX_OK;
 out:
     buf_fini(&props);
+    return rc;
+}
+
+static enum obx_code insert_piece(struct db *db, uint64_t parked_id, uint32_t n,
+                                  struct obx_bytes piece, struct obx_err *err)
+{
+    return db_exec(db, "INSERT INTO obx_parked_piece (parked_id, n, piece) VALUES (?, ?, ?)",
+                   DB_ARGS(DB_U64(parked_id), DB_U64(n), DB_BYTES(piece)), NULL, err);
+}
+
+/* A body that is larger than the server takes at once (max_allowed_packet). */
+static enum obx_code insert_in_pieces(struct db *db, const struct settings *settings,
+                                      const struct item *item, const struct park *park,
+                                      struct obx_err *err)
+{
+    const struct obx_bytes body = item->delivery->msg.body;
+    const size_t size = db_max_packet(db) / PIECE_SHARE;
+    const uint32_t pieces = (uint32_t)((body.len + size - 1) / size);
+    enum obx_code rc = insert_row(db, settings, item, park, pieces, err);
+    const uint64_t parked_id = db_insert_id(db);
+
+    for (uint32_t n = 0; n < pieces && rc == OBX_OK; n++) {
+        const char *at = (const char *)body.p + n * size;
+        const size_t left = body.len - n * size;
+
+        rc = insert_piece(db, parked_id, n, (struct obx_bytes){at, left < size ? left : size}, err);
+    }
+    return rc;
+}
+
+static enum obx_code insert(struct db *db, const struct settings *settings, const struct item *item,
+                            const struct park *park, struct obx_err *err)
+{
+    enum obx_code rc = insert_row(db, settings, item, park, 0, err);
+
+    if (rc == OBX_E_TOO_LARGE && item->delivery->msg.body.len > 0 && !db_is_lost(db))
+        rc = insert_in_pieces(db, settings, item, park, err);
+    return rc == OBX_E_DB_DUPLICATE ? OBX_OK : rc;
+}
+
+enum obx_code parked_read_pieces(struct db *db, uint64_t id, uint32_t pieces, struct obx_buf *body,
+                                 struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    for (uint32_t n = 0; n < pieces && rc == OBX_OK; n++) {
+        struct db_rows *rows = NULL;
+        struct obx_bytes piece = {0};
+
+        rc = db_query(db, "SELECT piece FROM obx_parked_piece WHERE parked_id = ? AND n = ?",
+                      DB_ARGS(DB_U64(id), DB_U64(n)), &rows, err);
+        if (rc == OBX_OK && !db_rows_next(rows))
+            rc = obx_fail(err, OBX_E_DB_DATA, "piece %u of row %llu of obx_parked is not there",
+                          (unsigned)n, (unsigned long long)id);
+        if (rc == OBX_OK) {
+            piece = db_rows_bytes(rows, 0);
+            if (buf_add(body, piece.p, piece.len) != OBX_OK)
+                rc = obx_fail(err, OBX_E_NOMEM, "body of a parked message");
+        }
+        db_rows_free(rows);
+    }
     return rc;
 }
 
@@ -147,11 +210,18 @@ enum obx_code parked_write(struct db *db, const struct settings *settings, const
 
 const char *parked_holds(const struct settings *settings)
 {
-    return settings->skips_dead ? "state <> 'dead'" : "(state <> 'dead' OR is_told = 0)";
+    return settings->skips_dead ? "is_told = 0 AND state <> 'dead'" : "is_told = 0";
 }
 
-enum obx_code parked_remove(struct db *db, uint64_t id, struct obx_err *err)
+enum obx_code parked_remove(struct db *db, uint64_t id, uint32_t pieces, struct obx_err *err)
 {
+    enum obx_code rc = OBX_OK;
+
+    if (pieces > 0)
+        rc = db_exec(db, "DELETE FROM obx_parked_piece WHERE parked_id = ?", DB_ARGS(DB_U64(id)),
+                     NULL, err);
+    if (rc != OBX_OK)
+        return rc;
     return db_exec(db, "DELETE FROM obx_parked WHERE id = ?", DB_ARGS(DB_U64(id)), NULL, err);
 }
 

@@ -30,7 +30,11 @@ OBX_NODISCARD enum obx_code parked_survey(struct db *db, const struct settings *
 OBX_NODISCARD enum obx_code parked_write(struct db *db, const struct settings *settings,
                                          const struct item *item, const struct park *park,
                                          struct obx_err *err);
-OBX_NODISCARD enum obx_code parked_remove(struct db *db, uint64_t id, struct obx_err *err);
+OBX_NODISCARD enum obx_code parked_remove(struct db *db, uint64_t id, uint32_t pieces,
+                                          struct obx_err *err);
+/** Append the body of a row that is in pieces. */
+OBX_NODISCARD enum obx_code parked_read_pieces(struct db *db, uint64_t id, uint32_t pieces,
+                                               struct obx_buf *body, struct obx_err *err);
 /** As store_ops.promote, for a key as it came with the message or as it stands in the table.
  * is_due may be NULL: whether a row was made due. */
 OBX_NODISCARD enum obx_code parked_promote(struct db *db, const struct settings *settings,

@@ -201,11 +201,13 @@ enum {
     ROW_REPLAYS,
     ROW_BY,
     ROW_NOTE,
-    ROW_IS_FORCED
+    ROW_IS_FORCED,
+    ROW_PIECES,
+    ROW_IS_EDITED
 };
 #define ROW_COLUMNS                                                                                \
     PARKED_ITEM_COLUMNS ", state, claim, claim_size, request, ordering_key, replays, "             \
-                        "requested_by, request_note, is_forced"
+                        "requested_by, request_note, is_forced, pieces, is_edited"
 
 static enum obx_code list_row(struct take *take, struct obx_buf *list, uint64_t id)
 {
@@ -216,8 +218,20 @@ static enum obx_code list_row(struct take *take, struct obx_buf *list, uint64_t 
 
 static enum obx_code make_item(struct take *take, const struct db_rows *rows, struct item **out)
 {
-    if (parked_item_create(rows, take->opts->counters, out) != OBX_OK)
-        return obx_fail(take->err, OBX_E_NOMEM, "row of obx_parked");
+    const uint32_t pieces = (uint32_t)db_rows_u64(rows, ROW_PIECES);
+    const bool is_whole = pieces == 0 || db_rows_u64(rows, ROW_IS_EDITED) != 0;
+    struct obx_buf body = {0};
+    enum obx_code rc = OBX_OK;
+
+    if (!is_whole)
+        rc = parked_read_pieces(take->db, db_rows_u64(rows, 0), pieces, &body, take->err);
+    if (rc == OBX_OK &&
+        parked_item_create(rows, is_whole ? NULL : &body, take->opts->counters, out) != OBX_OK)
+        rc = obx_fail(take->err, OBX_E_NOMEM, "row of obx_parked");
+    buf_fini(&body);
+    if (rc != OBX_OK)
+        return rc;
+    (*out)->pieces = pieces;
     (*out)->worker = take->opts->worker;
     (*out)->claim = take->claim;
     item_list_push(&take->taken->items, *out);
@@ -286,8 +300,8 @@ static enum obx_code replay(struct take *take, const struct db_rows *rows)
     counters_add(take->opts->counters, CNT_REPLAYED, 1);
     return db_exec(take->db,
                    "UPDATE obx_parked SET state = ?, next_at = IF(?, NULL, UTC_TIMESTAMP(6)), "
-                   "attempts = 0, claim = 0, claim_size = 0, request = NULL, is_forced = ?, "
-                   "replays = replays + 1 WHERE id = ?",
+                   "attempts = 0, claim = 0, claim_size = 0, request = NULL, is_told = 0, "
+                   "is_forced = ?, replays = replays + 1 WHERE id = ?",
                    DB_ARGS(DB_TEXT(has_key ? "behind" : "waiting"), DB_U64(has_key),
                            DB_U64(is_forced), DB_U64(db_rows_u64(rows, 0))),
                    NULL, take->err);
@@ -348,7 +362,8 @@ static enum obx_code discard(struct take *take, const struct db_rows *rows)
                        NULL, take->err);
     say_request(take, rows, "dead.discarded");
     counters_add(take->opts->counters, CNT_DISCARDED, 1);
-    return parked_remove(take->db, db_rows_u64(rows, 0), take->err);
+    return parked_remove(take->db, db_rows_u64(rows, 0), (uint32_t)db_rows_u64(rows, ROW_PIECES),
+                         take->err);
 }
 
 static enum obx_code carry_out(struct take *take, const struct db_rows *rows)
@@ -572,12 +587,16 @@ enum obx_code due_give_back(struct db *db, const struct item_list *items, struct
 enum obx_code due_remove_letters(struct db *db, const struct settings *settings,
                                  const struct item_list *letters, struct obx_err *err)
 {
+    uint64_t removed = 0;
     enum obx_code rc = db_begin(db, err);
 
     for (const struct item *item = letters->head; item != NULL && rc == OBX_OK; item = item->next) {
         rc = db_exec(db,
                      "DELETE FROM obx_parked WHERE id = ? AND state = 'dead' AND request IS NULL",
-                     DB_ARGS(DB_U64(item->parked_id)), NULL, err);
+                     DB_ARGS(DB_U64(item->parked_id)), &removed, err);
+        if (rc == OBX_OK && removed > 0 && item->pieces > 0)
+            rc = db_exec(db, "DELETE FROM obx_parked_piece WHERE parked_id = ?",
+                         DB_ARGS(DB_U64(item->parked_id)), NULL, err);
         if (rc == OBX_OK && item_has_key(item))
             rc = parked_promote(db, settings, item->msg.ordering_key, NULL, err);
     }
@@ -593,6 +612,7 @@ enum obx_code due_remove_letters(struct db *db, const struct settings *settings,
 #define ORPHANS                                                                                    \
     "SELECT p.id, p.state, p.ordering_key FROM (SELECT ordering_key, MIN(id) AS id "               \
     "FROM obx_parked FORCE INDEX (parked_key) WHERE consumer_group = ? AND ordering_key %s ? "     \
+    "AND is_told = 0 "                                                                             \
     "GROUP BY ordering_key ORDER BY ordering_key LIMIT %d) AS k "                                  \
     "JOIN obx_parked p FORCE INDEX (PRIMARY) ON p.id = k.id ORDER BY p.ordering_key"
 

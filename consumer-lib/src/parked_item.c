@@ -35,13 +35,15 @@ static struct obx_bytes place(char **at, struct obx_bytes from)
     return to;
 }
 
-static struct bridge_delivery *make_delivery(const struct db_rows *rows)
+static struct bridge_delivery *make_delivery(const struct db_rows *rows,
+                                             const struct obx_buf *whole_body)
 {
     const struct obx_bytes props = db_rows_bytes(rows, COL_PROPERTIES);
     const struct obx_bytes id = db_rows_bytes(rows, COL_MESSAGE_ID);
     const struct obx_bytes exchange = db_rows_bytes(rows, COL_EXCHANGE);
     const struct obx_bytes routing_key = db_rows_bytes(rows, COL_ROUTING_KEY);
-    const struct obx_bytes body = db_rows_bytes(rows, COL_BODY);
+    const struct obx_bytes body =
+        whole_body != NULL ? buf_bytes(whole_body) : db_rows_bytes(rows, COL_BODY);
     const size_t headers = props_header_count(props) * sizeof(struct bridge_header);
     const size_t size = sizeof(struct bridge_delivery) + headers + props.len + id.len +
                         exchange.len + routing_key.len + body.len;
@@ -77,10 +79,10 @@ static enum obx_code code_of(struct obx_bytes name)
     return OBX_E_HANDLER;
 }
 
-enum obx_code parked_item_create(const struct db_rows *rows, struct counters *counters,
-                                 struct item **out)
+enum obx_code parked_item_create(const struct db_rows *rows, const struct obx_buf *whole_body,
+                                 struct counters *counters, struct item **out)
 {
-    struct bridge_delivery *delivery = make_delivery(rows);
+    struct bridge_delivery *delivery = make_delivery(rows, whole_body);
     struct item *item = NULL;
 
     *out = NULL;

@@ -12,8 +12,10 @@
     "COALESCE(DATE_FORMAT(last_failed_at, '%Y-%m-%dT%H:%i:%s.%fZ'), '')"
 enum { PARKED_ITEM_COLUMN_COUNT = 11 };
 
-/** Make an item of the current row. OBX_E_NOMEM: nothing was made. */
+/** Make an item of the current row, whose body is in whole_body unless that is NULL. OBX_E_NOMEM:
+ * nothing was made. */
 OBX_NODISCARD enum obx_code parked_item_create(const struct db_rows *rows,
+                                               const struct obx_buf *whole_body,
                                                struct counters *counters, struct item **out);
 
 #endif

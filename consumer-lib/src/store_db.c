@@ -265,7 +265,7 @@ static enum obx_code op_unpark(void *ctx, const struct item *item, struct obx_er
 {
     struct store_db *db = ctx;
 
-    return parked_remove(db->db, item->parked_id, err);
+    return parked_remove(db->db, item->parked_id, item->pieces, err);
 }
 
 static enum obx_code op_promote(void *ctx, const struct item *item, struct obx_err *err)

@@ -220,11 +220,11 @@ static void add_wanted_args(const struct reconcile *r, struct id_stream *stream)
 static enum obx_code compare_timed(struct reconcile *r, struct obx_err *err)
 {
     struct id_stream ours = {.db = r->opts->source_scan};
-    struct id_stream theirs = {
-        .db = r->opts->consumer_scan,
-        .sql = "SELECT message_id, COALESCE(outcome = 'rejected', 0) FROM obx_dedup"
-               " WHERE consumer_group = ? AND message_id < ? AND message_id > ?"
-               " ORDER BY message_id LIMIT ?"};
+    struct id_stream theirs = {.db = r->opts->consumer_scan,
+                               .sql =
+                                   "SELECT message_id, outcome IS NOT NULL FROM obx_dedup"
+                                   " WHERE consumer_group = ? AND message_id < ? AND message_id > ?"
+                                   " ORDER BY message_id LIMIT ?"};
     struct id_text low, high;
     struct obx_buf sql = {0};
     enum obx_code rc;

@@ -58,7 +58,7 @@ static void mark(struct reconcile *r, struct id_batch *batch, size_t index,
     batch->is_done[index] = true;
 }
 
-static const char sql_applied[] = "SELECT k.n, COALESCE(d.outcome = 'rejected', 0) FROM " OF_BATCH
+static const char sql_applied[] = "SELECT k.n, d.outcome IS NOT NULL FROM " OF_BATCH
                                   " STRAIGHT_JOIN obx_dedup d FORCE INDEX (PRIMARY)"
                                   " ON d.message_id = UNHEX(k.h) AND d.consumer_group = ?";
 

@@ -302,7 +302,12 @@ static void rights_of_a_consumer(void **state)
         "AND applied_at < UTC_TIMESTAMP(6) ORDER BY message_id LIMIT 1000",
         "INSERT INTO obx_dedup (consumer_group, message_id, outcome, reason) "
         "VALUES ('g', 'c', 'rejected', 'no such order')",
-        PARK_ONE, "SELECT id FROM obx_parked WHERE id = 1 FOR UPDATE SKIP LOCKED",
+        "SELECT 1 FROM obx_dedup FORCE INDEX (PRIMARY) WHERE consumer_group = 'g' AND "
+        "message_id = 'z' FOR UPDATE NOWAIT",
+        "INSERT INTO obx_parked_piece (parked_id, n, piece) VALUES (1, 0, 'x')",
+        "SELECT piece FROM obx_parked_piece WHERE parked_id = 1 AND n = 0",
+        "DELETE FROM obx_parked_piece WHERE parked_id = 1", PARK_ONE,
+        "SELECT id FROM obx_parked WHERE id = 1 FOR UPDATE SKIP LOCKED",
         "UPDATE obx_parked SET attempts = attempts + 1, claim = 7, claim_size = 1 WHERE id = 1",
         "DELETE FROM obx_parked WHERE id = 1");
     DENIED("UPDATE obx_dedup SET message_id = 'c'", "SELECT id FROM outbox",

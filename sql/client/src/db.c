@@ -199,6 +199,11 @@ enum obx_code db_commit(struct db *db, struct obx_err *err)
     return obx_fail_sys(err, OBX_E_DB_COMMIT_UNKNOWN, cause.sys, "%s", cause.text);
 }
 
+size_t db_max_packet(const struct db *db)
+{
+    return db->max_packet;
+}
+
 bool db_is_lost(const struct db *db)
 {
     return db->dead;
