@@ -636,11 +636,11 @@ static enum obx_code keep_id(struct half_request *req, const struct db_rows *row
     struct half_id *id;
 
     if (req->ids == NULL)
-        req->ids = obx_calloc(req->kind == HALF_REQ_PREPARE ? req->part_count : HALF_PARTS_MAX,
+        req->ids = obx_calloc(req->kind == HALF_REQ_PREPARE ? req->part_count : HALF_PARTS_ALL,
                               sizeof(*req->ids));
     if (req->ids == NULL)
         return OBX_E_NOMEM;
-    if (req->id_count == (req->kind == HALF_REQ_PREPARE ? req->part_count : HALF_PARTS_MAX))
+    if (req->id_count == (req->kind == HALF_REQ_PREPARE ? req->part_count : HALF_PARTS_ALL))
         return OBX_OK; /* by SQL there may be more */
     id = &req->ids[req->id_count++];
     id->on = bytes_is(db_rows_bytes(rows, 1), half_verdict_name(HALF_COMMIT)) ? HALF_COMMIT

@@ -37,7 +37,7 @@
 
 struct half_prepare {
     struct half_request req;
-    struct half_part parts[HALF_PARTS_MAX];
+    struct half_part parts[HALF_PARTS_ALL];
     char *body; /* ours; all that the request points to, but for static texts */
 };
 
@@ -316,6 +316,15 @@ enum part_field {
     PART_ON_REJECTED
 };
 
+static size_t count_parts(const struct half_prepare *prepare, enum half_verdict on)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < prepare->req.part_count; i++)
+        count += prepare->parts[i].on == on;
+    return count;
+}
+
 static enum obx_code read_part(struct half_prepare *prepare, struct obx_bytes object,
                                enum half_verdict on, struct half_refusal *refusal)
 {
@@ -340,8 +349,9 @@ static enum obx_code read_part(struct half_prepare *prepare, struct obx_bytes ob
     };
     enum obx_code rc;
 
-    if (prepare->req.part_count == HALF_PARTS_MAX)
-        return refuse(refusal, 400, "invalid_value", "more than %d messages", HALF_PARTS_MAX);
+    if (count_parts(prepare, on) == HALF_PARTS_MAX)
+        return refuse(refusal, 400, "invalid_value", "more than %d messages in \"%s\"",
+                      HALF_PARTS_MAX, half_verdict_name(on));
     if (json_span_type(object) != JSON_SPAN_OBJECT)
         return refuse(refusal, 400, "invalid_value", "each message must be an object");
     part->on = on;
