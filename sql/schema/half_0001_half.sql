@@ -46,7 +46,8 @@ CREATE TABLE IF NOT EXISTS half_part (
             22, 0, '-'), 13, 0, '-'), 9, 0, '-'))),
     topic        VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     ordering_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
-    headers      JSON NULL,
+    -- As in outbox.
+    headers      LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL CHECK (JSON_VALID(headers)),
     content_type VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT 'application/json',
     payload      LONGBLOB NOT NULL,
     PRIMARY KEY (gid, verdict, seq)

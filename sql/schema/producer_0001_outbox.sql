@@ -31,7 +31,8 @@ CREATE TABLE IF NOT EXISTS outbox (
     -- Messages of one key keep their order; NULL: no order asked for.
     ordering_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
     -- A JSON object of application headers; traceparent goes here too.
-    headers      JSON NULL,
+    -- Text that is looked at, and no JSON: MySQL's type would print its numbers and members in its own way.
+    headers      LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL CHECK (JSON_VALID(headers)),
     content_type VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT 'application/json',
     payload      LONGBLOB NOT NULL,
     created_at   DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),

@@ -69,7 +69,8 @@ CREATE TABLE IF NOT EXISTS outbox_delayed (
     outbox       VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'outbox',
     topic        VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     ordering_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
-    headers      JSON NULL,
+    -- As in outbox.
+    headers      LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL CHECK (JSON_VALID(headers)),
     content_type VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT 'application/json',
     payload      LONGBLOB NOT NULL,
     created_at   DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
