@@ -47,6 +47,7 @@ static void sent_when_due_in_that_order(void **state)
     assert_int_equal(rig_number(rig, "SELECT deliver_at > '2990-01-01' FROM outbox_delayed"), 1);
     rig_wait_empty(rig);
     assert_int_equal(rig_stats(rig->lane).delayed_moved, 3);
+    assert_int_equal(rig_stats(rig->lane).delayed_backdated, 0);
 }
 
 /* The event's time is when it became due, or consumers would take it for a message older than what
@@ -65,6 +66,22 @@ static void moved_as_it_is_but_for_its_time(void **state)
                     "SELECT COUNT(*) FROM outbox o JOIN before_it b USING (message_id, topic,"
                     " ordering_key, headers, payload, content_type, receipt_from, on_rejected)"
                     " WHERE o.created_at >= b.deliver_at");
+}
+
+/* Local time where UTC belongs: what is written west of Greenwich is sent at once. It is, and it is
+ * noticed. */
+static void a_time_that_was_over_when_it_was_written_is_noticed(void **state)
+{
+    struct lane_rig *rig = *state;
+
+    rig_run(rig, "INSERT INTO outbox_delayed (message_id, topic, payload, deliver_at) VALUES"
+                 " ('local', 't', 'x', UTC_TIMESTAMP(6) + INTERVAL 1 HOUR - INTERVAL 5 HOUR),"
+                 " ('now', 't', 'x', UTC_TIMESTAMP(6))");
+    rig_start(rig);
+    rig_collect(rig, 2);
+    rig_wait_empty(rig);
+    assert_int_equal(rig_stats(rig->lane).delayed_moved, 2);
+    assert_int_equal(rig_stats(rig->lane).delayed_backdated, 1);
 }
 
 static void cancelled_until_it_is_moved(void **state)
@@ -149,8 +166,12 @@ static void only_those_of_its_outbox(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(sent_when_due_in_that_order), TEST(moved_as_it_is_but_for_its_time),
-        TEST(cancelled_until_it_is_moved), TEST(many_at_once),
+        TEST(sent_when_due_in_that_order),
+        TEST(moved_as_it_is_but_for_its_time),
+        TEST(a_time_that_was_over_when_it_was_written_is_noticed),
+        TEST(many_at_once),
+        TEST(cancelled_until_it_is_moved),
+        TEST(many_at_once),
         TEST(only_those_of_its_outbox),
     };
 

@@ -63,6 +63,8 @@ static const struct lane_metric counters[] = {
     LANE_METRIC("oncebox_rejected_total", rejected,
                 "Messages that a consumer has rejected, settled by the lane."),
     LANE_METRIC("oncebox_delayed_moved_total", delayed_moved, "Delayed messages that became due."),
+    LANE_METRIC("oncebox_delayed_backdated_total", delayed_backdated,
+                "Delayed messages that were due before they were written."),
     LANE_METRIC("oncebox_lease_acquired_total", lease_acquired, "Times the lease was taken."),
     LANE_METRIC("oncebox_lease_lost_total", lease_lost, "Times the lease was lost."),
     LANE_METRIC("oncebox_db_connects_total", db_connects, "Connections made to the database."),

@@ -5,10 +5,11 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/crash.h"
 #include "base/log.h"
 
-enum { BATCH_ROWS = 500, BATCH_BYTES = 16 * 1024 * 1024, HELD_CAP_MS = 30000 };
+enum { BATCH_ROWS = 500, BATCH_BYTES = 16 * 1024 * 1024, HELD_CAP_MS = 30000, WARN_MS = 60000 };
 
 static const char sql_due[] =
     "SELECT id FROM outbox_delayed FORCE INDEX (due) WHERE deliver_at <= UTC_TIMESTAMP(6)"
@@ -18,7 +19,8 @@ static const char sql_stray[] =
     "SELECT d.outbox FROM (SELECT DISTINCT outbox FROM outbox_delayed FORCE INDEX (due)) d"
     " LEFT JOIN outbox_lease l ON l.outbox = d.outbox WHERE l.outbox IS NULL LIMIT 1";
 static const char sql_lock[] =
-    "SELECT id, OCTET_LENGTH(payload) FROM outbox_delayed FORCE INDEX (PRIMARY) WHERE id IN (";
+    "SELECT id, OCTET_LENGTH(payload), deliver_at < created_at - INTERVAL 1 MINUTE, message_id "
+    "FROM outbox_delayed FORCE INDEX (PRIMARY) WHERE id IN (";
 static const char sql_lock_end[] = ") AND deliver_at <= UTC_TIMESTAMP(6) ORDER BY deliver_at, id"
                                    " FOR UPDATE SKIP LOCKED";
 static const char sql_delete[] = "DELETE d FROM outbox_delayed d FORCE INDEX (PRIMARY)"
@@ -98,6 +100,22 @@ static enum obx_code find_due(struct delayed *delayed, struct db *db, size_t *co
     return rc;
 }
 
+/* A message that was due long before it was written looks like local time in a column that is UTC:
+ * it is sent at once instead of later. */
+static void note_backdated(struct delayed *delayed, struct obx_bytes message_id)
+{
+    char id[80];
+
+    delayed->backdated++;
+    if (delayed->warned_ms != 0 && clock_now_ms() - delayed->warned_ms < WARN_MS)
+        return;
+    delayed->warned_ms = clock_now_ms();
+    (void)bytes_to_text(message_id, id, sizeof(id));
+    OBX_LOG(LOG_LVL_WARN, "lane", "delayed.backdated", KV_STR("outbox", delayed->outbox),
+            KV_STR("message_id", id), KV_U64("count", delayed->backdated),
+            KV_STR("hint", "deliver_at is before created_at: it must be UTC"));
+}
+
 /* The list becomes what could be locked: what somebody is just cancelling is passed over. */
 static enum obx_code lock_due(struct delayed *delayed, struct db *db, size_t *count,
                               struct obx_err *err)
@@ -114,6 +132,8 @@ static enum obx_code lock_due(struct delayed *delayed, struct db *db, size_t *co
         if (add_id(delayed, db_rows_u64(rows, 0)) != OBX_OK)
             rc = obx_fail(err, OBX_E_NOMEM, "list of delayed messages");
         bytes += db_rows_u64(rows, 1);
+        if (db_rows_u64(rows, 2) == 1)
+            note_backdated(delayed, db_rows_bytes(rows, 3));
         (*count)++;
     }
     db_rows_free(rows);

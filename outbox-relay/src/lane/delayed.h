@@ -27,6 +27,8 @@ struct delayed {
     size_t offset;             /* past rows of which none could be locked */
     struct held_rows held;     /* refused alone */
     uint64_t moved, queries;
+    uint64_t backdated; /* were due a minute and more before they were written */
+    uint64_t warned_ms; /* of them, last; 0: never */
 };
 
 /** outbox and lease are borrowed; table is the quoted name. OBX_E_NOMEM. */
