@@ -169,7 +169,6 @@ int main(void)
         TEST(sent_when_due_in_that_order),
         TEST(moved_as_it_is_but_for_its_time),
         TEST(a_time_that_was_over_when_it_was_written_is_noticed),
-        TEST(many_at_once),
         TEST(cancelled_until_it_is_moved),
         TEST(many_at_once),
         TEST(only_those_of_its_outbox),
