@@ -435,6 +435,15 @@ static bool are_up(void *ctx)
     return stats.workers_up == 2;
 }
 
+/* Two sessions, each of which the server has heard nothing of for a while. */
+static bool are_idle(void *ctx)
+{
+    struct rig *rig = ctx;
+
+    return test_db_number(rig->db, "SELECT COUNT(*) FROM information_schema.processlist WHERE "
+                                   "db = DATABASE() AND id <> CONNECTION_ID() AND time >= 2") == 2;
+}
+
 static bool is_alone(void *ctx)
 {
     struct rig *rig = ctx;
@@ -471,6 +480,7 @@ static void a_connection_that_was_closed_while_idle_costs_no_request(void **stat
     struct half_part one = part(HALF_COMMIT, "t", "p");
     struct half_store_stats stats;
     assert_true(wait_until(WAIT_MS, are_up, rig));
+    assert_true(wait_until(WAIT_MS, are_idle, rig));
     kill_others(rig);
     assert_true(wait_until(WAIT_MS, is_alone, rig));
     for (unsigned i = 0; i < REQUESTS; i++) {

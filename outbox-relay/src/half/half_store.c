@@ -20,7 +20,8 @@
 #define BATCH_LIMIT      256
 #define BUSY_WAIT_MIN_MS 10
 #define BUSY_WAIT_MAX_MS 160
-#define IDLE_S           10 /* of a session that stands still within a transaction */
+#define IDLE_S           10   /* of a session that stands still within a transaction */
+#define IDLE_PING_MS     1000 /* a connection that was not used for longer is tried first */
 
 struct half_store {
     struct half_store_opts opts;
@@ -288,18 +289,14 @@ static void wait_for_work(struct half_store *store)
         wait_at_most(store, (uint32_t)clock_left_ms(due_ms) + 1);
 }
 
-/* The next batch; 0 when the store closes. *was_idle: the connection has not been used for as long
- * as it took to come. */
-static size_t wait_for_batch(struct half_store *store, struct half_request **batch, bool *was_idle)
+/* The next batch; 0 when the store closes. */
+static size_t wait_for_batch(struct half_store *store, struct half_request **batch)
 {
     size_t count = 0;
 
-    *was_idle = false;
     pthread_mutex_lock(&store->mutex);
-    while (!store->is_closing && (count = take_batch(store, clock_now_ms(), batch)) == 0) {
-        *was_idle = true;
+    while (!store->is_closing && (count = take_batch(store, clock_now_ms(), batch)) == 0)
         wait_for_work(store);
-    }
     pthread_mutex_unlock(&store->mutex);
     return count;
 }
@@ -320,13 +317,13 @@ static void return_batch(struct half_store *store, struct half_request **batch, 
 static void serve(struct half_store *store, struct db *db)
 {
     struct half_request *batch[BATCH_LIMIT];
-    bool was_idle;
+    uint64_t used_ms = clock_now_ms();
     size_t count;
 
-    while ((count = wait_for_batch(store, batch, &was_idle)) > 0) {
+    while ((count = wait_for_batch(store, batch)) > 0) {
         struct obx_err err = {0};
         bool outbox_rows = false;
-        enum obx_code rc = was_idle ? db_ping(db, &err) : OBX_OK;
+        enum obx_code rc = clock_now_ms() - used_ms >= IDLE_PING_MS ? db_ping(db, &err) : OBX_OK;
 
         if (rc != OBX_OK) {
             OBX_LOG(LOG_LVL_INFO, "half", "connection.closed_while_idle", KV_ERR(&err));
@@ -334,6 +331,7 @@ static void serve(struct half_store *store, struct db *db)
             return;
         }
         rc = half_batch_run(db, store->opts.outbox, batch, count, &outbox_rows, &err);
+        used_ms = clock_now_ms();
         if (outbox_rows && store->opts.on_outbox_rows != NULL)
             store->opts.on_outbox_rows(store->opts.ctx);
         count = keep_answered(store, batch, count);
