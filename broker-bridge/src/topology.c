@@ -26,9 +26,12 @@ enum {
 };
 
 struct session {
-    struct link link;     /* only its options and its connection are used */
-    struct obx_err first; /* failure */
+    struct link link; /* only its options and its connection are used */
+    const struct topology *topology;
+    struct obx_err refusal; /* of the last request, when is_refused */
+    struct obx_err first;   /* refusal that was noted */
     unsigned failures;
+    bool is_refused;
     bool has_channel;
 };
 
@@ -74,17 +77,27 @@ static enum obx_code refused(struct session *session, const amqp_channel_close_t
                              const char *what, struct obx_err *err)
 {
     amqp_channel_close_ok_t ok = {0};
-    struct obx_err refusal = {0};
 
-    (void)amqp_fail_close(&refusal, close->reply_code, close->reply_text, AMQP_WORKING, what);
-    OBX_LOG(LOG_LVL_ERROR, "topology", "refused", KV_ERR(&refusal));
-    if (session->failures++ == 0)
-        session->first = refusal;
+    (void)amqp_fail_close(&session->refusal, close->reply_code, close->reply_text, AMQP_WORKING,
+                          what);
+    session->is_refused = true;
     session->has_channel = false;
     if (outbuf_method(&session->link.out, session->link.frame_max, CHANNEL,
                       AMQP_CHANNEL_CLOSE_OK_METHOD, &ok) != OBX_OK)
         return obx_fail(err, OBX_E_NOMEM, "%s", what);
     return OBX_OK; /* written before what comes next */
+}
+
+/* The end of one thing: a refusal of it becomes part of the result. */
+static enum obx_code note(struct session *session, enum obx_code rc)
+{
+    if (rc != OBX_OK || !session->is_refused)
+        return rc;
+    OBX_LOG(LOG_LVL_ERROR, "topology", "refused", KV_ERR(&session->refusal));
+    if (session->failures++ == 0)
+        session->first = session->refusal;
+    session->is_refused = false;
+    return OBX_OK;
 }
 
 /* Whether that is the answer to a request, which has to be this method or a refusal. */
@@ -112,7 +125,7 @@ static enum obx_code judge(struct session *session, const amqp_frame_t *frame,
                     (unsigned)id);
 }
 
-/* One request and its answer. OBX_OK: go on, whether it was refused (then it is noted) or not. */
+/* One request and its answer. OBX_OK: go on, whether it was refused (is_refused) or not. */
 static enum obx_code call(struct session *session, amqp_method_number_t id, void *method,
                           amqp_method_number_t answer, const char *what, struct obx_err *err)
 {
@@ -144,9 +157,9 @@ static enum obx_code need_channel(struct session *session, struct obx_err *err)
     if (call(session, AMQP_CHANNEL_OPEN_METHOD, &open, AMQP_CHANNEL_OPEN_OK_METHOD, "channel.open",
              err) != OBX_OK)
         return err->code;
-    if (session->has_channel)
+    if (!session->is_refused)
         return OBX_OK;
-    *err = session->first;
+    *err = session->refusal;
     return err->code;
 }
 
@@ -171,8 +184,8 @@ static enum obx_code apply_exchange(struct session *session,
         return err->code;
     (void)snprintf(what, sizeof(what), "%s exchange '%s'", type, exchange->name);
     declare.exchange = amqp_cstring_bytes(exchange->name);
-    return call(session, AMQP_EXCHANGE_DECLARE_METHOD, &declare, AMQP_EXCHANGE_DECLARE_OK_METHOD,
-                what, err);
+    return note(session, call(session, AMQP_EXCHANGE_DECLARE_METHOD, &declare,
+                              AMQP_EXCHANGE_DECLARE_OK_METHOD, what, err));
 }
 
 static amqp_table_entry_t text_entry(const char *name, const char *text)
@@ -191,7 +204,8 @@ static amqp_table_entry_t arg_entry(const struct topology_arg *arg)
 }
 
 /* entries has room for all arguments and our own. */
-static amqp_table_t queue_table(const struct topology_queue *queue, amqp_table_entry_t *entries)
+static amqp_table_t queue_table(const struct topology_queue *queue, bool with_preferred,
+                                amqp_table_entry_t *entries)
 {
     int count = 0;
 
@@ -200,8 +214,10 @@ static amqp_table_t queue_table(const struct topology_queue *queue, amqp_table_e
         entries[count++] =
             (amqp_table_entry_t){.key = amqp_cstring_bytes("x-single-active-consumer"),
                                  .value = {.kind = AMQP_FIELD_KIND_BOOLEAN, .value.boolean = 1}};
-    for (size_t i = 0; i < queue->arg_count; i++)
-        entries[count++] = arg_entry(&queue->args[i]);
+    for (size_t i = 0; i < queue->arg_count; i++) {
+        if (with_preferred || !queue->args[i].is_preferred)
+            entries[count++] = arg_entry(&queue->args[i]);
+    }
     return (amqp_table_t){.num_entries = count, .entries = entries};
 }
 
@@ -214,28 +230,83 @@ static enum obx_code check_args(const struct topology_queue *queue, struct obx_e
     return OBX_OK;
 }
 
-static enum obx_code apply_queue(struct session *session, const struct topology_queue *queue,
-                                 enum topology_mode mode, struct obx_err *err)
+static enum obx_code declare_queue(struct session *session, const struct topology_queue *queue,
+                                   enum topology_mode mode, bool with_preferred,
+                                   struct obx_err *err)
 {
     amqp_queue_declare_t declare = {.passive = mode == TOPOLOGY_VERIFY, .durable = 1};
     amqp_table_entry_t *entries;
     char what[WHAT_MAX];
-    enum obx_code rc;
+    enum obx_code rc = need_channel(session, err);
 
-    if (check_name("queue", queue->name, err) != OBX_OK || check_args(queue, err) != OBX_OK ||
-        need_channel(session, err) != OBX_OK)
-        return err->code;
+    if (rc != OBX_OK)
+        return rc;
     entries = obx_calloc(queue->arg_count + OWN_ARGS, sizeof(*entries));
     if (entries == NULL)
         return obx_fail(err, OBX_E_NOMEM, "queue '%s'", queue->name);
     (void)snprintf(what, sizeof(what), "%s queue '%s'",
                    queue->type != NULL ? queue->type : "quorum", queue->name);
     declare.queue = amqp_cstring_bytes(queue->name);
-    declare.arguments = queue_table(queue, entries);
+    declare.arguments = queue_table(queue, with_preferred, entries);
     rc =
         call(session, AMQP_QUEUE_DECLARE_METHOD, &declare, AMQP_QUEUE_DECLARE_OK_METHOD, what, err);
     obx_free(entries);
     return rc;
+}
+
+/* "inequivalent arg 'x-delivery-limit' for queue ...", about an argument that is only preferred. */
+static bool differs_in_preferred(const struct session *session, const struct topology_queue *queue)
+{
+    char quoted[NAME_MAX_LEN + 3];
+
+    if (!session->is_refused || session->refusal.sys != AMQP_PRECONDITION_FAILED)
+        return false;
+    for (size_t i = 0; i < queue->arg_count; i++) {
+        (void)snprintf(quoted, sizeof(quoted), "'%s'", queue->args[i].name);
+        if (queue->args[i].is_preferred && strstr(session->refusal.text, quoted) != NULL)
+            return true;
+    }
+    return false;
+}
+
+static void warn(const struct session *session, const char *text)
+{
+    if (session->topology->on_warning != NULL)
+        session->topology->on_warning(text, session->topology->ctx);
+    else
+        OBX_LOG(LOG_LVL_WARN, "topology", "queue.differs", KV_STR("text", text));
+}
+
+/* The queue is there and another than we would make. Without the argument everything else about it
+ * is compared; with another value of it the queue only has to be there. */
+static enum obx_code take_as_it_is(struct session *session, const struct topology_queue *queue,
+                                   struct obx_err *err)
+{
+    const struct obx_err why = session->refusal;
+    enum obx_code rc;
+
+    session->is_refused = false;
+    rc = declare_queue(session, queue, TOPOLOGY_DECLARE, false, err);
+    if (rc == OBX_OK && differs_in_preferred(session, queue)) {
+        session->is_refused = false;
+        rc = declare_queue(session, queue, TOPOLOGY_VERIFY, false, err);
+    }
+    if (rc == OBX_OK && !session->is_refused)
+        warn(session, why.text);
+    return rc;
+}
+
+static enum obx_code apply_queue(struct session *session, const struct topology_queue *queue,
+                                 enum topology_mode mode, struct obx_err *err)
+{
+    enum obx_code rc;
+
+    if (check_name("queue", queue->name, err) != OBX_OK || check_args(queue, err) != OBX_OK)
+        return err->code;
+    rc = declare_queue(session, queue, mode, true, err);
+    if (rc == OBX_OK && differs_in_preferred(session, queue))
+        rc = take_as_it_is(session, queue, err);
+    return note(session, rc);
 }
 
 static enum obx_code apply_binding(struct session *session, const struct topology_binding *binding,
@@ -256,7 +327,8 @@ static enum obx_code apply_binding(struct session *session, const struct topolog
                    binding->exchange);
     bind.queue = amqp_cstring_bytes(binding->queue);
     bind.exchange = amqp_cstring_bytes(binding->exchange);
-    return call(session, AMQP_QUEUE_BIND_METHOD, &bind, AMQP_QUEUE_BIND_OK_METHOD, what, err);
+    return note(session,
+                call(session, AMQP_QUEUE_BIND_METHOD, &bind, AMQP_QUEUE_BIND_OK_METHOD, what, err));
 }
 
 static enum obx_code apply_all(struct session *session, const struct topology *topology,
@@ -292,6 +364,7 @@ enum obx_code bridge_topology_apply(const struct bridge_opts *opts, const struct
     struct session session;
     enum obx_code rc = session_open(&session, opts, &local);
 
+    session.topology = topology;
     if (rc == OBX_OK)
         rc = apply_all(&session, topology, mode, &local);
     if (rc == OBX_OK)

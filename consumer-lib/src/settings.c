@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
+#include "bridge/topology.h"
 
 #define DEFAULT_PREFETCH      1000
 #define DEFAULT_MEMORY        ((size_t)64 * 1024 * 1024)
@@ -20,7 +21,6 @@
 #define DEFAULT_RETENTION_S   (7 * 24 * 3600)
 #define DEFAULT_CLEANUP_MS    10000
 #define DEFAULT_DRAIN_MS      30000
-#define DEFAULT_DELIVERIES    2147483647
 #define DEFAULT_DB_TIMEOUT_MS 30000
 #define DEFAULT_DB_IDLE_S     60
 #define DEFAULT_LOCK_WAIT_S   3
@@ -221,7 +221,7 @@ static void keep_numbers(struct settings *s, const struct obx_consumer_opts *o)
     s->retry_cap_ms = or_default(o->retry_cap_ms, DEFAULT_RETRY_CAP_MS);
     if (s->retry_min_ms > s->retry_cap_ms)
         s->retry_cap_ms = s->retry_min_ms;
-    s->delivery_limit = o->delivery_limit != 0 ? o->delivery_limit : DEFAULT_DELIVERIES;
+    s->delivery_limit = o->delivery_limit != 0 ? o->delivery_limit : TOPOLOGY_DELIVERY_LIMIT;
     s->dedup_retention_s = or_default(o->dedup_retention_s, DEFAULT_RETENTION_S);
     s->cleanup_interval_ms = or_default(o->cleanup_interval_ms, DEFAULT_CLEANUP_MS);
     s->drain_timeout_ms = or_default(o->drain_timeout_ms, DEFAULT_DRAIN_MS);

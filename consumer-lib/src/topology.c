@@ -3,8 +3,7 @@
 
 #include "base/alloc.h"
 
-#define QUEUES    2 /* the queue and its dead-letter queue, where one is named */
-#define LIMIT_ARG "x-delivery-limit"
+#define QUEUES 2 /* the queue and its dead-letter queue, where one is named */
 
 struct plan {
     struct topology_arg limit;
@@ -19,7 +18,10 @@ static void plan_queues(struct plan *plan, const struct settings *s)
     const char *type = s->classic_queue ? "classic" : "quorum";
     bool has_limit = !s->classic_queue && s->delivery_limit >= 0;
 
-    plan->limit = (struct topology_arg){.name = LIMIT_ARG, .number = s->delivery_limit};
+    plan->limit =
+        (struct topology_arg){.name = TOPOLOGY_DELIVERY_LIMIT_ARG,
+                              .number = s->delivery_limit,
+                              .is_preferred = s->delivery_limit == TOPOLOGY_DELIVERY_LIMIT};
     plan->queues[0] = (struct topology_queue){.name = s->queue,
                                               .type = type,
                                               .single_active_consumer = s->single_active_consumer,

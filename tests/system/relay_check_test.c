@@ -257,6 +257,25 @@ static bool is_listening(void *ctx)
 }
 
 /* Both ends away at once: both are named. */
+/* What works and may lose a message later is said, and is no failure. */
+static void a_queue_with_a_low_delivery_limit(void **state)
+{
+    struct program_rig *rig = *state;
+    const struct broker_arg there[] = {{.name = "x-queue-type", .text = "quorum"},
+                                       {.name = "x-delivery-limit", .number = 20}};
+    struct obx_buf text = {0};
+
+    broker_queue(rig->admin, "relay_check_limit", there, 2);
+    rig_config_text(rig, &text);
+    assert_int_equal(buf_add_text(&text, "[queue relay_check_limit]\n"), OBX_OK);
+    rig_write(rig, "relay.conf", text.data, rig->config);
+    buf_fini(&text);
+    assert_int_equal(rig_run_relay(rig, NULL, WORDS("--check")), 0);
+    rig_said(rig, "queue relay_check_limit: there, WARNING");
+    rig_said(rig, "current is '20'");
+    broker_delete_queue(rig->admin, "relay_check_limit");
+}
+
 static void both_servers_absent(void **state)
 {
     struct program_rig *rig = *state;
@@ -282,6 +301,7 @@ int main(void)
         cmocka_unit_test_setup(all_missing_grants_at_once, program_reset),
         cmocka_unit_test_setup(topology_trouble, program_reset),
         cmocka_unit_test_setup(broker_grants, program_reset),
+        cmocka_unit_test_setup(a_queue_with_a_low_delivery_limit, program_reset),
         cmocka_unit_test_setup(both_servers_absent, program_reset),
     };
 

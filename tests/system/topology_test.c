@@ -134,6 +134,52 @@ static void a_queue_of_another_type_is_named_with_both_sides(void **state)
     assert_int_equal(err.sys, 406);
 }
 
+struct warnings {
+    unsigned count;
+    char text[OBX_ERR_TEXT_MAX];
+};
+
+static void on_warning(const char *text, void *ctx)
+{
+    struct warnings *warnings = ctx;
+
+    warnings->count++;
+    (void)snprintf(warnings->text, sizeof(warnings->text), "%s", text);
+}
+
+/* Quorum queues are made with a limit that is never reached. One that is there without it (made by
+ * an older version) or with another one is taken, with a warning; any other difference is not. */
+static void a_delivery_limit_of_its_own_is_taken_with_a_warning(void **state)
+{
+    const struct fixture *f = *state;
+    const struct topology_arg limit = {.name = TOPOLOGY_DELIVERY_LIMIT_ARG,
+                                       .number = TOPOLOGY_DELIVERY_LIMIT,
+                                       .is_preferred = true};
+    const struct broker_arg there[] = {{.name = "x-queue-type", .text = "quorum"},
+                                       {.name = "x-delivery-limit", .number = 20},
+                                       {.name = "x-max-length", .number = 5}};
+    const struct topology_queue queue = {.name = QUEUE, .args = &limit, .arg_count = 1};
+    struct warnings warnings = {0};
+    const struct topology topology = {
+        .queues = &queue, .queue_count = 1, .on_warning = on_warning, .ctx = &warnings};
+    struct obx_err err = {0};
+
+    broker_queue(f->admin, QUEUE, there, 1);
+    expect(f, &topology, TOPOLOGY_DECLARE, OBX_OK, &err);
+    assert_int_equal(warnings.count, 1);
+    assert_non_null(strstr(warnings.text, "x-delivery-limit"));
+    broker_queue(f->admin, QUEUE, there, 2);
+    expect(f, &topology, TOPOLOGY_DECLARE, OBX_OK, &err);
+    assert_int_equal(warnings.count, 2);
+    assert_non_null(strstr(warnings.text, "20"));
+    broker_delete_queue(f->admin, QUEUE);
+    expect(f, &topology, TOPOLOGY_DECLARE, OBX_OK, &err); /* made */
+    expect(f, &topology, TOPOLOGY_DECLARE, OBX_OK, &err);
+    assert_int_equal(warnings.count, 2);
+    broker_queue(f->admin, QUEUE, (const struct broker_arg[]){there[0], there[2]}, 2);
+    expect(f, &topology, TOPOLOGY_DECLARE, OBX_E_MQ_TOPOLOGY, &err);
+}
+
 static void an_exchange_of_another_type_is_named_with_both_sides(void **state)
 {
     const struct fixture *f = *state;
@@ -287,6 +333,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_queue_without_arguments_is_like_a_classic_one, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_queue_of_another_type_is_named_with_both_sides, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_delivery_limit_of_its_own_is_taken_with_a_warning, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(an_exchange_of_another_type_is_named_with_both_sides, setup,
                                         teardown),

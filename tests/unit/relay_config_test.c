@@ -200,7 +200,8 @@ static void topics_and_topology(void **state)
                     "[exchange orders]\ntype = direct\n"
                     "[queue q1]\nbind = orders:a.b, oncebox:#, oncebox:x:y\n"
                     "arguments = x-delivery-limit=20, x-overflow=reject-publish\n"
-                    "[queue q2]\ntype = classic\nsingle_active_consumer = yes\n");
+                    "[queue q2]\ntype = classic\nsingle_active_consumer = yes\n"
+                    "[queue q3]\n");
     const struct topology *topology = &config->topology;
 
     (void)state;
@@ -215,7 +216,7 @@ static void topics_and_topology(void **state)
     assert_int_equal(topology->exchange_count, 2); /* the broker's own amq.topic is not declared */
     assert_string_equal(topology->exchanges[0].name, "orders");
     assert_string_equal(topology->exchanges[0].type, "direct");
-    assert_int_equal(topology->queue_count, 2);
+    assert_int_equal(topology->queue_count, 3);
     assert_string_equal(topology->queues[0].type, "quorum");
     assert_int_equal(topology->queues[0].arg_count, 2);
     assert_string_equal(topology->queues[0].args[0].name, "x-delivery-limit");
@@ -223,6 +224,12 @@ static void topics_and_topology(void **state)
     assert_int_equal(topology->queues[0].args[0].number, 20);
     assert_string_equal(topology->queues[0].args[1].text, "reject-publish");
     assert_true(topology->queues[1].single_active_consumer);
+    assert_int_equal(topology->queues[1].arg_count, 0); /* a classic queue has no such limit */
+    assert_int_equal(topology->queues[2].arg_count, 1);
+    assert_string_equal(topology->queues[2].args[0].name, "x-delivery-limit");
+    assert_int_equal(topology->queues[2].args[0].number, 2147483647);
+    assert_true(topology->queues[2].args[0].is_preferred);
+    assert_false(topology->queues[0].args[0].is_preferred); /* somebody's word */
     assert_int_equal(topology->binding_count, 3);
     assert_string_equal(topology->bindings[2].exchange, "oncebox");
     assert_string_equal(topology->bindings[2].routing_key, "x:y");

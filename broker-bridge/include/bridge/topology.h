@@ -17,7 +17,13 @@ struct topology_arg {
     const char *name;
     const char *text; /* NULL: use number */
     int64_t number;
+    bool is_preferred; /* for a queue that is made; one that is there without it, or with another
+                          value, is taken as it is, with a warning */
 };
+/** x-delivery-limit of every quorum queue that we declare and nobody has said otherwise of: never
+ * reached. RabbitMQ 4 drops a message at its 21st return when a queue says nothing. */
+#define TOPOLOGY_DELIVERY_LIMIT_ARG "x-delivery-limit"
+#define TOPOLOGY_DELIVERY_LIMIT     INT64_C(2147483647)
 struct topology_queue {
     const char *name;
     const char *type; /* "quorum" (default when NULL), "classic" */
@@ -30,6 +36,8 @@ struct topology_binding {
     const char *queue;
     const char *routing_key;
 };
+/** What is not as it should be and works all the same; text is borrowed for the call. */
+typedef void topology_warn_fn(const char *text, void *ctx);
 struct topology {
     const struct topology_exchange *exchanges;
     size_t exchange_count;
@@ -37,6 +45,8 @@ struct topology {
     size_t queue_count;
     const struct topology_binding *bindings;
     size_t binding_count;
+    topology_warn_fn *on_warning; /* NULL: such things go to the log */
+    void *ctx;
 };
 enum topology_mode {
     TOPOLOGY_DECLARE,

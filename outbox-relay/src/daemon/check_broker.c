@@ -20,19 +20,34 @@ static void failed(const struct relay_config *config, const char *subject, const
     check_failed(out, subject, err->text, fix);
 }
 
+/* What works and is not as it should be is told with its line. */
+static void on_warning(const char *text, void *ctx)
+{
+    (void)snprintf(ctx, OBX_ERR_TEXT_MAX, "%s", text);
+}
+
 /* A topology of one thing; subject is "exchange x". */
 static void check_one(const struct relay_config *config, const struct topology *one,
                       const char *subject, struct check_out *out)
 {
     const bool may_declare = config->topology_policy == TOPOLOGY_POLICY_DECLARE;
+    char warning[OBX_ERR_TEXT_MAX] = "";
+    struct topology all = *one;
     char section[SUBJECT_MAX + 2];
     struct obx_err err = {0};
     enum obx_code rc = bridge_topology_apply(&config->broker, one, TOPOLOGY_VERIFY, &err);
 
+    all.on_warning = on_warning;
+    all.ctx = warning;
     if (rc == OBX_OK && may_declare)
-        rc = bridge_topology_apply(&config->broker, one, TOPOLOGY_DECLARE, &err);
+        rc = bridge_topology_apply(&config->broker, &all, TOPOLOGY_DECLARE, &err);
     snprintf(section, sizeof(section), "[%s]", subject);
-    if (rc == OBX_OK)
+    if (rc == OBX_OK && warning[0] != '\0')
+        check_ok(out, subject,
+                 "there, WARNING: %s; RabbitMQ drops what is returned more often than its limit "
+                 "(20 by default from 4.0 on) unless it has a dead-letter exchange",
+                 warning);
+    else if (rc == OBX_OK)
         check_ok(out, subject, "there");
     else if (rc == OBX_E_MQ_TOPOLOGY && err.sys == AMQP_NOT_FOUND && may_declare)
         check_ok(out, subject,

@@ -234,15 +234,24 @@ static bool is_number(const char *text)
            strlen(digits) <= NUMBER_DIGITS_MAX;
 }
 
+static const struct topology_arg no_limit = {
+    .name = TOPOLOGY_DELIVERY_LIMIT_ARG, .number = TOPOLOGY_DELIVERY_LIMIT, .is_preferred = true};
+
+/* Room for count arguments and one of our own; the queue owns them. */
+static struct topology_arg *alloc_args(struct topology_queue *queue, size_t count)
+{
+    struct topology_arg *args = obx_calloc(count + 1, sizeof(*args));
+
+    queue->args = args;
+    return args;
+}
+
 static enum obx_code build_arguments(struct relay_config *config, const struct keys_queue *keys,
                                      struct topology_queue *queue)
 {
-    struct topology_arg *args = NULL;
+    struct topology_arg *args = alloc_args(queue, keys->arguments.count);
+    bool has_limit = strcmp(queue->type, "quorum") != 0; /* or needs none */
 
-    if (keys->arguments.count == 0)
-        return OBX_OK;
-    args = obx_calloc(keys->arguments.count, sizeof(*args));
-    queue->args = args;
     if (args == NULL)
         return OBX_E_NOMEM;
     for (size_t i = 0; i < keys->arguments.count; i++) {
@@ -253,12 +262,15 @@ static enum obx_code build_arguments(struct relay_config *config, const struct k
         args[i].name = keep_text(config, name);
         if (args[i].name == NULL)
             return OBX_E_NOMEM;
+        has_limit = has_limit || strcmp(args[i].name, TOPOLOGY_DELIVERY_LIMIT_ARG) == 0;
         if (is_number(value))
             args[i].number = strtoll(value, NULL, DECIMAL);
         else
             args[i].text = value;
     }
     queue->arg_count = keys->arguments.count;
+    if (!has_limit)
+        args[queue->arg_count++] = no_limit;
     return OBX_OK;
 }
 
@@ -314,18 +326,26 @@ static enum obx_code alloc_topology(struct relay_config *config, const struct ke
 }
 
 /* Those that have no [queue] section of their own. */
-static void add_receipt_queues(struct relay_config *config, const struct keys_root *root,
-                               struct topology_build *build)
+static enum obx_code add_receipt_queues(struct relay_config *config, const struct keys_root *root,
+                                        struct topology_build *build)
 {
     for (size_t i = 0; i < root->source_count; i++) {
         const char *name = root->sources[i].receipt_queue;
+        struct topology_arg *args;
         bool is_there = name[0] == '\0';
 
         for (size_t k = 0; k < config->topology.queue_count && !is_there; k++)
             is_there = strcmp(build->queues[k].name, name) == 0;
-        if (!is_there)
-            build->queues[config->topology.queue_count++] = (struct topology_queue){.name = name};
+        if (is_there)
+            continue;
+        build->queues[config->topology.queue_count] = (struct topology_queue){.name = name};
+        args = alloc_args(&build->queues[config->topology.queue_count++], 0);
+        if (args == NULL)
+            return OBX_E_NOMEM;
+        args[0] = no_limit;
+        build->queues[config->topology.queue_count - 1].arg_count = 1;
     }
+    return OBX_OK;
 }
 
 static enum obx_code build_topology(struct relay_config *config, const struct keys_root *root)
@@ -344,7 +364,8 @@ static enum obx_code build_topology(struct relay_config *config, const struct ke
         rc = build_queue(config, &root->queues[i], &build, &build.queues[i]);
         config->topology.queue_count = i + 1;
     }
-    add_receipt_queues(config, root, &build);
+    if (rc == OBX_OK)
+        rc = add_receipt_queues(config, root, &build);
     config->topology.exchange_count = build.exchange_count;
     config->topology.binding_count = build.binding_count;
     return rc;

@@ -406,7 +406,7 @@ static const struct cfg_sample samples[] = {
     {"exchange", NULL, "orders"},
     {"queue", NULL, "inventory"},
     {"queue", "bind", "oncebox:order.*"},
-    {"queue", "arguments", "x-delivery-limit=20, x-overflow=reject-publish"},
+    {"queue", "arguments", "x-max-length=1000000, x-overflow=reject-publish"},
     {"half", "token", "/run/secrets/half_token"},
     {"half", "previous_token", "/run/secrets/half_token_before"},
     {"producer", NULL, "payments"},
