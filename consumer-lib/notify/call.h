@@ -1,7 +1,6 @@
 /*
- * Calls to endpoints, many at once, with curl. Belongs to one thread, which calls calls_service.
- * TLS is verified unless the endpoint says otherwise, redirects are not followed, size and time of
- * an answer are bounded, proxies of the environment are ignored.
+ * Calls to endpoints, many at once, by the rules of service/http_client.h. Belongs to one thread,
+ * which calls calls_service.
  */
 #ifndef NOTIFY_CALL_H
 #define NOTIFY_CALL_H
@@ -38,11 +37,5 @@ void calls_service(struct calls *calls, int wait_ms);
 /** End a wait of calls_service. Any thread. */
 void calls_wake(struct calls *calls);
 uint32_t calls_under_way(const struct calls *calls);
-
-/**
- * What a Retry-After asks for: seconds, or a date; in milliseconds from now_us on. 0 when it is
- * neither, or over.
- */
-uint64_t retry_after_ms(const char *value, uint64_t now_us);
 
 #endif

@@ -6,9 +6,8 @@
 
 #include <string.h>
 
-#include <curl/curl.h>
-
 #include "bridge/topology.h"
+#include "service/http_client.h"
 #include "sql/schema.h"
 
 struct checking {
@@ -127,39 +126,43 @@ static void check_broker(struct checking *checking, const struct notify_config *
 
 /* ---- endpoints ---- */
 
-static CURLcode connect_only(const struct endpoint_config *endpoint, char *why)
-{
-    CURL *easy = curl_easy_init();
-    CURLcode code;
+struct connected {
+    bool is_there;
+    char why[OBX_ERR_TEXT_MAX];
+};
 
-    if (easy == NULL)
-        return CURLE_OUT_OF_MEMORY;
-    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(easy, CURLOPT_PROXY, "");
-    curl_easy_setopt(easy, CURLOPT_CONNECT_ONLY, 1L);
-    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, why);
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)endpoint->connect_timeout_ms);
-    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, endpoint->tls_verify ? 1L : 0L);
-    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, endpoint->tls_verify ? 2L : 0L);
-    if (endpoint->tls_ca_file != NULL)
-        curl_easy_setopt(easy, CURLOPT_CAINFO, endpoint->tls_ca_file);
-    curl_easy_setopt(easy, CURLOPT_URL, endpoint->url);
-    code = curl_easy_perform(easy);
-    curl_easy_cleanup(easy);
-    return code;
+static void on_connected(const struct http_answer *answer, void *ctx)
+{
+    struct connected *connected = ctx;
+
+    connected->is_there = answer->rc == OBX_OK;
+    snprintf(connected->why, sizeof(connected->why), "%s", answer->why);
+}
+
+static void connect_only(const struct endpoint_config *endpoint, struct connected *connected)
+{
+    const struct http_request request = {.method = HTTP_CONNECT_ONLY,
+                                         .url = endpoint->url,
+                                         .timeout_ms = endpoint->connect_timeout_ms,
+                                         .ca_file = endpoint->tls_ca_file,
+                                         .is_unverified = !endpoint->tls_verify};
+    struct obx_err err = {0};
+
+    if (http_client_once(&request, on_connected, connected, &err) != OBX_OK)
+        snprintf(connected->why, sizeof(connected->why), "%s", err.text);
 }
 
 static void check_endpoint(struct checking *checking, const struct endpoint_config *endpoint)
 {
-    char why[CURL_ERROR_SIZE] = "";
+    struct connected connected = {.is_there = false};
     char subject[NOTIFY_NAME_MAX + 16];
-    CURLcode code = connect_only(endpoint, why);
     const char *signs = endpoint->keys.count == 0 ? "not signed" : "signed";
 
+    connect_only(endpoint, &connected);
     snprintf(subject, sizeof(subject), "endpoint %s", endpoint->name);
-    if (code != CURLE_OK)
-        say_failed(checking, subject, why[0] != '\0' ? why : curl_easy_strerror(code),
-                   "its url, certificate or network; calls would fail alike and be repeated");
+    if (!connected.is_there)
+        say_failed(checking, subject, connected.why,
+                   "its url, certificate or network; calls would fail the same way");
     else if (strncmp(endpoint->url, "https:", strlen("https:")) != 0)
         say_ok(checking, subject, "connected, %s, not encrypted (http)", signs);
     else
@@ -174,9 +177,7 @@ bool notify_check(const struct notify_config *config, FILE *out)
     say_ok(&checking, "configuration", "%zu endpoints", config->endpoint_count);
     check_database(&checking, config);
     check_broker(&checking, config);
-    curl_global_init(CURL_GLOBAL_DEFAULT);
     for (size_t i = 0; i < config->endpoint_count; i++)
         check_endpoint(&checking, &config->endpoints[i]);
-    curl_global_cleanup();
     return checking.failed == 0;
 }

@@ -7,7 +7,7 @@
 
 #include <jansson.h>
 
-#include "daemon/http_client.h"
+#include "daemon/http_get.h"
 #include "human.h"
 #include "outbox_state.h"
 #include "table.h"

@@ -11,7 +11,7 @@
 #include "daemon/check.h"
 #include "daemon/config_or_say.h"
 #include "daemon/daemon.h"
-#include "daemon/http_client.h"
+#include "daemon/http_get.h"
 #include "daemon/relay_args.h"
 #include "daemon/relay_keys.h"
 #include "daemon/version.h"

@@ -24,7 +24,7 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
-#include "daemon/http_client.h"
+#include "daemon/http_get.h"
 #include "service/http_pages.h"
 
 struct fixture {

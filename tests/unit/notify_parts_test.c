@@ -12,11 +12,11 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
-#include "call.h"
 #include "idset.h"
 #include "job.h"
 #include "notify_config.h"
 #include "reach.h"
+#include "service/http_client.h"
 #include "sign.h"
 #include "topic_match.h"
 
@@ -174,16 +174,16 @@ static void retry_after_is_seconds_or_a_date(void **state)
     const uint64_t now_us = 1000000000ULL * 1000000; /* Sun, 09 Sep 2001 01:46:40 GMT */
 
     (void)state;
-    assert_int_equal(retry_after_ms("120", now_us), 120000);
-    assert_int_equal(retry_after_ms(" 1 ", now_us), 1000);
-    assert_int_equal(retry_after_ms("0", now_us), 0);
-    assert_int_equal(retry_after_ms("-5", now_us), 0);
-    assert_int_equal(retry_after_ms("5x", now_us), 0);
-    assert_int_equal(retry_after_ms("", now_us), 0);
-    assert_int_equal(retry_after_ms("soon", now_us), 0);
-    assert_true(retry_after_ms("99999999999999999999999", now_us) >= UINT32_MAX);
-    assert_int_equal(retry_after_ms("Sun, 09 Sep 2001 01:46:50 GMT", now_us), 10000);
-    assert_int_equal(retry_after_ms("Sun, 09 Sep 2001 01:46:30 GMT", now_us), 0);
+    assert_int_equal(http_retry_after_ms("120", now_us), 120000);
+    assert_int_equal(http_retry_after_ms(" 1 ", now_us), 1000);
+    assert_int_equal(http_retry_after_ms("0", now_us), 0);
+    assert_int_equal(http_retry_after_ms("-5", now_us), 0);
+    assert_int_equal(http_retry_after_ms("5x", now_us), 0);
+    assert_int_equal(http_retry_after_ms("", now_us), 0);
+    assert_int_equal(http_retry_after_ms("soon", now_us), 0);
+    assert_true(http_retry_after_ms("99999999999999999999999", now_us) >= UINT32_MAX);
+    assert_int_equal(http_retry_after_ms("Sun, 09 Sep 2001 01:46:50 GMT", now_us), 10000);
+    assert_int_equal(http_retry_after_ms("Sun, 09 Sep 2001 01:46:30 GMT", now_us), 0);
 }
 
 static void delays_have_a_unit(void **state)

@@ -5,23 +5,26 @@
 #include "alert.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <curl/curl.h>
 #include <jansson.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "half_role.h"
+#include "service/http_client.h"
 #include "service/signals.h"
 
-enum { STATUS_GOOD = 200, STATUS_GOOD_END = 300 };
+enum { STATUS_GOOD = 200, STATUS_GOOD_END = 300, ANSWER_MAX = 64 * 1024, WAIT_MS = 1000 };
 
 struct alert {
     struct alert_opts opts;
     char *url;
+    struct http_client *client; /* the thread's */
+    atomic_bool stop;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -29,7 +32,6 @@ struct alert {
     char *body;       /* to be sent; jansson's */
     uint64_t in_body; /* parked messages that it is about; 0: no call is under way */
     uint64_t pending; /* parked messages that nobody was told of yet */
-    bool stop;
     struct alert_stats stats;
     /* The main thread's: */
     uint64_t due_ms;
@@ -38,45 +40,44 @@ struct alert {
 
 /* ---- the thread ---- */
 
-static size_t swallow(char *data, size_t size, size_t count, void *ctx)
+/* One call, of the thread. */
+struct post {
+    bool is_done, is_good;
+};
+
+static void on_done(const struct http_answer *answer, void *ctx)
 {
-    (void)data;
-    (void)ctx;
-    return size * count;
+    struct post *post = ctx;
+
+    post->is_done = true;
+    post->is_good =
+        answer->rc == OBX_OK && answer->status >= STATUS_GOOD && answer->status < STATUS_GOOD_END;
+    if (!post->is_good && answer->rc != OBX_E_CLOSED)
+        OBX_LOG(LOG_LVL_WARN, "alert", "alert.failed", KV_STR("why", answer->why),
+                KV_U64("status", answer->status));
 }
 
-/* Only what was configured is called: no redirect. */
-static bool set_up(CURL *curl, const struct alert *alert, const char *body,
-                   struct curl_slist *headers)
+/* The answer says yes by its status; its body is nobody's business. A stop does not wait for it. */
+static bool post_body(struct alert *alert, const char *body)
 {
-    return curl_easy_setopt(curl, CURLOPT_URL, alert->url) == CURLE_OK &&
-           curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers) == CURLE_OK &&
-           curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body) == CURLE_OK &&
-           curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK &&
-           curl_easy_setopt(curl, CURLOPT_PROXY, "") == CURLE_OK &&
-           curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
-           curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)alert->opts.timeout_ms) == CURLE_OK &&
-           curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, swallow) == CURLE_OK;
-}
+    struct http_headers headers = {0};
+    const struct http_request request = {.method = HTTP_POST,
+                                         .url = alert->url,
+                                         .headers = &headers,
+                                         .body = bytes_of(body),
+                                         .timeout_ms = alert->opts.timeout_ms,
+                                         .answer_max = ANSWER_MAX,
+                                         .user_agent = "oncebox-alert"};
+    struct post post = {.is_done = false};
+    enum obx_code rc = http_headers_add(&headers, "Content-Type", "application/json");
 
-static bool post(const struct alert *alert, const char *body)
-{
-    CURL *curl = curl_easy_init();
-    struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
-    CURLcode rc = CURLE_FAILED_INIT;
-    long status = 0;
-
-    if (curl != NULL && set_up(curl, alert, body, headers))
-        rc = curl_easy_perform(curl);
-    if (rc == CURLE_OK)
-        rc = curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-    curl_slist_free_all(headers);
-    curl_easy_cleanup(curl);
-    if (rc == CURLE_OK && status >= STATUS_GOOD && status < STATUS_GOOD_END)
-        return true;
-    OBX_LOG(LOG_LVL_WARN, "alert", "alert.failed", KV_STR("why", curl_easy_strerror(rc)),
-            KV_I64("status", status));
-    return false;
+    if (rc == OBX_OK)
+        rc = http_client_start(alert->client, &request, on_done, &post, NULL);
+    while (rc == OBX_OK && !post.is_done && !atomic_load(&alert->stop))
+        http_client_service(alert->client, WAIT_MS);
+    http_client_cancel(alert->client);
+    http_headers_fini(&headers);
+    return post.is_good;
 }
 
 /* The lock is held before and after. */
@@ -87,7 +88,7 @@ static void send_body(struct alert *alert)
 
     alert->body = NULL;
     (void)pthread_mutex_unlock(&alert->lock);
-    is_answered = post(alert, body);
+    is_answered = post_body(alert, body);
     free(body);
     (void)pthread_mutex_lock(&alert->lock);
     if (is_answered) {
@@ -104,7 +105,7 @@ static void *run(void *ctx)
     struct alert *alert = ctx;
 
     (void)pthread_mutex_lock(&alert->lock);
-    while (!alert->stop) {
+    while (!atomic_load(&alert->stop)) {
         if (alert->body != NULL)
             send_body(alert);
         else
@@ -127,7 +128,7 @@ enum obx_code alert_create(const struct alert_opts *opts, struct alert **out, st
         return obx_fail(err, OBX_E_NOMEM, "alert");
     alert->opts = *opts;
     alert->url = obx_strdup(opts->url);
-    if (alert->url == NULL || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
+    if (alert->url == NULL || http_client_create(1, &alert->client, err) != OBX_OK) {
         obx_free(alert->url);
         obx_free(alert);
         return obx_fail(err, OBX_E_NOMEM, "alert");
@@ -140,6 +141,7 @@ enum obx_code alert_create(const struct alert_opts *opts, struct alert **out, st
     if (failed != 0) {
         (void)pthread_cond_destroy(&alert->changed);
         (void)pthread_mutex_destroy(&alert->lock);
+        http_client_destroy(alert->client);
         obx_free(alert->url);
         obx_free(alert);
         return obx_fail_sys(err, OBX_E_SYSTEM, failed, "thread of the alert");
@@ -153,13 +155,15 @@ void alert_destroy(struct alert *alert)
     if (alert == NULL)
         return;
     (void)pthread_mutex_lock(&alert->lock);
-    alert->stop = true;
+    atomic_store(&alert->stop, true);
     (void)pthread_cond_signal(&alert->changed);
     (void)pthread_mutex_unlock(&alert->lock);
+    http_client_wake(alert->client);
     (void)pthread_join(alert->thread, NULL);
     (void)pthread_cond_destroy(&alert->changed);
     (void)pthread_mutex_destroy(&alert->lock);
     free(alert->body);
+    http_client_destroy(alert->client);
     obx_free(alert->url);
     obx_free(alert);
 }

@@ -1,97 +1,44 @@
 /*
- * The HTTP asker on curl's multi interface. One `ask` is one easy handle; finished handles are kept
- * for reuse, so that connections stay open towards a producer that is asked often. Handles are
- * never shared with another thread.
+ * Asks on the HTTP client: the address of an ask, its headers, and what the answer says. See
+ * ask_http.h.
  */
 #include "half/ask_http.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include <curl/curl.h>
-
 #include "base/alloc.h"
 #include "base/bytes.h"
+#include "service/http_client.h"
 
-#define HEADERS_MAX 16384 /* of an answer, all lines together */
+enum { WHY_MAX = 288 };
 
 struct ask {
-    CURL *easy;
-    struct curl_slist *headers;
-    char body[CHECK_ANSWER_MAX + 1];
-    size_t body_len, header_len;
-    char why[CURL_ERROR_SIZE];
     ask_done_fn *done;
     void *ctx;
-    struct ask *next; /* in the list of the idle */
-    struct ask *all;
+    struct ask *next, **link; /* of those in flight */
 };
 
 struct ask_http {
-    CURLM *multi;
-    struct ask *idle, *all;
-    uint32_t count, under_way, max_asks;
+    struct http_client *client;
+    struct ask *asks;
 };
 
-/* One byte too many is kept, so that the parser sees that the answer is too long; then the transfer
- * ends. */
-static size_t on_body(char *data, size_t size, size_t count, void *ctx)
+static void take_out(struct ask *ask)
 {
-    struct ask *ask = ctx;
-    size_t len = size * count;
-    size_t room = sizeof(ask->body) - ask->body_len;
-    size_t take = len < room ? len : room;
-
-    memcpy(ask->body + ask->body_len, data, take);
-    ask->body_len += take;
-    return ask->body_len > CHECK_ANSWER_MAX ? CURL_WRITEFUNC_ERROR : len;
-}
-
-static size_t on_header(char *data, size_t size, size_t count, void *ctx)
-{
-    struct ask *ask = ctx;
-
-    (void)data;
-    ask->header_len += size * count;
-    return ask->header_len > HEADERS_MAX ? 0 : size * count;
-}
-
-static void free_ask(struct ask *ask)
-{
-    if (ask->easy != NULL)
-        curl_easy_cleanup(ask->easy);
-    curl_slist_free_all(ask->headers);
+    *ask->link = ask->next;
+    if (ask->next != NULL)
+        ask->next->link = ask->link;
     obx_free(ask);
 }
 
-static struct ask *take_ask(struct ask_http *asker)
+static void put_in(struct ask_http *asker, struct ask *ask)
 {
-    struct ask *ask = asker->idle;
-
-    if (ask != NULL) {
-        asker->idle = ask->next;
-        return ask;
-    }
-    ask = obx_calloc(1, sizeof(*ask));
-    if (ask == NULL)
-        return NULL;
-    ask->easy = curl_easy_init();
-    if (ask->easy == NULL) {
-        obx_free(ask);
-        return NULL;
-    }
-    ask->all = asker->all;
-    asker->all = ask;
-    asker->count++;
-    return ask;
-}
-
-static void give_back(struct ask_http *asker, struct ask *ask)
-{
-    curl_slist_free_all(ask->headers);
-    ask->headers = NULL;
-    ask->next = asker->idle;
-    asker->idle = ask;
+    ask->next = asker->asks;
+    ask->link = &asker->asks;
+    if (ask->next != NULL)
+        ask->next->link = &ask->next;
+    asker->asks = ask;
 }
 
 /* The gid's alphabet needs no escaping in a URL (half_gid_is_valid); anything else is refused here
@@ -120,180 +67,116 @@ static enum obx_code build_url(struct obx_buf *url, const char *pattern, const c
     return rc == OBX_OK ? buf_add_text(url, hole + strlen("{gid}")) : rc;
 }
 
-static bool add_header(struct ask *ask, const char *line)
+static void on_done(const struct http_answer *answer, void *ctx)
 {
-    struct curl_slist *list = curl_slist_append(ask->headers, line);
+    struct ask *ask = ctx;
+    ask_done_fn *done = ask->done;
+    void *done_ctx = ask->ctx;
+    enum check_answer said = CHECK_NO_ANSWER;
+    char why[WHY_MAX];
 
-    if (list == NULL)
-        return false;
-    ask->headers = list;
-    return true;
+    if (answer->rc == OBX_OK) {
+        said = check_answer_parse((long)answer->status, answer->body);
+        snprintf(why, sizeof(why), "HTTP %u", answer->status);
+    } else {
+        snprintf(why, sizeof(why), "%s", answer->why);
+    }
+    take_out(ask);
+    done(done_ctx, said, why);
 }
 
-static bool add_token(struct ask *ask, const char *token)
+static enum obx_code add_headers(struct http_headers *headers, const char *token)
 {
-    struct obx_buf line = {0};
-    bool ok = token == NULL || (buf_addf(&line, "Authorization: Bearer %s", token) == OBX_OK &&
-                                add_header(ask, line.data));
+    struct obx_buf bearer = {0};
+    enum obx_code rc = http_headers_add(headers, "Accept", "application/json");
 
-    buf_fini(&line);
-    return ok;
+    if (rc == OBX_OK && token != NULL)
+        rc = buf_addf(&bearer, "Bearer %s", token);
+    if (rc == OBX_OK && token != NULL)
+        rc = http_headers_add(headers, "Authorization", bearer.data);
+    buf_fini(&bearer);
+    return rc;
 }
 
-/* Set what differs from curl's defaults. A refused option (no such protocol built in, say) shows at
- * the transfer. */
-static bool set_options(struct ask *ask, const struct ask_target *target, const char *url)
+static enum obx_code start(struct ask_http *asker, const struct ask_target *target, const char *gid,
+                           struct ask *ask, struct obx_err *err)
 {
-    CURL *easy = ask->easy;
+    struct obx_buf url = {0};
+    struct http_headers headers = {0};
+    struct http_request request = {.method = HTTP_GET,
+                                   .headers = &headers,
+                                   .timeout_ms = target->timeout_ms,
+                                   .answer_max = CHECK_ANSWER_MAX,
+                                   .keep_max = CHECK_ANSWER_MAX,
+                                   .user_agent = "oncebox-check-back",
+                                   .ca_file = target->ca_file};
+    enum obx_code rc = build_url(&url, target->url, gid);
 
-    curl_easy_reset(easy);
-    curl_easy_setopt(easy, CURLOPT_PRIVATE, ask);
-    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(easy, CURLOPT_PROXY, "");
-    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)target->timeout_ms);
-    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)target->timeout_ms);
-    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
-    curl_easy_setopt(easy, CURLOPT_WRITEDATA, ask);
-    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
-    curl_easy_setopt(easy, CURLOPT_HEADERDATA, ask);
-    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, ask->why);
-    curl_easy_setopt(easy, CURLOPT_USERAGENT, "oncebox-check-back");
-    if (target->ca_file != NULL)
-        curl_easy_setopt(easy, CURLOPT_CAINFO, target->ca_file);
-    return add_header(ask, "Accept: application/json") && add_token(ask, target->token) &&
-           curl_easy_setopt(easy, CURLOPT_HTTPHEADER, ask->headers) == CURLE_OK &&
-           curl_easy_setopt(easy, CURLOPT_URL, url) == CURLE_OK;
+    if (rc == OBX_OK)
+        rc = add_headers(&headers, target->token);
+    request.url = url.data;
+    rc = rc == OBX_OK ? http_client_start(asker->client, &request, on_done, ask, err)
+                      : obx_fail(err, rc, "ask about a half-message");
+    http_headers_fini(&headers);
+    buf_fini(&url);
+    return rc;
 }
 
 enum obx_code ask_http_start(struct ask_http *asker, const struct ask_target *target,
                              const char *gid, ask_done_fn *done, void *ctx, struct obx_err *err)
 {
-    struct obx_buf url = {0};
-    struct ask *ask = NULL;
+    struct ask *ask = obx_calloc(1, sizeof(*ask));
     enum obx_code rc;
 
-    if (asker->under_way >= asker->max_asks)
-        return obx_fail(err, OBX_E_FULL, "%u asks under way", asker->under_way);
-    rc = build_url(&url, target->url, gid);
-    if (rc == OBX_OK && (ask = take_ask(asker)) == NULL)
-        rc = OBX_E_NOMEM;
-    if (rc != OBX_OK) {
-        buf_fini(&url);
-        return obx_fail(err, rc, "ask about a half-message");
-    }
+    if (ask == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "ask about a half-message");
     ask->done = done;
     ask->ctx = ctx;
-    ask->body_len = ask->header_len = 0;
-    ask->why[0] = '\0';
-    if (!set_options(ask, target, url.data) ||
-        curl_multi_add_handle(asker->multi, ask->easy) != CURLM_OK) {
-        give_back(asker, ask);
-        rc = obx_fail(err, OBX_E_NOMEM, "ask about a half-message");
-    } else {
-        asker->under_way++;
-    }
-    buf_fini(&url);
+    put_in(asker, ask);
+    rc = start(asker, target, gid, ask, err);
+    if (rc != OBX_OK)
+        take_out(ask);
     return rc;
-}
-
-static void finish(struct ask_http *asker, struct ask *ask, CURLcode result)
-{
-    long status = 0;
-    enum check_answer answer = CHECK_NO_ANSWER;
-    char why[CURL_ERROR_SIZE + 32];
-
-    curl_easy_getinfo(ask->easy, CURLINFO_RESPONSE_CODE, &status);
-    if (result == CURLE_OK)
-        answer = check_answer_parse(status, (struct obx_bytes){ask->body, ask->body_len});
-    if (result == CURLE_OK)
-        snprintf(why, sizeof(why), "HTTP %ld", status);
-    else
-        snprintf(why, sizeof(why), "%s",
-                 ask->why[0] != '\0' ? ask->why : curl_easy_strerror(result));
-    curl_multi_remove_handle(asker->multi, ask->easy);
-    asker->under_way--;
-    give_back(asker, ask);
-    ask->done(ask->ctx, answer, why);
-}
-
-/* Returns how many were finished. */
-static unsigned finish_all(struct ask_http *asker)
-{
-    unsigned finished = 0;
-    int left = 0;
-    CURLMsg *msg;
-
-    while ((msg = curl_multi_info_read(asker->multi, &left)) != NULL) {
-        struct ask *ask = NULL;
-        CURLcode result = msg->data.result;
-
-        if (msg->msg != CURLMSG_DONE)
-            continue;
-        curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, &ask);
-        finish(asker, ask, result);
-        finished++;
-    }
-    return finished;
 }
 
 void ask_http_service(struct ask_http *asker, int wait_ms)
 {
-    int running = 0;
-
-    curl_multi_perform(asker->multi, &running);
-    if (finish_all(asker) > 0)
-        return;
-    curl_multi_poll(asker->multi, NULL, 0, wait_ms, NULL);
-    curl_multi_perform(asker->multi, &running);
-    (void)finish_all(asker);
+    http_client_service(asker->client, wait_ms);
 }
 
 void ask_http_wake(struct ask_http *asker)
 {
-    curl_multi_wakeup(asker->multi);
+    http_client_wake(asker->client);
 }
 
 uint32_t ask_http_under_way(const struct ask_http *asker)
 {
-    return asker->under_way;
+    return http_client_in_flight(asker->client);
 }
 
 enum obx_code ask_http_create(uint32_t max_asks, struct ask_http **out, struct obx_err *err)
 {
     struct ask_http *asker = obx_calloc(1, sizeof(*asker));
+    enum obx_code rc;
 
     *out = NULL;
-    if (asker == NULL || curl_global_init(CURL_GLOBAL_DEFAULT) != 0) {
+    if (asker == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "HTTP client");
+    rc = http_client_create(max_asks, &asker->client, err);
+    if (rc != OBX_OK) {
         obx_free(asker);
-        return obx_fail(err, OBX_E_NOMEM, "HTTP client");
+        return rc;
     }
-    asker->max_asks = max_asks;
-    asker->multi = curl_multi_init();
-    if (asker->multi == NULL) {
-        ask_http_destroy(asker);
-        return obx_fail(err, OBX_E_NOMEM, "HTTP client");
-    }
-    curl_multi_setopt(asker->multi, CURLMOPT_MAXCONNECTS, (long)max_asks);
     *out = asker;
     return OBX_OK;
 }
 
 void ask_http_destroy(struct ask_http *asker)
 {
-    struct ask *next;
-
     if (asker == NULL)
         return;
-    for (struct ask *ask = asker->all; ask != NULL; ask = next) {
-        next = ask->all;
-        if (asker->multi != NULL)
-            curl_multi_remove_handle(asker->multi, ask->easy);
-        free_ask(ask);
-    }
-    if (asker->multi != NULL)
-        curl_multi_cleanup(asker->multi);
-    curl_global_cleanup();
+    http_client_destroy(asker->client);
+    while (asker->asks != NULL)
+        take_out(asker->asks);
     obx_free(asker);
 }

@@ -1,7 +1,6 @@
 /*
- * Asks producers over HTTP, many at once, with curl. Belongs to one thread, which calls
- * ask_http_service. TLS is verified, redirects are not followed, size and time of an answer are
- * bounded, proxies of the environment are ignored.
+ * Asks producers over HTTP, many at once, by the rules of service/http_client.h. Belongs to one
+ * thread, which calls ask_http_service.
  */
 #ifndef RELAY_HALF_ASK_HTTP_H
 #define RELAY_HALF_ASK_HTTP_H

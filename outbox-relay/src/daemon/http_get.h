@@ -1,7 +1,7 @@
 /* One blocking GET to a relay of this machine, for `outbox-relay --health` and `outboxctl status`.
  * Any thread. */
-#ifndef DAEMON_HTTP_CLIENT_H
-#define DAEMON_HTTP_CLIENT_H
+#ifndef DAEMON_HTTP_GET_H
+#define DAEMON_HTTP_GET_H
 
 #include <stdbool.h>
 #include <stdint.h>
