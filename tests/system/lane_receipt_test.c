@@ -250,6 +250,11 @@ static void what_cannot_be_asked_for(void **state)
     rig_wait_number(rig, 3,
                     "SELECT COUNT(*) FROM outbox_parked WHERE reason_code = 'OBX_E_FORMAT'"
                     " AND reason LIKE '%receipt_from%'");
+    rig_run(rig, "INSERT INTO outbox (message_id, topic, payload, receipt_from)"
+                 " VALUES ('x ', 't', 'x', 'a')");
+    rig_wait_number(rig, 1,
+                    "SELECT COUNT(*) FROM outbox_parked WHERE reason_code = 'OBX_E_FORMAT'"
+                    " AND reason LIKE '%ends in a space%'");
     rig_drain_lane(rig->lane);
     rig->opts.receipt_queue = NULL;
     insert(rig, NULL, "a", NULL);

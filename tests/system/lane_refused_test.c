@@ -202,6 +202,26 @@ static void dates_that_are_none(void **state)
     rig_collect(rig, OTHERS + 5);
 }
 
+/* An id of 0, from a dump or a session with NO_AUTO_VALUE_ON_ZERO, is an id like any other. */
+static void a_row_with_id_0(void **state)
+{
+    struct lane_rig *rig = *state;
+
+    rig->opts.max_tries = 1;
+    rig_run(rig, "SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO'");
+    rig_run(rig, "INSERT INTO outbox (id, topic, payload, receipt_from) VALUES (0, 't', 'x', 'g')");
+    rig_start(rig);
+    rig_wait_number(rig, 1, "SELECT COUNT(*) FROM outbox_awaiting WHERE id = 0");
+    rig_wait_empty(rig);
+    rig_run(rig, "INSERT INTO outbox (id, topic, payload) VALUES (0, 'nowhere', 'x')");
+    rig_wait_number(rig, 1, PARKED " WHERE id = 0");
+    rig_bind(rig, "nowhere");
+    rig_run(rig, "UPDATE outbox_parked SET request = 'resume'");
+    rig_wait_number(rig, 0, PARKED);
+    rig_wait_empty(rig);
+    rig_collect(rig, 2);
+}
+
 /* ---- messages that wait: for receipts, for their time ---- */
 
 /* After a restore, or a truncate, ids come again: two messages of one id. */
@@ -239,7 +259,7 @@ static void a_row_that_cannot_be_sent_again(void **state)
             "INSERT INTO outbox_awaiting (message_id, outbox, id, topic, content_type, payload,"
             " created_at, receipt_from, next_send_at) SELECT IF(seq = 40, 'bad',"
             " CONCAT('m', seq)), 'outbox', seq, 't', 'x/y', 'x', UTC_TIMESTAMP(6), 'g',"
-            " UTC_TIMESTAMP(6) FROM seq_1_to_100");
+            " UTC_TIMESTAMP(6) FROM " TEST_SEQ " WHERE seq BETWEEN 1 AND 100");
     rig_run(rig, "ALTER TABLE outbox AUTO_INCREMENT = 1000");
     refuse(rig, "outbox", "INSERT");
     rig_start(rig);
@@ -256,7 +276,7 @@ static void a_delayed_row_that_is_refused(void **state)
 
     rig_run(rig, "INSERT INTO outbox_delayed (message_id, topic, payload, deliver_at)"
                  " SELECT IF(seq = 40, 'bad', CONCAT('m', seq)), 't', 'x', UTC_TIMESTAMP(6)"
-                 " FROM seq_1_to_100");
+                 " FROM " TEST_SEQ " WHERE seq BETWEEN 1 AND 100");
     refuse(rig, "outbox", "INSERT");
     rig_start(rig);
     rig_collect(rig, 99);
@@ -490,6 +510,7 @@ int main(void)
         TEST(a_row_that_a_side_table_refuses),
         TEST(a_row_that_cannot_be_deleted),
         TEST(dates_that_are_none),
+        TEST(a_row_with_id_0),
         TEST(two_awaiting_rows_of_one_id),
         TEST(a_row_that_cannot_be_sent_again),
         TEST(a_delayed_row_that_is_refused),

@@ -128,6 +128,31 @@ static void a_request_that_cannot_be_carried_out_says_so(void **state)
     rig_collect(rig, 2);
 }
 
+/* Put back, an id of the upper half would leave the outbox without ids to give; and who discards
+ * is asked for no more. */
+static void an_id_that_would_break_the_counter(void **state)
+{
+    struct lane_rig *rig = *state;
+    uint64_t next = 0;
+
+    rig->opts.max_tries = 1;
+    rig_start(rig);
+    next = rig_insert(rig, "nowhere", NULL, "x");
+    rig_wait_number(rig, 1, PARKED);
+    rig_run(rig, "INSERT INTO outbox_parked (outbox, id, message_id, topic, ordering_key,"
+                 " content_type, payload, created_at, reason_code, holds_key, request) VALUES"
+                 " ('outbox', 18446744073709551610, 'm', 't', NULL, '', '', NOW(6), 'X', 0,"
+                 " 'resume'), ('outbox', 18446744073709551600, 'n', 't', 'k', '', '', NOW(6), 'X',"
+                 " 1, 'resume')");
+    ask(rig, next, "discard");
+    rig_wait_number(rig, 2,
+                    PARKED " WHERE request IS NULL AND request_note LIKE '%without ids to give%'");
+    rig_wait_number(rig, 2, PARKED);
+    assert_int_equal(rig_insert(rig, "t", NULL, "x"), next + 1);
+    rig_run(rig, "UPDATE outbox_parked SET request = 'discard'");
+    rig_wait_number(rig, 0, PARKED);
+}
+
 /* ---- rows without a key ---- */
 
 /* Rows without a key that no queue takes; the lane is up. Later on one does. Each deleted row notes
@@ -241,6 +266,8 @@ int main(void)
                                         rig_teardown),
         cmocka_unit_test_setup_teardown(a_follower_is_asked_for, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(a_request_that_cannot_be_carried_out_says_so, rig_setup,
+                                        rig_teardown),
+        cmocka_unit_test_setup_teardown(an_id_that_would_break_the_counter, rig_setup,
                                         rig_teardown),
         cmocka_unit_test_setup_teardown(rows_without_a_key_go_together, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(a_row_in_the_way_does_not_stop_the_others, rig_setup,

@@ -92,13 +92,15 @@ void awaiting_fini(struct awaiting *awaiting)
 
 /* ---- confirmed rows ---- */
 
-static enum obx_code list_ids(struct obx_buf *list, const uint64_t *ids, size_t count)
+/* The ids of the rows that are not done yet. */
+static enum obx_code list_ids(struct obx_buf *list, const uint64_t *ids, const bool *is_done,
+                              size_t count)
 {
     enum obx_code rc = OBX_OK;
 
     buf_reset(list);
     for (size_t i = 0; i < count && rc == OBX_OK; i++) {
-        if (ids[i] != 0)
+        if (!is_done[i])
             rc = buf_addf(list, list->len == 0 ? "[%llu" : ",%llu", (unsigned long long)ids[i]);
     }
     return rc == OBX_OK ? buf_add_text(list, list->len == 0 ? "[]" : "]") : rc;
@@ -107,6 +109,7 @@ static enum obx_code list_ids(struct obx_buf *list, const uint64_t *ids, size_t 
 /* The reports of one row, while the result of `early` is walked, which has them side by side. */
 struct early_row {
     uint64_t id;
+    bool is_begun;
     struct receipt_tally tally;
     bool is_usable; /* its list of groups can be read */
     bool is_done;   /* dealt with */
@@ -116,9 +119,9 @@ static void begin_row(struct early_row *row, const struct db_rows *rows)
 {
     uint64_t id = db_rows_u64(rows, 0);
 
-    if (id == row->id)
+    if (row->is_begun && id == row->id)
         return;
-    *row = (struct early_row){.id = id};
+    *row = (struct early_row){.id = id, .is_begun = true};
     row->is_usable = receipt_groups_parse(db_rows_bytes(rows, 2), &row->tally.groups);
 }
 
@@ -128,6 +131,7 @@ static enum obx_code reject_early(struct awaiting *awaiting, struct db *db,
     const struct compensate_item item = {.message_id = db_rows_bytes(rows, 1),
                                          .group = db_rows_bytes(rows, 3),
                                          .reason = db_rows_bytes(rows, 5),
+                                         .in_outbox = true,
                                          .outbox_id = db_rows_u64(rows, 0)};
     bool is_first = false;
     enum obx_code rc = compensate_run(&awaiting->comp, db, &item, &is_first, err);
@@ -151,9 +155,9 @@ static enum obx_code take_early(struct awaiting *awaiting, struct db *db, struct
     return is_rejected ? reject_early(awaiting, db, rows, err) : OBX_OK;
 }
 
-/* Finds the rows whose receipts are complete already; their places in keep become 0. */
-static enum obx_code settle_early(struct awaiting *awaiting, struct db *db, uint64_t *keep,
-                                  size_t count, struct obx_err *err)
+/* Finds the rows whose receipts are complete already. */
+static enum obx_code settle_early(struct awaiting *awaiting, struct db *db, const uint64_t *ids,
+                                  bool *is_done, size_t count, struct obx_err *err)
 {
     struct early_row row = {.id = 0};
     struct db_rows *rows = NULL;
@@ -165,10 +169,10 @@ static enum obx_code settle_early(struct awaiting *awaiting, struct db *db, uint
     while (rc == OBX_OK && db_rows_next(rows)) {
         begin_row(&row, rows);
         rc = take_early(awaiting, db, &row, rows, err);
-        while (at < count && keep[at] < row.id)
+        while (at < count && ids[at] < row.id)
             at++;
-        if (row.is_done && at < count && keep[at] == row.id) {
-            keep[at++] = 0;
+        if (row.is_done && at < count && ids[at] == row.id && !is_done[at]) {
+            is_done[at] = true;
             awaiting->settled_at_once++;
         }
     }
@@ -185,15 +189,15 @@ static enum obx_code insert_awaiting(struct awaiting *awaiting, struct db *db, s
 }
 
 static enum obx_code move_within(struct awaiting *awaiting, struct db *db, const uint64_t *ids,
-                                 uint64_t *keep, size_t count, struct obx_err *err)
+                                 bool *is_done, size_t count, struct obx_err *err)
 {
     uint64_t deleted = 0;
-    enum obx_code rc = list_ids(&awaiting->list, keep, count);
+    enum obx_code rc = list_ids(&awaiting->list, ids, is_done, count);
 
     if (rc == OBX_OK)
-        rc = settle_early(awaiting, db, keep, count, err);
+        rc = settle_early(awaiting, db, ids, is_done, count, err);
     if (rc == OBX_OK)
-        rc = list_ids(&awaiting->list, keep, count);
+        rc = list_ids(&awaiting->list, ids, is_done, count);
     if (rc == OBX_E_NOMEM)
         return obx_fail(err, rc, "list of rows that await receipts");
     if (rc == OBX_OK && awaiting->list.len > sizeof("[]") - 1)
@@ -204,7 +208,7 @@ static enum obx_code move_within(struct awaiting *awaiting, struct db *db, const
 }
 
 static enum obx_code move_all(struct awaiting *awaiting, struct db *db, const uint64_t *ids,
-                              uint64_t *keep, size_t count, struct obx_err *err)
+                              bool *is_done, size_t count, struct obx_err *err)
 {
     uint64_t settled_before = awaiting->settled_at_once;
     enum obx_code rc = lease_begin(awaiting->opts.lease, db, err);
@@ -214,7 +218,7 @@ static enum obx_code move_all(struct awaiting *awaiting, struct db *db, const ui
     if (awaiting->opts.journal != NULL)
         rc = journal_write(awaiting->opts.journal, db, ids, count, err);
     if (rc == OBX_OK)
-        rc = move_within(awaiting, db, ids, keep, count, err);
+        rc = move_within(awaiting, db, ids, is_done, count, err);
     if (rc != OBX_OK) {
         lease_rollback(db);
         awaiting->settled_at_once = settled_before;
@@ -232,13 +236,12 @@ static enum obx_code move_all(struct awaiting *awaiting, struct db *db, const ui
 enum obx_code awaiting_move(struct awaiting *awaiting, struct db *db, const uint64_t *ids,
                             size_t count, struct obx_err *err)
 {
-    uint64_t *keep = obx_malloc(count * sizeof(*keep));
+    bool *is_done = obx_calloc(count, sizeof(*is_done));
     enum obx_code rc = OBX_OK;
 
-    if (keep == NULL)
+    if (is_done == NULL)
         return obx_fail(err, OBX_E_NOMEM, "rows that await receipts");
-    memcpy(keep, ids, count * sizeof(*keep));
-    rc = move_all(awaiting, db, ids, keep, count, err);
-    obx_free(keep);
+    rc = move_all(awaiting, db, ids, is_done, count, err);
+    obx_free(is_done);
     return rc;
 }

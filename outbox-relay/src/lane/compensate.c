@@ -52,8 +52,7 @@ enum obx_code compensate_run(struct compensate *comp, struct db *db,
                              const struct compensate_item *item, bool *is_first,
                              struct obx_err *err)
 {
-    struct db_value where =
-        item->outbox_id != 0 ? DB_U64(item->outbox_id) : DB_BYTES(item->message_id);
+    struct db_value where = item->in_outbox ? DB_U64(item->outbox_id) : DB_BYTES(item->message_id);
     struct obx_bytes reason = bytes_is_absent(item->reason) ? bytes_of("") : item->reason;
     uint64_t sent = 0;
     enum obx_code rc =
@@ -66,7 +65,7 @@ enum obx_code compensate_run(struct compensate *comp, struct db *db,
     }
     if (rc != OBX_OK)
         return rc;
-    rc = db_exec(db, item->outbox_id != 0 ? comp->from_outbox.data : comp->from_awaiting.data,
+    rc = db_exec(db, item->in_outbox ? comp->from_outbox.data : comp->from_awaiting.data,
                  DB_ARGS(DB_BYTES(item->group), DB_BYTES(reason), where), &sent, err);
     comp->sent += sent;
     return rc;

@@ -29,7 +29,8 @@ struct compensate_item {
     struct obx_bytes message_id;
     struct obx_bytes group;  /* who rejected it */
     struct obx_bytes reason; /* absent: none */
-    uint64_t outbox_id;      /* it stands in the outbox under this id; 0: in outbox_awaiting */
+    bool in_outbox;          /* under outbox_id; else it is in outbox_awaiting */
+    uint64_t outbox_id;
 };
 /**
  * Within the caller's transaction. *is_first: this is who sets it off (a message that names no

@@ -221,6 +221,11 @@ static enum obx_code add_receipt_headers(struct envelope *envelope, const struct
 
     if (!receipt_groups_parse(row->receipt_from, &groups))
         return fail_groups(err);
+    /* The tables of what awaits receipts take 'a' and 'a ' for one id. */
+    if (row->message_id.len > 0 &&
+        ((const char *)row->message_id.p)[row->message_id.len - 1] == ' ')
+        return obx_fail(err, OBX_E_FORMAT,
+                        "the message asks for receipts, and its message_id ends in a space");
     if (envelope->receipt_queue == NULL)
         return obx_fail(err, OBX_E_CONFIG,
                         "the message asks for receipts, but the source has no receipt_queue");

@@ -17,6 +17,7 @@
 
 enum {
     PAUSE_MS = 200,
+    HALVING_PAUSE_MS = 2000,
     PAUSE_CAP_MS = 5000, /* several times the wait for a lock, in which the thread stands still */
     HELD_MIN_MS =
         200, /* a row that was refused alone waits, longer each time, up to retry_cap_ms */
@@ -305,9 +306,10 @@ static enum obx_code hold_locked(struct lane *lane, enum settle_kind kind, struc
 }
 
 /* No row is to blame: longer each time, but not when there is no time left. */
-static void pause_kind(struct lane *lane, struct settling *settling)
+static void pause_kind(struct lane *lane, struct settling *settling, uint32_t cap_ms)
 {
-    const uint32_t cap_ms = lane->state == LANE_DRAINING ? PAUSE_MS : PAUSE_CAP_MS;
+    if (lane->state == LANE_DRAINING)
+        cap_ms = PAUSE_MS;
 
     settling->failures++;
     settling->after_ms =
@@ -323,10 +325,14 @@ static enum obx_code lock_waited(struct lane *lane, enum settle_kind kind, struc
 
     if (rc != OBX_OK)
         return lane_keeps_db(lane, rc) ? OBX_OK : rc;
-    if (!has_found && settling->portion > 1)
-        settling->portion /= 2;
-    if (!has_found)
-        pause_kind(lane, settling);
+    if (has_found)
+        return OBX_OK;
+    /* Something else that belongs to one of the rows is locked, or a whole table. */
+    pause_kind(lane, settling, portion->count > 1 ? HALVING_PAUSE_MS : PAUSE_CAP_MS);
+    if (portion->count > 1)
+        settling->portion = portion->count / 2;
+    else if (++settling->alone_refused < ALONE_MAX)
+        hold_row(lane, portion->rows[0], lane->opts.retry_cap_ms);
     return OBX_OK;
 }
 
@@ -335,9 +341,13 @@ static enum obx_code portion_failed(struct lane *lane, enum settle_kind kind,
                                     struct obx_err *err)
 {
     struct settling *settling = &lane->settling[kind];
+    struct obx_err text = *why;
     enum obx_code rc = OBX_OK;
 
-    lane_set_trouble(lane, TROUBLE_SETTLE, why->text);
+    if (portion->count == 1)
+        (void)obx_fail(&text, why->code, "row %llu is published and not settled: %s",
+                       (unsigned long long)portion->ids[0], why->text);
+    lane_set_trouble(lane, TROUBLE_SETTLE, text.text);
     if (why->code == OBX_E_DB_DENIED)
         rc = lane_renew_rights(lane, err);
     if (rc != OBX_OK && !lane_keeps_db(lane, rc))
@@ -345,7 +355,7 @@ static enum obx_code portion_failed(struct lane *lane, enum settle_kind kind,
     if (why->code == OBX_E_DB_LOCK_WAIT)
         return lock_waited(lane, kind, portion, err);
     if (lane_is_passing(why->code)) {
-        pause_kind(lane, settling);
+        pause_kind(lane, settling, PAUSE_CAP_MS);
         return OBX_OK;
     }
     if (portion->count > 1) {
@@ -437,8 +447,8 @@ enum obx_code lane_settle(struct lane *lane, struct obx_err *err)
     obx_free(portion.ids);
     obx_free(portion.is_locked);
     if (rc == OBX_E_NOMEM) {
-        pause_kind(lane, &lane->settling[SETTLE_PLAIN]);
-        pause_kind(lane, &lane->settling[SETTLE_ASKING]);
+        pause_kind(lane, &lane->settling[SETTLE_PLAIN], PAUSE_CAP_MS);
+        pause_kind(lane, &lane->settling[SETTLE_ASKING], PAUSE_CAP_MS);
     }
     if (rc == OBX_OK)
         note_health(lane);

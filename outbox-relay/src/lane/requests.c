@@ -191,8 +191,10 @@ static void pass_over(struct requests *requests, uint64_t id, uint64_t parked_id
 {
     struct obx_err why = {0};
 
-    (void)obx_fail(&why, OBX_E_DB_LOCK_WAIT, "parked row %llu, or one behind it, is locked",
-                   (unsigned long long)id);
+    OBX_LOG(LOG_LVL_DEBUG, "lane", "parked.locked", KV_STR("outbox", requests->outbox),
+            KV_U64("row", id));
+    (void)obx_fail(&why, OBX_E_DB_LOCK_WAIT,
+                   "somebody has parked rows locked that are to be resumed or discarded");
     held_rows_add_id(&requests->held, parked_id, LOCKED_CAP_MS, &why);
     requests->after[is_discard] = parked_id;
 }
