@@ -8,6 +8,7 @@
 #include "ctl_args.h"
 #include "daemon/check.h"
 #include "daemon/config_or_say.h"
+#include "json_print.h"
 #include "obx/doorbell.h"
 
 extern char **environ;
@@ -24,8 +25,7 @@ static bool check_as_json(const struct relay_config *config)
     struct check_out out = {.on_line = add_json_line, .ctx = lines};
     bool is_ok = check_run(config, &out);
 
-    json_dumpf(lines, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-    putchar('\n');
+    json_print(lines);
     json_decref(lines);
     return is_ok;
 }

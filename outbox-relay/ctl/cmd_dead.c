@@ -12,6 +12,7 @@
 
 #include "base/utf8.h"
 #include "human.h"
+#include "json_print.h"
 #include "show.h"
 #include "sql/schema.h"
 #include "table.h"
@@ -141,8 +142,7 @@ static void list_json(struct db_rows *rows, uint32_t limit)
 
     while (json_array_size(list) < limit && db_rows_next(rows))
         json_array_append_new(list, as_json(rows));
-    json_dumpf(list, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-    putchar('\n');
+    json_print(list);
     json_decref(list);
 }
 
@@ -297,8 +297,7 @@ static enum ctl_exit print_row(const struct ctl_args *args, const struct db_rows
     set_text(object, "routing_key", at(rows, DEAD_ROUTING_KEY));
     set_text(object, "properties", at(rows, DEAD_PROPERTIES));
     set_text(object, "body", body);
-    json_dumpf(object, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-    putchar('\n');
+    json_print(object);
     json_decref(object);
     return CTL_OK;
 }

@@ -11,6 +11,7 @@
 #include "half/half_record.h"
 #include "half_target.h"
 #include "human.h"
+#include "json_print.h"
 #include "table.h"
 
 enum { HISTORY_LINES = 50 };
@@ -266,8 +267,7 @@ static enum obx_code print_json(const char *gid, const struct story *story)
     json_object_del(root, "repeated");
     json_object_set_new(root, "messages", json_rows(story->parts, part_names, 6));
     json_object_set_new(root, "history", json_rows(story->history, history_names, 4));
-    json_dumpf(root, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-    putchar('\n');
+    json_print(root);
     json_decref(root);
     return OBX_OK;
 }

@@ -11,6 +11,7 @@
 #include "half/half_json.h"
 #include "half_target.h"
 #include "human.h"
+#include "json_print.h"
 #include "outbox_state.h"
 #include "who.h"
 
@@ -197,8 +198,7 @@ static enum ctl_exit run(const struct ctl_args *args, struct decision *decision)
     decision->report = args->json ? json_array() : NULL;
     status = decide_all(args, &half, decision);
     if (decision->report != NULL) {
-        json_dumpf(decision->report, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-        putchar('\n');
+        json_print(decision->report);
         json_decref(decision->report);
     }
     half_target_close(&half);

@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 
+#include "json_print.h"
 #include "sql/schema.h"
 #include "target.h"
 
@@ -135,8 +136,9 @@ static enum obx_code make_outbox(struct migration *migration, const char *name, 
     bool is_there = false;
     enum obx_code rc = table_exists(migration->db, name, &is_there, err);
 
-    if (rc == OBX_OK && !is_there)
-        rc = schema_add_outbox(migration->db, name, err);
+    if (rc == OBX_OK)
+        rc = is_there ? schema_check_outbox(migration->db, name, err)
+                      : schema_add_outbox(migration->db, name, err);
     if (rc != OBX_OK)
         return rc;
     if (!is_there)
@@ -199,8 +201,7 @@ static enum ctl_exit migrate_all(const struct ctl_args *args, const struct targe
                                         migration.outboxes));
     }
     if (args->json) {
-        json_dumpf(report, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-        putchar('\n');
+        json_print(report);
     }
     json_decref(report);
     return rc;

@@ -12,6 +12,7 @@
 
 #include "base/utf8.h"
 #include "human.h"
+#include "json_print.h"
 #include "show.h"
 #include "sql/schema.h"
 #include "table.h"
@@ -142,8 +143,7 @@ static void list_json(struct db_rows *rows, uint32_t limit)
 
     while (json_array_size(list) < limit && db_rows_next(rows))
         json_array_append_new(list, as_json(rows));
-    json_dumpf(list, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-    putchar('\n');
+    json_print(list);
     json_decref(list);
 }
 
@@ -252,8 +252,7 @@ static enum ctl_exit show(const struct ctl_args *args, const struct target *targ
         json_t *object = as_json(rows);
 
         set_text(object, "body", at(rows, NOTIFY_BODY));
-        json_dumpf(object, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-        putchar('\n');
+        json_print(object);
         json_decref(object);
     } else {
         show_row(rows);

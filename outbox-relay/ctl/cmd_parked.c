@@ -10,6 +10,7 @@
 
 #include "base/utf8.h"
 #include "human.h"
+#include "json_print.h"
 #include "parked_store.h"
 #include "show.h"
 #include "table.h"
@@ -110,8 +111,7 @@ static void list_as_json(struct db_rows *rows, const char *source, uint32_t limi
 
     while (json_array_size(list) < limit && db_rows_next(rows))
         json_array_append_new(list, row_as_json(rows, source));
-    json_dumpf(list, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-    putchar('\n');
+    json_print(list);
     json_decref(list);
 }
 
@@ -265,8 +265,7 @@ static void print_row_json(const struct db_rows *rows, const char *source)
 
     set_json_text(object, "headers", bytes_at(rows, PARKED_HEADERS));
     set_json_text(object, "payload", bytes_at(rows, PARKED_PAYLOAD));
-    json_dumpf(object, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-    putchar('\n');
+    json_print(object);
     json_decref(object);
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/fail.h"
 #include "human.h"
+#include "json_print.h"
 #include "progress.h"
 #include "reconcile.h"
 #include "sql/schema.h"
@@ -202,7 +203,10 @@ static enum ctl_exit ask_source(struct run *run, uint64_t *now_us)
         "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)), t.table_name"
         " FROM information_schema.tables t WHERE t.table_schema = DATABASE()"
         " AND (t.table_name = 'outbox' OR EXISTS (SELECT 1 FROM outbox_lease l"
-        " WHERE l.outbox = CONVERT(t.table_name USING ascii)))";
+        " WHERE l.outbox = CONVERT(t.table_name USING ascii)"
+        /* Where names are kept in lower case, the lease has the name of the configuration. */
+        " OR (@@lower_case_table_names = 1 AND LOWER(l.outbox) = CONVERT(t.table_name USING"
+        " ascii))))";
     struct db_rows *rows = NULL;
     struct obx_err err = {0};
     bool has_names = run->target->outbox_count > 0;
@@ -301,6 +305,11 @@ static void print_text(const struct run *run, const struct reconcile_result *res
             printf("%-22s %s\n", reconcile_kind_name((enum reconcile_kind)kind),
                    human_count(result->found[kind], false, text));
     }
+    if (result->found[RECONCILE_MISSING] > 0)
+        printf(
+            "missing: published, and in no table since; in a queue whose consumers do not take it, "
+            "or lost. Look into the queues of the group first (rabbitmqctl list_queues name "
+            "messages consumers): what is in one comes by itself.\n");
 }
 
 static void print_json(struct run *run, const struct reconcile_result *result)
@@ -316,8 +325,7 @@ static void print_json(struct run *run, const struct reconcile_result *result)
                             json_integer((json_int_t)result->found[kind]));
     json_object_set_new(object, "found", counts);
     json_object_set(object, "messages", run->list);
-    json_dumpf(object, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-    putchar('\n');
+    json_print(object);
     json_decref(object);
 }
 

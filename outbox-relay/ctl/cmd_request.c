@@ -10,6 +10,7 @@
 #include <jansson.h>
 
 #include "human.h"
+#include "json_print.h"
 #include "outbox_state.h"
 #include "request_run.h"
 #include "who.h"
@@ -187,8 +188,7 @@ static void print_json(const struct request_run *run)
                                         (json_int_t)item->parked_id, "outbox", item->outbox, "fate",
                                         fate_text(run, item->fate), "note", item->note));
     }
-    json_dumpf(list, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-    putchar('\n');
+    json_print(list);
     json_decref(list);
     explain_waiting(run, stderr);
 }

@@ -9,6 +9,7 @@
 
 #include "daemon/http_get.h"
 #include "human.h"
+#include "json_print.h"
 #include "outbox_state.h"
 #include "table.h"
 #include "target.h"
@@ -211,8 +212,9 @@ static void print_relay(const struct relay_config *config, const json_t *root,
     uint64_t up_ms = (uint64_t)json_integer_value(json_object_get(relay, "uptime_ms"));
 
     if (root == NULL) {
-        printf("relay on http://%s:%u: %s\n", config->http.address, (unsigned)config->http.port,
-               err->text);
+        printf("relay on http://%s:%u: ", config->http.address, (unsigned)config->http.port);
+        text_print_clean(stdout, err->text);
+        putchar('\n');
         return;
     }
     fputs("relay ", stdout);
@@ -233,8 +235,7 @@ static void print_json(struct status *status, json_t *relay, const struct obx_er
     json_object_set_new(root, "relay", relay == NULL ? json_null() : json_incref(relay));
     if (relay == NULL)
         json_object_set_new(root, "relay_error", json_string(err->text));
-    json_dumpf(root, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-    putchar('\n');
+    json_print(root);
     json_decref(root);
 }
 

@@ -108,7 +108,10 @@ enum obx_code outbox_state_read(struct db *db, const char *outbox, struct outbox
 enum obx_code outbox_names_read(struct db *db, struct db_rows **out, struct obx_err *err)
 {
     return db_query(db,
-                    "SELECT outbox FROM outbox_lease UNION SELECT 'outbox' FROM DUAL"
-                    " WHERE NOT EXISTS (SELECT 1 FROM outbox_lease) ORDER BY 1",
+                    /* Check-back and others keep leases of their own there, under names that no
+                     * table can have: "half:check". */
+                    "SELECT outbox FROM outbox_lease WHERE outbox REGEXP '^[A-Za-z0-9_]+$'"
+                    " UNION SELECT 'outbox' FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM outbox_lease"
+                    " WHERE outbox REGEXP '^[A-Za-z0-9_]+$') ORDER BY 1",
                     DB_NO_ARGS, out, err);
 }

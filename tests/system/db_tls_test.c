@@ -117,6 +117,15 @@ static void the_host_name_counts_for_full_verification_only(void **state)
     assert_int_equal(open_code(&opts), OBX_OK);
 }
 
+static void an_address_may_have_brackets(void **state)
+{
+    struct db_opts opts = opts_with(DB_TLS_PREFERRED, NULL);
+
+    (void)state;
+    opts.host = "[127.0.0.1]";
+    assert_int_equal(open_code(&opts), OBX_OK);
+}
+
 static void a_missing_file_is_an_error(void **state)
 {
     struct db_opts opts = opts_with(DB_TLS_VERIFY_FULL, "/nonexistent/ca.pem");
@@ -303,6 +312,7 @@ int main(void)
         cmocka_unit_test(each_mode_encrypts_or_not),
         cmocka_unit_test(a_certificate_of_another_authority_is_refused),
         cmocka_unit_test(the_host_name_counts_for_full_verification_only),
+        cmocka_unit_test(an_address_may_have_brackets),
         cmocka_unit_test(a_missing_file_is_an_error),
         cmocka_unit_test(users_of_whom_the_server_asks_tls),
         cmocka_unit_test(an_impostor_does_not_get_the_password),

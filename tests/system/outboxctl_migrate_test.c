@@ -192,6 +192,22 @@ static void migrate_without_rights(void **state)
     rig_said(rig, "denied");
 }
 
+static void migrate_refuses_a_table_that_is_no_outbox(void **state)
+{
+    struct program_rig *rig = *state;
+    char password[192], text[128];
+
+    snprintf(text, sizeof(text), "%s\n", test_env("OBX_TEST_DB_ROOT_PASSWORD"));
+    rig_write(rig, "root-password", text, password);
+    assert_int_equal(rig_run_ctl(rig, NULL,
+                                 WORDS("migrate", "--user", "root", "--password-file", password,
+                                       "--outbox", "outbox_parked")),
+                     1);
+    rig_said_not(rig, "outbox_parked is there");
+    rig_said(rig, "not an outbox table");
+    (void)remove(password); /* the folder is searched for it */
+}
+
 /* Five at once: none fails, and each step is applied by one of them. */
 static void concurrent_migrations(void **state)
 {
@@ -255,13 +271,31 @@ static void status_from_the_database_and_the_relay(void **state)
     rig_said(rig, "shop: cannot connect to the database");
 }
 
+/* What is no outbox has a lease there, too. */
+static void status_with_half_messages(void **state)
+{
+    struct program_rig *rig = *state;
+    char url[256], password[192], text[128];
+
+    snprintf(text, sizeof(text), "%s\n", rig->operator.opts.password);
+    rig_write(rig, "operator-password", text, password);
+    snprintf(url, sizeof(url), "mysql://%s@%s:%u/%s", rig->operator.name, rig->relay.opts.host,
+             (unsigned)rig->relay.opts.port, rig->test_db.name);
+    rig_sql(rig, "INSERT INTO outbox_lease (outbox, owner) VALUES ('half:check', 'me')");
+    assert_int_equal(
+        rig_run_ctl_bare(rig, NULL, WORDS("status", "--db", url, "--password-file", password)), 0);
+    rig_said(rig, "outbox");
+    rig_said_not(rig, "half:check");
+    rig_sql(rig, "DELETE FROM outbox_lease");
+}
+
 /* Somebody else on the relay's port, with a text for the terminal of whoever asks. */
 static void *answer_twice(void *ctx)
 {
     static const char answer[] =
         "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
         "{\"reason\": \"\\u001b]0;owned\\u0007\", \"relay\": {\"owner\": \"\\u009b31m\", "
-        "\"version\": \"1\\r\\n2\"}, \"lanes\": [{\"state\": \"\\u001b[2J\"}]}";
+        "\"version\": \"1\\r\\n2\\u007f\"}, \"lanes\": [{\"state\": \"\\u001b[2J\"}]}";
     const int listener = *(const int *)ctx;
 
     for (int i = 0; i < 2; i++) {
@@ -295,12 +329,14 @@ static void status_passes_no_control_characters(void **state)
     assert_int_equal(pthread_create(&thread, NULL, answer_twice, &listener), 0);
     snprintf(port, sizeof(port), "OBX_RELAY_HTTP_PORT=%u", (unsigned)ntohs(address.sin_port));
     assert_int_equal(rig_run_ctl(rig, WORDS(port), WORDS("status")), 0);
-    rig_said(rig, "relay ?31m, version 1??2, up");
+    rig_said(rig, "relay ?31m, version 1??2?, up");
     rig_said(rig, "?]0;owned?");
     rig_said_not(rig, "\033");
     rig_said_not(rig, "\302\233");
     assert_int_equal(rig_run_ctl(rig, WORDS(port), WORDS("status", "--json")), 0);
     rig_said(rig, "\\u009B31m");
+    rig_said(rig, "2\\u007f");
+    rig_said_not(rig, "\177");
     rig_said_not(rig, "\033");
     rig_said_not(rig, "\302\233");
     assert_int_equal(pthread_join(thread, NULL), 0);
@@ -373,7 +409,9 @@ int main(void)
         cmocka_unit_test(every_help_teaches),
         cmocka_unit_test(wrong_command_lines),
         CASE(migrate_without_rights),
+        CASE(migrate_refuses_a_table_that_is_no_outbox),
         cmocka_unit_test_setup(status_from_the_database_and_the_relay, program_reset),
+        cmocka_unit_test_setup(status_with_half_messages, program_reset),
         cmocka_unit_test_setup(status_passes_no_control_characters, program_reset),
     };
 

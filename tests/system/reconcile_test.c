@@ -460,6 +460,8 @@ static void the_exit_status_tells(void **state)
     assert_int_equal(CTL(scene, "--limit", "5"), 4);
     said("in an outbox           on-its-way");
     run(scene->consumer, "DELETE FROM obx_dedup WHERE consumer_group = 'g' LIMIT 1");
+    assert_int_equal(CTL(scene, "--limit", "5"), 3);
+    said("in a queue whose consumers do not take it, or lost");
     assert_int_equal(CTL(scene, "--json"), 3);
     said("\"missing\": 1");
     said("\"kind\": \"missing\"");

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "program_rig.h"
+#include "sql/schema.h"
 #include "wait.h"
 
 /* --check with one thing wrong: exit status 1, and in one FAILED line of the subject what it is and
@@ -157,6 +158,62 @@ static void missing_tables(void **state)
     expect_failed(rig, NULL, "grants shop", "outbox_lease", "outboxctl migrate");
 }
 
+/* Every side that the configuration needs, and every database that it names. */
+static void every_configured_side_is_looked_at(void **state)
+{
+    struct program_rig *rig = *state;
+    struct obx_buf text = {0};
+    struct obx_err err = {0};
+
+    rig_config_text(rig, &text);
+    assert_int_equal(buf_addf(&text,
+                              "[half]\nsource = shop\nhttp_port = 0\n[producer orders]\ncheck = "
+                              "barrier\nhost = %s\nport = %u\nuser = %s\npassword = %s\n"
+                              "database = %s\n",
+                              rig->relay.opts.host, (unsigned)rig->relay.opts.port, rig->relay.name,
+                              rig->relay.opts.password, rig->test_db.name),
+                     OBX_OK);
+    rig_write(rig, "relay.conf", text.data, rig->config);
+    buf_fini(&text);
+    expect_failed(rig, NULL, "half-messages", "half", "outboxctl migrate --side half");
+    expect_failed(rig, NULL, "producer orders", "obx_barrier", "outboxctl migrate --side barrier");
+    expect_failed(rig, WORDS("OBX_PRODUCER_ORDERS_PORT=1"), "producer orders", "cannot connect",
+                  "[producer orders]");
+    expect_failed(rig, WORDS("OBX_SOURCE_SHOP_JOURNAL=yes"), "journal shop", "journal",
+                  "outboxctl migrate --side journal");
+    assert_int_equal(schema_migrate(rig->root, SCHEMA_HALF, NULL, NULL, &err), OBX_OK);
+    assert_int_equal(schema_migrate(rig->root, SCHEMA_BARRIER, NULL, NULL, &err), OBX_OK);
+    expect_failed(rig, NULL, "half-messages", "half_message", "GRANT INSERT ON");
+    expect_failed(rig, NULL, "producer orders", "obx_barrier", "GRANT SELECT ON");
+    rig_sql(rig, "GRANT ALL ON `%s`.* TO '%s'@'%%'", rig->test_db.name, rig->relay.name);
+    assert_int_equal(rig_run_relay(rig, NULL, WORDS("--check")), 0);
+    rig_said(rig, "ok      half-messages: ");
+    rig_said(rig, "ok      producer orders: ");
+}
+
+static void account_trouble(void **state)
+{
+    struct program_rig *rig = *state;
+    struct db *one = NULL;
+
+    expect_failed(rig, WORDS("OBX_SOURCE_SHOP_DATABASE=mysql"), "database shop", "to database",
+                  "correct database in [source shop]");
+    rig_said_not(rig, "refused user or password");
+    rig_sql(rig, "ALTER USER '%s'@'%%' PASSWORD EXPIRE", rig->relay.name);
+    expect_failed(rig, NULL, "database shop", "(1820)", "has expired");
+    rig_sql(rig, "ALTER USER '%s'@'%%' PASSWORD EXPIRE NEVER", rig->relay.name);
+    rig_sql(rig, "ALTER USER '%s'@'%%' IDENTIFIED BY '%s'", rig->relay.name,
+            rig->relay.opts.password);
+    rig_sql(rig, "ALTER USER '%s'@'%%' ACCOUNT LOCK", rig->relay.name);
+    expect_failed(rig, NULL, "database shop", "locked", "ACCOUNT UNLOCK");
+    rig_sql(rig, "ALTER USER '%s'@'%%' ACCOUNT UNLOCK", rig->relay.name);
+    rig_sql(rig, "ALTER USER '%s'@'%%' WITH MAX_USER_CONNECTIONS 1", rig->relay.name);
+    one = test_db_open(&rig->relay.opts);
+    expect_failed(rig, NULL, "database shop", "max_user_connections", "limit of its own");
+    db_close(one);
+    rig_sql(rig, "ALTER USER '%s'@'%%' WITH MAX_USER_CONNECTIONS 0", rig->relay.name);
+}
+
 /* Every right of the documented ones, taken away one by one. */
 static void missing_grants(void **state)
 {
@@ -297,6 +354,9 @@ int main(void)
         cmocka_unit_test_setup(broker_tls_trouble, program_reset),
         cmocka_unit_test_setup_teardown(missing_and_other_schemas, program_setup, program_teardown),
         cmocka_unit_test_setup_teardown(missing_tables, program_setup, program_teardown),
+        cmocka_unit_test_setup_teardown(every_configured_side_is_looked_at, program_setup,
+                                        program_teardown),
+        cmocka_unit_test_setup_teardown(account_trouble, program_setup, program_teardown),
         cmocka_unit_test_setup(missing_grants, program_reset),
         cmocka_unit_test_setup(all_missing_grants_at_once, program_reset),
         cmocka_unit_test_setup(topology_trouble, program_reset),

@@ -58,6 +58,15 @@ static void numbers_outside_the_table(void **state)
     (void)state;
     assert_int_equal(db_code_of(0, NULL), OBX_OK);
     assert_int_equal(db_code_of(1064, "syntax"), OBX_E_DB_QUERY);
+    /* One number for every option that stands in the way. */
+    assert_int_equal(db_code_of(1290, "The MariaDB server is running with the --read-only option"),
+                     OBX_E_DB_READ_ONLY);
+    assert_int_equal(db_code_of(1290, "The MySQL server is running with the --super-read-only "
+                                      "option"),
+                     OBX_E_DB_READ_ONLY);
+    assert_int_equal(db_code_of(1290, "The MySQL server is running with the --secure-file-priv "
+                                      "option"),
+                     OBX_E_DB_QUERY);
     assert_int_equal(db_code_of(9999, NULL), OBX_E_DB_QUERY);
     assert_int_equal(db_code_of(2999, NULL), OBX_E_DB_GONE);
     assert_int_equal(db_code_of(5013, NULL), OBX_E_DB_GONE);

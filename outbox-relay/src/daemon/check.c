@@ -5,8 +5,11 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
-enum { DETAIL_MAX = 512 };
+#include "base/utf8.h"
+
+enum { DETAIL_MAX = 512, DELETE = 0x7F, LAST_C1 = 0x9F };
 
 void check_ok(struct check_out *out, const char *subject, const char *fmt, ...)
 {
@@ -25,14 +28,35 @@ void check_failed(struct check_out *out, const char *subject, const char *detail
     out->on_line(&(struct check_line){false, subject, detail, fix}, out->ctx);
 }
 
+/* Much of it is from servers: nothing of that may move a terminal's cursor. */
+static void print_clean(FILE *file, const char *text)
+{
+    const size_t all = strlen(text);
+
+    for (size_t at = 0, len = 0; at < all; at += len == 0 ? 1 : len) {
+        uint32_t cp = 0;
+
+        len = utf8_next((struct obx_bytes){text + at, all - at}, &cp);
+        if (len > 0 && cp >= ' ' && (cp < DELETE || cp > LAST_C1))
+            (void)fwrite(text + at, 1, len, file);
+        else
+            fputc('?', file);
+    }
+}
+
 void check_print_line(const struct check_line *line, void *ctx)
 {
     FILE *file = ctx;
 
-    if (line->is_ok)
-        fprintf(file, "ok      %s: %s\n", line->subject, line->detail);
-    else
-        fprintf(file, "FAILED  %s: %s | fix: %s\n", line->subject, line->detail, line->fix);
+    fputs(line->is_ok ? "ok      " : "FAILED  ", file);
+    print_clean(file, line->subject);
+    fputs(": ", file);
+    print_clean(file, line->detail);
+    if (!line->is_ok) {
+        fputs(" | fix: ", file);
+        print_clean(file, line->fix);
+    }
+    fputc('\n', file);
 }
 
 bool check_run(const struct relay_config *config, struct check_out *out)
@@ -42,6 +66,7 @@ bool check_run(const struct relay_config *config, struct check_out *out)
              config->source_count, relay_config_lane_count(config), config->rule_count);
     for (size_t i = 0; i < config->source_count; i++)
         check_source(&config->sources[i], out);
+    check_half(config, out);
     check_broker(config, out);
     return out->failed == 0;
 }

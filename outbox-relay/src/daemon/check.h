@@ -32,6 +32,7 @@ check_line_fn check_print_line;
 void check_ok(struct check_out *out, const char *subject, const char *fmt, ...) OBX_PRINTF(3, 4);
 void check_failed(struct check_out *out, const char *subject, const char *detail, const char *fix);
 void check_source(const struct source_config *source, struct check_out *out);
+void check_half(const struct relay_config *config, struct check_out *out);
 void check_broker(const struct relay_config *config, struct check_out *out);
 
 #endif

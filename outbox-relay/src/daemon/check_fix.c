@@ -1,15 +1,25 @@
 /*
- * The sentences. Called by check_source.c and check_broker.c.
+ * The sentences. Called by check_db.c and check_broker.c.
  */
 #include "check_fix.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 enum {
+    MYSQL_TOO_MANY_CONNECTIONS = 1040,
     MYSQL_DB_ACCESS_DENIED = 1044,
     MYSQL_NO_SUCH_DB = 1049,
+    MYSQL_HOST_BLOCKED = 1129,
+    MYSQL_HOST_NOT_ALLOWED = 1130,
+    MYSQL_USER_CONNECTIONS = 1203,
+    MYSQL_USER_LIMIT = 1226,
+    MYSQL_MUST_CHANGE_PASSWORD = 1820,
+    MYSQL_PASSWORD_EXPIRED = 1862,
+    MYSQL_ACCOUNT_LOCKED = 3118,
+    MARIADB_ACCOUNT_LOCKED = 4151,
     AMQP_NOT_ALLOWED = 530,
 };
 
@@ -53,60 +63,111 @@ static void fix_tls(const char *section, const char *const paths[3], const struc
                  section);
 }
 
-static void fix_database(const struct source_config *source, char fix[CHECK_FIX_MAX])
+static void fix_no_database(const struct check_where *where, char fix[CHECK_FIX_MAX])
 {
-    const struct db_opts *db = &source->lane.db;
-
     snprintf(fix, CHECK_FIX_MAX,
-             "correct database in [source %s], or, as an administrator: CREATE DATABASE `%s`; then "
-             "outboxctl migrate, and the grants for '%s' that sql/schema/grants.md lists",
-             source->name, db->database, db->user);
+             "correct database in %s, or, as an administrator: CREATE DATABASE `%s`; then %s, and "
+             "the grants for '%s' that sql/schema/grants.md lists",
+             where->section, where->db->database, where->migrate, where->db->user);
 }
 
-static void fix_connect(const struct source_config *source, char fix[CHECK_FIX_MAX])
+static void fix_connect(const struct check_where *where, char fix[CHECK_FIX_MAX])
 {
-    const struct db_opts *db = &source->lane.db;
+    const struct db_opts *db = where->db;
 
     if (db->unix_socket != NULL)
-        snprintf(fix, CHECK_FIX_MAX,
-                 "start the database server, or correct socket (%s) in [source %s]",
-                 db->unix_socket, source->name);
+        snprintf(fix, CHECK_FIX_MAX, "start the database server, or correct socket (%s) in %s",
+                 db->unix_socket, where->section);
     else
         snprintf(fix, CHECK_FIX_MAX,
-                 "start the database server, or correct host and port (%s:%u) in [source %s]",
-                 db->host, (unsigned)db->port, source->name);
+                 "start the database server, or correct host and port (%s:%u) in %s", db->host,
+                 (unsigned)db->port, where->section);
 }
 
-void check_fix_source(const struct source_config *source, const struct obx_err *err,
-                      char fix[CHECK_FIX_MAX])
+/* What the server itself says is most exact. False: nothing is known of this number. */
+static bool fix_number(const struct check_where *where, int number, char fix[CHECK_FIX_MAX])
 {
-    const struct db_opts *db = &source->lane.db;
-    char section[CHECK_FIX_MAX / 4];
+    const char *user = where->db->user;
 
-    snprintf(section, sizeof(section), "[source %s]", source->name);
-    if (err->sys == MYSQL_DB_ACCESS_DENIED || err->sys == MYSQL_NO_SUCH_DB)
-        fix_database(source, fix);
-    else if (err->code == OBX_E_DB_AUTH)
+    switch (number) {
+    case MYSQL_DB_ACCESS_DENIED:
+    case MYSQL_NO_SUCH_DB:
+        fix_no_database(where, fix);
+        return true;
+    case MYSQL_TOO_MANY_CONNECTIONS:
+        say(fix, "the server has no connection left: raise max_connections, or find who holds them "
+                 "(SHOW PROCESSLIST)");
+        return true;
+    case MYSQL_USER_CONNECTIONS:
+    case MYSQL_USER_LIMIT:
+        snprintf(fix, CHECK_FIX_MAX,
+                 "the account '%s' has used up a limit of its own: raise it (ALTER USER ... WITH "
+                 "MAX_USER_CONNECTIONS)",
+                 user);
+        return true;
+    case MYSQL_HOST_BLOCKED:
+        say(fix, "the server has blocked this machine after many failed connections: FLUSH HOSTS");
+        return true;
+    case MYSQL_HOST_NOT_ALLOWED:
+        snprintf(fix, CHECK_FIX_MAX,
+                 "the account '%s' may not log in from this machine: make it for this host, or for "
+                 "'%%'",
+                 user);
+        return true;
+    case MYSQL_MUST_CHANGE_PASSWORD:
+    case MYSQL_PASSWORD_EXPIRED:
+        snprintf(
+            fix, CHECK_FIX_MAX,
+            "the password of '%s' has expired: set a new one (ALTER USER ... IDENTIFIED BY) and "
+            "give it in %s; for an account of a program: ALTER USER ... PASSWORD EXPIRE NEVER",
+            user, where->section);
+        return true;
+    case MYSQL_ACCOUNT_LOCKED:
+    case MARIADB_ACCOUNT_LOCKED:
+        snprintf(fix, CHECK_FIX_MAX, "the account '%s' is locked: ALTER USER ... ACCOUNT UNLOCK",
+                 user);
+        return true;
+    default:
+        return false;
+    }
+}
+
+void check_fix_database(const struct check_where *where, const struct obx_err *err,
+                        char fix[CHECK_FIX_MAX])
+{
+    const struct db_opts *db = where->db;
+
+    if (fix_number(where, err->sys, fix))
+        return;
+    if (err->code == OBX_E_DB_AUTH)
         snprintf(fix, CHECK_FIX_MAX,
                  "correct user and password in %s, or make the account '%s' as "
                  "sql/schema/grants.md shows",
-                 section, db->user);
+                 where->section, db->user);
     else if (err->code == OBX_E_DB_CONNECT || err->code == OBX_E_DB_GONE)
-        fix_connect(source, fix);
+        fix_connect(where, fix);
     else if (err->code == OBX_E_TIMEOUT)
         snprintf(fix, CHECK_FIX_MAX,
-                 "look whether the server answers at all, or lengthen the timeouts in %s", section);
+                 "look whether the server answers at all, or lengthen the timeouts in %s",
+                 where->section);
+    else if (err->code == OBX_E_DB_TLS && strstr(err->text, "asks for the password") != NULL)
+        snprintf(fix, CHECK_FIX_MAX,
+                 "set tls = verify-full and tls_ca_file in %s, or reach the server by a socket or "
+                 "the loopback",
+                 where->section);
     else if (err->code == OBX_E_DB_TLS)
-        fix_tls(section,
+        fix_tls(where->section,
                 (const char *const[3]){db->tls_ca_file, db->tls_cert_file, db->tls_key_file}, err,
                 fix);
     else if (err->code == OBX_E_DB_NO_TABLE)
-        say(fix, "run: outboxctl migrate, as a user who may create tables");
+        snprintf(fix, CHECK_FIX_MAX, "run: %s, as a user who may create tables", where->migrate);
     else if (err->code == OBX_E_DB_SCHEMA)
-        say(fix, "where it is older: run outboxctl migrate; where it is newer: install a newer "
-                 "version of outbox-relay");
+        snprintf(fix, CHECK_FIX_MAX,
+                 "where it is older: run %s; where it is newer: install a newer version of "
+                 "outbox-relay",
+                 where->migrate);
     else if (err->code == OBX_E_DB_READ_ONLY)
-        snprintf(fix, CHECK_FIX_MAX, "name the primary in %s", section);
+        snprintf(fix, CHECK_FIX_MAX, "name the primary in %s", where->section);
     else
         say(fix, "see the text");
 }

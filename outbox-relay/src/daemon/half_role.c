@@ -41,7 +41,7 @@ static const char *or_null(const char *text)
     return text[0] == '\0' ? NULL : text;
 }
 
-static void fill_producer(struct check_producer *out, const struct keys_producer *keys)
+void half_role_producer(const struct keys_producer *keys, struct check_producer *out)
 {
     const char *socket = or_null(keys->socket);
 
@@ -74,7 +74,7 @@ static enum obx_code fill_producers(struct half_role *role, const struct keys_ro
         return OBX_E_NOMEM;
     role->producer_count = root->producer_count;
     for (size_t i = 0; i < root->producer_count; i++) {
-        fill_producer(&role->producers[i], &root->producers[i]);
+        half_role_producer(&root->producers[i], &role->producers[i]);
         role->producer_names[i] = root->producers[i].name;
     }
     return OBX_OK;

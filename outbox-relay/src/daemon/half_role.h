@@ -17,6 +17,10 @@ struct half_role_opts {
     const char *owner;           /* borrowed: outlives the role */
 };
 
+struct keys_producer;
+/** A producer as check-back wants it. Texts are borrowed from the configuration. */
+void half_role_producer(const struct keys_producer *keys, struct check_producer *out);
+
 /** OBX_OK with *out NULL when the configuration has no half-messages. OBX_E_SYSTEM (address),
  * OBX_E_NOMEM. */
 OBX_NODISCARD enum obx_code half_role_create(const struct half_role_opts *opts,

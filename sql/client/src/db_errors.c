@@ -13,6 +13,7 @@ enum {
     CLIENT_MAX = 2999,
     MARIADB_CLIENT_MIN = 5000, /* those that only MariaDB Connector/C has */
     MARIADB_CLIENT_MAX = 5027,
+    ER_OPTION_PREVENTS = 1290,
     ER_DOES_NOT_EXIST = 1305,
     MAP_END = 0,
 };
@@ -95,7 +96,7 @@ static const struct db_error error_table[] = {
     {1263, OBX_E_DB_DATA},
     {1264, OBX_E_DB_DATA},
     {1265, OBX_E_DB_DATA},
-    {1290, OBX_E_DB_READ_ONLY}, /* --read-only, --super-read-only */
+    {ER_OPTION_PREVENTS, OBX_E_DB_READ_ONLY}, /* --read-only, or another option: see db_code_of */
     {1292, OBX_E_DB_DATA},
     {1300, OBX_E_DB_DATA},
     {1301, OBX_E_TOO_LARGE},
@@ -218,6 +219,9 @@ enum obx_code db_code_of(unsigned number, const char *text)
         return OBX_OK;
     if (number == ER_DOES_NOT_EXIST && text != NULL && strstr(text, "SAVEPOINT") == NULL)
         return OBX_E_DB_NO_TABLE;
+    if (number == ER_OPTION_PREVENTS && text != NULL && strstr(text, "read-only") == NULL &&
+        strstr(text, "read_only") == NULL)
+        return OBX_E_DB_QUERY;
     for (size_t i = 0; i < count; i++) {
         if (error_table[i].number == number)
             return error_table[i].code;

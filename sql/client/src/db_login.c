@@ -32,6 +32,7 @@ typedef struct MYSQL_PLUGIN_VIO_INFO db_vio_info;
 enum {
     DEFAULT_PORT = 3306,
     METHOD_MAX = 65, /* name of a method, with its NUL */
+    HOST_MAX = 256,
     GATE_TRIES = 64,
     GATE_NAME_MAX = 32,
     AUTH_SWITCH = 254,
@@ -359,9 +360,7 @@ enum obx_code db_connect_code(enum obx_code code)
     case OBX_E_TIMEOUT:
     case OBX_E_NOMEM:
         return code;
-    case OBX_E_DB_DENIED:
-        return OBX_E_DB_AUTH;
-    default:
+    default: /* 1044 too: user and password are right, the database is not the account's */
         return OBX_E_DB_CONNECT;
     }
 }
@@ -387,6 +386,18 @@ static enum obx_code connect_failed(struct db *db, const struct login *login, ui
     return obx_fail_sys(err, code, (int)number, "%s (%u)", mysql_error(db->mysql), number);
 }
 
+/* "[::1]", as an address with a port is written, without its brackets. */
+static const char *without_brackets(const char *host, char copy[HOST_MAX])
+{
+    const size_t len = host == NULL ? 0 : strlen(host);
+
+    if (len < 3 || len >= HOST_MAX || host[0] != '[' || host[len - 1] != ']')
+        return host;
+    memcpy(copy, host + 1, len - 2);
+    copy[len - 2] = '\0';
+    return copy;
+}
+
 /* MariaDB's library takes "a,b" for two hosts and "a=b" for a list of options, Oracle's takes both
  * for a name. */
 static enum obx_code check_host(const char *host, struct obx_err *err)
@@ -399,7 +410,8 @@ static enum obx_code check_host(const char *host, struct obx_err *err)
 enum obx_code db_login(struct db *db, const struct db_opts *opts, struct obx_err *err)
 {
     const uint64_t started_ms = clock_now_ms();
-    const char *host = none_if_empty(opts->host);
+    char copy[HOST_MAX];
+    const char *host = without_brackets(none_if_empty(opts->host), copy);
     const char *unix_socket = none_if_empty(opts->unix_socket);
     struct login login = {.opts = opts};
     MYSQL *connected = NULL;

@@ -301,7 +301,9 @@ static enum obx_code check_columns(struct db *db, const char *name, bool *is_old
     uint64_t count = 0;
     uint64_t known = 0;
     enum obx_code rc = db_query(db,
-                                "SELECT COUNT(*), " OLD_COLUMNS " FROM information_schema.columns"
+                                /* Other tables of ours have all of these; and a column `outbox`. */
+                                "SELECT COUNT(*), " OLD_COLUMNS " - SUM(column_name = 'outbox')"
+                                " FROM information_schema.columns"
                                 " WHERE table_schema = DATABASE() AND table_name = ?",
                                 DB_ARGS(DB_TEXT(name)), &rows, err);
 
@@ -316,6 +318,13 @@ static enum obx_code check_columns(struct db *db, const char *name, bool *is_old
     if (count != 0 && known != 8)
         rc = obx_fail(err, OBX_E_DB_SCHEMA, "`%s` is there but is not an outbox table", name);
     return rc;
+}
+
+enum obx_code schema_check_outbox(struct db *db, const char *name, struct obx_err *err)
+{
+    bool is_old = false;
+
+    return check_columns(db, name, &is_old, err);
 }
 
 enum obx_code schema_add_outbox(struct db *db, const char *name, struct obx_err *err)

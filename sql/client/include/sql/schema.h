@@ -58,5 +58,8 @@ OBX_NODISCARD enum obx_code schema_migrate(struct db *db, enum schema_side side,
  * that is no outbox; OBX_E_DB_NO_TABLE before `outbox` itself is there. Needs CREATE and SELECT on
  * outbox. */
 OBX_NODISCARD enum obx_code schema_add_outbox(struct db *db, const char *name, struct obx_err *err);
+/** Whether a table of that name, if there is one, is an outbox: OBX_E_DB_SCHEMA when it is not. */
+OBX_NODISCARD enum obx_code schema_check_outbox(struct db *db, const char *name,
+                                                struct obx_err *err);
 
 #endif

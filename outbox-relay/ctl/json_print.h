@@ -1,0 +1,11 @@
+/* The one way in which outboxctl prints JSON. */
+#ifndef CTL_JSON_PRINT_H
+#define CTL_JSON_PRINT_H
+
+#include <jansson.h>
+
+/** Print it to the standard output with a line end after it: ASCII, every control character escaped
+ * (DEL, too), so that a text from outside cannot move the cursor of a terminal. */
+void json_print(const json_t *json);
+
+#endif
