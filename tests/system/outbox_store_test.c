@@ -1,6 +1,7 @@
 /*
  * System test of the statements that read an outbox: what they show of rows of every shape, that
- * pages of a snapshot are of one moment, and that none of their plans reads the table.
+ * pages of a snapshot are of one moment, that none of their plans reads the table, and what a
+ * reader over them costs the server.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -167,6 +168,174 @@ static void a_snapshot_is_of_one_moment(void **state)
     assert_int_equal(bench->batch.count, 1);
 }
 
+/* ---- what the server reads ---- */
+
+enum { HOT_ROWS = 3000, STATEMENT_US = 1000 };
+
+/* A reader over the real statements, under a clock that each of them moves on. */
+struct reading {
+    struct bench *bench;
+    struct flight *flight;
+    struct reader *reader;
+    uint64_t now_us;
+};
+
+static enum obx_code read_forward(void *ctx, uint64_t from, uint32_t limit, struct row_batch *batch,
+                                  struct obx_err *err)
+{
+    struct reading *reading = ctx;
+
+    reading->now_us += STATEMENT_US;
+    return outbox_store_forward(&reading->bench->store, from, limit, batch, err);
+}
+
+static enum obx_code read_behind(void *ctx, const struct id_range *ranges, size_t count,
+                                 uint32_t limit, struct row_batch *batch, struct obx_err *err)
+{
+    struct reading *reading = ctx;
+
+    reading->now_us += STATEMENT_US + count * 5;
+    return outbox_store_behind(&reading->bench->store, ranges, count, limit, batch, err);
+}
+
+static enum obx_code take_snapshot(void *ctx, bool on, struct obx_err *err)
+{
+    struct reading *reading = ctx;
+
+    reading->now_us += STATEMENT_US;
+    return outbox_store_snapshot(&reading->bench->store, on, err);
+}
+
+static enum obx_code nothing_is_frozen(void *ctx, struct row_batch *batch, struct obx_err *err)
+{
+    (void)ctx;
+    (void)batch;
+    (void)err;
+    return OBX_OK;
+}
+
+static uint64_t reading_now_us(void *ctx)
+{
+    return ((struct reading *)ctx)->now_us;
+}
+
+static void on_shed(uint64_t id, struct obx_bytes key, void *ctx)
+{
+    reader_pass_over(((struct reading *)ctx)->reader, id, key);
+}
+
+static void open_reading(struct reading *reading)
+{
+    const struct flight_opts flight_opts = {.key_window = 1,
+                                            .max_ready = 2000,
+                                            .max_waiting = 10000,
+                                            .max_key_waiting = 200,
+                                            .max_retrying = 4096,
+                                            .max_topic_retrying = 256,
+                                            .max_doomed = 2000,
+                                            .max_hollow_keys = 4096,
+                                            .max_bytes = 8 << 20,
+                                            .on_shed = on_shed,
+                                            .ctx = reading};
+    const struct reader_opts opts = {
+        .batch_rows = 1000, .batch_bytes = 4 << 20, .sweep_us = 1000000};
+    const struct reader_store store = {.forward = read_forward,
+                                       .behind = read_behind,
+                                       .snapshot = take_snapshot,
+                                       .mark_frozen = nothing_is_frozen,
+                                       .now_us = reading_now_us,
+                                       .ctx = reading};
+
+    assert_int_equal(flight_create(&flight_opts, &reading->flight, NULL), OBX_OK);
+    assert_int_equal(reader_create(&opts, &store, reading->flight, &reading->reader, NULL), OBX_OK);
+}
+
+/* One turn of a lane; every row but those of the hot key is published and settled at once. */
+static size_t take_turn(struct reading *reading)
+{
+    struct reader_result result;
+    struct flight_row *next = NULL;
+    size_t taken = 0;
+
+    assert_int_equal(reader_poll(reading->reader, &result, NULL), OBX_OK);
+    if (reading->now_us >= reader_next_due_us(reading->reader))
+        assert_int_equal(reader_service(reading->reader, NULL), OBX_OK);
+    for (struct flight_row *row = flight_first(reading->flight, FLIGHT_READY); row != NULL;
+         row = next) {
+        next = flight_next(row);
+        flight_sent(reading->flight, row);
+        if (bytes_is(flight_key_name(row), "hot"))
+            continue;
+        flight_confirmed(reading->flight, row);
+        flight_forget(reading->flight, row);
+        taken++;
+    }
+    reading->now_us += 2000;
+    return taken;
+}
+
+/* What this session has made the server read: by a look-up, and from there on. */
+static uint64_t rows_read(struct db *db)
+{
+    struct db_rows *rows = NULL;
+    uint64_t sum = 0;
+
+    assert_int_equal(db_query_text(db,
+                                   bytes_of("SHOW SESSION STATUS WHERE variable_name IN"
+                                            " ('Handler_read_key', 'Handler_read_next',"
+                                            " 'Handler_read_first', 'Handler_read_rnd_next')"),
+                                   &rows, NULL),
+                     OBX_OK);
+    while (db_rows_next(rows)) {
+        char text[24];
+
+        (void)bytes_to_text(db_rows_bytes(rows, 1), text, sizeof(text));
+        sum += strtoull(text, NULL, 10);
+    }
+    db_rows_free(rows);
+    return sum;
+}
+
+/* A hot key whose backlog is passed over, a row of another key beside each of its rows, and a hole
+ * in every third id: what the server reads per row that goes out, and when nothing comes any more.
+ */
+static void a_backlog_with_holes_costs_little(void **state)
+{
+    struct bench *bench = *state;
+    struct reading reading = {.bench = bench, .now_us = UINT64_C(1000000000)};
+    uint64_t queries = 0;
+    uint64_t before = 0;
+    uint64_t quiet_at = 0;
+    uint64_t stats_rows = 0;
+    size_t taken = 0;
+
+    test_db_run(bench->other, "INSERT INTO outbox (id, topic, ordering_key, payload) WITH RECURSIVE"
+                              " n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)"
+                              " SELECT (a.i * 1000 + b.i) * 3 + c.i, 't',"
+                              " IF(c.i = 0, 'hot', CONCAT('k', a.i, '-', b.i)), 'x'"
+                              " FROM n a JOIN n b JOIN n c ON c.i <= 2 AND a.i <= 3");
+    test_db_run(bench->other, "UPDATE outbox SET ordering_key = 'hot' WHERE id % 3 = 1");
+    open_reading(&reading);
+    before = rows_read(bench->db);
+    for (int turn = 0; turn < 4000 && taken < HOT_ROWS; turn++)
+        taken += take_turn(&reading);
+    assert_int_equal(taken, HOT_ROWS);
+    stats_rows = rows_read(bench->db) - before;
+    assert_in_range(stats_rows, 2 * HOT_ROWS, 10 * HOT_ROWS);
+    for (quiet_at = reading.now_us; reading.now_us < quiet_at + 10 * UINT64_C(1000000);)
+        (void)take_turn(&reading);
+    before = rows_read(bench->db);
+    queries = bench->store.queries;
+    for (quiet_at = reading.now_us; reading.now_us < quiet_at + 10 * UINT64_C(1000000);)
+        (void)take_turn(&reading);
+    /* A second has some 300 polls under this clock, each a look-up. The rest is a complete pass and
+       a sweep: of the passed-over rows and the holes, and spaced by what they cost. */
+    assert_in_range(rows_read(bench->db) - before, 1, 10 * (400 + 2 * HOT_ROWS * 2));
+    assert_in_range(bench->store.queries - queries, 1, 10 * (400 + 40));
+    reader_destroy(reading.reader);
+    flight_destroy(reading.flight);
+}
+
 /* ---- plans ---- */
 
 /* No line of the plan of a statement reads a whole table. */
@@ -223,6 +392,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(rows_of_every_shape, setup, teardown),
         cmocka_unit_test_setup_teardown(pages_over_ranges, setup, teardown),
         cmocka_unit_test_setup_teardown(a_snapshot_is_of_one_moment, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_backlog_with_holes_costs_little, setup, teardown),
         cmocka_unit_test_setup_teardown(no_plan_reads_the_table, setup, teardown),
     };
 
