@@ -42,12 +42,31 @@ static void an_exchange_at_fault_is_probed(void **state)
         faults_probe_sent(faults, x, 77);
         assert_int_equal(faults_ask(faults, x, now, &why), FAULT_REFUSE); /* one at a time */
     }
-    faults_unknown(faults, 76); /* another message's */
+    faults_probe_ended(faults, 76); /* another message's */
     assert_int_equal(faults_ask(faults, x, now, &why), FAULT_REFUSE);
-    faults_unknown(faults, 77);
+    faults_probe_ended(faults, 77);
     assert_int_equal(faults_ask(faults, x, now, &why), FAULT_PROBE);
     faults_answered(faults, x);
     assert_int_equal(faults_ask(faults, x, now, &why), FAULT_NONE);
+}
+
+/* A probe of an exchange and of a topic at once: the answer is about one of them, and the other one
+ * may be probed again. */
+static void a_probe_ends_for_both(void **state)
+{
+    struct faults *faults = *state;
+    const char *why = NULL;
+    uint64_t now = 1000;
+
+    faults_exchange_failed(faults, bytes_of("x"), now, "404");
+    faults_exchange_failed(faults, bytes_of("topic"), now, "403");
+    now += CAP_MS;
+    faults_probe_sent(faults, bytes_of("x"), 5);
+    faults_probe_sent(faults, bytes_of("topic"), 5);
+    faults_probe_ended(faults, 5);
+    faults_exchange_failed(faults, bytes_of("topic"), now, "403");
+    assert_int_equal(faults_ask(faults, bytes_of("topic"), now, &why), FAULT_REFUSE);
+    assert_int_equal(faults_ask(faults, bytes_of("x"), now, &why), FAULT_PROBE);
 }
 
 /* Many messages of the exchange go down with one channel: that is one failure, not many. */
@@ -146,6 +165,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(an_exchange_at_fault_is_probed, setup),
+        cmocka_unit_test_setup(a_probe_ends_for_both, setup),
         cmocka_unit_test_setup(one_closing_counts_once, setup),
         cmocka_unit_test_setup(more_exchanges_than_places, setup),
         cmocka_unit_test_setup(returns_are_told_apart, setup),

@@ -21,6 +21,7 @@ enum {
     IDLE_TURN_US = 200, /* one more for each of these that a statement takes: pauses are shorter */
     QUERIES_PER_TURN_MAX = 200,
     LEASE_MS = 2000,
+    RETRY_CAP_MS = 400,
 };
 
 #define HOURS_US (UINT64_C(12) * 3600 * 1000 * 1000)
@@ -260,12 +261,16 @@ static void trouble_topics(void)
     struct sim_topic *topic = &sim->topics[sim_below(SIM_TOPICS)];
 
     if (sim_chance(2)) {
-        *topic = (struct sim_topic){.confirmed_us = topic->confirmed_us};
+        *topic = (struct sim_topic){.confirmed_us = topic->confirmed_us,
+                                    .was_denied = topic->was_denied};
         return;
     }
     topic->is_full = sim_chance(2);
     topic->is_unbound = sim_chance(4);
     topic->is_missing = sim_chance(8);
+    topic->is_denied = sim_chance(8);
+    topic->was_denied = topic->was_denied || topic->is_denied;
+    sim->was_missing = sim->was_missing || topic->is_missing;
 }
 
 static void ask_for_parked(unsigned discard_chance)
@@ -387,6 +392,9 @@ static void resume_all(void)
     for (int round = 0; round < 3 && has_left(SIM_PARKED); round++) {
         uint64_t until = sim->now_us + CALM_US;
 
+        /* A topic that was at fault is tried again after the longest pause. */
+        for (uint64_t pause = sim->now_us + RETRY_CAP_MS * 1000; sim->now_us < pause;)
+            step();
         ask_for_parked(0);
         while (is_anything_asked() && sim->now_us < until)
             step();
@@ -409,7 +417,8 @@ static void resume_all(void)
 static void calm_down(void)
 {
     sim->is_calm = true;
-    memset(sim->topics, 0, sizeof(sim->topics));
+    for (size_t i = 0; i < SIM_TOPICS; i++)
+        sim->topics[i] = (struct sim_topic){.was_denied = sim->topics[i].was_denied};
     for (size_t i = 0; i < sim->lanes; i++)
         sim->slots[i].paused_until_us = 0;
     while (sim->row_count < sim->row_limit)
@@ -436,7 +445,7 @@ static void draw_opts(void)
         .lease_ms = LEASE_MS,
         .max_tries = 2 + (uint32_t)sim_below(4),
         .retry_min_ms = 10,
-        .retry_cap_ms = 400,
+        .retry_cap_ms = RETRY_CAP_MS,
         .drain_ms = 1000,
     };
 }

@@ -47,10 +47,10 @@ struct sim_row {
     bool is_bad;         /* its headers are no object */
     bool may_vanish;     /* an operator asked for its end */
     uint32_t body_len;
-    unsigned sent, stored;
+    unsigned sent, stored, refused;
     uint64_t refused_us; /* when its last answer was a refusal; 0: none, or it is long ago */
     unsigned refused_at; /* how many faults there had been */
-    char name[32];       /* its message id */
+    char name[32];       /* its message id; now and then that of another row */
     /* in outbox_parked */
     uint64_t parked_id, behind;
     bool holds_key;
@@ -77,7 +77,8 @@ struct sim_chaos {
 };
 
 struct sim_topic {
-    bool is_full, is_unbound, is_missing;
+    bool is_full, is_unbound, is_missing, is_denied;
+    bool was_denied; /* at any time */
     uint64_t confirmed_us;
 };
 
@@ -144,6 +145,7 @@ struct sim {
     uint64_t queries, sends, work; /* work: anything that a turn may be for */
     bool is_frozen;                /* one of the lanes stands still */
     unsigned losses;               /* faults that excuse a second publish */
+    bool was_missing;              /* an exchange, which is that of all topics */
     size_t flight_max;
 };
 

@@ -15,9 +15,11 @@ enum {
     RETRY_MIN_US = 8000,
     RECONNECT_US = 30000,
     BLOCK_US = 400000,
+    REPLY_REFUSED = 403,
     REPLY_NOT_FOUND = 404
 };
 
+static const char denied_text[] = "403 ACCESS_REFUSED - write access to topic";
 static const char missing_text[] = "404 NOT_FOUND - no exchange";
 
 static struct bridge_publisher *create(const struct bridge_publisher_opts *opts)
@@ -70,7 +72,8 @@ static void decide(struct sim_message *message)
 
 /* The messages in flight go down with the connection or the channel; what the broker had not seen
  * is not stored. */
-static void fail_all(struct bridge_publisher *pub, const struct sim_topic *culprit, const char *why)
+static void fail_all(struct bridge_publisher *pub, const struct sim_topic *culprit,
+                     enum pub_outcome outcome, const char *why)
 {
     struct sim_message lost[SIM_FLIGHT];
     size_t count = pub->flight_count;
@@ -82,8 +85,8 @@ static void fail_all(struct bridge_publisher *pub, const struct sim_topic *culpr
         bool is_culprit = culprit != NULL && topic_of(&lost[i]) == culprit && !lost[i].is_done;
 
         sim->work++;
-        pub->opts.on_result(lost[i].token, is_culprit ? PUB_RETURNED : PUB_UNKNOWN, why,
-                            pub->opts.ctx);
+        sim->rows[lost[i].row].refused += is_culprit;
+        pub->opts.on_result(lost[i].token, is_culprit ? outcome : PUB_UNKNOWN, why, pub->opts.ctx);
     }
 }
 
@@ -98,7 +101,12 @@ static void work_off(struct bridge_publisher *pub, size_t count)
         count--;
         if (topic_of(message)->is_missing) {
             (void)obx_fail_sys(&pub->trouble, OBX_E_MQ_TOPOLOGY, REPLY_NOT_FOUND, "channel");
-            fail_all(pub, topic_of(message), missing_text);
+            fail_all(pub, topic_of(message), PUB_RETURNED, missing_text);
+            return;
+        }
+        if (topic_of(message)->is_denied) {
+            (void)obx_fail_sys(&pub->trouble, OBX_E_MQ_DENIED, REPLY_REFUSED, "channel");
+            fail_all(pub, topic_of(message), PUB_DENIED, denied_text);
             return;
         }
         decide(message);
@@ -114,7 +122,7 @@ static void lose_connection(struct bridge_publisher *pub)
     pub->is_blocked = false;
     pub->up_at_us = sim->now_us + sim_below(RECONNECT_US) + (sim_chance(10) ? 3000000 : 0);
     (void)obx_fail_sys(&pub->trouble, OBX_E_MQ_GONE, 104, "simulated");
-    fail_all(pub, NULL, "simulated");
+    fail_all(pub, NULL, PUB_UNKNOWN, "simulated");
 }
 
 static const char *why_of(enum pub_outcome outcome)
@@ -130,6 +138,7 @@ static void note_answer(const struct sim_message *message)
 
     row->refused_us = message->outcome == PUB_CONFIRMED ? 0 : sim->now_us;
     row->refused_at = sim->losses;
+    row->refused += message->outcome != PUB_CONFIRMED && message->outcome != PUB_UNKNOWN;
     if (message->outcome == PUB_CONFIRMED)
         topic_of(message)->confirmed_us = sim->now_us;
 }
@@ -175,7 +184,7 @@ void sim_pub_destroy(struct bridge_publisher *pub)
     if (pub == NULL)
         return;
     work_off(pub, sim_below(SIM_FLIGHT));
-    fail_all(pub, NULL, "closed");
+    fail_all(pub, NULL, PUB_UNKNOWN, "closed");
     free(pub);
 }
 
@@ -239,7 +248,8 @@ static void check_send(struct sim_row *row, struct sim_slot *slot, uint64_t toke
         sim_fail("row %llu has no headers and is sent", (unsigned long long)row->id);
     if (!is_stale && row->key >= 0 && sim->opts.key_window == 1)
         check_order(row);
-    if (row->refused_us != 0 && row->refused_at == sim->losses &&
+    /* Where topics share a hash, what gets through in one is news for the others. */
+    if (!sim->has_poor_hash && row->refused_us != 0 && row->refused_at == sim->losses &&
         sim->topics[row->topic].confirmed_us < row->refused_us &&
         sim->now_us < row->refused_us + RETRY_MIN_US && ++sim->hasty_sends > HASTY_MAX)
         sim_fail("%u messages were sent again at once after a refusal", sim->hasty_sends);
@@ -252,14 +262,15 @@ enum obx_code sim_pub_publish(struct bridge_publisher *pub, const struct bridge_
 enum obx_code sim_pub_publish(struct bridge_publisher *pub, const struct bridge_message *msg,
                               uint64_t token, struct obx_err *err)
 {
-    struct sim_row *row = sim_find(strtoull((const char *)msg->message_id.p + 1, NULL, 10));
+    const struct bridge_header *id = bridge_message_header(msg, "x-obx-outbox-id");
+    struct sim_row *row = id == NULL ? NULL : sim_find((uint64_t)id->v.i64);
     struct sim_slot *slot = sim_slot_of(pub->opts.ctx);
 
     if (!pub->is_up || pub->is_blocked)
         return obx_fail(err, OBX_E_MQ_GONE, "down");
     if (pub->flight_count == pub->opts.window)
         sim_fail("more is sent than the window has room for");
-    if (row == NULL || msg->body.len != row->body_len)
+    if (row == NULL || msg->body.len != row->body_len || !bytes_is(msg->message_id, row->name))
         sim_fail("a message of no row is sent");
     if (!sim->is_calm && sim_chance(sim->chaos.pause * 4))
         sim_freeze(slot);

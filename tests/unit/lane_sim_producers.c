@@ -83,7 +83,8 @@ static void insert_row(struct sim_tx *tx)
                             .parked_id = (uint64_t)(tx - sim->txs)};
     if (sim_chance(sim->bad_row))
         row->body_len = 5000; /* above max_body_bytes */
-    (void)snprintf(row->name, sizeof(row->name), "m%llu", (unsigned long long)row->id);
+    (void)snprintf(row->name, sizeof(row->name), "m%llu",
+                   (unsigned long long)(sim_chance(10) ? sim_below(row->id) : row->id));
     sim->row_count++;
 }
 

@@ -357,6 +357,11 @@ static enum obx_code read_heads(struct call *call)
     return OBX_OK;
 }
 
+static bool can_be_sent(const struct sim_row *row)
+{
+    return !row->is_bad && row->body_len <= sim->opts.max_body_bytes;
+}
+
 static void park(struct call *call, uint64_t id, uint64_t behind, bool holds_key)
 {
     struct sim_row *row = sim_find(id);
@@ -364,6 +369,10 @@ static void park(struct call *call, uint64_t id, uint64_t behind, bool holds_key
     if (row == NULL || row->state != SIM_LIVE)
         return;
     check_owner(row);
+    if (behind == 0 && row->refused == 0 && can_be_sent(row) && !sim->was_missing &&
+        !sim->has_poor_hash && !sim->topics[row->topic].was_denied)
+        sim_fail("row %llu is parked, and neither it nor its topic was ever refused",
+                 (unsigned long long)row->id);
     sim_change(row);
     row->state = SIM_PARKED;
     row->parked_id = ++sim->next_parked;

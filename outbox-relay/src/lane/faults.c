@@ -136,7 +136,7 @@ void faults_answered(struct faults *faults, struct obx_bytes exchange)
     faults_cleared(faults, exchange);
 }
 
-void faults_unknown(struct faults *faults, uint64_t token)
+void faults_probe_ended(struct faults *faults, uint64_t token)
 {
     for (size_t i = 0; i < FAULTS_MAX; i++) {
         if (faults->exchanges[i].probe_token == token)

@@ -67,9 +67,9 @@ void faults_exchange_failed(struct faults *faults, struct obx_bytes exchange, ui
 void faults_answered(struct faults *faults, struct obx_bytes exchange);
 /** The exchange or topic is at fault no longer, if it was. */
 void faults_cleared(struct faults *faults, struct obx_bytes exchange);
-/** A message came back with its fate unknown. Whoever is not the probe only goes on; a probe's
- * place is given free. */
-void faults_unknown(struct faults *faults, uint64_t token);
+/** A message came back, whatever its fate: if it was a probe, another one may be sent. To be called
+ * before what the answer says. */
+void faults_probe_ended(struct faults *faults, uint64_t token);
 
 /** Whether trouble means that the broker objected to something that was sent, rather than went
  * away. */

@@ -373,7 +373,6 @@ static void on_unknown(struct lane *lane, struct flight_row *row, const char *wh
     const struct obx_err *trouble = bridge_publisher_trouble(lane->publisher);
 
     lane->stats.unknown++;
-    faults_unknown(&lane->faults, row->token);
     if (faults_is_objection(trouble) && faults_isolate(&lane->faults, lane->stats.published,
                                                        flight_count(lane->flight, FLIGHT_INFLIGHT)))
         refuse(lane, row, trouble->code, why == NULL ? trouble->text : why);
@@ -388,6 +387,8 @@ void lane_on_result(uint64_t token, enum pub_outcome outcome, const char *why, v
 
     if (row == NULL)
         return;
+    /* Of its exchange and of its topic, whichever the answer is about. */
+    faults_probe_ended(&lane->faults, token);
     switch (outcome) {
     case PUB_CONFIRMED:
         on_confirmed(lane, row);
