@@ -7,6 +7,12 @@
 
 #include <cmocka.h>
 
+#include <unistd.h>
+
+#include <sys/wait.h>
+
+#include <signal.h>
+
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -79,6 +85,74 @@ static void the_session_is_as_promised(void **state)
     assert_int_equal(db_rows_u64(rows, 6), db_connection_id(db));
     assert_false(db_rows_next(rows));
     db_rows_free(rows);
+}
+
+/* A process that holds a row and is stopped: it says nothing more, and nobody closes its session.
+ */
+static pid_t hold_a_row_and_stop(uint32_t idle_s)
+{
+    struct db_opts opts = test.opts;
+    int ready[2];
+    char byte = 0;
+    pid_t child = -1;
+
+    assert_int_equal(pipe(ready), 0);
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct db *own = NULL;
+
+        opts.idle_s = idle_s;
+        if (db_open(&opts, &own, NULL) != OBX_OK || db_begin(own, NULL) != OBX_OK ||
+            db_exec(own, "UPDATE t SET i = 2 WHERE id = 1", DB_NO_ARGS, NULL, NULL) != OBX_OK ||
+            write(ready[1], "x", 1) != 1)
+            _exit(1);
+        for (;;)
+            (void)pause();
+    }
+    close(ready[1]);
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+    assert_int_equal(kill(child, SIGSTOP), 0);
+    return child;
+}
+
+static void a_session_ends_soon_after_its_owner_stands_still(void **state)
+{
+    pid_t child = -1;
+
+    (void)state;
+    test_db_run(db, "INSERT INTO t (id, i) VALUES (1, 1)");
+    child = hold_a_row_and_stop(1);
+    /* This session waits for a lock for 10 s at most, which is long enough. */
+    test_db_run(db, "UPDATE t SET i = 3 WHERE id = 1");
+    assert_int_equal(test_db_number(db, "SELECT i FROM t WHERE id = 1"), 3);
+    assert_int_equal(kill(child, SIGKILL), 0);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+}
+
+/* Without an idle_s: short where something may be held, long where nothing is. */
+static void every_session_has_an_end_by_default(void **state)
+{
+    struct db_rows *rows = NULL;
+    struct db *plain = NULL;
+
+    (void)state;
+    assert_int_equal(db_open(&test.opts, &plain, &err), OBX_OK);
+    assert_int_equal(db_query(plain,
+                              db_server_is_mariadb(plain)
+                                  ? "SELECT @@net_read_timeout, @@net_write_timeout, "
+                                    "@@idle_transaction_timeout, @@wait_timeout"
+                                  : "SELECT @@net_read_timeout, @@net_write_timeout, "
+                                    "@@wait_timeout, @@wait_timeout",
+                              DB_NO_ARGS, &rows, &err),
+                     OBX_OK);
+    assert_true(db_rows_next(rows));
+    for (unsigned i = 0; i < 3; i++)
+        assert_in_range(db_rows_u64(rows, i), 1, 60);
+    assert_in_range(db_rows_u64(rows, 3), 1, 3600);
+    db_rows_free(rows);
+    db_close(plain);
 }
 
 static void values_come_back_as_they_went(void **state)
@@ -666,6 +740,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(the_session_is_as_promised),
+        TEST(a_session_ends_soon_after_its_owner_stands_still),
+        TEST(every_session_has_an_end_by_default),
         TEST(values_come_back_as_they_went),
         TEST(bodies_of_any_length),
         TEST(many_rows_in_one_result),

@@ -18,8 +18,9 @@
 
 enum {
     DEFAULT_LOCK_WAIT_S = 10,
-    DEFAULT_IDLE_S = 60,
-    LONGEST_IDLE_S = 3600,
+    DEFAULT_SILENT_S = 15, /* within a transaction */
+    DEFAULT_IDLE_S = 60,   /* where that cannot be told */
+    LONGEST_IDLE_S = 3600, /* outside of one */
     DECIMAL = 10,
     NUMBER_MAX = 160,
 };
@@ -96,7 +97,8 @@ static enum obx_code add_transaction(const struct db *db, struct obx_buf *sql)
 static enum obx_code add_waits(const struct db *db, const struct db_opts *opts, struct obx_buf *sql)
 {
     const unsigned lock_s = opts->lock_wait_s == 0 ? DEFAULT_LOCK_WAIT_S : opts->lock_wait_s;
-    const unsigned silent_s = opts->idle_s == 0 ? DEFAULT_IDLE_S : opts->idle_s;
+    const unsigned default_s = db->is_mariadb ? DEFAULT_SILENT_S : DEFAULT_IDLE_S;
+    const unsigned silent_s = opts->idle_s == 0 ? default_s : opts->idle_s;
     const unsigned idle_s = opts->idle_s == 0 && db->is_mariadb ? LONGEST_IDLE_S : silent_s;
     char text[2 * NUMBER_MAX];
 

@@ -52,8 +52,8 @@ struct db_opts {
     uint32_t write_timeout_ms;   /* 0: 30000 */
     uint32_t lock_wait_s;        /* innodb_lock_wait_timeout of the session; 0: 10 */
     uint32_t idle_s; /* the server ends a session that is silent for longer, and undoes what it had
-                        begun: wait_timeout and the network timeouts. 0: 60 within a transaction
-                        (MySQL: and outside of one), an hour outside */
+                        begun: wait_timeout and the network timeouts. 0: 15 within a transaction and
+                        an hour outside; MySQL cannot tell them apart: 60 */
     enum db_tls tls;
     const char *tls_ca_file;
     const char *tls_cert_file;
