@@ -216,7 +216,7 @@ static void what_the_dead_letter_queue_does_not_take_is_kept(void **state)
 /* Headers that leave no room for ours: the body and the reason are kept. */
 static void a_dead_letter_with_huge_headers_loses_them_and_not_itself(void **state)
 {
-    enum { HUGE = 130000 };
+    enum { HUGE = 126800 }; /* fills what a publisher of ours puts into a header frame */
     struct rig *rig = *state;
     struct obx_consumer *consumer = NULL;
     struct bridge_delivery *dead = NULL;
@@ -239,8 +239,8 @@ static void a_dead_letter_with_huge_headers_loses_them_and_not_itself(void **sta
     dead = rig_take(rig, rig->dead, RIG_WAIT_MS);
     assert_non_null(dead);
     assert_true(bytes_is(dead->msg.body, "reject"));
-    if (bridge_message_header(&dead->msg, "huge") == NULL)
-        assert_string_equal(rig_header(dead, "x-obx-headers-dropped"), "1");
+    assert_null(bridge_message_header(&dead->msg, "huge"));
+    assert_string_equal(rig_header(dead, "x-obx-headers-dropped"), "1");
     assert_string_equal(rig_header(dead, "x-obx-reason-code"), "OBX_E_REJECTED");
     bridge_delivery_free(dead);
     free(huge);
