@@ -94,6 +94,7 @@ struct lane_stats {
     enum bridge_state broker_state;
     uint64_t lease_epoch;           /* 0 when not owner */
     char lease_owner[129];          /* who holds it as last seen */
+    bool is_served;                 /* by this lane, or by another owner whose lease runs */
     char lease_address[256];        /* where the owner hears doorbells; "" none */
     char trouble[OBX_ERR_TEXT_MAX]; /* why the lane is not working at full; "" when all is well */
     uint64_t read, published, confirmed, returned, nacked, unknown, settled, parked, resumed,

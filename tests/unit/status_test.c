@@ -37,6 +37,20 @@ static void expect_lane(const struct lane_view *lane, bool is_ready, const char 
     assert_string_equal(got, reason);
 }
 
+/* A standby is ready while another owner works, and not because it waits. */
+static void a_standby_is_ready_while_somebody_works(void **state)
+{
+    struct lane_view lane = lane_in(LANE_STANDBY, BRIDGE_DOWN, "");
+
+    (void)state;
+    expect_lane(&lane, false, "standby, and nobody works: no lease is held");
+    strcpy(lane.stats.lease_owner, "this-relay");
+    expect_lane(&lane, false, "standby, and nobody works: a lease of this relay is in doubt");
+    strcpy(lane.stats.lease_owner, "another-relay");
+    lane.stats.is_served = true;
+    expect_lane(&lane, true, "");
+}
+
 static void readiness_of_each_state(void **state)
 {
     static const struct {
@@ -53,7 +67,7 @@ static void readiness_of_each_state(void **state)
         {LANE_OWNER, BRIDGE_BLOCKED, "low on disk", false,
          "broker takes no messages (alarm): low on disk"},
         {LANE_OWNER, BRIDGE_CLOSED, "", false, "broker connection closed"},
-        {LANE_STANDBY, BRIDGE_DOWN, "", true, ""},
+        {LANE_STANDBY, BRIDGE_DOWN, "", false, "standby, and nobody works: no lease is held"},
         {LANE_STANDBY, BRIDGE_DOWN, "x", false, "standby: x"},
         {LANE_STARTING, BRIDGE_DOWN, "", false, "not yet connected to the database"},
         {LANE_DB_DOWN, BRIDGE_UP, "wrong password", false,
@@ -202,6 +216,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(readiness_of_each_state),
+        cmocka_unit_test(a_standby_is_ready_while_somebody_works),
         cmocka_unit_test(readyz_names_the_reason),
         cmocka_unit_test(a_relay_is_ready_when_all_of_it_is),
         cmocka_unit_test(status_has_everything),

@@ -49,13 +49,25 @@ static bool owner_is_ready(const struct lane_stats *stats, char *reason, size_t 
     return true;
 }
 
+/* Somebody else does the work: that is what a standby is ready for. */
+static bool standby_is_ready(const struct lane_stats *stats, char *reason, size_t size)
+{
+    if (stats->trouble[0] != '\0')
+        return not_ready(reason, size, "standby", stats->trouble);
+    if (stats->is_served)
+        return true;
+    return not_ready(reason, size, "standby, and nobody works",
+                     stats->lease_owner[0] == '\0' ? "no lease is held"
+                                                   : "a lease of this relay is in doubt");
+}
+
 static bool running_is_ready(const struct lane_stats *stats, char *reason, size_t size)
 {
     switch (stats->state) {
     case LANE_OWNER:
         return owner_is_ready(stats, reason, size);
     case LANE_STANDBY:
-        return stats->trouble[0] == '\0' || not_ready(reason, size, "standby", stats->trouble);
+        return standby_is_ready(stats, reason, size);
     case LANE_STARTING:
         return not_ready(reason, size, "not yet connected to the database", stats->trouble);
     case LANE_DB_DOWN:

@@ -392,6 +392,7 @@ static enum obx_code read_first_check(struct half_prepare *prepare, const struct
                                       uint32_t def, struct half_refusal *refusal)
 {
     char digits[16];
+    size_t whole, zeros; /* 3.0 is an integer too */
     unsigned long ms;
 
     prepare->req.first_check_ms = def;
@@ -399,7 +400,9 @@ static enum obx_code read_first_check(struct half_prepare *prepare, const struct
         return OBX_OK;
     (void)bytes_to_text(field->value, digits, sizeof(digits));
     ms = strtoul(digits, NULL, 10);
-    if (field->value.len >= sizeof(digits) || strspn(digits, "0123456789") != field->value.len ||
+    whole = strspn(digits, "0123456789");
+    zeros = digits[whole] == '.' ? 1 + strspn(digits + whole + 1, "0") : 0;
+    if (field->value.len >= sizeof(digits) || whole + zeros != field->value.len ||
         ms > FIRST_CHECK_MAX)
         return refuse(refusal, 400, "invalid_value", "\"first_check_ms\" must be 0 to %lu",
                       FIRST_CHECK_MAX);

@@ -603,6 +603,16 @@ static const char *worst_trouble(const struct lane *lane)
     return "";
 }
 
+/* A lease under our own name that we do not hold is one in doubt: its COMMIT was not answered, or
+ * it was lost and not yet taken back. Nobody works until it has run out. */
+static bool is_served(const struct lane *lane)
+{
+    const struct lease *lease = &lane->lease;
+
+    return lane->state == LANE_OWNER ||
+           (lease->seen_owner[0] != '\0' && strcmp(lease->seen_owner, lease->opts.owner) != 0);
+}
+
 static void fill_stats(struct lane *lane)
 {
     struct reader_stats reader = {0};
@@ -612,6 +622,7 @@ static void fill_stats(struct lane *lane)
     stats->state = lane->state;
     stats->lease_epoch = lane->lease.epoch;
     (void)snprintf(stats->lease_owner, sizeof(stats->lease_owner), "%s", lane->lease.seen_owner);
+    stats->is_served = is_served(lane);
     (void)snprintf(stats->lease_address, sizeof(stats->lease_address), "%s",
                    lane->lease.seen_address);
     (void)snprintf(stats->trouble, sizeof(stats->trouble), "%s", worst_trouble(lane));
