@@ -1,7 +1,7 @@
 /*
  * One batch, one transaction.
  *
- *     BEGIN; SAVEPOINT tx; look what waits for the messages' keys
+ *     BEGIN; look what waits for the messages' keys; SAVEPOINT tx
  *     for each chunk: SAVEPOINT chunk;
  *         for each message: INSERT dedup row (1062: duplicate, skip); handler
  *     RELEASE SAVEPOINT tx; the rows of what was not applied; COMMIT
@@ -440,15 +440,19 @@ static enum obx_code survey(struct run *run)
     return rc;
 }
 
+/*
+ * The mark comes after the first statement: ROLLBACK TO a savepoint that is older than all
+ * statements gives the row locks back too, since to InnoDB the transaction had not begun then.
+ */
 static enum obx_code begin_run(struct run *run)
 {
     const struct store *store = &run->apply->store;
     enum obx_code rc = store->ops->begin(store->ctx, &run->report->err);
 
     if (rc == OBX_OK)
-        rc = store->ops->set_mark(store->ctx, STORE_MARK_TX, &run->report->err);
-    if (rc == OBX_OK)
         rc = survey(run);
+    if (rc == OBX_OK)
+        rc = store->ops->set_mark(store->ctx, STORE_MARK_TX, &run->report->err);
     counters_add(run->apply->counters, CNT_BATCHES, 1);
     return rc;
 }

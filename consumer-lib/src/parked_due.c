@@ -25,7 +25,7 @@ enum {
     CLAIM_MIN_MS = 1000,   /* a claim is not looked at again earlier */
     LETTER_MS = 60 * 1000, /* neither is a dead letter on its way */
     US_PER_MS = 1000,
-    ORPHANS_MAX = 500,
+    ORPHAN_KEYS = 500, /* looked at in one round */
     HOLDS_MAX = 64,
     NOTE_MAX = 256,
     DISCARD_AGAIN_MS = 1000,
@@ -607,54 +607,59 @@ enum obx_code due_remove_letters(struct db *db, const struct settings *settings,
     return rc;
 }
 
-/* The first row of each of the next keys: one entry of the index for each, however many rows wait
- * behind it. */
-#define ORPHANS                                                                                    \
-    "SELECT p.id, p.state, p.ordering_key FROM (SELECT ordering_key, MIN(id) AS id "               \
-    "FROM obx_parked FORCE INDEX (parked_key) WHERE consumer_group = ? AND ordering_key %s ? "     \
-    "AND is_told = 0 "                                                                             \
-    "GROUP BY ordering_key ORDER BY ordering_key LIMIT %d) AS k "                                  \
-    "JOIN obx_parked p FORCE INDEX (PRIMARY) ON p.id = k.id ORDER BY p.ordering_key"
+/* The first row of the next key: one entry of the index, however many rows wait behind it. */
+#define NEXT_KEY                                                                                   \
+    "SELECT ordering_key, state, is_told FROM obx_parked FORCE INDEX (parked_key) "                \
+    "WHERE consumer_group = ? AND ordering_key %s ? "                                              \
+    "ORDER BY ordering_key, is_told, id LIMIT 1"
 
-/* A dead one may have ended, and the one after it be the first that counts. */
-static enum obx_code wake_orphans(struct db *db, const struct settings *settings,
-                                  struct db_rows *rows, struct obx_buf *from, uint64_t *found,
-                                  struct obx_err *err)
+/* A dead one may be in nobody's way, and the one after it be the first that counts. */
+static bool may_hide_orphan(const struct db_rows *row)
 {
-    const bool is_last = db_rows_count(rows) < ORPHANS_MAX;
+    return !bytes_is(db_rows_bytes(row, 1), "waiting") && db_rows_u64(row, 2) == 0;
+}
+
+/* *from moves on to the key; is_last: there is none. */
+static enum obx_code check_next_key(struct db *db, const struct settings *settings,
+                                    struct obx_buf *from, bool *is_last, uint64_t *found,
+                                    struct obx_err *err)
+{
+    const struct obx_bytes after = {from->len > 0 ? from->data : "", from->len};
+    char sql[sizeof(NEXT_KEY) + sizeof(">=")];
+    struct db_rows *rows = NULL;
+    bool is_due = false;
     enum obx_code rc = OBX_OK;
 
-    while (rc == OBX_OK && db_rows_next(rows)) {
-        const struct obx_bytes key = db_rows_bytes(rows, 2);
-        bool is_due = false;
+    (void)snprintf(sql, sizeof(sql), NEXT_KEY, from->len > 0 ? ">" : ">=");
+    rc = db_query(db, sql, DB_ARGS(DB_TEXT(settings->group), DB_BYTES(after)), &rows, err);
+    *is_last = rc == OBX_OK && !db_rows_next(rows);
+    if (rc == OBX_OK && !*is_last) {
+        const struct obx_bytes key = db_rows_bytes(rows, 0);
 
-        if (!bytes_is(db_rows_bytes(rows, 1), "waiting"))
+        if (may_hide_orphan(rows))
             rc = parked_promote(db, settings, key, &is_due, err);
-        *found += is_due;
         buf_reset(from);
-        if (rc == OBX_OK && buf_add(from, key.p, key.len) != OBX_OK)
+        /* The empty key is the first one: it cannot be gone on from. */
+        if (rc == OBX_OK &&
+            buf_add(from, key.len > 0 ? key.p : "", key.len > 0 ? key.len : 1) != OBX_OK)
             rc = obx_fail(err, OBX_E_NOMEM, "ordering key");
     }
-    if (is_last)
-        buf_reset(from);
+    *found += is_due;
+    db_rows_free(rows);
     return rc;
 }
 
 enum obx_code due_find_orphans(struct db *db, const struct settings *settings, struct obx_buf *from,
                                uint64_t *found, struct obx_err *err)
 {
-    struct db_rows *rows = NULL;
-    char sql[sizeof(ORPHANS) + HOLDS_MAX];
-    const struct obx_bytes after = {from->len > 0 ? from->data : "", from->len};
+    bool is_last = false;
     enum obx_code rc = db_begin(db, err);
 
     *found = 0;
-    (void)snprintf(sql, sizeof(sql), ORPHANS, from->len > 0 ? ">" : ">=", ORPHANS_MAX);
-    if (rc == OBX_OK)
-        rc = db_query(db, sql, DB_ARGS(DB_TEXT(settings->group), DB_BYTES(after)), &rows, err);
-    if (rc == OBX_OK)
-        rc = wake_orphans(db, settings, rows, from, found, err);
-    db_rows_free(rows);
+    for (int keys = 0; keys < ORPHAN_KEYS && rc == OBX_OK && !is_last; keys++)
+        rc = check_next_key(db, settings, from, &is_last, found, err);
+    if (is_last)
+        buf_reset(from);
     if (rc == OBX_OK)
         return db_commit(db, err);
     (void)db_rollback(db, NULL);

@@ -240,6 +240,57 @@ static void a_locked_row_keeps_its_place(void **state)
     rig_audit(rig, MESSAGES + 2);
 }
 
+struct lock_watch {
+    struct rig *rig;
+    _Atomic int calls;
+    _Atomic uint64_t free_rows;
+};
+
+/* The head fails once, alone; then its follower does, which undoes the head: while that runs again,
+ * its row has to be locked still. */
+static enum obx_verdict watch_locks(const struct obx_message *msg, struct obx_tx *tx, void *ctx)
+{
+    struct lock_watch *watch = ctx;
+    struct db_rows *rows = NULL;
+    struct obx_err err = {0};
+    struct db *other = NULL;
+
+    switch (atomic_fetch_add(&watch->calls, 1)) {
+    case 0: /* m-000000, a delivery */
+    case 2: /* m-000001, out of the table */
+        return OBX_RETRY;
+    case 3: /* m-000000 again */
+        other = test_db_open(&watch->rig->test_db.opts);
+        if (db_query(other,
+                     "SELECT id FROM obx_parked FORCE INDEX (PRIMARY) FOR UPDATE SKIP LOCKED",
+                     DB_NO_ARGS, &rows, &err) != OBX_OK)
+            fail_msg("%s", err.text);
+        atomic_store(&watch->free_rows, db_rows_count(rows));
+        db_rows_free(rows);
+        db_close(other);
+        break;
+    default:
+        break;
+    }
+    return rig_write(msg, tx);
+}
+
+static void a_failing_message_gives_no_lock_back(void **state)
+{
+    struct rig *rig = *state;
+    struct obx_consumer *consumer = NULL;
+    struct lock_watch watch = {.rig = rig, .free_rows = 99};
+
+    rig_declare(rig);
+    rig_fill(rig, "m", 2, 1);
+    consumer = rig_start(rig, watch_locks, &watch);
+    rig_wait_applied(rig, 2);
+    rig_wait_number(rig, ALL_ROWS, 0);
+    rig_stop(consumer);
+    assert_int_equal(atomic_load(&watch.free_rows), 0);
+    rig_audit(rig, 2);
+}
+
 /* ------------------------------------------------------------------ a handler that kills its
  * process */
 
@@ -692,6 +743,7 @@ int main(int argc, char **argv)
         CASE(a_restart_goes_on_where_it_was),
         CASE(two_processes_share_the_rows),
         CASE(a_locked_row_keeps_its_place),
+        CASE(a_failing_message_gives_no_lock_back),
         CASE(a_handler_that_kills_its_process_uses_up_its_attempts),
         CASE(a_dead_message_freezes_its_key),
         CASE(a_discarded_message_lets_its_key_go_on),
