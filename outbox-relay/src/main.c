@@ -4,6 +4,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/config.h"
@@ -84,6 +85,19 @@ static int health(const struct relay_config *config)
     return status == HTTP_OK ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+static void warn_of_files(const struct relay_config *config)
+{
+    struct obx_buf lines = {0};
+    char *rest = NULL;
+
+    if (cfg_exposed(config->cfg, &lines) == OBX_OK && lines.len > 0) {
+        for (char *line = strtok_r(lines.data, "\n", &rest); line != NULL;
+             line = strtok_r(NULL, "\n", &rest))
+            OBX_LOG(LOG_LVL_WARN, "config", "secret.exposed", KV_STR("what", line));
+    }
+    buf_fini(&lines);
+}
+
 static int run(struct relay_config *config, const struct relay_args *args)
 {
     const struct daemon_opts opts = {
@@ -96,6 +110,7 @@ static int run(struct relay_config *config, const struct relay_args *args)
         fprintf(stderr, "outbox-relay: %s\n", err.text);
         return status_of(rc);
     }
+    warn_of_files(config);
     rc = daemon_run(&opts, &err);
     if (rc != OBX_OK)
         OBX_LOG(LOG_LVL_ERROR, "daemon", "start.failed", KV_ERR(&err));

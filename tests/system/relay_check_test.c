@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "program_rig.h"
 #include "sql/schema.h"
@@ -191,6 +192,22 @@ static void every_configured_side_is_looked_at(void **state)
     rig_said(rig, "ok      producer orders: ");
 }
 
+/* The rig's configuration has passwords in it. */
+static void a_file_that_all_may_read_is_warned_of(void **state)
+{
+    struct program_rig *rig = *state;
+
+    assert_int_equal(chmod(rig->config, 0600), 0);
+    assert_int_equal(rig_run_relay(rig, NULL, WORDS("--check")), 0);
+    rig_said_not(rig, "WARNING");
+    assert_int_equal(chmod(rig->config, 0644), 0);
+    assert_int_equal(rig_run_relay(rig, NULL, WORDS("--check")), 0);
+    rig_said(rig, "WARNING: broker.password is in a file that everybody on this machine may read");
+    rig_start(rig, 0, NULL);
+    rig_wait_log(rig, 0, "secret.exposed");
+    rig_stop(rig, 0);
+}
+
 static void account_trouble(void **state)
 {
     struct program_rig *rig = *state;
@@ -356,6 +373,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(missing_tables, program_setup, program_teardown),
         cmocka_unit_test_setup_teardown(every_configured_side_is_looked_at, program_setup,
                                         program_teardown),
+        cmocka_unit_test_setup(a_file_that_all_may_read_is_warned_of, program_reset),
         cmocka_unit_test_setup_teardown(account_trouble, program_setup, program_teardown),
         cmocka_unit_test_setup(missing_grants, program_reset),
         cmocka_unit_test_setup(all_missing_grants_at_once, program_reset),

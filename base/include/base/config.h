@@ -140,6 +140,9 @@ const void *cfg_root(const struct cfg *cfg);
 void cfg_complain(struct cfg_report *report, const char *section, const char *name, const char *key,
                   const char *fmt, ...) OBX_PRINTF(5, 6);
 
+/** Append a line for each secret that stands in a file which everybody on this machine may read; it
+ * says what to do. OBX_E_NOMEM. */
+OBX_NODISCARD enum obx_code cfg_exposed(const struct cfg *cfg, struct obx_buf *buf);
 /** Append the configuration in force as INI, each value with its origin (`; default`, `;
  * file:line`, `; OBX_X`), secrets as ***. */
 OBX_NODISCARD enum obx_code cfg_dump(const struct cfg *cfg, struct obx_buf *out);

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/config.h"
 #include "base/utf8.h"
 
 enum { DETAIL_MAX = 512, DELETE = 0x7F, LAST_C1 = 0x9F };
@@ -59,11 +61,26 @@ void check_print_line(const struct check_line *line, void *ctx)
     fputc('\n', file);
 }
 
+/* A warning, no failure: it works. */
+static void check_files(const struct relay_config *config, struct check_out *out)
+{
+    struct obx_buf lines = {0};
+    char *rest = NULL;
+
+    if (cfg_exposed(config->cfg, &lines) == OBX_OK && lines.len > 0) {
+        for (char *line = strtok_r(lines.data, "\n", &rest); line != NULL;
+             line = strtok_r(NULL, "\n", &rest))
+            check_ok(out, "secrets", "WARNING: %s", line);
+    }
+    buf_fini(&lines);
+}
+
 bool check_run(const struct relay_config *config, struct check_out *out)
 {
     out->failed = 0;
     check_ok(out, "configuration", "%zu sources, %zu outboxes, %zu topic rules",
              config->source_count, relay_config_lane_count(config), config->rule_count);
+    check_files(config, out);
     for (size_t i = 0; i < config->source_count; i++)
         check_source(&config->sources[i], out);
     check_half(config, out);
