@@ -44,6 +44,8 @@ static const struct half_metric numbers[] = {
            "Requests answered 503 for want of the database."),
     METRIC("oncebox_half_overloads_total", "counter", store.overloads,
            "Requests answered 503 because the queue was full."),
+    METRIC("oncebox_half_busy_total", "counter", store.busy,
+           "Requests answered 503 because another transaction held their half-message."),
     METRIC("oncebox_half_batches_total", "counter", store.batches,
            "Transactions that carried requests out."),
     METRIC("oncebox_half_queue", "gauge", store.waiting, "Requests that wait for a transaction."),
