@@ -415,7 +415,9 @@ static char unescape(char c)
     static const char to[] = "\b\f\n\r\t";
     const char *found = strchr(from, c);
 
-    return found == NULL ? c : to[found - from];
+    if (found == NULL)
+        return c;
+    return to[found - from];
 }
 
 /* What is written never overtakes what is read: each escape is longer than what it stands for. */

@@ -1,6 +1,7 @@
 /*
- * Half-messages under kills (P2, P5, P7): the relay dies at each of its crash points, producers die
- * all over their own steps, the database is killed. Afterwards every half-message is decided,
+ * Half-messages under kills (P2, P5, P7): the relay dies at each of its crash points, or stands
+ * still there with what it has locked, producers die all over their own steps, the database is
+ * killed. Afterwards every half-message is decided,
  * agrees with the business table, and exactly the committed ones' messages were delivered.
  *
  * OBX_TEST_SEED=N repeats a run's choices.
@@ -57,6 +58,7 @@ struct rig {
     struct endpoint *endpoint;
     struct dice dice, endpoint_dice;
     struct proc *relay;
+    struct proc *stopped; /* a relay that stands still */
     struct proc *producers[PRODUCERS];
     char dir[64], config[PATH_LEN], log[PATH_LEN], producer_log[PATH_LEN];
     uint16_t port;
@@ -236,6 +238,7 @@ static int tear_down(void **state)
     for (unsigned i = 0; i < PRODUCERS; i++)
         proc_destroy(rig->producers[i]);
     proc_destroy(rig->relay);
+    proc_destroy(rig->stopped);
     endpoint_destroy(rig->endpoint);
     db_close(rig->asked);
     db_close(rig->db);
@@ -419,6 +422,63 @@ static void the_relay_dies_at(struct rig *rig, const char *point)
     finish(rig);
 }
 
+static bool is_stopped(void *ctx)
+{
+    char path[64], line[256];
+    const char *end = NULL;
+    FILE *file = NULL;
+
+    snprintf(path, sizeof(path), "/proc/%ld/stat", (long)proc_pid(ctx));
+    file = fopen(path, "r");
+    if (file != NULL && fgets(line, sizeof(line), file) != NULL)
+        end = strrchr(line, ')');
+    if (file != NULL)
+        (void)fclose(file);
+    return end != NULL && end[1] != '\0' && end[2] == 'T';
+}
+
+/* A relay that stands still in the middle of a transaction keeps its rows locked, its port and its
+ * leases. Another one beside it decides everything all the same, once the server has ended the
+ * session; what the first one finds when it goes on does no harm. */
+static void the_relay_stands_still_at(struct rig *rig, const char *point)
+{
+    char crash[64];
+
+    snprintf(crash, sizeof(crash), "%s:%" PRIu64 ":stop", point,
+             1 + dice_below(&rig->dice, PASSES_MAX));
+    start_relay(rig, crash);
+    start_producers(rig);
+    if (!wait_until(DEATH_MS, is_stopped, rig->relay))
+        fail_msg("the relay never came to the point %s; logs in %s", point, rig->dir);
+    rig->stopped = rig->relay;
+    rig->relay = NULL;
+    kill_producers(rig);
+    rig->port = free_port();
+    write_config(rig);
+    start_relay(rig, NULL);
+    start_producers(rig);
+    wait_progress(rig);
+    kill_producers(rig);
+    if (!wait_until(QUIET_MS, is_quiet, rig))
+        fail_msg("what the stopped relay held is never decided; logs in %s", rig->dir);
+    assert_true(proc_signal(rig->stopped, SIGCONT));
+    start_producers(rig);
+    wait_progress(rig);
+    assert_true(proc_is_alive(rig->stopped));
+    proc_kill(rig->stopped);
+    finish(rig);
+}
+
+static void standing_still_before_the_commit_of_a_batch(void **state)
+{
+    the_relay_stands_still_at(*state, "half-before-commit");
+}
+
+static void standing_still_before_an_answer_is_written_down(void **state)
+{
+    the_relay_stands_still_at(*state, "check-outcome-before-commit");
+}
+
 static void before_the_commit_of_a_batch(void **state)
 {
     the_relay_dies_at(*state, "half-before-commit");
@@ -481,6 +541,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(before_asking, set_up, tear_down),
         cmocka_unit_test_setup_teardown(before_an_answer_is_written_down, set_up, tear_down),
         cmocka_unit_test_setup_teardown(after_an_answer_that_decides, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(standing_still_before_the_commit_of_a_batch, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(standing_still_before_an_answer_is_written_down, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(producers_die_everywhere, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_database_dies_under_all_of_them, set_up, tear_down),
     };

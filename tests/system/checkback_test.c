@@ -680,6 +680,7 @@ static void due_producers_are_found_by_dives(void **state)
 static void a_write_is_text_and_under_the_lease(void **state)
 {
     static const struct check_limits limits = {2, 100};
+    static const struct check_take take = {"orders", 1, 1000, 1000};
     struct rig *rig = *state;
     struct outcome outcome = {.gid = "g-0", .answer = CHECK_UNKNOWN, .why = "said \xff\xc3)"};
     struct lease first, second;
@@ -703,9 +704,7 @@ static void a_write_is_text_and_under_the_lease(void **state)
     hold_lease(rig, &second, "two");
     assert_int_equal(check_write_outcomes(rig->db, &first, &outcome, 1, limits, &parked, &err),
                      OBX_E_LEASE_LOST);
-    assert_int_equal(check_take_due(rig->db, &first, "orders", (struct check_wait){1000, 1000}, 1,
-                                    &due, &count, &err),
-                     OBX_E_LEASE_LOST);
+    assert_int_equal(check_take_due(rig->db, &first, &take, &due, &count, &err), OBX_E_LEASE_LOST);
     assert_int_equal(check_park_due(rig->db, &first, "orders", "n", 1, &parked, &err),
                      OBX_E_LEASE_LOST);
     snprintf(due.gid, sizeof(due.gid), "g-0");

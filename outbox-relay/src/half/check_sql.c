@@ -84,8 +84,8 @@ static enum obx_code end_tx(struct db *db, struct lease *lease, enum obx_code rc
 /* ---- what is due ---- */
 
 /* The wait after the nth ask: min * 2^n up to the cap, then between half and all of it. */
-static enum obx_code push_forward(struct db *db, const struct obx_buf *gids, struct check_wait wait,
-                                  struct obx_err *err)
+static enum obx_code push_forward(struct db *db, const struct obx_buf *gids,
+                                  const struct check_take *take, struct obx_err *err)
 {
     char head[320];
 
@@ -93,7 +93,7 @@ static enum obx_code push_forward(struct db *db, const struct obx_buf *gids, str
                    "UPDATE half_message SET next_check_at = UTC_TIMESTAMP(6) + INTERVAL CAST("
                    "LEAST(%u, %u * POW(2, LEAST(checks_asked, 24))) * (500 + 500 * RAND()) "
                    "AS UNSIGNED) MICROSECOND, checks_asked = checks_asked + 1 WHERE gid IN",
-                   wait.cap_ms, wait.min_ms);
+                   take->cap_ms, take->min_ms);
     return exec_for(db, head, gids, "", NULL, err);
 }
 
@@ -108,16 +108,16 @@ static enum obx_code find_due(struct db *db, const char *producer, uint32_t max,
                     DB_ARGS(DB_TEXT(producer), DB_U64(max)), rows, err);
 }
 
-static enum obx_code take_in_tx(struct db *db, const char *producer, struct check_wait wait,
-                                uint32_t max, struct due *out, uint32_t *count, struct obx_err *err)
+static enum obx_code take_in_tx(struct db *db, const struct check_take *take, struct due *out,
+                                uint32_t *count, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
     struct obx_buf gids = {0};
-    enum obx_code rc = find_due(db, producer, max, &rows, err);
+    enum obx_code rc = find_due(db, take->producer, take->max, &rows, err);
 
     if (rc != OBX_OK)
         return rc;
-    while (rc == OBX_OK && *count < max && db_rows_next(rows)) {
+    while (rc == OBX_OK && *count < take->max && db_rows_next(rows)) {
         struct due *due = &out[(*count)++];
 
         (void)bytes_to_text(db_rows_bytes(rows, 0), due->gid, sizeof(due->gid));
@@ -128,21 +128,20 @@ static enum obx_code take_in_tx(struct db *db, const char *producer, struct chec
     if (rc != OBX_OK)
         rc = obx_fail(err, rc, "statement of check-back");
     else if (*count > 0)
-        rc = push_forward(db, &gids, wait, err);
+        rc = push_forward(db, &gids, take, err);
     buf_fini(&gids);
     return rc;
 }
 
-enum obx_code check_take_due(struct db *db, struct lease *lease, const char *producer,
-                             struct check_wait wait, uint32_t max, struct due *out, uint32_t *count,
-                             struct obx_err *err)
+enum obx_code check_take_due(struct db *db, struct lease *lease, const struct check_take *take,
+                             struct due *out, uint32_t *count, struct obx_err *err)
 {
     enum obx_code rc = lease_begin(lease, db, err);
 
     *count = 0;
     if (rc != OBX_OK)
         return rc;
-    rc = end_tx(db, lease, take_in_tx(db, producer, wait, max, out, count, err), err);
+    rc = end_tx(db, lease, take_in_tx(db, take, out, count, err), err);
     if (rc != OBX_OK)
         *count = 0;
     else if (*count > 0)

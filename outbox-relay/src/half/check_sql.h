@@ -19,17 +19,20 @@ struct due {
     uint64_t age_s; /* since it was prepared */
 };
 
-/** The wait after an ask: min_ms, doubled with each one, up to cap_ms. */
-struct check_wait {
-    uint32_t min_ms, cap_ms;
+/** Whose due half-messages to take, how many at most, and how long until the next ask about one:
+ * min_ms, doubled with each, up to cap_ms. */
+struct check_take {
+    const char *producer;
+    uint32_t max, min_ms, cap_ms;
 };
 
 /**
- * Take up to max due half-messages of a producer: their next check is moved forward and
- * checks_asked grows, in one transaction, before anybody is asked, so that a crash only delays.
+ * Take due half-messages of a producer into out (of take->max places): their next check is moved
+ * forward and checks_asked grows, in one transaction, before anybody is asked, so that a crash only
+ * delays.
  */
-OBX_NODISCARD enum obx_code check_take_due(struct db *db, struct lease *lease, const char *producer,
-                                           struct check_wait wait, uint32_t max, struct due *out,
+OBX_NODISCARD enum obx_code check_take_due(struct db *db, struct lease *lease,
+                                           const struct check_take *take, struct due *out,
                                            uint32_t *count, struct obx_err *err);
 
 /** What came of an ask, to be written down. */

@@ -303,16 +303,17 @@ static enum obx_code look_at(struct checkback *cb, struct producer *producer, st
     uint32_t room = producer->concurrency - producer->stats.under_way;
     uint32_t wanted, unaskable, count = 0;
     uint64_t parked = 0;
-    const struct check_wait wait = {.min_ms = cb->opts.backoff_min_ms,
-                                    .cap_ms = cb->opts.backoff_cap_ms};
+    struct check_take take = {.producer = producer->conf->name,
+                              .min_ms = cb->opts.backoff_min_ms,
+                              .cap_ms = cb->opts.backoff_cap_ms};
     enum obx_code rc;
 
     producer->may_have_more = false;
     wanted = breaker_admit(&producer->breaker, room < TAKE_MAX ? room : TAKE_MAX, clock_now_ms());
     if (wanted == 0)
         return OBX_OK;
-    rc = check_take_due(cb->db, &cb->lease, producer->conf->name, wait, wanted, cb->due, &count,
-                        err);
+    take.max = wanted;
+    rc = check_take_due(cb->db, &cb->lease, &take, cb->due, &count, err);
     if (rc != OBX_OK || count == 0) {
         breaker_release(&producer->breaker);
         return rc;
