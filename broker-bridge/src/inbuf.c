@@ -21,8 +21,8 @@ enum {
     HEADER_LEN = 7,
     OVERHEAD = 8, /* header and end mark */
     READ_AT_LEAST = 16 * 1024,
-    INITIAL_CAP = 128 * 1024,
-    TLS_ALERT = 21, /* how a TLS record begins that refuses what was said in clear */
+    INITIAL_CAP = 256 * 1024, /* a frame as negotiated, and what comes behind it */
+    TLS_ALERT = 21,           /* how a TLS record begins that refuses what was said in clear */
 };
 
 void inbuf_fini(struct inbuf *in)

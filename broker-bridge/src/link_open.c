@@ -70,7 +70,7 @@ static enum obx_code expect(struct link *link, uint64_t due_ms, amqp_method_numb
     if (frame.payload.method.id == AMQP_CONNECTION_CLOSE_METHOD)
         return amqp_fail_close(err, close->reply_code, close->reply_text, AMQP_CONNECTING,
                                "refused");
-    if (frame.payload.method.id != id)
+    if (frame.payload.method.id != id || frame.payload.method.decoded == NULL)
         return obx_fail(err, OBX_E_MQ_PROTOCOL, "method 0x%08x during the login",
                         (unsigned)frame.payload.method.id);
     *method = frame.payload.method.decoded;
@@ -178,18 +178,20 @@ static enum obx_code tune(struct link *link, const amqp_connection_tune_t *offer
 
 static enum obx_code login(struct link *link, uint64_t due_ms, struct obx_err *err)
 {
+    const amqp_connection_start_t *start;
     void *method = NULL;
     enum obx_code rc = send_protocol_header(link, err);
 
     if (rc == OBX_OK)
         rc = expect(link, due_ms, AMQP_CONNECTION_START_METHOD, &method, err);
-    if (rc == OBX_OK && !offers_plain(((const amqp_connection_start_t *)method)->mechanisms))
+    start = method;
+    if (rc == OBX_OK && (start == NULL || !offers_plain(start->mechanisms)))
         rc = obx_fail(err, OBX_E_MQ_AUTH, "the broker does not offer PLAIN");
     if (rc == OBX_OK)
         rc = send_start_ok(link, err);
     if (rc == OBX_OK)
         rc = expect(link, due_ms, AMQP_CONNECTION_TUNE_METHOD, &method, err);
-    if (rc == OBX_OK)
+    if (rc == OBX_OK && method != NULL)
         rc = tune(link, method, err);
     if (rc == OBX_OK)
         rc = expect(link, due_ms, AMQP_CONNECTION_OPEN_OK_METHOD, &method, err);

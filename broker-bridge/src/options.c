@@ -118,7 +118,7 @@ static enum obx_code parse_plain(char *text, struct address *address, char **res
 /* Cuts "[host]:port", "host:port" or "host" in place. Port is left alone when there is none. */
 static enum obx_code parse_address(char *text, struct address *address, struct obx_err *err)
 {
-    char *rest = NULL;
+    char *rest = text;
     enum obx_code rc;
 
     if (strstr(text, "://") != NULL || strchr(text, '@') != NULL)

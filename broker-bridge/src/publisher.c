@@ -297,7 +297,7 @@ static enum obx_code on_return_header(struct bridge_publisher *pub, const amqp_f
 
     if (pub->returning != RETURN_HEADER)
         return obx_fail(err, OBX_E_MQ_PROTOCOL, "content header without a returned message");
-    if (!window_return(&pub->window, tag, pub->return_code, pub->return_why))
+    if (properties == NULL || !window_return(&pub->window, tag, pub->return_code, pub->return_why))
         return obx_fail(err, OBX_E_MQ_PROTOCOL,
                         "a message was returned that is not in flight (%s %llu)", PROPS_TAG_HEADER,
                         (unsigned long long)tag);

@@ -226,6 +226,25 @@ static void copy_text(char *dst, size_t dst_size, amqp_bytes_t text)
     dst[len] = '\0';
 }
 
+void broker_put_voids(struct broker_admin *admin, const char *queue, int count)
+{
+    amqp_field_value_t *values = calloc((size_t)count, sizeof(*values));
+    amqp_table_entry_t entry = {.key = amqp_cstring_bytes("n")};
+    amqp_basic_properties_t properties = {._flags = AMQP_BASIC_HEADERS_FLAG};
+
+    assert_non_null(values);
+    for (int i = 0; i < count; i++)
+        values[i].kind = AMQP_FIELD_KIND_VOID;
+    entry.value = (amqp_field_value_t){.kind = AMQP_FIELD_KIND_ARRAY,
+                                       .value.array = {.num_entries = count, .entries = values}};
+    properties.headers = (amqp_table_t){.num_entries = 1, .entries = &entry};
+    assert_int_equal(amqp_basic_publish(admin->conn, CHANNEL, amqp_empty_bytes,
+                                        amqp_cstring_bytes(queue), 0, 0, &properties,
+                                        amqp_cstring_bytes("voids")),
+                     AMQP_STATUS_OK);
+    free(values);
+}
+
 void broker_put_nested(struct broker_admin *admin, const char *queue, unsigned depth)
 {
     amqp_field_value_t *values = calloc(depth, sizeof(*values));

@@ -59,6 +59,9 @@ void broker_put_header(struct broker_admin *admin, const char *queue, const char
 /** The same with a header of so many arrays within each other. */
 void broker_put_nested(struct broker_admin *admin, const char *queue, unsigned depth);
 
+/** The same with a header that is an array of so many empty values. */
+void broker_put_voids(struct broker_admin *admin, const char *queue, int count);
+
 /** What a test looks at in a fetched message. */
 struct broker_message {
     char id[256];

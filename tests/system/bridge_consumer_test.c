@@ -28,6 +28,7 @@ enum {
     TURN_MS = 20,
     DELIVERIES_MAX = 5000,
     NESTED = 20000,
+    VALUES = 70000,
     STACK_BYTES = 512 * 1024,
     FULL_HEADER = 131072 - 8 - 12 - 2 - 4 - 7, /* its frame is as large as frames may be */
 };
@@ -431,6 +432,24 @@ static void deep_headers_need_no_deep_stack(void **state)
     assert_true(bytes_equal(f->deliveries[1]->msg.message_id, bytes_of("next")));
 }
 
+/* More values than are read: the message comes without them, once, and the next one after it. */
+static void an_unreadable_message_is_handed_on(void **state)
+{
+    struct fixture *f = *state;
+
+    broker_put_voids(f->admin, QUEUE, VALUES);
+    broker_put(f->admin, QUEUE, "next", "next");
+    start(f);
+    until_deliveries(f, 2);
+    assert_int_equal(f->deliveries[0]->msg.header_count, 0);
+    assert_int_equal(f->deliveries[0]->msg.message_id.len, 0);
+    assert_true(bytes_equal(f->deliveries[0]->msg.body, bytes_of("voids")));
+    assert_true(bytes_equal(f->deliveries[1]->msg.message_id, bytes_of("next")));
+    ack(f, f->deliveries[1], true);
+    until(f, queue_is_empty);
+    assert_true(is_up(f));
+}
+
 static const struct bridge_header *long_header(const struct bridge_delivery *delivery)
 {
     return bridge_message_header(&delivery->msg, "h");
@@ -496,6 +515,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_wrong_ack_costs_the_channel_only, setup, teardown),
         cmocka_unit_test_setup_teardown(an_exclusive_consumer_waits_for_its_turn, setup, teardown),
         cmocka_unit_test_setup_teardown(deep_headers_need_no_deep_stack, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_unreadable_message_is_handed_on, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_header_frame_comes_again, setup, teardown),
         cmocka_unit_test_setup_teardown(refuses_bad_options, setup, teardown),
     };
