@@ -20,6 +20,10 @@ enum {
     IDLE_TURNS_MAX = 3,
     IDLE_TURN_US = 200, /* one more for each of these that a statement takes: pauses are shorter */
     QUERIES_PER_TURN_MAX = 200,
+    QUERIES_PER_SECOND_MAX = 1500,
+    READS_PER_ROW_MAX = 80,
+    SENDS_PER_ROW_MAX = 4,
+    BEGIN_US = 1000000000,
     LEASE_MS = 2000,
     RETRY_CAP_MS = 400,
 };
@@ -377,6 +381,21 @@ static void check_end(void)
     }
 }
 
+/* P9 over a whole world, with all its faults: thousands of seeds stay below two thirds of these. */
+static void check_cost(void)
+{
+    uint64_t ms = (sim->now_us - BEGIN_US) / 1000 + 1000;
+
+    if (sim->rows_read > READS_PER_ROW_MAX * sim->row_count)
+        sim_fail("%llu rows were read for %zu", (unsigned long long)sim->rows_read, sim->row_count);
+    if (sim->sends > SENDS_PER_ROW_MAX * sim->row_count)
+        sim_fail("%llu messages were sent for %zu rows", (unsigned long long)sim->sends,
+                 sim->row_count);
+    if (sim->queries > QUERIES_PER_SECOND_MAX * ms / 1000)
+        sim_fail("%llu statements in %llu ms", (unsigned long long)sim->queries,
+                 (unsigned long long)ms);
+}
+
 static bool is_anything_asked(void)
 {
     for (size_t i = sim->first_open; i < sim->row_count; i++) {
@@ -472,7 +491,7 @@ void sim_run(uint64_t seed)
     assert_non_null(sim);
     sim->seed = seed;
     sim->rng = seed * UINT64_C(0xD1342543DE82EF95);
-    sim->now_us = 1000000000;
+    sim->now_us = BEGIN_US;
     sim->row_limit = 100 + sim_below(SIM_ROWS - 100);
     sim->lanes = 1 + sim_below(SIM_LANES);
     sim->snapshot_seq = UINT64_MAX;
@@ -491,14 +510,17 @@ void sim_run(uint64_t seed)
     calm_down();
     resume_all();
     check_end();
+    check_cost();
     for (size_t i = 0; i < sim->lanes; i++)
         end_lane(&sim->slots[i]);
     if (getenv("OBX_SIM_TRACE") != NULL)
         print_message(
-            "seed %llu: %zu rows, %u hasty %llu sends, %llu queries, %llu ms, ends with %llx\n",
+            "seed %llu: %zu rows, %u hasty %llu sends, %llu queries, %llu read, %llu ms, ends with"
+            " %llx\n",
             (unsigned long long)seed, sim->row_count, sim->hasty_sends,
             (unsigned long long)sim->sends, (unsigned long long)sim->queries,
-            (unsigned long long)(sim->now_us / 1000 - 1000000), (unsigned long long)sim->rng);
+            (unsigned long long)sim->rows_read, (unsigned long long)(sim->now_us / 1000 - 1000000),
+            (unsigned long long)sim->rng);
     free(sim);
     sim = NULL;
 }

@@ -146,6 +146,7 @@ struct sim {
     bool is_frozen;                /* one of the lanes stands still */
     unsigned losses;               /* faults that excuse a second publish */
     bool was_missing;              /* an exchange, which is that of all topics */
+    uint64_t rows_read;            /* of the outbox, by all statements that read it */
     size_t flight_max;
 };
 

@@ -135,6 +135,7 @@ static void add_full(struct call *call, const struct sim_row *row)
     static const char body[SIM_INLINE];
     struct cell *cells = call_add_row(call);
 
+    sim->rows_read++;
     cells[0] = cell_number(row->id);
     cells[1] = cell_text(row->name);
     cells[2] = cell_text(sim_topic_names[row->topic]);
@@ -153,6 +154,7 @@ static void add_light(struct call *call, const struct sim_row *row)
 {
     struct cell *cells = call_add_row(call);
 
+    sim->rows_read++;
     cells[0] = cell_number(row->id);
     cells[1] = cell_text(sim_topic_names[row->topic]);
     cells[2] = cell_text(sim_key_of(row));
