@@ -9,8 +9,9 @@
 #include "../unit/config_sample.h"
 #include "base/utf8.h"
 #include "fuzz.h"
+#include "memory.h"
 
-enum { VARIABLES_MAX = 16 };
+enum { VARIABLES_MAX = 16, FIXED = 256 * 1024, FACTOR = 200 };
 
 static void show(const struct cfg *cfg)
 {
@@ -31,8 +32,10 @@ static void load(struct obx_bytes text, char *const *env)
     struct obx_buf problems = {0};
     struct obx_err err = {0};
     struct cfg *cfg = NULL;
+    size_t before = fuzz_memory();
     enum obx_code rc = cfg_load(&sample_schema, &input, &cfg, &problems, &err);
 
+    FUZZ_MEMORY(before, text.len, FIXED, FACTOR);
     FUZZ_CHECK(rc == OBX_OK || rc == OBX_E_CONFIG);
     FUZZ_CHECK((rc == OBX_OK) == (cfg != NULL));
     FUZZ_CHECK((rc == OBX_OK) == (problems.len == 0));

@@ -10,7 +10,10 @@
 #include "base/utf8.h"
 #include "fuzz.h"
 #include "lane/receipt_key.h"
+#include "memory.h"
 #include "receipts/receipt_json.h"
+
+enum { FIXED = RECEIPTS_IN_MESSAGE * (sizeof(struct receipt) + 64) };
 
 static void check_one(const struct receipt *receipt, const struct receipt_keys *keys)
 {
@@ -39,8 +42,10 @@ static void read_body(struct obx_bytes body)
         .secrets = {{.version = 1, .bytes = "secret", .len = sizeof("secret") - 1}}, .count = 1};
     struct receipt_list list;
     struct obx_err err = {0};
+    size_t before = fuzz_memory();
     enum obx_code rc = receipt_list_read(&list, body, &err);
 
+    FUZZ_MEMORY(before, body.len, FIXED, 1);
     FUZZ_CHECK(rc == OBX_OK || rc == OBX_E_FORMAT || rc == OBX_E_TOO_LARGE);
     FUZZ_CHECK(rc == OBX_OK || (list.count == 0 && list.items == NULL));
     FUZZ_CHECK(list.count + list.malformed <= RECEIPTS_IN_MESSAGE);

@@ -186,6 +186,44 @@ static void a_call_that_failed_is_made_up_for(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
+static void say_nothing(const struct endpoint_request *request, struct endpoint_answer *out,
+                        void *ctx)
+{
+    (void)request;
+    (void)ctx;
+    out->mode = ENDPOINT_SILENT;
+}
+
+static bool was_asked(void *ctx)
+{
+    return endpoint_requests(ctx) > 0;
+}
+
+/* An endpoint that takes the alert and never answers: looks go on meanwhile, and a stop does not
+ * wait for it; this test hangs for an hour otherwise. */
+static void a_silent_endpoint_holds_up_nothing(void **state)
+{
+    struct endpoint *mute = endpoint_create_full(say_nothing, NULL);
+    char url[64];
+    struct alert_opts opts = {.url = url, .owner = "me", .interval_ms = 1, .timeout_ms = HOUR_MS};
+    struct obx_err err = {0};
+
+    (void)state;
+    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/hook", (unsigned)endpoint_port(mute));
+    assert_int_equal(alert_create(&opts, &alert, &err), OBX_OK);
+    lanes[0].stats.parked = 1;
+    alert_look(alert, &view);
+    assert_true(wait_until(WAIT_MS, was_asked, mute));
+    for (uint64_t i = 0; i < 1000; i++) {
+        lanes[0].stats.parked++;
+        alert_look(alert, &view);
+    }
+    assert_int_equal(stats().sent + stats().failed, 0);
+    alert_destroy(alert);
+    alert = NULL;
+    endpoint_destroy(mute);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -193,6 +231,7 @@ int main(void)
         TEST(what_was_parked_is_said_once),
         TEST(not_too_often),
         TEST(a_call_that_failed_is_made_up_for),
+        TEST(a_silent_endpoint_holds_up_nothing),
     };
 
     /* Of the environment nothing is taken: with this proxy nothing would arrive. */

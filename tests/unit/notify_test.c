@@ -110,6 +110,27 @@ static void a_status_is_sent_when_it_changes(void **state)
     notify_close(notify);
 }
 
+/* The manager stands still and its queue is full: nobody waits for it, and the next word comes
+ * through when it reads again. */
+static void a_manager_that_stands_still_is_not_waited_for(void **state)
+{
+    enum { MORE_THAN_A_QUEUE = 5000 };
+    const struct manager *manager = *state;
+    struct notify *notify = notify_open();
+    char got[512];
+    int count = 0;
+
+    assert_non_null(notify);
+    for (int i = 0; i < MORE_THAN_A_QUEUE; i++)
+        notify_watchdog(notify);
+    while (recv(manager->fd, got, sizeof(got), 0) > 0)
+        count++;
+    assert_in_range(count, 1, MORE_THAN_A_QUEUE - 1);
+    notify_stopping(notify);
+    expect_text(manager, "STOPPING=1");
+    notify_close(notify);
+}
+
 static void the_watchdog_is_for_one_process(void **state)
 {
     struct notify *notify;
@@ -154,6 +175,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_reload_carries_the_monotonic_time, open_manager,
                                         close_manager),
         cmocka_unit_test_setup_teardown(a_status_is_sent_when_it_changes, open_manager,
+                                        close_manager),
+        cmocka_unit_test_setup_teardown(a_manager_that_stands_still_is_not_waited_for, open_manager,
                                         close_manager),
         cmocka_unit_test_setup_teardown(the_watchdog_is_for_one_process, open_manager,
                                         close_manager),
