@@ -128,7 +128,7 @@ static void wait_for(struct rig *rig, const char *sql, uint64_t want)
 {
     struct expect expect = {rig, sql, want};
 
-    if (!wait_until(20000, has_come, &expect))
+    if (!wait_until(60000, has_come, &expect))
         fail_msg("%s is %llu, not %llu", sql, (unsigned long long)test_db_number(rig->db, sql),
                  (unsigned long long)want);
 }

@@ -34,6 +34,7 @@
 #define PARK_PAGE      1000
 #define STANDBY_MS     1000 /* between two looks at a lease that is another's */
 #define SCAN_MAX       256  /* producers with prepared half-messages passed over in one look */
+#define SCAN_MS        50   /* a look that takes longer goes on after the sockets were served */
 #define LOCK_WAIT_S    1    /* nothing here waits for a row; what remains is a race */
 
 struct producer {
@@ -364,6 +365,7 @@ static enum obx_code meet(struct checkback *cb, const char *name, struct obx_err
  * end; the next one goes on where it was. */
 static enum obx_code scan(struct checkback *cb, struct obx_err *err)
 {
+    const uint64_t start_ms = clock_now_ms();
     enum obx_code rc = OBX_OK;
 
     for (unsigned i = 0; rc == OBX_OK && i < SCAN_MAX; i++) {
@@ -377,6 +379,10 @@ static enum obx_code scan(struct checkback *cb, struct obx_err *err)
             return rc;
         if (is_due)
             rc = meet(cb, name, err);
+        if (clock_now_ms() - start_ms >= SCAN_MS) {
+            cb->look_ms = 0;
+            return rc;
+        }
     }
     return rc;
 }
