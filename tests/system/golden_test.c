@@ -187,7 +187,7 @@ static void check_message(struct wanted *wanted, const struct bridge_message *ms
 
         if (header != NULL)
             describe(came, sizeof(came), header->type, header->v.text, header->v.i64, header->v.f64,
-                     header->v.yes);
+                     header->type == BRIDGE_H_BOOL && header->v.yes);
         check_header(wanted, item, (*headers)[0], (*headers)[1], came);
     }
 }
@@ -520,7 +520,8 @@ static void check_given(struct bin *bin, const struct obx_message *msg, struct e
                      : header->type == OBX_H_F64  ? BRIDGE_H_F64
                      : header->type == OBX_H_BOOL ? BRIDGE_H_BOOL
                                                   : BRIDGE_H_NULL,
-                     header->v.text, header->v.i64, header->v.f64, header->v.yes);
+                     header->v.text, header->v.i64, header->v.f64,
+                     header->type == OBX_H_BOOL && header->v.yes);
         check_header(wanted, item, (*headers)[0], (*headers)[1], came);
     }
 }
