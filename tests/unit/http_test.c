@@ -401,6 +401,107 @@ static void the_client_gives_up_at_its_deadline(void **state)
     buf_fini(&body);
 }
 
+/* A pair of certificate and key of this test's own. */
+static void make_certificate(char *folder, char *cert, char *key, size_t size)
+{
+    char command[1024];
+
+    assert_non_null(mkdtemp(folder));
+    snprintf(cert, size, "%s/cert.pem", folder);
+    snprintf(key, size, "%s/key.pem", folder);
+    snprintf(command, sizeof(command),
+             "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 "
+             "-subj /CN=localhost -keyout %s -out %s 2>/dev/null",
+             key, cert);
+    assert_int_equal(system(command), 0);
+}
+
+static int start_tls(void **state)
+{
+    static char folder[] = "/tmp/obx-http-XXXXXX";
+    char cert[256], key[256];
+    struct fixture *fix = calloc(1, sizeof(*fix));
+    struct http_pages_opts opts = {.routes = routes,
+                                   .route_count = sizeof(routes) / sizeof(routes[0])};
+
+    assert_non_null(fix);
+    make_certificate(folder, cert, key, sizeof(cert));
+    fix->base = event_base_new();
+    fix->port = free_port();
+    fix->answer_cap = 65536;
+    fix->answer = malloc(fix->answer_cap);
+    opts.http = (struct http_opts){.base = fix->base,
+                                   .address = "127.0.0.1",
+                                   .port = fix->port,
+                                   .tls_cert_file = cert,
+                                   .tls_key_file = cert};
+    assert_int_equal(http_pages_create(&opts, &fix->server, NULL), OBX_E_CONFIG);
+    opts.http.tls_key_file = key;
+    assert_int_equal(http_pages_create(&opts, &fix->server, NULL), OBX_OK);
+    (void)remove(cert);
+    (void)remove(key);
+    (void)rmdir(folder);
+    assert_int_equal(pthread_create(&fix->thread, NULL, run_loop, fix), 0);
+    *state = fix;
+    return 0;
+}
+
+static bool is_without_connections(const struct fixture *fix)
+{
+    const uint64_t end_ms = clock_now_ms() + 20000;
+    struct http_stats stats;
+
+    do {
+        http_pages_get_stats(fix->server, &stats);
+    } while (stats.connections > 0 && clock_now_ms() < end_ms);
+    return stats.connections == 0;
+}
+
+/* Over TLS the same pages; without it nothing but the end of the connection. */
+static void pages_over_tls(void **state)
+{
+    static const char plain[] = "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    struct fixture *fix = *state;
+    struct http_get_opts opts = {.address = "127.0.0.1",
+                                 .port = fix->port,
+                                 .path = "/hello",
+                                 .is_tls = true,
+                                 .timeout_ms = 20000};
+    struct obx_buf body = {0};
+    int status = 0;
+
+    for (int i = 0; i < 20; i++) {
+        buf_reset(&body);
+        assert_int_equal(http_get(&opts, &status, &body, NULL), OBX_OK);
+        assert_int_equal(status, 200);
+        assert_string_equal(body.data, "hello\n");
+    }
+    assert_null(strstr(ask(fix, plain, sizeof(plain) - 1), "hello"));
+    opts.is_tls = false;
+    assert_int_not_equal(http_get(&opts, &status, &body, NULL), OBX_OK);
+    assert_true(is_without_connections(fix));
+    buf_fini(&body);
+}
+
+/* One connection, several requests, until the peer says that it is the last. */
+static void a_connection_is_kept(void **state)
+{
+    static const char two[] =
+        "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        "GET /not-ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    struct fixture *fix = *state;
+    int fd = dial(fix);
+    const char *answer;
+
+    assert_int_equal(send(fd, two, sizeof(two) - 1, MSG_NOSIGNAL), sizeof(two) - 1);
+    answer = read_all(fix, fd);
+    assert_memory_equal(answer, "HTTP/1.1 200 ", 13);
+    answer = strstr(answer, "hello\nHTTP/1.1 503 ");
+    assert_non_null(answer);
+    assert_non_null(strstr(answer, "Connection: close\r\n"));
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -412,6 +513,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(silent_and_slow_peers_are_closed, start, stop),
         cmocka_unit_test_setup_teardown(a_crowd_keeps_nobody_out, start, stop),
         cmocka_unit_test_setup_teardown(a_head_in_pieces, start, stop),
+        cmocka_unit_test_setup_teardown(pages_over_tls, start_tls, stop),
+        cmocka_unit_test_setup_teardown(a_connection_is_kept, start, stop),
         cmocka_unit_test_setup_teardown(a_body_is_not_read, start, stop),
         cmocka_unit_test_setup_teardown(an_address_in_use_is_an_error, start, stop),
         cmocka_unit_test_setup_teardown(the_client_gets_the_answer, start, stop),
