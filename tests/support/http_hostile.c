@@ -44,6 +44,7 @@ static unsigned count_of(const char *text, const char *word)
 {
     unsigned count = 0;
 
+    assert_non_null(text);
     for (const char *at = strstr(text, word); at != NULL; at = strstr(at + 1, word))
         count++;
     return count;

@@ -198,7 +198,7 @@ static void thousands_of_connections(void **state)
 
     for (int i = 0; i < 8; i++)
         http_hostile_crowd(&fix->target, 2, 200);
-    assert_true(stats_of(fix).cut_off >= 8 * (400 - CONNECTIONS - 1));
+    assert_true(stats_of(fix).cut_off >= UINT64_C(8) * (400 - CONNECTIONS - 1));
     expect_unharmed(fix);
 }
 

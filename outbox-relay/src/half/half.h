@@ -30,7 +30,7 @@ enum half_state half_state_after(enum half_verdict verdict);
 #define HALF_DIGEST_LEN     32
 #define HALF_MESSAGE_ID_MAX 64
 #define HALF_PARTS_MAX      64 /* for one verdict */
-#define HALF_PARTS_ALL      (2 * HALF_PARTS_MAX)
+#define HALF_PARTS_ALL      ((size_t)2 * HALF_PARTS_MAX)
 
 /** A message to send on one of the verdicts. Absent bytes leave the column's default. */
 struct half_part {
