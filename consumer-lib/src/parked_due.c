@@ -355,11 +355,12 @@ static enum obx_code discard(struct take *take, const struct db_rows *rows)
     if (rc != OBX_OK)
         return rc;
     if (is_held)
-        return db_exec(take->db,
-                       "UPDATE obx_parked SET next_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND "
-                       "WHERE id = ?",
-                       DB_ARGS(DB_U64(DISCARD_AGAIN_MS * US_PER_MS), DB_U64(db_rows_u64(rows, 0))),
-                       NULL, take->err);
+        return db_exec(
+            take->db,
+            "UPDATE obx_parked SET next_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND "
+            "WHERE id = ?",
+            DB_ARGS(DB_U64((uint64_t)DISCARD_AGAIN_MS * US_PER_MS), DB_U64(db_rows_u64(rows, 0))),
+            NULL, take->err);
     say_request(take, rows, "dead.discarded");
     counters_add(take->opts->counters, CNT_DISCARDED, 1);
     return parked_remove(take->db, db_rows_u64(rows, 0), (uint32_t)db_rows_u64(rows, ROW_PIECES),
