@@ -42,13 +42,13 @@ void test_user_drop(struct test_user *user);
  * A table of the column seq, 1 to 100000, for a FROM on either product: MariaDB alone has
  * seq_1_to_N, and how deep a WITH RECURSIVE may go is limited by settings of different names.
  */
-#define TEST_DIGITS_                                                                               \
+#define TEST_DIGITS                                                                                \
     "(SELECT 0 AS d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL "           \
     "SELECT 4 UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT "          \
     "8 UNION ALL SELECT 9) "
 #define TEST_SEQ                                                                                   \
     "(SELECT 1 + e.d + 10 * d.d + 100 * c.d + 1000 * b.d + 10000 * a.d AS seq FROM"                \
-    " " TEST_DIGITS_ "a, " TEST_DIGITS_ "b, " TEST_DIGITS_ "c, " TEST_DIGITS_ "d, " TEST_DIGITS_   \
+    " " TEST_DIGITS "a, " TEST_DIGITS "b, " TEST_DIGITS "c, " TEST_DIGITS "d, " TEST_DIGITS        \
     "e) AS numbers"
 
 /** Connect; never NULL. */

@@ -22,11 +22,11 @@
 #include "db_errors.h"
 #if DB_CLIENT_IS_MARIADB
 #include <mysql/plugin_auth.h>
-typedef MYSQL_PLUGIN_VIO_INFO db_vio_info;
+#define DB_VIO_INFO MYSQL_PLUGIN_VIO_INFO
 #else
 #include <mysql/client_plugin.h>
 #include <mysql/plugin_auth_common.h>
-typedef struct MYSQL_PLUGIN_VIO_INFO db_vio_info;
+#define DB_VIO_INFO struct MYSQL_PLUGIN_VIO_INFO
 #endif
 
 enum {
@@ -96,7 +96,7 @@ static enum line line_of(const struct login *login, MYSQL *mysql, MYSQL_PLUGIN_V
 {
     const struct db_opts *opts = login->opts;
     const bool is_encrypted = mysql_get_ssl_cipher(mysql) != NULL;
-    db_vio_info info;
+    DB_VIO_INFO info;
 
     if (login->use_socket || (is_encrypted && opts->tls == DB_TLS_VERIFY_FULL))
         return LINE_PRIVATE;
