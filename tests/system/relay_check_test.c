@@ -203,7 +203,7 @@ static void a_file_that_all_may_read_is_warned_of(void **state)
     assert_int_equal(chmod(rig->config, 0644), 0);
     assert_int_equal(rig_run_relay(rig, NULL, WORDS("--check")), 0);
     rig_said(rig, "WARNING: broker.password is in a file that everybody on this machine may read");
-    rig_start(rig, 0, NULL);
+    rig_start_ready(rig, 0, NULL); /* before that a TERM is not heard yet */
     rig_wait_log(rig, 0, "secret.exposed");
     rig_stop(rig, 0);
 }
