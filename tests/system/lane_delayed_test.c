@@ -145,6 +145,38 @@ static void many_at_once(void **state)
         assert_true(rig->seen[i].id != rig->seen[i - 1].id);
 }
 
+/* A message that is being scheduled in a transaction still open holds up none that is due, nor does
+ * one whose receipt is just being written hold up the others that are settled. */
+static void an_open_transaction_beside_them(void **state)
+{
+    struct lane_rig *rig = *state;
+    struct db *app = test_db_open(&rig->test_db.opts);
+
+    test_db_run(app, "START TRANSACTION");
+    rig_run(rig, "INSERT INTO outbox_delayed (topic, payload, deliver_at)"
+                 " SELECT 't', 'x', UTC_TIMESTAMP(6) FROM " TEST_SEQ " WHERE seq <= 400");
+    test_db_run(app, "INSERT INTO outbox_delayed (topic, payload, deliver_at)"
+                     " VALUES ('t', 'x', UTC_TIMESTAMP(6))");
+    rig_run(rig,
+            "INSERT INTO outbox_awaiting (message_id, outbox, id, topic, content_type, payload,"
+            " created_at, receipt_from, next_send_at) SELECT CONCAT('m', seq), 'outbox', seq,"
+            " 't', '', '', UTC_TIMESTAMP(6), 'g', UTC_TIMESTAMP(6) FROM " TEST_SEQ
+            " WHERE seq <= 100");
+    rig_run(rig, "INSERT INTO outbox_receipt (message_id, consumer_group, outcome)"
+                 " SELECT message_id, 'g', 'applied' FROM outbox_awaiting");
+    (void)test_db_number(app, "SELECT id FROM outbox_awaiting WHERE message_id = 'm7' FOR UPDATE");
+    rig->opts.receipt_queue = "oncebox.receipts.test";
+    rig_start(rig);
+    rig_collect(rig, 400);
+    rig_wait_number(rig, 1, "SELECT COUNT(*) FROM outbox_awaiting");
+    rig_wait_number(rig, 0, "SELECT COUNT(*) FROM outbox_delayed");
+    assert_string_equal(rig_stats(rig->lane).trouble, "");
+    test_db_run(app, "COMMIT");
+    db_close(app);
+    rig_collect(rig, 401);
+    rig_wait_number(rig, 0, "SELECT COUNT(*) FROM outbox_awaiting");
+}
+
 /* Rows of another outbox are its own lane's business. */
 static void only_those_of_its_outbox(void **state)
 {
@@ -171,6 +203,7 @@ int main(void)
         TEST(a_time_that_was_over_when_it_was_written_is_noticed),
         TEST(cancelled_until_it_is_moved),
         TEST(many_at_once),
+        TEST(an_open_transaction_beside_them),
         TEST(only_those_of_its_outbox),
     };
 

@@ -157,6 +157,56 @@ static void waits_for_nobody(void **state)
     assert_int_equal(test_db_number(bench->db, "SELECT COUNT(*) FROM t"), their_count);
 }
 
+/* A range over most of the table is no reason to read all of it, up to a producer's open row. */
+static void a_range_over_most_of_the_table(void **state)
+{
+    struct bench *bench = *state;
+    const uint64_t theirs = 5000;
+    uint64_t ours[IDS_MAX];
+
+    for (uint64_t i = 0; i < IDS_MAX; i++)
+        ours[i] = i + 1;
+    insert_ids(bench->db, ours, IDS_MAX);
+    test_db_run(bench->db, "ANALYZE TABLE t");
+    test_db_run(bench->other, "START TRANSACTION");
+    insert_ids(bench->other, &theirs, 1);
+    assert_int_equal(delete_ids(bench, ours, IDS_MAX), IDS_MAX);
+    test_db_run(bench->other, "COMMIT");
+    assert_int_equal(test_db_number(bench->db, "SELECT id FROM t"), theirs);
+}
+
+/* The plan of a statement over one row: by the primary key. */
+static void assert_by_key(struct bench *bench, const struct obx_buf *statement)
+{
+    struct obx_buf sql = {0};
+    struct db_rows *rows = NULL;
+    struct obx_err err = {0};
+    unsigned type = db_server_is_mariadb(bench->db) ? 3 : 4;
+
+    assert_int_equal(buf_addf(&sql, "EXPLAIN FORMAT=TRADITIONAL %s", statement->data), OBX_OK);
+    if (db_query(bench->db, sql.data, DB_ARGS(DB_U64(1)), &rows, &err) != OBX_OK)
+        fail_msg("%s", err.text);
+    assert_true(db_rows_next(rows));
+    if (!bytes_is(db_rows_bytes(rows, type), "range") &&
+        !bytes_is(db_rows_bytes(rows, type), "const"))
+        fail_msg("%s: its plan reads the table", statement->data);
+    db_rows_free(rows);
+    buf_fini(&sql);
+}
+
+static void a_single_row_is_looked_up(void **state)
+{
+    struct bench *bench = *state;
+
+    for (int round = 0; round < 2; round++) {
+        for (uint64_t id = 1; id <= 900; id += 100)
+            insert_ids(bench->db, &id, 1);
+        test_db_run(bench->db, "ANALYZE TABLE t");
+        assert_by_key(bench, &bench->del.one);
+        test_db_run(bench->db, "DELETE FROM t");
+    }
+}
+
 /* And nobody waits for it: with its deletes not committed, rows go in beside them. */
 static void nobody_waits_for_it(void **state)
 {
@@ -226,6 +276,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(deletes_exactly_these, setup, teardown),
         cmocka_unit_test_setup_teardown(the_largest_ids, setup, teardown),
         cmocka_unit_test_setup_teardown(waits_for_nobody, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_range_over_most_of_the_table, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_single_row_is_looked_up, setup, teardown),
         cmocka_unit_test_setup_teardown(nobody_waits_for_it, setup, teardown),
         cmocka_unit_test_setup_teardown(its_plan_never_reads_the_table, setup, teardown),
     };

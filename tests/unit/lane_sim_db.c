@@ -289,6 +289,20 @@ bool sim_is_lost(const struct db *db)
     return db->is_lost;
 }
 
+const char *sim_server_version(const struct db *db) WRAPS(db_server_version);
+const char *sim_server_version(const struct db *db)
+{
+    (void)db;
+    return "10.11.6-MariaDB";
+}
+
+bool sim_server_is_mariadb(const struct db *db) WRAPS(db_server_is_mariadb);
+bool sim_server_is_mariadb(const struct db *db)
+{
+    (void)db;
+    return true;
+}
+
 void sim_thread_end(void) WRAPS(db_thread_end);
 void sim_thread_end(void)
 {

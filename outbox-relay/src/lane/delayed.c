@@ -3,13 +3,14 @@
  */
 #include "delayed.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/log.h"
 
-enum { BATCH_ROWS = 500, BATCH_BYTES = 16 * 1024 * 1024, HELD_CAP_MS = 30000, WARN_MS = 60000 };
+enum { BATCH_BYTES = 16 * 1024 * 1024, HELD_CAP_MS = 30000, WARN_MS = 60000 };
 
 static const char sql_due[] =
     "SELECT id FROM outbox_delayed FORCE INDEX (due) WHERE deliver_at <= UTC_TIMESTAMP(6)"
@@ -23,8 +24,6 @@ static const char sql_lock[] =
     "FROM outbox_delayed FORCE INDEX (PRIMARY) WHERE id IN (";
 static const char sql_lock_end[] = ") AND deliver_at <= UTC_TIMESTAMP(6) ORDER BY deliver_at, id"
                                    " FOR UPDATE SKIP LOCKED";
-static const char sql_delete[] = "DELETE d FROM outbox_delayed d FORCE INDEX (PRIMARY)"
-                                 " WHERE d.id IN (";
 
 #define MOVED_COLUMNS                                                                              \
     "message_id, topic, ordering_key, headers, content_type, payload, receipt_from, on_rejected"
@@ -37,16 +36,22 @@ enum obx_code delayed_init(struct delayed *delayed, const char *outbox, const ch
     memset(delayed, 0, sizeof(*delayed));
     delayed->outbox = outbox;
     delayed->lease = lease;
-    delayed->portion = BATCH_ROWS;
+    delayed->portion = DELAYED_ROWS;
     rc = buf_addf(&delayed->move,
                   "INSERT INTO %s (" MOVED_COLUMNS ") SELECT " MOVED_COLUMNS
                   " FROM outbox_delayed FORCE INDEX (PRIMARY) WHERE id IN (",
                   table);
-    return rc == OBX_OK ? OBX_OK : obx_fail(err, rc, "statements of delayed messages");
+    if (rc == OBX_OK)
+        rc = row_delete_init(&delayed->del, "outbox_delayed", "id", NULL);
+    if (rc == OBX_OK)
+        return OBX_OK;
+    delayed_fini(delayed);
+    return obx_fail(err, rc, "statements of delayed messages");
 }
 
 void delayed_fini(struct delayed *delayed)
 {
+    row_delete_fini(&delayed->del);
     buf_fini(&delayed->move);
     buf_fini(&delayed->list);
     buf_fini(&delayed->text);
@@ -128,16 +133,24 @@ static enum obx_code lock_due(struct delayed *delayed, struct db *db, size_t *co
     if (rc == OBX_OK)
         rc = db_query_text(db, buf_bytes(&delayed->text), &rows, err);
     buf_reset(&delayed->list);
-    while (rc == OBX_OK && bytes < BATCH_BYTES && db_rows_next(rows)) {
+    while (rc == OBX_OK && bytes < BATCH_BYTES && *count < DELAYED_ROWS && db_rows_next(rows)) {
         if (add_id(delayed, db_rows_u64(rows, 0)) != OBX_OK)
             rc = obx_fail(err, OBX_E_NOMEM, "list of delayed messages");
         bytes += db_rows_u64(rows, 1);
         if (db_rows_u64(rows, 2) == 1)
             note_backdated(delayed, db_rows_bytes(rows, 3));
-        (*count)++;
+        delayed->ids[(*count)++] = db_rows_u64(rows, 0);
     }
     db_rows_free(rows);
     return rc;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
 }
 
 static enum obx_code move_within(struct delayed *delayed, struct db *db, size_t *count,
@@ -152,10 +165,9 @@ static enum obx_code move_within(struct delayed *delayed, struct db *db, size_t 
     rc = build(delayed, delayed->move.data, ") ORDER BY deliver_at, id", err);
     if (rc == OBX_OK)
         rc = db_exec_text(db, buf_bytes(&delayed->text), &copied, err);
+    qsort(delayed->ids, *count, sizeof(delayed->ids[0]), compare_ids);
     if (rc == OBX_OK)
-        rc = build(delayed, sql_delete, ")", err);
-    if (rc == OBX_OK)
-        rc = db_exec_text(db, buf_bytes(&delayed->text), &deleted, err);
+        rc = row_delete_run(&delayed->del, db, delayed->ids, *count, &deleted, err);
     if (rc == OBX_OK && (copied != *count || deleted != *count))
         rc = obx_fail(err, OBX_E_CONFLICT, "%zu delayed rows, %llu copied, %llu deleted", *count,
                       (unsigned long long)copied, (unsigned long long)deleted);
@@ -223,7 +235,7 @@ enum obx_code delayed_move(struct delayed *delayed, struct db *db, size_t *count
         return held_rows_is_refusal(db, rc) ? isolate(delayed, rc, due, err) : rc;
     }
     delayed->moved += *count;
-    delayed->portion = portion < BATCH_ROWS / 2 ? portion * 2 : BATCH_ROWS;
+    delayed->portion = portion < DELAYED_ROWS / 2 ? portion * 2 : DELAYED_ROWS;
     /* Somebody has all of them in hand: what comes after them goes all the same. */
     delayed->offset = *count == 0 && due == portion ? delayed->offset + due : 0;
     *may_have_more = delayed->offset > 0 || (*count > 0 && (due == portion || *count < due));

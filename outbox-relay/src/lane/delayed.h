@@ -16,16 +16,21 @@
 #include "base/bytes.h"
 #include "held_rows.h"
 #include "lease.h"
+#include "row_delete.h"
 #include "sql/db.h"
 
+enum { DELAYED_ROWS = 500 };
+
 struct delayed {
-    const char *outbox;        /* borrowed */
-    struct lease *lease;       /* borrowed */
-    struct obx_buf move;       /* the beginning of a statement */
-    struct obx_buf list, text; /* scratch */
-    size_t portion;            /* rows in one transaction: halved by a row that is refused */
-    size_t offset;             /* past rows of which none could be locked */
-    struct held_rows held;     /* refused alone */
+    const char *outbox;         /* borrowed */
+    struct lease *lease;        /* borrowed */
+    struct obx_buf move;        /* the beginning of a statement */
+    struct row_delete del;      /* from outbox_delayed */
+    struct obx_buf list, text;  /* scratch */
+    uint64_t ids[DELAYED_ROWS]; /* scratch: as list */
+    size_t portion;             /* rows in one transaction: halved by a row that is refused */
+    size_t offset;              /* past rows of which none could be locked */
+    struct held_rows held;      /* refused alone */
     uint64_t moved, queries;
     uint64_t backdated; /* were due a minute and more before they were written */
     uint64_t warned_ms; /* of them, last; 0: never */

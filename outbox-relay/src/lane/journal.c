@@ -25,9 +25,9 @@ static const char sql_clean[] =
 static const char sql_custom_end[] = "SELECT message_id FROM outbox_journal WHERE is_custom = 1"
                                      " AND message_id > ? ORDER BY message_id LIMIT ?, 1";
 static const char sql_clean_custom[] =
-    "DELETE FROM outbox_journal WHERE is_custom = 1 AND message_id > ?"
-    " AND (? IS NULL OR message_id <= ?)"
-    " AND settled_at < UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND";
+    "DELETE j FROM outbox_journal j FORCE INDEX (PRIMARY) WHERE j.is_custom = 1"
+    " AND j.message_id > ? AND (? IS NULL OR j.message_id <= ?)"
+    " AND j.settled_at < UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND";
 
 enum obx_code journal_init(struct journal *journal, const struct journal_opts *opts,
                            struct obx_err *err)

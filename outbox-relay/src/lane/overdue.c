@@ -16,8 +16,10 @@ static const char sql_due[] = "SELECT message_id FROM outbox_awaiting FORCE INDE
                               " WHERE next_send_at <= UTC_TIMESTAMP(6) AND outbox = ";
 static const char sql_renumber[] =
     "UPDATE outbox_awaiting FORCE INDEX (PRIMARY) SET id = ? WHERE message_id = ?";
-static const char sql_delete[] = "DELETE a FROM outbox_awaiting a FORCE INDEX (PRIMARY)"
-                                 " WHERE a.message_id IN (";
+/* One by one: for a list that names most of the table MariaDB reads all of it, and waits for rows
+ * that the receipts role has in hand. */
+static const char sql_delete[] =
+    "DELETE a FROM outbox_awaiting a FORCE INDEX (PRIMARY) WHERE a.message_id = ?";
 static const char sql_park[] =
     "INSERT INTO outbox_parked (outbox, id, " AWAITING_COLUMNS ", reason_code, reason, tries)"
     " SELECT outbox, id, " AWAITING_COLUMNS ", 'RECEIPT_MISSING',"
@@ -57,10 +59,9 @@ enum obx_code overdue_init(struct overdue *overdue, struct awaiting *awaiting, s
 
 void overdue_fini(struct overdue *overdue)
 {
-    struct obx_buf *bufs[] = {&overdue->resend,  &overdue->on_way,   &overdue->put_off,
-                              &overdue->text,    &overdue->ids,      &overdue->due,
-                              &overdue->settled, &overdue->resent,   &overdue->late,
-                              &overdue->over,    &overdue->send_anew};
+    struct obx_buf *bufs[] = {
+        &overdue->resend, &overdue->on_way, &overdue->put_off, &overdue->text, &overdue->ids,
+        &overdue->due,    &overdue->resent, &overdue->late,    &overdue->over, &overdue->send_anew};
 
     for (size_t i = 0; i < sizeof(bufs) / sizeof(bufs[0]); i++)
         buf_fini(bufs[i]);
@@ -78,6 +79,7 @@ struct overdue_row {
     size_t key_len;
     struct receipt_tally tally; /* borrows from receipt_from */
     bool is_on_way;             /* in the outbox, or parked from there */
+    bool is_over;               /* it goes: settled, or its sends are used up */
     bool is_blocked;            /* another message has its id there: it needs a new one */
     bool is_sent;               /* put back into the outbox by this transaction */
 };
@@ -328,7 +330,6 @@ static enum obx_code sort_out(struct overdue *overdue, struct db *db, struct sca
 {
     enum obx_code rc = OBX_OK;
 
-    buf_reset(&overdue->settled);
     buf_reset(&overdue->resent);
     buf_reset(&overdue->late);
     buf_reset(&overdue->over);
@@ -336,9 +337,10 @@ static enum obx_code sort_out(struct overdue *overdue, struct db *db, struct sca
         struct overdue_row *row = &scan->rows[i];
 
         if (receipt_tally_is_complete(&row->tally)) {
-            rc = add_literal(&overdue->settled, db, row->message_id);
+            row->is_over = true;
         } else if (!row->is_on_way && !row->is_blocked &&
                    row->sends >= overdue->awaiting->opts.max_sends) {
+            row->is_over = true;
             rc = add_literal(&overdue->over, db, row->message_id);
         } else {
             rc = add_literal(&overdue->late, db, row->message_id);
@@ -368,12 +370,13 @@ static enum obx_code send_anew(struct overdue *overdue, struct db *db, struct ov
 static enum obx_code carry_out(struct overdue *overdue, struct db *db, struct scan *scan,
                                struct obx_err *err)
 {
-    enum obx_code rc = run_list(overdue, db, sql_delete, &overdue->settled, ")", err);
+    enum obx_code rc = run_list(overdue, db, sql_park, &overdue->over, ")", err);
 
-    if (rc == OBX_OK)
-        rc = run_list(overdue, db, sql_park, &overdue->over, ")", err);
-    if (rc == OBX_OK)
-        rc = run_list(overdue, db, sql_delete, &overdue->over, ")", err);
+    for (size_t i = 0; i < scan->count && rc == OBX_OK; i++) {
+        if (scan->rows[i].is_over)
+            rc = db_exec(db, sql_delete, DB_ARGS(DB_TEXT(scan->rows[i].message_id)), NULL, err);
+        overdue->queries += scan->rows[i].is_over;
+    }
     if (rc == OBX_OK)
         rc = run_list(overdue, db, overdue->resend.data, &overdue->resent, ") ORDER BY id", err);
     if (rc == OBX_OK)

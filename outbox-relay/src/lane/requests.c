@@ -46,9 +46,10 @@ static const char sql_known[] =
 /* The message that awaits its receipts, if the parked row was a copy of it: it would be sent again.
  */
 static const char sql_end_awaiting[] =
-    "DELETE a FROM outbox_parked p FORCE INDEX (PRIMARY) STRAIGHT_JOIN outbox_awaiting a"
-    " FORCE INDEX (PRIMARY) ON a.message_id = p.message_id AND a.outbox = p.outbox AND a.id = p.id"
-    " WHERE p.parked_id IN (";
+    "DELETE a FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k"
+    " STRAIGHT_JOIN outbox_parked p FORCE INDEX (PRIMARY) ON p.parked_id = k.id"
+    " STRAIGHT_JOIN outbox_awaiting a FORCE INDEX (PRIMARY) ON a.message_id = p.message_id"
+    " AND a.outbox = p.outbox AND a.id = p.id";
 static const char sql_pass_on[] =
     "UPDATE outbox_parked FORCE INDEX (outbox_id) SET request = 'resume',"
     " requested_at = UTC_TIMESTAMP(6) WHERE outbox = ? AND id = ? AND holds_key = 1";
@@ -481,6 +482,23 @@ static enum obx_code put_back(struct requests *requests, struct db *db, const st
     return rc == OBX_OK ? db_exec_text(db, buf_bytes(&requests->text), NULL, err) : rc;
 }
 
+static enum obx_code end_awaiting(struct requests *requests, struct db *db, const struct step *step,
+                                  struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    buf_reset(&requests->text);
+    rc = buf_add_text(&requests->text, "[");
+    if (rc == OBX_OK)
+        rc = add_list(requests, step, step->back, step->count);
+    if (rc == OBX_OK)
+        rc = buf_add_text(&requests->text, "]");
+    if (rc != OBX_OK)
+        return obx_fail(err, rc, "list of rows");
+    requests->queries++;
+    return db_exec(db, sql_end_awaiting, DB_ARGS(DB_BYTES(buf_bytes(&requests->text))), NULL, err);
+}
+
 /* What awaits receipts goes with its parked copy. */
 static enum obx_code discard(struct requests *requests, struct db *db, struct step *step,
                              struct obx_err *err)
@@ -492,9 +510,7 @@ static enum obx_code discard(struct requests *requests, struct db *db, struct st
     rc = build(requests, sql_known, step, step->back, step->count, "", err);
     if (rc == OBX_OK)
         rc = db_query_text(db, buf_bytes(&requests->text), &step->discarded, err);
-    if (rc == OBX_OK)
-        rc = build(requests, sql_end_awaiting, step, step->back, step->count, "", err);
-    return rc == OBX_OK ? db_exec_text(db, buf_bytes(&requests->text), NULL, err) : rc;
+    return rc == OBX_OK ? end_awaiting(requests, db, step, err) : rc;
 }
 
 static int compare_u64(const void *a, const void *b)

@@ -3,9 +3,10 @@
  */
 #include "row_delete.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-enum { RUN_MIN = 8 };
+enum { RUN_MIN = 8, FULL_OPTIMISER = 11 /* MariaDB's first version with it for DELETE */ };
 
 enum obx_code row_delete_init(struct row_delete *del, const char *table, const char *column,
                               struct obx_err *err)
@@ -13,11 +14,7 @@ enum obx_code row_delete_init(struct row_delete *del, const char *table, const c
     enum obx_code rc = OBX_OK;
 
     memset(del, 0, sizeof(*del));
-    /* The index is forced throughout: a range over most of the table would else be a scan of all of
-     * it (MariaDB 11), which waits for rows of others. */
-    rc =
-        buf_addf(&del->range, "DELETE o FROM %s o FORCE INDEX (PRIMARY) WHERE o.%s BETWEEN ? AND ?",
-                 table, column);
+    rc = buf_addf(&del->range, "DELETE FROM %s WHERE %s BETWEEN ? AND ?", table, column);
     if (rc == OBX_OK)
         rc = buf_addf(&del->one, "DELETE o FROM %s o FORCE INDEX (PRIMARY) WHERE o.%s = ?", table,
                       column);
@@ -46,11 +43,27 @@ static enum obx_code note_rest(struct row_delete *del, uint64_t id)
     return buf_addf(&del->rest, del->rest.len == 0 ? "[%llu" : ",%llu", (unsigned long long)id);
 }
 
-/* How many ids from the front follow each other without a gap. */
-static size_t run_length(const uint64_t *ids, size_t count)
+/*
+ * Whether a range over most of the table is read by the primary key. MariaDB 11 may read the whole
+ * table, up to rows of others, and waits for these; with the index forced MariaDB 10 does.
+ */
+static bool has_ranges(const struct db *db)
+{
+    static const char replication_prefix[] = "5.5.5-";
+    const char *version = db_server_version(db);
+
+    if (strncmp(version, replication_prefix, sizeof(replication_prefix) - 1) == 0)
+        version += sizeof(replication_prefix) - 1;
+    return !db_server_is_mariadb(db) || strtol(version, NULL, 10) < FULL_OPTIMISER;
+}
+
+/* How many ids from the front follow each other without a gap; 1 when that is of no use. */
+static size_t run_length(const struct db *db, const uint64_t *ids, size_t count)
 {
     size_t n = 1;
 
+    if (!has_ranges(db))
+        return 1;
     while (n < count && ids[n] == ids[n - 1] + 1)
         n++;
     return n;
@@ -101,7 +114,7 @@ enum obx_code row_delete_run(struct row_delete *del, struct db *db, const uint64
     *deleted = 0;
     buf_reset(&del->rest);
     for (size_t i = 0; i < count && rc == OBX_OK;) {
-        size_t length = run_length(&ids[i], count - i);
+        size_t length = run_length(db, &ids[i], count - i);
 
         if (length >= RUN_MIN) {
             rc = delete_run(del, db, &ids[i], length, deleted, err);
