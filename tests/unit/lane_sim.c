@@ -412,7 +412,7 @@ static void resume_all(void)
         uint64_t until = sim->now_us + CALM_US;
 
         /* A topic that was at fault is tried again after the longest pause. */
-        for (uint64_t pause = sim->now_us + RETRY_CAP_MS * 1000; sim->now_us < pause;)
+        for (uint64_t pause = sim->now_us + RETRY_CAP_MS * UINT64_C(1000); sim->now_us < pause;)
             step();
         ask_for_parked(0);
         while (is_anything_asked() && sim->now_us < until)

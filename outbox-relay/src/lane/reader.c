@@ -582,13 +582,17 @@ static void drop_batch(struct reader *reader)
 static void keep_rest(struct reader *reader)
 {
     struct row_batch *batch = &reader->batch;
+    size_t kept = 0;
 
-    for (size_t i = 0; i < reader->batch_at; i++)
-        obx_free(batch->rows[i]);
-    batch->count -= reader->batch_at;
-    memmove(&batch->rows[0], &batch->rows[reader->batch_at], batch->count * sizeof(batch->rows[0]));
+    for (size_t i = 0; i < batch->count; i++) {
+        if (i < reader->batch_at)
+            obx_free(batch->rows[i]);
+        else
+            batch->rows[kept++] = batch->rows[i];
+    }
+    batch->count = kept;
     reader->batch_at = 0;
-    if (batch->count == 0)
+    if (kept == 0)
         drop_batch(reader);
 }
 
