@@ -595,6 +595,36 @@ static void the_callback_may_publish(void **state)
 }
 
 /* Messages that nobody serviced since are written by the turn that follows, not held back. */
+/* Confirms, returns and bodies of many records, read and written over TLS. */
+static void all_of_it_goes_over_tls(void **state)
+{
+    struct rig *rig = *state;
+    struct rig_message message;
+    char address[64];
+    char *body = calloc(1, VERY_LARGE);
+
+    assert_non_null(body);
+    (void)snprintf(address, sizeof(address), "127.0.0.1:%s", getenv("OBX_TEST_AMQP_TLS_PORT"));
+    rig->opts.bridge.addresses = address;
+    rig->opts.bridge.tls = (struct bridge_tls){.enabled = true,
+                                               .ca_file = getenv("OBX_TEST_TLS_CA"),
+                                               .cert_file = getenv("OBX_TEST_TLS_CERT"),
+                                               .key_file = getenv("OBX_TEST_TLS_KEY")};
+    broker_queue(rig->admin, QUEUE, NULL, 0);
+    broker_delete_queue(rig->admin, NOWHERE);
+    rig_start(rig);
+    for (int i = 0; i < 3000; i++)
+        rig_send_many(rig, i % 3 == 0 ? NOWHERE : QUEUE, 1);
+    rig_message(rig, NOWHERE, &message);
+    message.msg.body = (struct obx_bytes){.p = body, .len = VERY_LARGE};
+    rig_send(rig, &message);
+    rig_until(rig, rig_all_settled);
+    rig_expect_once_each(rig);
+    assert_int_equal(rig->by_outcome[PUB_RETURNED], 1001);
+    assert_int_equal(broker_count(rig->admin, QUEUE), 2000);
+    free(body);
+}
+
 static void poll_wakes_up_for_what_is_not_written_yet(void **state)
 {
     struct rig *rig = *state;
@@ -682,6 +712,7 @@ int main(void)
         RIG_TEST(destroy_tells_what_is_in_flight_in_order),
         RIG_TEST(drop_sends_nothing_that_was_not_written),
         RIG_TEST(the_callback_may_publish),
+        RIG_TEST(all_of_it_goes_over_tls),
         RIG_TEST(poll_wakes_up_for_what_is_not_written_yet),
         RIG_TEST(an_idle_publisher_sleeps),
         RIG_TEST(refuses_bad_options),
