@@ -116,10 +116,10 @@ static void at_its_limit_it_covers_too_much_never_too_little(void **state)
 {
     struct gaps *gaps = *state;
 
-    for (uint64_t i = 0; i < 2 * GAPS_MAX; i++)
+    for (uint64_t i = 0; i < UINT64_C(2) * GAPS_MAX; i++)
         gaps_add(gaps, i * 100 + 1, i * 100 + (i % 3 == 0 ? 98 : 10), false);
     assert_sane(gaps);
-    for (uint64_t i = 0; i < 2 * GAPS_MAX; i += 7) {
+    for (uint64_t i = 0; i < UINT64_C(2) * GAPS_MAX; i += 7) {
         gaps_fill(gaps, i * 100 + 5); /* a range that is split in two, too */
         assert_true(gaps_has(gaps, i * 100 + 1));
         assert_true(gaps_has(gaps, i * 100 + 10));
