@@ -248,7 +248,7 @@ static void what_the_database_cannot_take_is_too_large(void **state)
     char *body = malloc(sizeof(head) + len + sizeof(tail));
 
     assert_non_null(body);
-    assert_true(packet <= 64 * 1024 * 1024); /* both products' default at most */
+    assert_true(packet <= (size_t)64 * 1024 * 1024); /* both products' default at most */
     memcpy(body, head, sizeof(head));
     memset(body + sizeof(head) - 1, 'A', len);
     memcpy(body + sizeof(head) - 1 + len, tail, sizeof(tail));

@@ -249,7 +249,7 @@ static void headers_that_fit_no_frame(void **state)
 
         memcpy(headers, "{\"a\":\"", 6);
         memset(headers + 6, 'x', len);
-        memcpy(headers + 6 + len, "\"}", 3);
+        (void)snprintf(headers + 6 + len, sizeof(headers) - 6 - len, "\"}");
         row.headers = bytes_of(headers);
         assert_int_equal(build(&row), wanted);
         assert_int_equal(envelope_check(&row, &err), wanted);

@@ -22,7 +22,8 @@
 #define BATCH_TRIES    6  /* of a transaction that met a deadlock */
 #define CONFLICTS_KEPT 10 /* rows of half_history of one half-message */
 #define WAITS_MAX      2  /* lock waits in a row, one by one: then it is not the row that is held */
-#define LARGE_BYTES    (256 * 1024) /* a payload that is sent as a value, not written into a text */
+#define LARGE_BYTES                                                                                \
+    ((size_t)256 * 1024) /* a payload that is sent as a value, not written into a text */
 
 struct batch {
     struct db *db;
