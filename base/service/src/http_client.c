@@ -392,8 +392,9 @@ enum obx_code http_client_once(const struct http_request *request, http_done_fn 
     struct http_client *client = NULL;
     enum obx_code rc = http_client_create(1, &client, err);
 
-    if (rc == OBX_OK)
-        rc = http_client_start(client, request, done, ctx, err);
+    if (client == NULL)
+        return rc;
+    rc = http_client_start(client, request, done, ctx, err);
     while (rc == OBX_OK && client->in_flight > 0)
         http_client_service(client, WAIT_MS);
     http_client_destroy(client);

@@ -266,10 +266,12 @@ static enum obx_code find_outbox(struct receipt_batch *batch, const char *name,
     struct receipt_outbox **more = NULL;
     enum obx_code rc = OBX_OK;
 
+    *out = NULL;
     for (size_t i = 0; i < batch->outbox_count; i++) {
-        *out = batch->outboxes[i];
-        if (strcmp((*out)->name, name) == 0)
+        if (strcmp(batch->outboxes[i]->name, name) == 0) {
+            *out = batch->outboxes[i];
             return OBX_OK;
+        }
     }
     more =
         obx_realloc(batch->outboxes, (batch->outbox_count + 1) * sizeof(struct receipt_outbox *));
@@ -293,7 +295,7 @@ static enum obx_code reject(struct run *run, struct entry *entry, struct obx_byt
     enum obx_code rc = find_outbox(run->batch, entry->outbox, &outbox, err);
 
     entry->is_compensated = true;
-    if (rc != OBX_OK)
+    if (outbox == NULL)
         return rc;
     before = outbox->comp.sent;
     rc = compensate_run(&outbox->comp, run->db, &item, &is_first, err);
