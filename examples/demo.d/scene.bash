@@ -160,7 +160,9 @@ relay_is_ready() {
 http_get() {
     (
         exec 3<>"/dev/tcp/127.0.0.1/$1" || exit 1
-        printf 'GET %s HTTP/1.0\r\nHost: 127.0.0.1\r\n%s\r\n' "$2" "${3:+Authorization: Bearer $3$'\r\n'}" >&3
+        printf 'GET %s HTTP/1.0\r\nHost: 127.0.0.1\r\n' "$2" >&3
+        [ -z "${3-}" ] || printf 'Authorization: Bearer %s\r\n' "$3" >&3
+        printf '\r\n' >&3
         timeout 5 cat <&3
     ) 2>/dev/null
 }
