@@ -33,28 +33,35 @@ void row_locks_fini(struct row_locks *locks)
 {
     buf_fini(&locks->outbox);
     buf_fini(&locks->awaiting);
+    buf_fini(&locks->list);
     buf_fini(&locks->text);
 }
 
 static enum obx_code run(struct row_locks *locks, struct db *db, const struct obx_buf *select,
-                         const uint64_t *ids, size_t count, const char *end, struct db_rows **rows,
-                         struct obx_err *err)
+                         const char *end, struct db_rows **rows, struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
 
     buf_reset(&locks->text);
-    rc = buf_add_text(&locks->text, select->data);
-    for (size_t i = 0; i < count && rc == OBX_OK; i++)
-        rc = buf_addf(&locks->text, i == 0 ? "%llu" : ",%llu", (unsigned long long)ids[i]);
-    if (rc == OBX_OK)
-        rc = buf_add_text(&locks->text, end);
+    rc = buf_addf(&locks->text, "%s%s) ORDER BY o.id%s", select->data, locks->list.data, end);
     if (rc != OBX_OK)
         return obx_fail(err, rc, "statement that looks for locked rows");
     locks->queries++;
     return db_query_text(db, buf_bytes(&locks->text), rows, err);
 }
 
-/* Sets is_locked of the ids in the result to `value`; both ascend. */
+static enum obx_code list_ids(struct row_locks *locks, const uint64_t *ids, size_t count,
+                              struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    buf_reset(&locks->list);
+    for (size_t i = 0; i < count && rc == OBX_OK; i++)
+        rc = buf_addf(&locks->list, i == 0 ? "%llu" : ",%llu", (unsigned long long)ids[i]);
+    return rc == OBX_OK ? OBX_OK : obx_fail(err, rc, "list of rows");
+}
+
+/* Sets the marks of the ids in the result; both ascend. */
 static void mark(const uint64_t *ids, size_t count, struct db_rows *rows, bool *marks)
 {
     size_t at = 0;
@@ -78,13 +85,14 @@ static enum obx_code find_part(struct row_locks *locks, struct db *db, const str
     bool is_free[LIST_MAX] = {false};
     bool is_there[LIST_MAX] = {false};
     struct db_rows *rows = NULL;
-    enum obx_code rc =
-        run(locks, db, select, ids, count, ") ORDER BY o.id FOR UPDATE SKIP LOCKED", &rows, err);
+    enum obx_code rc = list_ids(locks, ids, count, err);
 
+    if (rc == OBX_OK)
+        rc = run(locks, db, select, " FOR UPDATE SKIP LOCKED", &rows, err);
     if (rc != OBX_OK)
         return rc;
     mark(ids, count, rows, is_free);
-    rc = run(locks, db, select, ids, count, ") ORDER BY o.id", &rows, err);
+    rc = run(locks, db, select, "", &rows, err);
     if (rc != OBX_OK)
         return rc;
     mark(ids, count, rows, is_there);

@@ -16,9 +16,9 @@
 #include "sql/db.h"
 
 struct row_locks {
-    struct obx_buf outbox;   /* "SELECT o.id FROM ... WHERE o.id IN (" */
-    struct obx_buf awaiting; /* the same of rows that have one in outbox_awaiting as well */
-    struct obx_buf text;     /* scratch */
+    struct obx_buf outbox;     /* "SELECT o.id FROM ... WHERE o.id IN (" */
+    struct obx_buf awaiting;   /* the same of rows that have one in outbox_awaiting as well */
+    struct obx_buf list, text; /* scratch */
     uint64_t queries;
 };
 
