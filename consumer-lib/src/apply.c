@@ -235,6 +235,8 @@ static enum step hold(struct run *run, struct item *item)
 /* What the broker has given out before may be in the hands of whoever had it then. */
 static bool may_be_held(const struct run *run, const struct item *item)
 {
+    if (item->parked_id != 0)
+        return run->is_wary || item->why.code == OBX_E_DB_LOCK_WAIT;
     return run->is_wary || item->msg.redelivered;
 }
 

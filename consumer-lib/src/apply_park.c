@@ -12,7 +12,10 @@
 
 enum {
     STALL_TRIES = 3, /* the first wait for what stands in the way: as after so many attempts */
-    HELD_MS = 1000,  /* between two probes of a dedup row that is held: they cost little */
+    /* Between two probes of a dedup row that is held, which cost little: soon at first, since a
+     * session that has broken is undone within milliseconds. */
+    HELD_MIN_MS = 50,
+    HELD_CAP_MS = 1000
 };
 
 static enum obx_code write_row(struct run *run, const struct item *item, const struct park *park)
@@ -90,12 +93,13 @@ static enum obx_code wait_behind(struct run *run, const struct item *item)
 static enum obx_code wait_without_attempt(struct run *run, const struct item *item)
 {
     const bool is_stall = item->outcome == ITEM_STALLED;
-    const uint32_t stall_ms = item->is_held ? HELD_MS : backoff(run, STALL_TRIES);
+    const uint32_t stall_ms = item->is_held ? HELD_MIN_MS : backoff(run, STALL_TRIES);
+    const uint32_t cap_ms = item->is_held ? HELD_CAP_MS : run->apply->policy.retry_cap_ms;
     const struct park park = {.state = PARK_WAITING,
                               .attempts = uncounted(item),
                               .is_due = true,
                               .wait_ms = is_stall ? stall_ms : 0,
-                              .is_patient = is_stall && !item->is_held,
+                              .cap_ms = is_stall ? cap_ms : 0,
                               .has_reason = is_stall};
 
     return write_row(run, item, &park);

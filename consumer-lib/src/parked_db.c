@@ -186,25 +186,25 @@ enum obx_code parked_read_pieces(struct db *db, uint64_t id, uint32_t pieces, st
     "first_failed_at = COALESCE(first_failed_at, IF(?, UTC_TIMESTAMP(6), NULL)), "                 \
     "last_failed_at = IF(?, UTC_TIMESTAMP(6), last_failed_at) WHERE id = ?"
 
-static enum obx_code update(struct db *db, const struct settings *settings, const struct item *item,
-                            const struct park *park, struct obx_err *err)
+static enum obx_code update(struct db *db, const struct item *item, const struct park *park,
+                            struct obx_err *err)
 {
     const struct db_value failed = DB_U64(park->has_failed);
     const struct db_value has_reason = DB_U64(park->has_reason);
 
-    return db_exec(
-        db, UPDATE_ROW,
-        DB_ARGS(DB_TEXT(state_names[park->state]), DB_U64(park->is_told), wait_of(park),
-                DB_U64(park->is_patient), DB_U64((uint64_t)settings->retry_cap_ms * US_PER_MS),
-                DB_U64(park->attempts), has_reason, DB_TEXT(obx_code_name(item->why.code)),
-                has_reason, DB_TEXT(item->why.text), failed, failed, DB_U64(item->parked_id)),
-        NULL, err);
+    return db_exec(db, UPDATE_ROW,
+                   DB_ARGS(DB_TEXT(state_names[park->state]), DB_U64(park->is_told), wait_of(park),
+                           DB_U64(park->cap_ms > 0), DB_U64((uint64_t)park->cap_ms * US_PER_MS),
+                           DB_U64(park->attempts), has_reason,
+                           DB_TEXT(obx_code_name(item->why.code)), has_reason,
+                           DB_TEXT(item->why.text), failed, failed, DB_U64(item->parked_id)),
+                   NULL, err);
 }
 
 enum obx_code parked_write(struct db *db, const struct settings *settings, const struct item *item,
                            const struct park *park, struct obx_err *err)
 {
-    return item->parked_id != 0 ? update(db, settings, item, park, err)
+    return item->parked_id != 0 ? update(db, item, park, err)
                                 : insert(db, settings, item, park, err);
 }
 

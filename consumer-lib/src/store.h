@@ -26,7 +26,7 @@ struct park {
     uint32_t attempts;
     bool is_due;      /* something is to be done with it, */
     uint32_t wait_ms; /* so long from now */
-    bool is_patient;  /* or as long as it has been parked, within the longest wait */
+    uint32_t cap_ms;  /* above 0: or as long as it has been parked, up to this */
     bool is_told;     /* DEAD: its producer hears of it */
     bool has_failed;  /* just now */
     bool has_reason;  /* item->why */
