@@ -28,6 +28,7 @@ enum {
     NUMBER_SIZE = 64,   /* room for any number that a double can hold whole */
     DOUBLE_DIGITS = 17, /* more digits than these tell doubles apart no better */
     DECIMAL = 10,
+    POWER_MAX = 1000000,
 };
 
 struct envelope {
@@ -291,6 +292,7 @@ struct decimal {
 static void read_decimal(const char *text, struct decimal *out)
 {
     long point = 0; /* digits before the point, leading zeros not counted; negative: zeros after */
+    long power = 0;
     bool has_point = false;
 
     *out = (struct decimal){0};
@@ -308,8 +310,10 @@ static void read_decimal(const char *text, struct decimal *out)
     }
     while (out->count > 0 && out->digits[out->count - 1] == '0')
         out->count--;
-    out->exponent =
-        out->count == 0 ? 0 : point + (*text == '\0' ? 0 : strtol(text + 1, NULL, DECIMAL));
+    power = *text == '\0' ? 0 : strtol(text + 1, NULL, DECIMAL);
+    if (power > POWER_MAX || power < -POWER_MAX)
+        power = power > 0 ? POWER_MAX : -POWER_MAX; /* far beyond any double */
+    out->exponent = out->count == 0 ? 0 : point + power;
 }
 
 /* Whether printing the double with as many digits gives the same decimal again. */
