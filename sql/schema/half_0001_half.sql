@@ -50,6 +50,9 @@ CREATE TABLE IF NOT EXISTS half_part (
     headers      LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL CHECK (JSON_VALID(headers)),
     content_type VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT 'application/json',
     payload      LONGBLOB NOT NULL,
+    -- As in outbox.
+    receipt_from VARCHAR(512) CHARACTER SET ascii COLLATE ascii_bin NULL,
+    on_rejected  VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
     PRIMARY KEY (gid, verdict, seq)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 

@@ -1,4 +1,4 @@
--- Producer side, version 1: outbox, parked messages, leases.
+-- Producer side, version 1: outbox, parked messages, leases; receipts and delayed messages (docs/receipts.md).
 -- Safe to run by hand (mysql DATABASE < producer_0001_outbox.sql) and safe to run again.
 -- Needs MariaDB 10.6+ or MySQL 8.0.13+, and binlog_format ROW or MIXED if the binary log is on.
 
@@ -36,6 +36,10 @@ CREATE TABLE IF NOT EXISTS outbox (
     content_type VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT 'application/json',
     payload      LONGBLOB NOT NULL,
     created_at   DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+    -- Which consumer groups have to report that they have applied the message, comma-separated; and the topic of the message
+    -- that makes up for one that a group has rejected. Both NULL: the broker's confirm is the end of it. docs/receipts.md
+    receipt_from VARCHAR(512) CHARACTER SET ascii COLLATE ascii_bin NULL,
+    on_rejected  VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
     PRIMARY KEY (id)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
@@ -66,6 +70,9 @@ CREATE TABLE IF NOT EXISTS outbox_parked (
     requested_at DATETIME(6) NULL,
     requested_by VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
     request_note VARCHAR(1024) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+    -- As in outbox.
+    receipt_from VARCHAR(512) CHARACTER SET ascii COLLATE ascii_bin NULL,
+    on_rejected  VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
     PRIMARY KEY (parked_id),
     UNIQUE KEY outbox_id (outbox, id),
     KEY outbox_key (outbox, ordering_key),
@@ -83,6 +90,79 @@ CREATE TABLE IF NOT EXISTS outbox_lease (
     -- Where the owner hears doorbells, host:port; NULL: nowhere but on its own host.
     address     VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
     PRIMARY KEY (outbox)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
+
+-- Messages that the broker has confirmed and that have not been applied yet, as far as their producer knows. Sent again when
+-- next_send_at is over.
+CREATE TABLE IF NOT EXISTS outbox_awaiting (
+    message_id   VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    -- The outbox table the row came from, and its id there.
+    outbox       VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    id           BIGINT UNSIGNED NOT NULL,
+    topic        VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    ordering_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+    headers      LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+    content_type VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    payload      LONGBLOB NOT NULL,
+    created_at   DATETIME(6) NOT NULL,
+    receipt_from VARCHAR(512) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    on_rejected  VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+    -- How often the broker has confirmed it, and when last.
+    sends        INT UNSIGNED NOT NULL DEFAULT 1,
+    sent_at      DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+    next_send_at DATETIME(6) NOT NULL,
+    PRIMARY KEY (message_id),
+    KEY due (outbox, next_send_at)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
+
+-- What consumer groups have reported; the first report of a group counts. Kept for the relay's receipt_retention; an application
+-- may read it. The row with consumer_group = '' says that the message was rejected and that its compensation was set off.
+CREATE TABLE IF NOT EXISTS outbox_receipt (
+    message_id     VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    consumer_group VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    outcome        ENUM('applied', 'rejected') CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    reason         VARCHAR(1024) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+    received_at    DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+    PRIMARY KEY (message_id, consumer_group)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
+
+-- Messages for later: a row of an outbox that is moved there when deliver_at is over by the database's clock. Until then
+-- deleting it cancels it.
+CREATE TABLE IF NOT EXISTS outbox_delayed (
+    id           BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
+    message_id   VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT (
+        LOWER(INSERT(INSERT(INSERT(CONCAT(
+            LPAD(HEX((UNIX_TIMESTAMP() * 1000 + MICROSECOND(UTC_TIMESTAMP(6)) DIV 1000) * 65536 + 28672
+                + MICROSECOND(UTC_TIMESTAMP(6)) MOD 1000 * 4 + (RAND() < 0)), 16, '0'),
+            '-a',
+            RIGHT(HEX(UUID_SHORT()), 8),
+            RIGHT(HEX(268435456 + FLOOR(RAND() * 268435456)), 7)),
+            22, 0, '-'), 13, 0, '-'), 9, 0, '-'))),
+    -- The outbox table it goes to.
+    outbox       VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'outbox',
+    topic        VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    ordering_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+    -- As in outbox.
+    headers      LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL CHECK (JSON_VALID(headers)),
+    content_type VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT 'application/json',
+    payload      LONGBLOB NOT NULL,
+    created_at   DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+    receipt_from VARCHAR(512) CHARACTER SET ascii COLLATE ascii_bin NULL,
+    on_rejected  VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+    -- UTC.
+    deliver_at   DATETIME(6) NOT NULL,
+    PRIMARY KEY (id),
+    UNIQUE KEY message_id (message_id),
+    KEY due (outbox, deliver_at)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
+
+-- What the tokens of receipts are made with. The relay makes the first row; a further one with a higher version takes over for
+-- new messages, and tokens of the earlier ones stay good for as long as their rows are there.
+CREATE TABLE IF NOT EXISTS outbox_secret (
+    version    INT UNSIGNED NOT NULL,
+    secret     VARBINARY(64) NOT NULL,
+    created_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+    PRIMARY KEY (version)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
 -- Last, so that a run that was cut off half-way is not taken for a whole one.

@@ -495,7 +495,7 @@ static void fail_fast_refuses_to_start(void **state)
     expect_refused(rig, OBX_E_DB_AUTH);
     rig->opts = good;
     rig->opts.db_name = "no_such_database";
-    expect_refused(rig, OBX_E_DB_AUTH); /* there, the server says, this user may not look */
+    expect_refused(rig, OBX_E_DB_CONNECT); /* user and password were right */
     rig->opts = good;
     rig->opts.broker_password = "wrong";
     expect_refused(rig, OBX_E_MQ_AUTH);

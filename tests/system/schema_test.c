@@ -313,6 +313,7 @@ static void a_further_outbox_is_like_the_first(void **state)
 {
     struct obx_buf first = {NULL, 0, 0};
     struct obx_buf second = {NULL, 0, 0};
+    char *check = NULL;
 
     (void)state;
     assert_int_equal(schema_add_outbox(db, "outbox_bulk", &err), OBX_E_DB_NO_TABLE);
@@ -326,67 +327,13 @@ static void a_further_outbox_is_like_the_first(void **state)
     add_definition(&first, "outbox");
     add_definition(&second, "outbox_bulk");
     assert_non_null(strstr(second.data, "`outbox_bulk`"));
+    /* MySQL names the check of a column after the table. */
+    while ((check = strstr(second.data, "`outbox_bulk_chk_")) != NULL)
+        memmove(check + sizeof("`outbox") - 1, check + sizeof("`outbox_bulk") - 1,
+                strlen(check + sizeof("`outbox_bulk") - 1) + 1);
     assert_string_equal(strchr(first.data, '('), strchr(second.data, '('));
     buf_fini(&first);
     buf_fini(&second);
-}
-
-static void columns_are_alike(const char *table)
-{
-    struct obx_buf first = {NULL, 0, 0};
-    struct obx_buf second = {NULL, 0, 0};
-
-    add_definition(&first, "outbox");
-    add_definition(&second, table);
-    assert_string_equal(strchr(first.data, '('), strchr(second.data, '('));
-    buf_fini(&first);
-    buf_fini(&second);
-}
-
-static void add_old_outbox(const char *name)
-{
-    struct obx_buf sql = {NULL, 0, 0};
-
-    assert_int_equal(buf_addf(&sql, "CREATE TABLE %s LIKE outbox", name), OBX_OK);
-    test_db_run(db, sql.data);
-    buf_reset(&sql);
-    assert_int_equal(buf_addf(&sql, "INSERT INTO %s (topic, payload) VALUES ('t', 'p')", name),
-                     OBX_OK);
-    test_db_run(db, sql.data);
-    buf_fini(&sql);
-}
-
-/* Tables made like the outbox of version 1, and one that only looks like it. */
-static void an_upgrade_takes_the_further_outboxes_along(void **state)
-{
-    size_t count = 0;
-    const struct schema_step *steps = schema_steps(SCHEMA_PRODUCER, &count);
-
-    (void)state;
-    run_file_by_hand(&steps[0]);
-    add_old_outbox("outbox_bulk");
-    add_old_outbox("outbox_second");
-    test_db_run(db, "CREATE TABLE stranger LIKE outbox");
-    test_db_run(db, "ALTER TABLE stranger ADD COLUMN mine INT");
-    test_db_run(db, "INSERT INTO outbox (topic, payload) VALUES ('t', 'p')");
-    assert_int_equal(schema_check(db, SCHEMA_PRODUCER, &err), OBX_E_DB_SCHEMA);
-    assert_int_equal(schema_migrate(db, SCHEMA_PRODUCER, NULL, NULL, &err), OBX_OK);
-    assert_int_equal(test_db_number(db, "SELECT COUNT(*) FROM outbox_bulk WHERE receipt_from IS "
-                                        "NULL AND on_rejected IS NULL"),
-                     1);
-    test_db_run(db, "DELETE FROM outbox");
-    test_db_run(db, "DELETE FROM outbox_bulk");
-    test_db_run(db, "TRUNCATE TABLE outbox");
-    test_db_run(db, "TRUNCATE TABLE outbox_bulk");
-    columns_are_alike("outbox_bulk");
-    assert_int_equal(test_db_number(db, "SELECT COUNT(*) FROM information_schema.columns WHERE "
-                                        "table_schema = DATABASE() AND table_name = 'stranger'"),
-                     9);
-    /* One by its name, too: `outboxctl migrate --outbox NAME`. */
-    test_db_run(db, "ALTER TABLE outbox_second DROP COLUMN receipt_from, DROP COLUMN on_rejected");
-    assert_int_equal(schema_add_outbox(db, "outbox_second", &err), OBX_OK);
-    test_db_run(db, "TRUNCATE TABLE outbox_second");
-    columns_are_alike("outbox_second");
 }
 
 static void names_that_are_no_outbox(void **state)
@@ -424,7 +371,6 @@ int main(void)
         TEST(a_migration_that_never_ends_is_not_waited_for_for_ever),
         TEST(by_hand_comes_to_the_same),
         TEST(a_further_outbox_is_like_the_first),
-        TEST(an_upgrade_takes_the_further_outboxes_along),
         TEST(names_that_are_no_outbox),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,7 +20,6 @@ enum {
     STATEMENT_NAME_MAX = 60, /* so much of a statement names it in an error */
     NAME_MAX_LEN = 64,       /* of a table, by the server's limit */
     NS_PER_MS = 1000000,
-    MYSQL_DUPLICATE_COLUMN = 1060,
 };
 
 /* Named locks are the server's, not the database's: one per database, within 64 characters. MySQL 9
@@ -115,22 +114,6 @@ static void name_statement(struct obx_err *err, const struct schema_step *step, 
     obx_err_context(err, "%s.sql, statement %zu (%.*s)", step->name, number, len, text);
 }
 
-/*
- * Run one statement of a step. A column that is there already was added by a run that was cut off:
- * MySQL has no ADD COLUMN IF NOT EXISTS, and whoever may only alter tables cannot look.
- */
-static enum obx_code run_statement(struct db *db, struct obx_bytes statement, struct obx_err *err)
-{
-    struct obx_err cause = {.code = OBX_OK};
-    enum obx_code rc = db_exec_text(db, statement, NULL, &cause);
-
-    if (rc == OBX_OK || cause.sys == MYSQL_DUPLICATE_COLUMN)
-        return OBX_OK;
-    if (err != NULL)
-        *err = cause;
-    return rc;
-}
-
 static enum obx_code apply(struct db *db, const struct schema_step *step, struct obx_err *err)
 {
     struct obx_bytes rest = bytes_of(step->sql);
@@ -139,7 +122,7 @@ static enum obx_code apply(struct db *db, const struct schema_step *step, struct
 
     for (size_t number = 1; (found = sql_split(&rest, &statement)) == SQL_SPLIT_STATEMENT;
          number++) {
-        enum obx_code rc = run_statement(db, statement, err);
+        enum obx_code rc = db_exec_text(db, statement, NULL, err);
 
         if (rc != OBX_OK) {
             name_statement(err, step, number, statement);
@@ -221,48 +204,6 @@ static enum obx_code check_caller(struct db *db, struct obx_err *err)
 
 /* ---- further outbox tables ---- */
 
-/* What version 2 of the producer's side has added to `outbox`. */
-static enum obx_code upgrade_outbox(struct db *db, struct obx_bytes name, struct obx_err *err)
-{
-    struct obx_buf sql = {NULL, 0, 0};
-    enum obx_code rc =
-        buf_addf(&sql,
-                 "ALTER TABLE `%.*s` ADD COLUMN receipt_from VARCHAR(512) CHARACTER SET ascii"
-                 " COLLATE ascii_bin NULL, ADD COLUMN on_rejected VARCHAR(255) CHARACTER SET"
-                 " utf8mb4 COLLATE utf8mb4_bin NULL, ALGORITHM = INSTANT",
-                 (int)name.len, (const char *)name.p);
-
-    rc = rc == OBX_OK ? db_exec_text(db, buf_bytes(&sql), NULL, err)
-                      : obx_fail(err, rc, "statement");
-    buf_fini(&sql);
-    if (rc != OBX_OK)
-        obx_err_context(err, "outbox table `%.*s`", (int)name.len, (const char *)name.p);
-    return rc;
-}
-
-/* The eight columns of version 1: so many of them, and how many columns there are besides. */
-#define OLD_COLUMNS                                                                                \
-    "SUM(column_name IN ('id', 'message_id', 'topic', 'ordering_key', 'headers', 'content_type', " \
-    "'payload', 'created_at'))"
-
-/* Tables that were made like `outbox` before it got columns: they get them too. Names that no
- * outbox can have are no business of ours. */
-static enum obx_code upgrade_outboxes(struct db *db, struct obx_err *err)
-{
-    struct db_rows *rows = NULL;
-    enum obx_code rc = db_query(db,
-                                "SELECT table_name FROM information_schema.columns"
-                                " WHERE table_schema = DATABASE() AND table_name REGEXP"
-                                " '^[A-Za-z0-9_]{1,64}$' GROUP BY table_name"
-                                " HAVING COUNT(*) = 8 AND " OLD_COLUMNS " = 8",
-                                DB_NO_ARGS, &rows, err);
-
-    while (rc == OBX_OK && db_rows_next(rows))
-        rc = upgrade_outbox(db, db_rows_bytes(rows, 0), err);
-    db_rows_free(rows);
-    return rc;
-}
-
 enum obx_code schema_migrate(struct db *db, enum schema_side side, schema_progress_fn *progress,
                              void *ctx, struct obx_err *err)
 {
@@ -274,8 +215,6 @@ enum obx_code schema_migrate(struct db *db, enum schema_side side, schema_progre
     if (rc != OBX_OK)
         return rc;
     rc = apply_missing(db, side, progress, ctx, err);
-    if (rc == OBX_OK && side == SCHEMA_PRODUCER)
-        rc = upgrade_outboxes(db, err);
     /* On a connection that was lost the server has released the lock itself. */
     end = unlock(db, rc == OBX_OK ? err : NULL);
     return rc == OBX_OK ? end : rc;
@@ -294,43 +233,27 @@ static bool is_table_name(const char *name)
  * tables need not have the right to look into them; then no column is visible, and the relay's own
  * check has to do.
  */
-static enum obx_code check_columns(struct db *db, const char *name, bool *is_old,
-                                   struct obx_err *err)
-{
-    struct db_rows *rows = NULL;
-    uint64_t count = 0;
-    uint64_t known = 0;
-    enum obx_code rc = db_query(db,
-                                /* Other tables of ours have all of these; and a column `outbox`. */
-                                "SELECT COUNT(*), " OLD_COLUMNS " - SUM(column_name = 'outbox')"
-                                " FROM information_schema.columns"
-                                " WHERE table_schema = DATABASE() AND table_name = ?",
-                                DB_ARGS(DB_TEXT(name)), &rows, err);
-
-    if (rc != OBX_OK)
-        return rc;
-    if (db_rows_next(rows)) {
-        count = db_rows_u64(rows, 0);
-        known = db_rows_u64(rows, 1);
-    }
-    db_rows_free(rows);
-    *is_old = count == 8;
-    if (count != 0 && known != 8)
-        rc = obx_fail(err, OBX_E_DB_SCHEMA, "`%s` is there but is not an outbox table", name);
-    return rc;
-}
-
 enum obx_code schema_check_outbox(struct db *db, const char *name, struct obx_err *err)
 {
-    bool is_old = false;
+    uint64_t is_other = 0;
+    /* Other tables of ours have all of these; and a column `outbox`. */
+    enum obx_code rc =
+        query_number(db,
+                     "SELECT COUNT(*) > 0 AND SUM(column_name IN ('id', 'message_id', 'topic',"
+                     " 'ordering_key', 'headers', 'content_type', 'payload', 'created_at',"
+                     " 'receipt_from', 'on_rejected')) - SUM(column_name = 'outbox') <> 10"
+                     " FROM information_schema.columns"
+                     " WHERE table_schema = DATABASE() AND table_name = ?",
+                     DB_ARGS(DB_TEXT(name)), &is_other, err);
 
-    return check_columns(db, name, &is_old, err);
+    if (rc == OBX_OK && is_other != 0)
+        rc = obx_fail(err, OBX_E_DB_SCHEMA, "`%s` is there but is not an outbox table", name);
+    return rc;
 }
 
 enum obx_code schema_add_outbox(struct db *db, const char *name, struct obx_err *err)
 {
     struct obx_buf sql = {NULL, 0, 0};
-    bool is_old = false;
     enum obx_code rc = OBX_OK;
 
     if (!is_table_name(name))
@@ -342,7 +265,5 @@ enum obx_code schema_add_outbox(struct db *db, const char *name, struct obx_err 
     rc = rc == OBX_OK ? db_exec_text(db, buf_bytes(&sql), NULL, err)
                       : obx_fail(err, rc, "statement");
     buf_fini(&sql);
-    if (rc == OBX_OK)
-        rc = check_columns(db, name, &is_old, err);
-    return rc == OBX_OK && is_old ? upgrade_outbox(db, bytes_of(name), err) : rc;
+    return rc == OBX_OK ? schema_check_outbox(db, name, err) : rc;
 }
