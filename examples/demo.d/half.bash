@@ -42,20 +42,17 @@ SIDES
 # life; here the transfer service has rights in both.
 half_accounts() {
     local bank
-    account relay hub obx_relay
+    account relay hub obx_relay producer,half
     cat <<SQL
-GRANT SELECT, INSERT, UPDATE, DELETE ON hub.half_message TO 'obx_relay'@'%';
-GRANT SELECT, INSERT, DELETE ON hub.half_part TO 'obx_relay'@'%';
-GRANT SELECT, INSERT, DELETE ON hub.half_history TO 'obx_relay'@'%';
 GRANT SELECT, INSERT ON orders.obx_barrier TO 'obx_relay'@'%';
 GRANT SELECT, INSERT ON transfers.obx_barrier TO 'obx_relay'@'%';
 SQL
-    account barrier orders orders_app
+    account barrier orders orders_app barrier
     echo "GRANT SELECT, INSERT ON orders.purchase TO 'orders_app'@'%';"
-    account barrier transfers transfers_app
+    account barrier transfers transfers_app barrier
     echo "GRANT SELECT, INSERT ON transfers.transfer TO 'transfers_app'@'%';"
     for bank in bank_a bank_b; do
-        account consumer $bank ${bank}_app
+        account consumer $bank ${bank}_app consumer
         cat <<SQL
 GRANT SELECT, INSERT ON $bank.obx_barrier TO '${bank}_app'@'%';
 GRANT SELECT, UPDATE ON $bank.account TO '${bank}_app'@'%';

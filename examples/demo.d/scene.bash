@@ -14,23 +14,32 @@ as_root() {
 
 # ---------------------------------------------------------------- accounts
 
-# The statements for a role as sql/schema/grants.md has them (its first block: what it needs at least),
-# for this database and account.
+# The statements for a role as sql/schema/grants.md has them, for this database, which has these sides
+# (comma-separated), and this account. The first line of each block names the sides that it is for.
 grants_of() {
-    local role=$1 database=$2 user=$3 password=$4
-    awk -v role="$role" '
-        /^## / { in_role = $0 == "## " role; block = 0; next }
-        /^```/ { in_sql = $0 == "```sql"; block += in_sql; next }
-        in_role && in_sql && block == 1' "$root/sql/schema/grants.md" |
+    local role=$1 database=$2 user=$3 password=$4 sides=$5
+    awk -v role="$role" -v sides="none,$sides" '
+        function is_for(line, wanted, i, n) {
+            sub(/^-- side: */, "", line)
+            n = split(line, wanted, /, */)
+            for (i = 1; i <= n; i++)
+                if (index("," sides ",", "," wanted[i] ",") == 0)
+                    return 0
+            return 1
+        }
+        /^## / { in_role = $0 == "## " role; next }
+        /^```/ { in_sql = $0 == "```sql"; next }
+        in_role && in_sql && /^-- side:/ { wanted_here = is_for($0); next }
+        in_role && in_sql && wanted_here' "$root/sql/schema/grants.md" |
         sed "s/\`shop\`/\`$database\`/g; s/'[a-z_]*'@/'$user'@/; s/'password'/'$password'/"
 }
 
-# account ROLE DATABASE USER: prints the SQL; the password goes into a file of its own.
+# account ROLE DATABASE USER [SIDES]: prints the SQL; the password goes into a file of its own.
 account() {
-    local role=$1 database=$2 user=$3
+    local role=$1 database=$2 user=$3 sides=${4-}
     (umask 077 && random_word >"$dir/$user.password")
     echo "DROP USER IF EXISTS '$user'@'%';"
-    grants_of "$role" "$database" "$user" "$(password_of "$user")"
+    grants_of "$role" "$database" "$user" "$(password_of "$user")" "$sides"
 }
 
 password_of() {
@@ -63,10 +72,10 @@ make_databases() {
     as_root shop <"$here/shop.sql" && as_root stock <"$here/stock.sql" || return 1
     (umask 077 && random_word >"$dir/audit.password")
     {
-        account relay shop obx_relay
-        account operator shop obx_operator
-        account producer shop shop_app
-        account consumer stock stock_app
+        account relay shop obx_relay producer
+        account operator shop obx_operator producer
+        account producer shop shop_app producer
+        account consumer stock stock_app consumer
         own_rights
     } | as_root
 }
