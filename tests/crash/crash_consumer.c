@@ -137,6 +137,13 @@ int main(int argc, char **argv)
     opts.broker_addresses = address;
     snprintf(dead, sizeof(dead), "%s.dead", opts.queue);
     opts.dead_letter_queue = dead;
+    /* By hand, see random_kill_test.c. What is set makes the same happen sooner and more often. */
+    if (getenv("OBX_TEST_DEFAULTS") != NULL) {
+        opts.batch_max = 0;
+        opts.prefetch = 0;
+        opts.retry_min_ms = 0;
+        opts.retry_cap_ms = 0;
+    }
     sigaction(SIGTERM, &action, NULL);
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);

@@ -192,9 +192,9 @@ static void database_dies(struct scene *scene, const struct point *point)
     consumer = scene_proc(scene, SCENE_CONSUMER, 0);
     if (!wait_until(DEATH_MS, is_stopped, consumer))
         fail_msg("the consumer never came to the point %s", crash);
-    scene_server(scene, "kill", "mariadb");
+    scene_server(scene, "kill", "database");
     assert_true(proc_signal(consumer, SIGCONT));
-    scene_server(scene, "start", "mariadb");
+    scene_server(scene, "start", "database");
     if (!load_wait(load, PROGRESS, PROGRESS_MS))
         fail_msg("the producers make no progress");
     load_stop(load, &counts);

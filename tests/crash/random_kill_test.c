@@ -1,9 +1,13 @@
 /*
- * kill -9 at random moments under load: relays, consumers, RabbitMQ and MariaDB, one after the
- * other, with two relays on one outbox and two consumers of three workers each, rollbacks,
- * transactions held open for seconds, bodies large and small; then the audit (P1, P2, P3, P4, P7).
+ * kill -9 and silence at random moments under load, with two relays on one outbox and two consumers
+ * of three workers each, rollbacks, transactions held open for seconds, bodies large and small;
+ * then the audit (P1, P2, P3, P4, P7). Relays, consumers, RabbitMQ and MariaDB are killed or stand
+ * still (SIGSTOP); the line between one program and one server holds back or swallows what goes one
+ * way or both; now and then a program is killed while something else is silent.
  *
- * OBX_TEST_SEED=N repeats a run's choices, OBX_TEST_SECONDS=N makes it longer or shorter (60).
+ * OBX_TEST_SEED=N repeats a run's choices, OBX_TEST_SECONDS=N makes it longer or shorter (60). By
+ * hand: OBX_TEST_SILENCE_MS=N is the longest silence, OBX_TEST_DEFAULTS=1 leaves relay and consumer
+ * all of their defaults, where a silence has to be some 60000 long to outlast their patience.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,13 +25,16 @@
 #include "base/backoff.h"
 #include "crash/dice.h"
 #include "crash/scene.h"
+#include "cut_proxy.h"
 #include "wait.h"
 
 enum {
     DEFAULT_SECONDS = 60,
-    CALM_MAX_MS = 2500,   /* between two kills */
-    AWAY_MAX_MS = 1000,   /* a killed one stays away */
-    FREEZE_MAX_MS = 3000, /* a stopped one stays stopped; the lease is a second */
+    CALM_MAX_MS = 2500,    /* between two deeds */
+    AWAY_MAX_MS = 1000,    /* a killed one stays away */
+    SILENCE_MAX_MS = 3000, /* the lease is half of it */
+    KILL_PERCENT = 25,     /* of the silences: a program is killed meanwhile */
+    HALF = 50,
     MS_PER_S = 1000,
     NS_PER_MS = 1000000,
     DECIMAL = 10
@@ -37,6 +44,7 @@ struct play {
     struct scene *scene;
     struct dice dice;
     int64_t begin_ms;
+    uint64_t silence_max_ms;
 };
 
 /* The moment of a kill is random: this pause is what is tested, not a guess how long something
@@ -78,15 +86,73 @@ static void kill_consumer(struct play *play)
     kill_program(play, SCENE_CONSUMER);
 }
 
-static void freeze_relay(struct play *play)
+/* Something is silent now: for a while, and maybe a program, the same or another, is killed. */
+static void while_silent(struct play *play)
+{
+    random_pause(play, play->silence_max_ms);
+    if (!dice_percent(&play->dice, KILL_PERCENT))
+        return;
+    kill_program(play, dice_percent(&play->dice, HALF) ? SCENE_RELAY : SCENE_CONSUMER);
+    random_pause(play, play->silence_max_ms);
+}
+
+static void stop_program(struct play *play, enum scene_role role)
 {
     unsigned index = (unsigned)dice_below(&play->dice, SCENE_ACTORS);
-    struct proc *relay = scene_proc(play->scene, SCENE_RELAY, index);
 
-    say(play, "SIGSTOP", "relay", index);
-    assert_true(proc_signal(relay, SIGSTOP));
-    random_pause(play, FREEZE_MAX_MS);
-    assert_true(proc_signal(relay, SIGCONT));
+    say(play, "SIGSTOP", scene_role_name(role), index);
+    assert_true(proc_signal(scene_proc(play->scene, role, index), SIGSTOP));
+    while_silent(play);
+    assert_true(proc_signal(scene_proc(play->scene, role, index), SIGCONT));
+}
+
+static void stop_relay(struct play *play)
+{
+    stop_program(play, SCENE_RELAY);
+}
+
+static void stop_consumer(struct play *play)
+{
+    stop_program(play, SCENE_CONSUMER);
+}
+
+/* One line is silent one way or both: what is under way comes late, or never comes. */
+static void silence_line(struct play *play, enum scene_role role, enum scene_line line)
+{
+    unsigned index = (unsigned)dice_below(&play->dice, SCENE_ACTORS);
+    struct cut_proxy *proxy = scene_proxy(play->scene, role, index, line);
+    const enum cut_flow flow = dice_percent(&play->dice, HALF) ? CUT_HOLD : CUT_SWALLOW;
+    const uint64_t ways = 1 + dice_below(&play->dice, 3);
+
+    say(play,
+        line == SCENE_TO_DATABASE ? "silent line to the database:" : "silent line to the broker:",
+        scene_role_name(role), index);
+    for (int dir = CUT_TO_SERVER; dir <= CUT_TO_CLIENT; dir++)
+        if ((ways & (UINT64_C(1) << dir)) != 0)
+            cut_proxy_set_flow(proxy, (enum cut_dir)dir, flow);
+    while_silent(play);
+    for (int dir = CUT_TO_SERVER; dir <= CUT_TO_CLIENT; dir++)
+        cut_proxy_set_flow(proxy, (enum cut_dir)dir, CUT_PASS);
+}
+
+static void silence_relay_database(struct play *play)
+{
+    silence_line(play, SCENE_RELAY, SCENE_TO_DATABASE);
+}
+
+static void silence_relay_broker(struct play *play)
+{
+    silence_line(play, SCENE_RELAY, SCENE_TO_BROKER);
+}
+
+static void silence_consumer_database(struct play *play)
+{
+    silence_line(play, SCENE_CONSUMER, SCENE_TO_DATABASE);
+}
+
+static void silence_consumer_broker(struct play *play)
+{
+    silence_line(play, SCENE_CONSUMER, SCENE_TO_BROKER);
 }
 
 static void kill_server(struct play *play, const char *server)
@@ -98,6 +164,14 @@ static void kill_server(struct play *play, const char *server)
     say(play, "back:", server, 0);
 }
 
+static void pause_server(struct play *play, const char *server)
+{
+    say(play, "pause", server, 0);
+    scene_server(play->scene, "pause", server);
+    while_silent(play);
+    scene_server(play->scene, "resume", server);
+}
+
 static void kill_broker(struct play *play)
 {
     kill_server(play, "rabbitmq");
@@ -105,7 +179,17 @@ static void kill_broker(struct play *play)
 
 static void kill_database(struct play *play)
 {
-    kill_server(play, "mariadb");
+    kill_server(play, "database");
+}
+
+static void pause_broker(struct play *play)
+{
+    pause_server(play, "rabbitmq");
+}
+
+static void pause_database(struct play *play)
+{
+    pause_server(play, "database");
 }
 
 /* The first of each come in this order, so that none is left to chance; then the weights decide. */
@@ -113,8 +197,18 @@ static const struct {
     void (*run)(struct play *play);
     uint32_t weight;
 } deeds[] = {
-    {kill_relay, 35},  {kill_consumer, 30}, {kill_database, 15},
-    {kill_broker, 12}, {freeze_relay, 8},
+    {kill_relay, 18},
+    {kill_consumer, 16},
+    {kill_database, 7},
+    {kill_broker, 7},
+    {stop_relay, 9},
+    {stop_consumer, 9},
+    {pause_database, 5},
+    {pause_broker, 5},
+    {silence_relay_database, 6},
+    {silence_relay_broker, 6},
+    {silence_consumer_database, 6},
+    {silence_consumer_broker, 6},
 };
 enum { DEEDS = sizeof(deeds) / sizeof(deeds[0]), WEIGHTS = 100 };
 
@@ -144,7 +238,7 @@ static uint64_t number_from_env(const char *name, uint64_t fallback)
     return text != NULL ? strtoull(text, NULL, DECIMAL) : fallback;
 }
 
-static void books_are_in_order_after_kills(void **state)
+static void books_are_in_order_after_kills_and_silence(void **state)
 {
     const uint64_t seed = number_from_env("OBX_TEST_SEED", random_u64() % UINT32_MAX);
     const int64_t length_ms =
@@ -159,7 +253,9 @@ static void books_are_in_order_after_kills(void **state)
                                    .big_percent = 2,
                                    .pause_max_ms = 10,
                                    .seed = seed};
-    struct play play = {.dice.state = seed, .begin_ms = wait_now_ms()};
+    struct play play = {.dice.state = seed,
+                        .begin_ms = wait_now_ms(),
+                        .silence_max_ms = number_from_env("OBX_TEST_SILENCE_MS", SILENCE_MAX_MS)};
     struct load_counts counts;
     struct load *load = NULL;
     struct obx_err err = {0};
@@ -167,6 +263,7 @@ static void books_are_in_order_after_kills(void **state)
     (void)state;
     print_message("OBX_TEST_SEED=%" PRIu64 "\n", seed);
     play.scene = scene_create();
+    scene_put_proxies(play.scene);
     start_programs(play.scene);
     if (load_start(&opts, &load, &err) != OBX_OK)
         fail_msg("%s", err.text);
@@ -185,7 +282,7 @@ static void books_are_in_order_after_kills(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(books_are_in_order_after_kills),
+        cmocka_unit_test(books_are_in_order_after_kills_and_silence),
     };
 
     return cmocka_run_group_tests_name("random_kill", tests, NULL, NULL);

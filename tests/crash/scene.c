@@ -22,6 +22,7 @@
 #include "base/alloc.h"
 #include "base/bytes.h"
 #include "broker.h"
+#include "cut_proxy.h"
 #include "test_db.h"
 #include "wait.h"
 
@@ -34,7 +35,14 @@ enum {
     STOP_MS = 30 * 1000,
     SERVER_MS = 180 * 1000,
     OUTBOXCTL_MS = 30 * 1000,
-    ARGUMENTS_MAX = 16
+    ARGUMENTS_MAX = 16,
+    PORT_TEXT_MAX = 8
+};
+
+/* What stands between a program and its servers; NULL: nothing. */
+struct lines {
+    struct cut_proxy *db;
+    struct cut_proxy *broker;
 };
 
 struct scene {
@@ -42,6 +50,7 @@ struct scene {
     bool is_clean; /* the last audit found nothing: the logs may go */
     struct db *db;
     struct proc *procs[2][SCENE_ACTORS]; /* by enum scene_role */
+    struct lines lines[2][SCENE_ACTORS];
 };
 
 const char *scene_role_name(enum scene_role role)
@@ -145,30 +154,80 @@ void scene_bind_late(struct scene *scene)
 
 /* ---------------------------------------------------------------- programs */
 
-/* One file serves all relays: each makes up its own owner name. */
-static void write_relay_config(const struct scene *scene)
+/* With the defaults, for a run by hand: a lane changes hands and a lost server is given up after
+ * tens of seconds. What is set makes the same happen within a second or two. */
+static bool wants_defaults(void)
 {
-    char path[PATH_MAX_LEN];
-    FILE *file = NULL;
+    return getenv("OBX_TEST_DEFAULTS") != NULL;
+}
 
-    path_in(scene, "relay.ini", path);
-    file = fopen(path, "w");
+static void port_text(const struct cut_proxy *proxy, const char *server, char *text)
+{
+    snprintf(text, PORT_TEXT_MAX, "%u",
+             proxy != NULL ? (unsigned)cut_proxy_port(proxy) : (unsigned)atoi(test_env(server)));
+}
+
+/* One file for each relay; each makes up its own owner name. outboxctl takes the first one's. */
+static void write_relay_config(const struct scene *scene, unsigned index, const char *path)
+{
+    const struct lines *lines = &scene->lines[SCENE_RELAY][index];
+    char db_port[PORT_TEXT_MAX];
+    char broker_port[PORT_TEXT_MAX];
+    FILE *file = fopen(path, "w");
+
     assert_non_null(file);
+    port_text(lines->db, "OBX_TEST_DB_PORT", db_port);
+    port_text(lines->broker, "OBX_TEST_AMQP_PORT", broker_port);
     fprintf(file,
-            "[relay]\nhttp_port = 0\nlog_level = debug\ndrain = 1s\n"
-            "[broker]\naddresses = %s:%s\nvhost = %s\nuser = %s\npassword = %s\n"
-            "reconnect_min = 50ms\nreconnect_max = 1s\n"
-            "[lane]\nlease = 1500ms\nmax_tries = 3\nretry_min = 50ms\nretry_max = 500ms\n"
-            "receipt_timeout = 1s\nreceipt_retry_max = 3s\nmax_sends = 1000\n"
-            "delayed_poll = 50ms\n"
+            "[relay]\nhttp_port = 0\nlog_level = debug\n%s"
+            "[broker]\naddresses = %s:%s\nvhost = %s\nuser = %s\npassword = %s\n%s"
+            "[lane]\n%s"
             "[source shop]\nhost = %s\nport = %s\nuser = " RELAY_USER "\npassword = %s\n"
             "database = " LEDGER_PRODUCER_DB "\nreceipt_queue = " SCENE_RECEIPTS "\n",
-            test_env("OBX_TEST_AMQP_HOST"), test_env("OBX_TEST_AMQP_PORT"),
+            wants_defaults() ? "" : "drain = 1s\n", test_env("OBX_TEST_AMQP_HOST"), broker_port,
             test_env("OBX_TEST_AMQP_VHOST"), test_env("OBX_TEST_AMQP_USER"),
-            test_env("OBX_TEST_AMQP_PASSWORD"), test_env("OBX_TEST_DB_HOST"),
-            test_env("OBX_TEST_DB_PORT"), test_env("OBX_TEST_DB_PASSWORD"));
+            test_env("OBX_TEST_AMQP_PASSWORD"),
+            wants_defaults() ? "" : "reconnect_min = 50ms\nreconnect_max = 1s\n",
+            wants_defaults() ? ""
+                             : "lease = 1500ms\nmax_tries = 3\nretry_min = 50ms\n"
+                               "retry_max = 500ms\nreceipt_timeout = 1s\n"
+                               "receipt_retry_max = 3s\nmax_sends = 1000\ndelayed_poll = 50ms\n",
+            test_env("OBX_TEST_DB_HOST"), db_port, test_env("OBX_TEST_DB_PASSWORD"));
     assert_int_equal(fclose(file), 0);
     assert_int_equal(chmod(path, S_IRUSR | S_IWUSR), 0);
+}
+
+static void relay_config(const struct scene *scene, unsigned index, char *path)
+{
+    char name[32];
+
+    snprintf(name, sizeof(name), "relay-%u.ini", index);
+    path_in(scene, name, path);
+}
+
+static struct cut_proxy *make_proxy(const char *host, const char *port)
+{
+    struct cut_proxy *proxy = cut_proxy_create(test_env(host), (uint16_t)atoi(test_env(port)));
+
+    assert_non_null(proxy);
+    return proxy;
+}
+
+void scene_put_proxies(struct scene *scene)
+{
+    for (int role = SCENE_RELAY; role <= SCENE_CONSUMER; role++)
+        for (unsigned i = 0; i < SCENE_ACTORS; i++)
+            scene->lines[role][i] =
+                (struct lines){.db = make_proxy("OBX_TEST_DB_HOST", "OBX_TEST_DB_PORT"),
+                               .broker = make_proxy("OBX_TEST_AMQP_HOST", "OBX_TEST_AMQP_PORT")};
+}
+
+struct cut_proxy *scene_proxy(struct scene *scene, enum scene_role role, unsigned index,
+                              enum scene_line line)
+{
+    const struct lines *lines = &scene->lines[role][index];
+
+    return line == SCENE_TO_DATABASE ? lines->db : lines->broker;
 }
 
 struct proc *scene_proc(struct scene *scene, enum scene_role role, unsigned index)
@@ -181,18 +240,24 @@ void scene_start(struct scene *scene, enum scene_role role, unsigned index, cons
     char config[PATH_MAX_LEN];
     char log[PATH_MAX_LEN];
     char name[32];
-    char variable[128];
+    char crash_env[128];
+    char db_env[32] = "OBX_TEST_DB_PORT=";
+    char broker_env[32] = "OBX_TEST_AMQP_PORT=";
     const char *const relay[] = {CRASH_RELAY_PROGRAM, "--config", config, NULL};
     const char *const consumer[] = {CRASH_CONSUMER_PROGRAM, SCENE_QUEUE, "3", NULL};
-    const char *const env[] = {variable, NULL};
-    const struct proc_opts opts = {.argv = role == SCENE_RELAY ? relay : consumer,
-                                   .env = crash != NULL ? env : NULL,
-                                   .log_path = log};
+    const char *const env[] = {db_env, broker_env, crash != NULL ? crash_env : NULL, NULL};
+    const struct proc_opts opts = {
+        .argv = role == SCENE_RELAY ? relay : consumer, .env = env, .log_path = log};
+    const struct lines *lines = &scene->lines[role][index];
 
-    path_in(scene, "relay.ini", config);
+    port_text(lines->db, "OBX_TEST_DB_PORT", db_env + strlen(db_env));
+    port_text(lines->broker, "OBX_TEST_AMQP_PORT", broker_env + strlen(broker_env));
+    relay_config(scene, index, config);
+    if (role == SCENE_RELAY)
+        write_relay_config(scene, index, config);
     snprintf(name, sizeof(name), "%s-%u.log", scene_role_name(role), index);
     path_in(scene, name, log);
-    snprintf(variable, sizeof(variable), "OBX_CRASH=%s", crash != NULL ? crash : "");
+    snprintf(crash_env, sizeof(crash_env), "OBX_CRASH=%s", crash != NULL ? crash : "");
     scene_kill(scene, role, index);
     scene->procs[role][index] = proc_start(&opts);
     assert_non_null(scene->procs[role][index]);
@@ -240,7 +305,8 @@ void scene_outboxctl(struct scene *scene, const char *const *arguments)
     char config[PATH_MAX_LEN];
     size_t count = 3;
 
-    path_in(scene, "relay.ini", config);
+    relay_config(scene, 0, config);
+    write_relay_config(scene, 0, config);
     argv[2] = config;
     for (size_t i = 0; arguments[i] != NULL && count < ARGUMENTS_MAX - 1; i++)
         argv[count++] = arguments[i];
@@ -262,7 +328,6 @@ struct scene *scene_create(void)
         fail_msg("the ledger: %s", err.text);
     make_relay_user(scene_db(scene));
     delete_queues();
-    write_relay_config(scene);
     return scene;
 }
 
@@ -281,6 +346,11 @@ void scene_destroy(struct scene *scene)
         scene_kill(scene, SCENE_RELAY, i);
         scene_kill(scene, SCENE_CONSUMER, i);
     }
+    for (int role = SCENE_RELAY; role <= SCENE_CONSUMER; role++)
+        for (unsigned i = 0; i < SCENE_ACTORS; i++) {
+            cut_proxy_destroy(scene->lines[role][i].db);
+            cut_proxy_destroy(scene->lines[role][i].broker);
+        }
     db_close(scene->db);
     if (scene->is_clean)
         remove_files(scene);
@@ -294,7 +364,7 @@ struct goal {
     uint64_t applied;
 };
 
-static uint64_t count_applied(struct scene *scene)
+uint64_t scene_count_applied(struct scene *scene)
 {
     return test_db_number(scene_db(scene), "SELECT COUNT(*) FROM " LEDGER_CONSUMER_DB ".applied");
 }
@@ -303,12 +373,12 @@ static bool is_reached(void *ctx)
 {
     const struct goal *goal = ctx;
 
-    return count_applied(goal->scene) >= goal->applied;
+    return scene_count_applied(goal->scene) >= goal->applied;
 }
 
 void scene_wait_applied(struct scene *scene, uint64_t more)
 {
-    struct goal goal = {.scene = scene, .applied = count_applied(scene) + more};
+    struct goal goal = {.scene = scene, .applied = scene_count_applied(scene) + more};
 
     if (!wait_until(SCENE_QUIET_MS, is_reached, &goal))
         fail_msg("the consumers applied nothing more; logs in %s", scene->dir);

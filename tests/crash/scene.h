@@ -30,9 +30,11 @@ enum {
 };
 
 enum scene_role { SCENE_RELAY, SCENE_CONSUMER };
+enum scene_line { SCENE_TO_DATABASE, SCENE_TO_BROKER };
 const char *scene_role_name(enum scene_role role);
 
 struct scene;
+struct cut_proxy;
 
 /** Both servers' coordinates, made from the environment, for a producer. Static strings. */
 struct db_opts scene_producer_opts(void);
@@ -54,6 +56,12 @@ struct proc *scene_proc(struct scene *scene, enum scene_role role, unsigned inde
 void scene_kill(struct scene *scene, enum scene_role role, unsigned index);
 /** SIGTERM; the test fails unless it ends with status 0. Nothing when it is not running. */
 void scene_stop(struct scene *scene, enum scene_role role, unsigned index);
+/** From now on each program reaches each of its servers through a proxy of its own. Before the
+ * first start. */
+void scene_put_proxies(struct scene *scene);
+/** The proxy between a program and a server; NULL when there is none. */
+struct cut_proxy *scene_proxy(struct scene *scene, enum scene_role role, unsigned index,
+                              enum scene_line line);
 /** tests/support/servers COMMAND SERVER. */
 void scene_server(struct scene *scene, const char *command, const char *server);
 
@@ -63,6 +71,8 @@ void scene_bind_late(struct scene *scene);
  * unless it succeeds. */
 void scene_outboxctl(struct scene *scene, const char *const *arguments);
 
+/** How many messages are applied. */
+uint64_t scene_count_applied(struct scene *scene);
 /** Wait until so many more messages are applied; the test fails when they are not in time. */
 void scene_wait_applied(struct scene *scene, uint64_t more);
 /**

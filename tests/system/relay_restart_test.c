@@ -82,7 +82,7 @@ static void restarts_under_load(void **state)
     broker_settle();
     for (unsigned round = 0; round < 2; round++) {
         number_rows(rig, round * 2000, 1000);
-        restart(rig, round == 0 ? "rabbitmq" : "mariadb");
+        restart(rig, round == 0 ? "rabbitmq" : "database");
         number_rows(rig, round * 2000 + 1000, 1000);
         rig_wait_empty(rig, "outbox");
         rig_wait_ready(rig, 0);
