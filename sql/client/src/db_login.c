@@ -11,6 +11,7 @@
 #include "db_login.h"
 
 #include <arpa/inet.h>
+#include <errmsg.h>
 #include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -179,6 +180,20 @@ static void judge_switch(struct login *login, MYSQL *mysql, MYSQL_PLUGIN_VIO *vi
         wipe_password(mysql);
 }
 
+/*
+ * The handle may still have an error of the certificate that nobody asked to be verified:
+ * Connector/C 3.4 looks at it all the same, and goes on. Only where the answer was not read whole
+ * is what stands in the buffer no answer.
+ */
+static bool is_switch(const MYSQL *mysql, int len)
+{
+    const unsigned number = mysql->net.last_errno;
+    const bool is_whole = number != CR_SERVER_LOST && number != CR_SERVER_GONE_ERROR &&
+                          number != CR_NET_PACKET_TOO_LARGE;
+
+    return len < 0 && is_whole && mysql->net.buff != NULL && mysql->net.read_pos[0] == AUTH_SWITCH;
+}
+
 static int gate_authenticate(MYSQL_PLUGIN_VIO *vio, MYSQL *mysql)
 {
     struct login *login = current_login;
@@ -194,8 +209,7 @@ static int gate_authenticate(MYSQL_PLUGIN_VIO *vio, MYSQL *mysql)
     len = vio->read_packet(vio, &packet);
     if (len > 0 && packet[0] == 0) /* an account without a password is in already */
         return CR_OK_HANDSHAKE_COMPLETE;
-    if (len < 0 && mysql->net.buff != NULL && mysql->net.last_errno == 0 &&
-        mysql->net.read_pos[0] == AUTH_SWITCH)
+    if (is_switch(mysql, len))
         judge_switch(login, mysql, vio);
     return CR_ERROR; /* after a switch the libraries go on with the method that was asked for */
 }
