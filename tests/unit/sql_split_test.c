@@ -90,24 +90,29 @@ static void what_is_not_closed_is_an_error(void **state)
     assert_splits("/*/", NULL, 0, SQL_SPLIT_BROKEN);
 }
 
+static size_t count_statements(const char *sql, size_t len)
+{
+    struct obx_bytes rest = {sql, len};
+    struct obx_bytes statement = {NULL, 0};
+    size_t count = 0;
+
+    while (sql_split(&rest, &statement) == SQL_SPLIT_STATEMENT) {
+        assert_true(statement.len > 0);
+        count++;
+    }
+    return count;
+}
+
 static void every_cut_of_a_migration_is_handled(void **state)
 {
     size_t count = 0;
-    const struct schema_step *steps = schema_steps(SCHEMA_PRODUCER, &count);
-    const size_t len = strlen(steps[0].sql);
+    const char *sql = schema_steps(SCHEMA_PRODUCER, &count)[0].sql;
+    const size_t whole = count_statements(sql, strlen(sql));
 
     (void)state;
-    for (size_t cut = 0; cut <= len; cut++) {
-        struct obx_bytes rest = {steps[0].sql, cut};
-        struct obx_bytes statement = {NULL, 0};
-        size_t statements = 0;
-
-        while (sql_split(&rest, &statement) == SQL_SPLIT_STATEMENT) {
-            assert_true(statement.len > 0);
-            statements++;
-        }
-        assert_true(statements <= 5);
-    }
+    assert_true(whole > 1);
+    for (size_t cut = 0; cut <= strlen(sql); cut++)
+        assert_true(count_statements(sql, cut) <= whole);
 }
 
 static void check_side(enum schema_side side)

@@ -259,6 +259,7 @@ static void on_topology(evutil_socket_t fd, short what, void *ctx)
 
     (void)fd;
     (void)what;
+    topology_task_take_news(daemon->topology);
     topology_task_view(daemon->topology, &view);
     relay_set_gate(daemon->relay, view.is_open);
 }

@@ -278,10 +278,7 @@ void topology_task_repeat(struct topology_task *task)
 void topology_task_view(struct topology_task *task, struct topology_view *out)
 {
     struct relay_config *retired;
-    uint64_t count;
 
-    if (read(task->event_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
-        OBX_LOG(LOG_LVL_ERROR, "topology", "event.failed", KV_I64("errno", errno));
     pthread_mutex_lock(&task->lock);
     out->is_wanted = task->wanted != NULL && task->wanted->topology_policy != TOPOLOGY_POLICY_NONE;
     out->is_done = task->is_done || !out->is_wanted;
@@ -292,6 +289,14 @@ void topology_task_view(struct topology_task *task, struct topology_view *out)
     retired = take_retired(task);
     pthread_mutex_unlock(&task->lock);
     relay_config_unref(retired);
+}
+
+void topology_task_take_news(struct topology_task *task)
+{
+    uint64_t count;
+
+    if (read(task->event_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+        OBX_LOG(LOG_LVL_ERROR, "topology", "event.failed", KV_I64("errno", errno));
 }
 
 int topology_task_fd(const struct topology_task *task)

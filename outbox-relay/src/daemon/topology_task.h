@@ -45,8 +45,11 @@ bool topology_task_has_ended(struct topology_task *task);
 void topology_task_set(struct topology_task *task, struct relay_config *config);
 /** Do it once more. It stays done if the broker cannot be reached, not if it refuses. */
 void topology_task_repeat(struct topology_task *task);
+/** How it stands, for whoever wants to show it. Leaves the news to the one who waits for them. */
 void topology_task_view(struct topology_task *task, struct topology_view *out);
-/** Becomes readable whenever the view has changed; topology_task_view makes it quiet again. */
+/** Make the descriptor quiet again; the caller looks at the view after that, and acts on it. */
+void topology_task_take_news(struct topology_task *task);
+/** Becomes readable whenever the view has changed. */
 int topology_task_fd(const struct topology_task *task);
 
 #endif
