@@ -30,13 +30,6 @@ enum {
     "SELECT message_id, applied_at < UTC_TIMESTAMP(6) - INTERVAL ? SECOND FROM obx_dedup "         \
     "WHERE consumer_group = ? AND message_id > ? ORDER BY message_id LIMIT ?"
 
-/* What one page showed. */
-struct page {
-    size_t rows;
-    size_t old;
-    uint64_t removed;
-};
-
 enum obx_code cleanup_init(struct cleanup *cleanup, struct shared *shared, struct obx_err *err)
 {
     *cleanup = (struct cleanup){.shared = shared};
@@ -83,8 +76,8 @@ static enum obx_code add_id(struct cleanup *cleanup, struct obx_bytes id, bool i
 }
 
 /* The list of ids to remove, and the position behind the page. */
-static enum obx_code read_page(struct cleanup *cleanup, struct db_rows *rows, struct page *page,
-                               struct obx_err *err)
+static enum obx_code read_page(struct cleanup *cleanup, struct db_rows *rows,
+                               struct cleanup_page *page, struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
 
@@ -116,7 +109,8 @@ static enum obx_code begin_delete(struct cleanup *cleanup, struct obx_err *err)
 }
 
 /* The time is asked for again: a row may have been removed and written anew since it was read. */
-static enum obx_code run_delete(struct cleanup *cleanup, struct page *page, struct obx_err *err)
+static enum obx_code run_delete(struct cleanup *cleanup, struct cleanup_page *page,
+                                struct obx_err *err)
 {
     enum obx_code rc =
         buf_addf(&cleanup->sql, ") AND applied_at < UTC_TIMESTAMP(6) - INTERVAL %llu SECOND",
@@ -130,8 +124,7 @@ static enum obx_code run_delete(struct cleanup *cleanup, struct page *page, stru
     return rc;
 }
 
-/* Look at the page behind the position, remove what is old in it, move the position behind it. */
-static enum obx_code clean_page(struct cleanup *cleanup, struct page *page, struct obx_err *err)
+enum obx_code cleanup_page(struct cleanup *cleanup, struct cleanup_page *page, struct obx_err *err)
 {
     const struct obx_bytes position = {
         .p = cleanup->position.len > 0 ? cleanup->position.data : "",
@@ -144,7 +137,7 @@ static enum obx_code clean_page(struct cleanup *cleanup, struct page *page, stru
                          DB_BYTES(position), DB_U64(PAGE)),
                  &rows, err);
 
-    *page = (struct page){0};
+    *page = (struct cleanup_page){0};
     if (rc == OBX_OK)
         rc = begin_delete(cleanup, err);
     if (rc == OBX_OK)
@@ -160,13 +153,13 @@ static enum obx_code clean_page(struct cleanup *cleanup, struct page *page, stru
 static enum obx_code clean_head(struct cleanup *cleanup, struct obx_err *err)
 {
     struct obx_buf walk = cleanup->position;
-    struct page page = {0};
+    struct cleanup_page page = {0};
     enum obx_code rc = OBX_OK;
 
     cleanup->position = (struct obx_buf){0};
     do {
         buf_reset(&cleanup->position);
-        rc = clean_page(cleanup, &page, err);
+        rc = cleanup_page(cleanup, &page, err);
         if (rc == OBX_OK && page.removed == PAGE)
             pause_for(cleanup, PAUSE_MS);
     } while (rc == OBX_OK && page.removed == PAGE && !is_ending(cleanup));
@@ -183,9 +176,9 @@ static enum obx_code walk_on(struct cleanup *cleanup, struct obx_err *err)
     enum obx_code rc = OBX_OK;
 
     do {
-        struct page page = {0};
+        struct cleanup_page page = {0};
 
-        rc = clean_page(cleanup, &page, err);
+        rc = cleanup_page(cleanup, &page, err);
         seen += page.rows;
         if (rc != OBX_OK)
             break;

@@ -339,24 +339,34 @@ enum ctl_exit cmd_dead_discard(const struct ctl_args *args)
 
 /* ---- edit-replay ---- */
 
+/* To its end: a body that was read in part would be replayed as if it were the whole. */
+static bool read_to_end(FILE *file, struct obx_buf *body)
+{
+    size_t got = 0;
+
+    do {
+        if (buf_reserve(body, READ_SIZE) != OBX_OK)
+            return false;
+        got = fread(body->data + body->len, 1, READ_SIZE, file);
+        body->len += got;
+    } while (got > 0);
+    return ferror(file) == 0;
+}
+
 static enum ctl_exit read_body(const char *path, struct obx_buf *body)
 {
     const bool is_stdin = strcmp(path, "-") == 0;
     FILE *file = is_stdin ? stdin : fopen(path, "re");
-    size_t got = 1;
+    bool is_whole = false;
 
     if (file == NULL) {
         fprintf(stderr, "outboxctl: --body %s cannot be opened\n", path);
         return CTL_USAGE;
     }
-    while (got > 0 && buf_reserve(body, READ_SIZE) == OBX_OK) {
-        got = fread(body->data + body->len, 1, READ_SIZE, file);
-        body->len += got;
-    }
-    got = (size_t)ferror(file);
+    is_whole = read_to_end(file, body);
     if (!is_stdin)
         fclose(file);
-    if (got == 0)
+    if (is_whole)
         return CTL_OK;
     fprintf(stderr, "outboxctl: --body %s cannot be read\n", path);
     return CTL_FAILED;

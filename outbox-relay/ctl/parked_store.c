@@ -13,7 +13,8 @@ static const char columns[] =
     " OCTET_LENGTH(p.payload), p.holds_key, p.behind_id, p.request, p.requested_at,"
     " p.requested_by, p.request_note, p.created_at, p.content_type,"
     " CASE WHEN p.holds_key = 1 THEN (SELECT COUNT(*) FROM outbox_parked f"
-    " WHERE f.outbox = p.outbox AND f.ordering_key = p.ordering_key AND f.behind_id = p.id)"
+    " WHERE f.outbox = p.outbox AND f.holds_key = 0 AND f.ordering_key = p.ordering_key AND "
+    "f.behind_id = p.id)"
     " ELSE 0 END";
 
 /* A statement while it is put together. */
@@ -71,7 +72,8 @@ static void add_filter(struct query *query, const struct parked_filter *filter)
     if (filter->reason_code != NULL)
         add_condition(query, " AND p.reason_code = ?", DB_TEXT(filter->reason_code));
     if (filter->key != NULL)
-        add_condition(query, " AND p.ordering_key = ?", DB_TEXT(filter->key));
+        add_condition(query, " AND p.holds_key IN (0, 1) AND p.ordering_key = ?",
+                      DB_TEXT(filter->key));
     if (filter->ids != NULL) {
         add_text(query, " AND p.parked_id IN (");
         add_text(query, filter->ids);

@@ -75,7 +75,8 @@ CREATE TABLE IF NOT EXISTS outbox_parked (
     on_rejected  VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
     PRIMARY KEY (parked_id),
     UNIQUE KEY outbox_id (outbox, id),
-    KEY outbox_key (outbox, ordering_key),
+    -- The head of a frozen key is found beside any number of rows behind it, and heads are read alone.
+    KEY outbox_key (outbox, holds_key, ordering_key),
     KEY outbox_request (outbox, request)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 

@@ -84,6 +84,21 @@ uint64_t test_db_number(struct db *db, const char *sql)
     return number;
 }
 
+uint64_t test_db_rows_read(struct db *db)
+{
+    struct obx_err err = {.code = OBX_OK};
+    struct db_rows *rows = NULL;
+    uint64_t sum = 0;
+
+    if (db_query_text(db, bytes_of("SHOW SESSION STATUS LIKE 'Handler_read%'"), &rows, &err) !=
+        OBX_OK)
+        fail_msg("%s", err.text);
+    while (db_rows_next(rows))
+        sum += db_rows_u64(rows, 1);
+    db_rows_free(rows);
+    return sum;
+}
+
 static void as_root(const char *verb, const char *name)
 {
     struct db_opts opts = test_db_root_opts();

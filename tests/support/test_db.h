@@ -58,5 +58,8 @@ void test_db_run(struct db *db, const char *sql);
 /** The first column of the first row of a query, as a number; the test fails when there is no row.
  */
 uint64_t test_db_number(struct db *db, const char *sql);
+/** Rows and index entries that the server has read for this session so far; asking adds about 30.
+ */
+uint64_t test_db_rows_read(struct db *db);
 
 #endif

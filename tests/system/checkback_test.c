@@ -624,22 +624,6 @@ static void hold_lease(struct rig *rig, struct lease *lease, const char *owner)
     assert_true(acquired);
 }
 
-/* Rows that the server has read for this session so far. */
-static uint64_t rows_read(struct rig *rig)
-{
-    struct db_rows *rows = NULL;
-    struct obx_err err = {0};
-    uint64_t sum = 0;
-
-    assert_int_equal(
-        db_query(rig->db, "SHOW SESSION STATUS LIKE 'Handler_read%'", DB_NO_ARGS, &rows, &err),
-        OBX_OK);
-    while (db_rows_next(rows))
-        sum += db_rows_u64(rows, 1);
-    db_rows_free(rows);
-    return sum;
-}
-
 /* However many half-messages wait, finding out which producers have one that is due reads a row of
  * each producer; more producers than one look passes over are found as well. */
 static void due_producers_are_found_by_dives(void **state)
@@ -657,7 +641,7 @@ static void due_producers_are_found_by_dives(void **state)
     test_db_run(rig->db,
                 "UPDATE half_message SET next_check_at = next_check_at + INTERVAL 1 DAY WHERE "
                 "producer = 'a' OR gid > 'b-1'");
-    before = rows_read(rig);
+    before = test_db_rows_read(rig->db);
     assert_int_equal(check_next_producer(rig->db, "", name, &is_due, &err), OBX_OK);
     assert_string_equal(name, "a");
     assert_false(is_due);
@@ -666,7 +650,7 @@ static void due_producers_are_found_by_dives(void **state)
     assert_true(is_due);
     assert_int_equal(check_next_producer(rig->db, "b", name, &is_due, &err), OBX_OK);
     assert_string_equal(name, "");
-    assert_true(rows_read(rig) - before < 500);
+    assert_true(test_db_rows_read(rig->db) - before < 500);
     test_db_run(rig->db, "INSERT INTO half_message (gid, producer, next_check_at) SELECT "
                          "CONCAT('s-', seq), CONCAT('stranger', seq), UTC_TIMESTAMP(6) FROM "
                          "" TEST_SEQ " WHERE seq <= 270");

@@ -107,20 +107,9 @@ static void close_bench(struct bench *bench)
     settings_fini(&bench->settings);
 }
 
-/* Rows and index entries read by this session so far; the question itself adds a few. */
 static uint64_t reads(struct bench *bench)
 {
-    struct db_rows *rows = NULL;
-    struct obx_err err = {0};
-    uint64_t sum = 0;
-
-    if (db_query_text(store_db_handle(bench->db),
-                      bytes_of("SHOW SESSION STATUS LIKE 'Handler_read%'"), &rows, &err) != OBX_OK)
-        fail_msg("%s", err.text);
-    while (db_rows_next(rows))
-        sum += db_rows_u64(rows, 1);
-    db_rows_free(rows);
-    return sum;
+    return test_db_rows_read(store_db_handle(bench->db));
 }
 
 /* ------------------------------------------------------------------ what a batch reads */

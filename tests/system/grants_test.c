@@ -274,9 +274,10 @@ static void rights_of_a_producer(void **state)
     DENIED("INSERT INTO outbox (id, topic, payload) VALUES (18446744073709551610, 't', 'p')",
            "INSERT INTO outbox (id, topic, payload) VALUES (NULL, 't', 'p')",
            "INSERT INTO outbox (topic, payload, created_at) VALUES ('t', 'p', NOW())",
-           "INSERT INTO outbox (topic, payload) VALUES ('t', 'p') RETURNING id",
            "INSERT INTO outbox_delayed (id, topic, payload, deliver_at) VALUES "
            "(18446744073709551610, 't', 'p', UTC_TIMESTAMP(6))");
+    if (db_server_is_mariadb(db)) /* MySQL does not know the word */
+        DENIED("INSERT INTO outbox (topic, payload) VALUES ('t', 'p') RETURNING id");
     DENIED("SELECT id FROM outbox", "DELETE FROM outbox", "UPDATE outbox SET topic = 'x'",
            "SELECT * FROM outbox_parked", "DELETE FROM outbox_lease", "SELECT * FROM outbox_secret",
            "SELECT payload FROM outbox_delayed", "SELECT * FROM outbox_awaiting",

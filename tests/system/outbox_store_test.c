@@ -274,28 +274,6 @@ static size_t take_turn(struct reading *reading)
     return taken;
 }
 
-/* What this session has made the server read: by a look-up, and from there on. */
-static uint64_t rows_read(struct db *db)
-{
-    struct db_rows *rows = NULL;
-    uint64_t sum = 0;
-
-    assert_int_equal(db_query_text(db,
-                                   bytes_of("SHOW SESSION STATUS WHERE variable_name IN"
-                                            " ('Handler_read_key', 'Handler_read_next',"
-                                            " 'Handler_read_first', 'Handler_read_rnd_next')"),
-                                   &rows, NULL),
-                     OBX_OK);
-    while (db_rows_next(rows)) {
-        char text[24];
-
-        (void)bytes_to_text(db_rows_bytes(rows, 1), text, sizeof(text));
-        sum += strtoull(text, NULL, 10);
-    }
-    db_rows_free(rows);
-    return sum;
-}
-
 /* A hot key whose backlog is passed over, a row of another key beside each of its rows, and a hole
  * in every third id: what the server reads per row that goes out, and when nothing comes any more.
  */
@@ -316,21 +294,21 @@ static void a_backlog_with_holes_costs_little(void **state)
                               " FROM n a JOIN n b JOIN n c ON c.i <= 2 AND a.i <= 3");
     test_db_run(bench->other, "UPDATE outbox SET ordering_key = 'hot' WHERE id % 3 = 1");
     open_reading(&reading);
-    before = rows_read(bench->db);
+    before = test_db_rows_read(bench->db);
     for (int turn = 0; turn < 4000 && taken < HOT_ROWS; turn++)
         taken += take_turn(&reading);
     assert_int_equal(taken, HOT_ROWS);
-    stats_rows = rows_read(bench->db) - before;
+    stats_rows = test_db_rows_read(bench->db) - before;
     assert_in_range(stats_rows, 2 * HOT_ROWS, 10 * HOT_ROWS);
     for (quiet_at = reading.now_us; reading.now_us < quiet_at + 10 * UINT64_C(1000000);)
         (void)take_turn(&reading);
-    before = rows_read(bench->db);
+    before = test_db_rows_read(bench->db);
     queries = bench->store.queries;
     for (quiet_at = reading.now_us; reading.now_us < quiet_at + 10 * UINT64_C(1000000);)
         (void)take_turn(&reading);
     /* A second has some 300 polls under this clock, each a look-up. The rest is a complete pass and
        a sweep: of the passed-over rows and the holes, and spaced by what they cost. */
-    assert_in_range(rows_read(bench->db) - before, 1, 10 * (400 + 2 * HOT_ROWS * 2));
+    assert_in_range(test_db_rows_read(bench->db) - before, 1, 10 * (400 + 2 * HOT_ROWS * 2));
     assert_in_range(bench->store.queries - queries, 1, 10 * (400 + 40));
     reader_destroy(reading.reader);
     flight_destroy(reading.flight);

@@ -320,18 +320,14 @@ static enum obx_code delete_parked_list(struct call *call)
 static enum obx_code read_frozen(struct call *call)
 {
     while (sim->is_much_parked && call->rows->count < call->args[1].v.u64)
-        call_add_row(call)[1] = cell_text(NULL);
+        call_add_row(call)[0] = cell_text(NULL);
     if (sim->is_much_parked)
         return OBX_OK;
     for (size_t i = sim->first_open; i < sim->row_count; i++) {
         const struct sim_row *row = &sim->rows[i];
-        struct cell *cells = NULL;
 
-        if (row->state != SIM_PARKED || !row->holds_key)
-            continue;
-        cells = call_add_row(call);
-        cells[0] = cell_number(row->parked_id);
-        cells[1] = cell_text(sim_key_of(row));
+        if (row->state == SIM_PARKED && row->holds_key)
+            call_add_row(call)[0] = cell_text(sim_key_of(row));
     }
     return OBX_OK;
 }
@@ -588,7 +584,7 @@ static const struct statement statements[] = {
     {"DELETE FROM `outbox`", "BETWEEN", delete_range, true},
     {"DELETE o FROM `outbox`", "", delete_one, true},
     {"DELETE o FROM", "STRAIGHT_JOIN `outbox`", delete_list, true},
-    {"SELECT parked_id, IF(outbox", "", read_frozen, false},
+    {"SELECT ordering_key FROM outbox_parked", "holds_key = 1", read_frozen, false},
     {"SELECT ordering_key, MIN(id)", "", read_heads, false},
     {"INSERT INTO outbox_parked", "JSON_TABLE", park_followers, true},
     {"INSERT INTO outbox_parked", "", park_one, true},

@@ -491,17 +491,34 @@ enum obx_code check_clean(struct db *db, struct lease *lease, char *after, uint3
     return OBX_OK;
 }
 
+/* The last id of the page; UINT64_MAX when the page is the last one. Lines that are to stay are
+ * walked over like others: however many there are, a step reads a page. */
+static enum obx_code end_of_lines(struct db *db, uint64_t after, uint32_t page, uint64_t *last,
+                                  struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc =
+        db_query(db,
+                 "SELECT id FROM half_history FORCE INDEX (PRIMARY) WHERE id > ? ORDER BY id "
+                 "LIMIT ?, 1",
+                 DB_ARGS(DB_U64(after), DB_U64(page - 1)), &rows, err);
+
+    *last = rc == OBX_OK && db_rows_next(rows) ? db_rows_u64(rows, 0) : UINT64_MAX;
+    db_rows_free(rows);
+    return rc;
+}
+
 /* Lines of half-messages that are gone, among the ids of a page. */
-static enum obx_code find_left_over(struct db *db, uint64_t first, uint64_t last,
+static enum obx_code find_left_over(struct db *db, uint64_t after, uint64_t last,
                                     uint32_t retention_s, struct obx_buf *ids, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
     enum obx_code rc = db_query(
         db,
         "SELECT h.id FROM half_history h FORCE INDEX (PRIMARY) LEFT JOIN half_message m ON m.gid = "
-        "h.gid WHERE h.id BETWEEN ? AND ? AND h.at < UTC_TIMESTAMP(6) - INTERVAL ? SECOND AND "
+        "h.gid WHERE h.id > ? AND h.id <= ? AND h.at < UTC_TIMESTAMP(6) - INTERVAL ? SECOND AND "
         "m.gid IS NULL",
-        DB_ARGS(DB_U64(first), DB_U64(last), DB_U64(retention_s)), &rows, err);
+        DB_ARGS(DB_U64(after), DB_U64(last), DB_U64(retention_s)), &rows, err);
 
     while (rc == OBX_OK && db_rows_next(rows))
         rc = buf_addf(ids, "%s%llu", ids->len == 0 ? "" : ", ",
@@ -516,18 +533,11 @@ enum obx_code check_clean_history(struct db *db, struct lease *lease, uint64_t *
                                   uint32_t page, uint32_t retention_s, struct obx_err *err)
 {
     struct obx_buf ids = {0};
-    struct db_rows *rows = NULL;
-    enum obx_code rc = db_query(
-        db,
-        "SELECT id FROM half_history WHERE id > ? AND at < UTC_TIMESTAMP(6) - INTERVAL ? SECOND "
-        "ORDER BY id LIMIT 1",
-        DB_ARGS(DB_U64(*after), DB_U64(retention_s)), &rows, err);
-    uint64_t first = rc == OBX_OK && db_rows_next(rows) ? db_rows_u64(rows, 0) : 0;
+    uint64_t last = 0;
+    enum obx_code rc = end_of_lines(db, *after, page, &last, err);
 
-    db_rows_free(rows);
-    *after = first == 0 ? 0 : first - 1 + page;
-    if (rc == OBX_OK && first > 0)
-        rc = find_left_over(db, first, *after, retention_s, &ids, err);
+    if (rc == OBX_OK)
+        rc = find_left_over(db, *after, last, retention_s, &ids, err);
     if (rc == OBX_OK && ids.len > 0) {
         rc = lease_begin(lease, db, err);
         if (rc == OBX_OK)
@@ -536,5 +546,7 @@ enum obx_code check_clean_history(struct db *db, struct lease *lease, uint64_t *
                         err);
     }
     buf_fini(&ids);
+    if (rc == OBX_OK)
+        *after = last == UINT64_MAX ? 0 : last;
     return rc;
 }

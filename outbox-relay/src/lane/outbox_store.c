@@ -53,8 +53,8 @@ static enum obx_code build_count(struct outbox_store *store)
         &store->count,
         "SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM %s LIMIT ?) w),"
         " (SELECT COUNT(*) FROM (SELECT 1 FROM outbox_parked WHERE outbox = ? LIMIT ?) p),"
-        " (SELECT COUNT(*) FROM (SELECT 1 FROM outbox_parked WHERE outbox = ? AND holds_key = 1"
-        " LIMIT ?) f),"
+        " (SELECT COUNT(*) FROM (SELECT 1 FROM outbox_parked FORCE INDEX (outbox_key)"
+        " WHERE outbox = ? AND holds_key = 1 LIMIT ?) f),"
         " (SELECT GREATEST(TIMESTAMPDIFF(MICROSECOND, created_at, UTC_TIMESTAMP(6)), 0) FROM %s"
         " ORDER BY id LIMIT 1),"
         " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)),"

@@ -10,9 +10,8 @@
 
 enum { LOAD_ROWS = 5000 }; /* read when the lease is taken; not more */
 
-static const char sql_frozen[] =
-    "SELECT parked_id, IF(outbox = ? AND holds_key = 1, ordering_key, NULL)"
-    " FROM outbox_parked FORCE INDEX (PRIMARY) ORDER BY parked_id LIMIT ?";
+static const char sql_frozen[] = "SELECT ordering_key FROM outbox_parked FORCE INDEX (outbox_key)"
+                                 " WHERE outbox = ? AND holds_key = 1 LIMIT ?";
 
 static enum obx_code build_park_one(struct parking *parking, const char *table)
 {
@@ -102,7 +101,7 @@ enum obx_code parking_load(struct parking *parking, struct db *db, struct obx_er
         return rc;
     parking->has_more = db_rows_count(rows) == LOAD_ROWS;
     while (db_rows_next(rows))
-        keyset_add(&parking->frozen, db_rows_bytes(rows, 1));
+        keyset_add(&parking->frozen, db_rows_bytes(rows, 0));
     db_rows_free(rows);
     return OBX_OK;
 }

@@ -49,7 +49,7 @@ OBX_NODISCARD enum obx_code parking_init(struct parking *parking, const char *ou
                                          const char *table, struct lease *lease,
                                          struct obx_err *err);
 void parking_fini(struct parking *parking);
-/** Learn which keys are frozen; after every taking of the lease. Looks at so many rows at most that
+/** Learn which keys are frozen; after every taking of the lease. Reads so many at most that
  * a take-over does not wait for them; beyond, each batch asks for its keys. Any OBX_E_DB_*. */
 OBX_NODISCARD enum obx_code parking_load(struct parking *parking, struct db *db,
                                          struct obx_err *err);

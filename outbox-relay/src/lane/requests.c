@@ -18,7 +18,8 @@ static const char sql_next[] =
     " WHERE outbox = ? AND request = ? AND parked_id > ? ORDER BY parked_id LIMIT 1";
 static const char sql_followers[] =
     "SELECT parked_id, id, OCTET_LENGTH(payload) FROM outbox_parked FORCE INDEX (outbox_key)"
-    " WHERE outbox = ? AND ordering_key = ? AND behind_id = ? ORDER BY parked_id LIMIT ?";
+    " WHERE outbox = ? AND holds_key = 0 AND ordering_key = ? AND behind_id = ?"
+    " ORDER BY parked_id LIMIT ?";
 /* Only if it is still requested: an operator may have taken it back meanwhile. */
 #define SQL_SELF                                                                                   \
     "SELECT parked_id, id, OCTET_LENGTH(payload) FROM outbox_parked FORCE INDEX (outbox_id)"       \
