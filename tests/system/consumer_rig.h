@@ -15,7 +15,7 @@
 #include "sql/db.h"
 #include "test_db.h"
 
-enum { RIG_WAIT_MS = 30000 };
+enum { RIG_WAIT_MS = 60000 };
 
 struct rig {
     struct broker broker;

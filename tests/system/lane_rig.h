@@ -14,7 +14,7 @@
 #include "lane.h"
 #include "test_db.h"
 
-enum { RIG_WAIT_MS = 30000 };
+enum { RIG_WAIT_MS = 60000 };
 
 /** A message as it stood in the queue. */
 struct rig_message {

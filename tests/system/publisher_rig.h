@@ -12,7 +12,7 @@
 #include "bridge/publisher.h"
 #include "broker.h"
 
-enum { RIG_TOKENS_MAX = 200000, RIG_WAIT_MS = 30000 };
+enum { RIG_TOKENS_MAX = 200000, RIG_WAIT_MS = 60000 };
 
 struct rig {
     struct broker broker;
