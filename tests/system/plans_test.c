@@ -334,7 +334,7 @@ static void operators_requests(void **state)
     ok(requests_look(&requests, plans.db, &err));
     assert_true(requests_busy(&requests));
     ok(requests_step(&requests, plans.db, &err));
-    within("a step of a frozen key", &before, 10 * PAGE);
+    within("a step of a frozen key", &before, 10 * PAGE + BOUND_FEW);
     requests_fini(&requests);
 }
 
