@@ -160,7 +160,7 @@ static enum obx_code on_confirm(struct bridge_publisher *pub, uint64_t tag, bool
     if (window_confirm(&pub->window, tag, multiple, acked, settled, pub) == 0 &&
         log_limit_pass(&pub->odd_acks, LOG_INTERVAL_MS, &dropped))
         OBX_LOG(LOG_LVL_WARN, "publisher", "confirm.unknown", KV_U64("tag", tag),
-                KV_BOOL("multiple", multiple), KV_U64("dropped", dropped));
+                KV_BOOL("multiple", multiple), KV_U64("not_logged", dropped));
     return OBX_OK;
 }
 
@@ -286,7 +286,7 @@ static void log_return(struct bridge_publisher *pub, const amqp_basic_properties
     if ((properties->_flags & AMQP_BASIC_MESSAGE_ID_FLAG) != 0)
         id = from_amqp(properties->message_id);
     OBX_LOG(LOG_LVL_WARN, "publisher", "message.returned", KV_BYTES("message_id", id),
-            KV_STR("why", pub->return_why), KV_U64("dropped", dropped));
+            KV_STR("why", pub->return_why), KV_U64("not_logged", dropped));
 }
 
 static enum obx_code on_return_header(struct bridge_publisher *pub, const amqp_frame_t *frame,

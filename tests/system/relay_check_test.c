@@ -85,6 +85,8 @@ static void database_trouble(void **state)
                   "cannot connect", "socket (/no/such/socket) in [source shop]");
     expect_failed(rig, WORDS("OBX_SOURCE_SHOP_HOST=no.such.host.invalid"), "database shop",
                   "no.such.host.invalid", "host and port");
+    expect_failed(rig, WORDS("OBX_SOURCE_SHOP_HOST=db1,db2"), "database shop", "'db1,db2'",
+                  "name one host in [source shop]");
 }
 
 /* The client's certificate is signed by the authority and is none itself. */
@@ -106,6 +108,7 @@ static void database_tls_trouble(void **state)
 static void broker_trouble(void **state)
 {
     struct program_rig *rig = *state;
+    char other[64];
 
     expect_failed(rig, WORDS("OBX_BROKER_PASSWORD=not-the-password"), "broker", "ACCESS_REFUSED",
                   "password in [broker]");
@@ -115,6 +118,9 @@ static void broker_trouble(void **state)
                   "addresses in [broker]");
     expect_failed(rig, WORDS("OBX_BROKER_VHOST=no_such_vhost"), "broker", "no_such_vhost",
                   "rabbitmqctl add_vhost no_such_vhost");
+    snprintf(other, sizeof(other), "OBX_BROKER_ADDRESSES=127.0.0.1:%s",
+             test_env("OBX_TEST_DB_PORT"));
+    expect_failed(rig, WORDS(other), "broker", "unexpected answer", "is no RabbitMQ");
 }
 
 static void broker_tls_trouble(void **state)
@@ -153,6 +159,15 @@ static void missing_tables(void **state)
                   "outbox shop/outbox_bulk", "outbox_bulk",
                   "outboxctl migrate --outbox outbox_bulk");
     rig_said(rig, "ok      outbox shop/outbox: ");
+    rig_sql(rig, "CREATE TABLE orders (id INT PRIMARY KEY, payload INT)");
+    rig_sql(rig, "GRANT SELECT, INSERT, DELETE ON `%s`.orders TO '%s'@'%%'", rig->test_db.name,
+            rig->relay.name);
+    expect_failed(rig, WORDS("OBX_SOURCE_SHOP_OUTBOXES=outbox,orders"), "outbox shop/orders",
+                  "is not an outbox table", "correct outboxes in [source shop]");
+    /* What is recorded as made, migrate does not make again. */
+    rig_sql(rig, "RENAME TABLE outbox TO outbox_away");
+    expect_failed(rig, NULL, "outbox shop/outbox", "outbox", "rename it back");
+    rig_sql(rig, "RENAME TABLE outbox_away TO outbox");
     rig_sql(rig, "DROP TABLE outbox_lease");
     expect_failed(rig, NULL, "grants shop", "outbox_lease", "outboxctl migrate");
 }

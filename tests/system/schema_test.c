@@ -344,6 +344,8 @@ static void names_that_are_no_outbox(void **state)
     (void)state;
     assert_int_equal(schema_migrate(db, SCHEMA_PRODUCER, NULL, NULL, &err), OBX_OK);
     assert_int_equal(schema_add_outbox(db, "", &err), OBX_E_INVALID);
+    assert_int_equal(schema_add_outbox(db, "outbox", &err), OBX_E_INVALID);
+    assert_non_null(strstr(err.text, "the first outbox"));
     assert_int_equal(schema_add_outbox(db, "a`b", &err), OBX_E_INVALID);
     assert_int_equal(schema_add_outbox(db, "a b", &err), OBX_E_INVALID);
     assert_int_equal(schema_add_outbox(db, "a.b", &err), OBX_E_INVALID);

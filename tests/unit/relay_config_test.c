@@ -265,6 +265,12 @@ static void wrong_values_name_file_line_and_key(void **state)
     bad(SOURCE "host =\n", "relay.conf:4: source.shop.host: is empty");
     bad(SOURCE "outboxes = a, out-box\n", "relay.conf:4: source.shop.outboxes: 'out-box'");
     bad(SOURCE "outboxes = a, b, a\n", "'a' is there twice");
+    /* A lane would publish what is parked, awaited or delayed there, and delete it. */
+    bad(SOURCE "outboxes = outbox, outbox_parked\n",
+        "relay.conf:4: source.shop.outboxes: 'outbox_parked' is no outbox, but a table beside it");
+    bad(SOURCE "outboxes = outbox_delayed\n", "'outbox_delayed' is no outbox");
+    bad(SOURCE "outboxes = Outbox_Awaiting\n", "'Outbox_Awaiting' is no outbox");
+    bad(SOURCE "outboxes = half_part\n", "'half_part' is no outbox");
     bad(SOURCE "lease = 5ms\n",
         "relay.conf:4: source.shop.lease: is below the least value of lane.lease");
     bad(SOURCE "window = 5\nkey_window = 6\n", "source.shop.key_window: is larger than window");

@@ -75,7 +75,11 @@ static void fix_connect(const struct check_where *where, char fix[CHECK_FIX_MAX]
 {
     const struct db_opts *db = where->db;
 
-    if (db->unix_socket != NULL)
+    if (db->unix_socket == NULL && strpbrk(db->host, ", \t") != NULL)
+        snprintf(fix, CHECK_FIX_MAX,
+                 "name one host in %s: the primary, or a name that follows it after a failover",
+                 where->section);
+    else if (db->unix_socket != NULL)
         snprintf(fix, CHECK_FIX_MAX, "start the database server, or correct socket (%s) in %s",
                  db->unix_socket, where->section);
     else
@@ -147,9 +151,11 @@ void check_fix_database(const struct check_where *where, const struct obx_err *e
     else if (err->code == OBX_E_DB_CONNECT || err->code == OBX_E_DB_GONE)
         fix_connect(where, fix);
     else if (err->code == OBX_E_TIMEOUT)
-        snprintf(fix, CHECK_FIX_MAX,
-                 "look whether the server answers at all, or lengthen the timeouts in %s",
-                 where->section);
+        snprintf(
+            fix, CHECK_FIX_MAX,
+            "look whether the server answers at all and is a database (host, port), or lengthen "
+            "the timeouts in %s",
+            where->section);
     else if (err->code == OBX_E_DB_TLS && strstr(err->text, "asks for the password") != NULL)
         snprintf(fix, CHECK_FIX_MAX,
                  "set tls = verify-full and tls_ca_file in %s, or reach the server by a socket or "
@@ -178,12 +184,12 @@ static void fix_broker_login(const struct bridge_opts *broker, const struct obx_
     if (strstr(err->text, "vhost") != NULL && err->sys == AMQP_NOT_ALLOWED)
         snprintf(fix, CHECK_FIX_MAX,
                  "correct vhost in [broker], or: rabbitmqctl add_vhost %s; rabbitmqctl "
-                 "set_permissions -p %s %s '.*' '.*' '.*'",
+                 "set_permissions -p %s %s '^oncebox$' '^oncebox$' '^$' (its exchanges and queues)",
                  broker->vhost, broker->vhost, broker->user);
     else
         snprintf(fix, CHECK_FIX_MAX,
                  "correct user and password in [broker], or: rabbitmqctl add_user %s; rabbitmqctl "
-                 "set_permissions -p %s %s '.*' '.*' '.*'",
+                 "set_permissions -p %s %s '^oncebox$' '^oncebox$' '^$' (its exchanges and queues)",
                  broker->user, broker->vhost, broker->user);
 }
 
@@ -207,6 +213,9 @@ void check_fix_broker(const struct relay_config *config, const char *section,
     else if (err->code == OBX_E_MQ_TOPOLOGY)
         snprintf(fix, CHECK_FIX_MAX, "make %s fit what the broker has, or delete it there",
                  section == NULL ? "the configuration" : section);
+    else if (err->code == OBX_E_MQ_PROTOCOL)
+        say(fix, "correct addresses in [broker]: what answers there is no RabbitMQ, or speaks TLS "
+                 "and needs tls = yes");
     else if (err->code == OBX_E_MQ_DENIED)
         snprintf(fix, CHECK_FIX_MAX,
                  "let the user configure, write and read: rabbitmqctl set_permissions -p %s %s "

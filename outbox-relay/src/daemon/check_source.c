@@ -3,8 +3,11 @@
  * every right that a lane uses. The rights are tried inside a transaction that is rolled back.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "check_db.h"
+#include "check_fix.h"
+#include "sql/schema.h"
 
 static const struct check_trial outbox_trials[] = {
     {"SELECT", NULL, "SELECT id, receipt_from FROM %s WHERE id = 0"},
@@ -71,6 +74,16 @@ static void failed_outbox_denied(struct check_visit *visit, const char *subject,
     check_failed(visit->out, subject, err->text, fix);
 }
 
+/* `outboxctl migrate` has recorded that it made the table, and does not make it again. */
+static void say_fix_first(const struct check_visit *visit, char *fix, size_t cap)
+{
+    snprintf(fix, cap,
+             "it was dropped or renamed, or stands in another database than `%s`: rename it back, "
+             "or, where it is to be made again, empty: outboxctl migrate --print, and its CREATE "
+             "TABLE",
+             visit->where.db->database);
+}
+
 static void failed_outbox(struct check_visit *visit, const char *subject, const char *outbox,
                           const struct obx_err *err)
 {
@@ -80,7 +93,10 @@ static void failed_outbox(struct check_visit *visit, const char *subject, const 
         check_db_failed(visit, subject, err);
         return;
     }
-    snprintf(fix, sizeof(fix), "run: outboxctl migrate --outbox %s", outbox);
+    if (strcmp(outbox, "outbox") == 0)
+        say_fix_first(visit, fix, sizeof(fix));
+    else
+        snprintf(fix, sizeof(fix), "run: outboxctl migrate --outbox %s", outbox);
     check_failed(visit->out, subject, err->text, fix);
 }
 
@@ -91,6 +107,15 @@ static void check_outbox(struct check_visit *visit, const char *source, const ch
     size_t denied = 0, other = OUTBOX_TRIALS;
 
     snprintf(subject, sizeof(subject), "outbox %s/%s", source, outbox);
+    if (schema_check_outbox(visit->db, outbox, &errs[0]) == OBX_E_DB_SCHEMA) {
+        char fix[CHECK_FIX_MAX];
+
+        snprintf(fix, sizeof(fix),
+                 "correct outboxes in %s; outboxctl migrate --outbox NAME makes another outbox",
+                 visit->where.section);
+        check_failed(visit->out, subject, errs[0].text, fix);
+        return;
+    }
     for (size_t i = 0; i < OUTBOX_TRIALS; i++) {
         enum obx_code rc = check_db_trial(visit->db, &outbox_trials[i], outbox, &errs[i]);
 

@@ -5,6 +5,7 @@
 #include "relay_keys.h"
 
 #include <string.h>
+#include <strings.h>
 
 #include "address.h"
 #include "base/bytes.h"
@@ -119,6 +120,25 @@ static bool is_table_name(const char *name)
            strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == len;
 }
 
+/*
+ * A lane reads, publishes and deletes what its table has. These have the same columns or nearly so,
+ * and mean something else: given up, awaited, not due. Compared without case, as servers may do.
+ */
+static bool is_other_table(const char *name)
+{
+    static const char *const all[] = {
+        "outbox_parked",  "outbox_lease",  "outbox_awaiting",  "outbox_receipt",
+        "outbox_delayed", "outbox_secret", "outbox_journal",   "half_message",
+        "half_part",      "half_history",  "oncebox_schema",   "obx_barrier",
+        "obx_dedup",      "obx_parked",    "obx_parked_piece", "obx_notification"};
+
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        if (strcasecmp(name, all[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void check_outboxes(const struct keys_source *source, struct cfg_report *report)
 {
     for (size_t i = 0; i < source->outboxes.count; i++) {
@@ -127,6 +147,11 @@ static void check_outboxes(const struct keys_source *source, struct cfg_report *
         if (!is_table_name(outbox))
             cfg_complain(report, "source", source->name, "outboxes",
                          "'%s' is not a table name of 1 to 64 letters, digits and _", outbox);
+        else if (is_other_table(outbox))
+            cfg_complain(report, "source", source->name, "outboxes",
+                         "'%s' is no outbox, but a table beside it; more outboxes are made by "
+                         "outboxctl migrate --outbox NAME",
+                         outbox);
         for (size_t k = 0; k < i; k++) {
             if (strcmp(source->outboxes.items[k], outbox) == 0)
                 cfg_complain(report, "source", source->name, "outboxes", "'%s' is there twice",

@@ -7,6 +7,7 @@
 #include "sql/schema.h"
 
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 #include "base/bytes.h"
@@ -259,6 +260,10 @@ enum obx_code schema_add_outbox(struct db *db, const char *name, struct obx_err 
     if (!is_table_name(name))
         return obx_fail(err, OBX_E_INVALID,
                         "an outbox table is named with 1 to %d of A-Z a-z 0-9 _", NAME_MAX_LEN);
+    if (strcasecmp(name, "outbox") == 0)
+        return obx_fail(err, OBX_E_INVALID,
+                        "`outbox` is the first outbox, of which the others are copies: outboxctl "
+                        "migrate makes it");
     if (db_in_transaction(db))
         return obx_fail(err, OBX_E_INVALID, "making a table would commit the open transaction");
     rc = buf_addf(&sql, "CREATE TABLE IF NOT EXISTS `%s` LIKE outbox", name);
