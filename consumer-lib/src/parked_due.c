@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "parked_db.h"
 #include "parked_item.h"
+#include "sql/audit.h"
 
 enum {
     CLAIM_MIN_MS = 1000,   /* a claim is not looked at again earlier */
@@ -28,7 +29,7 @@ enum {
     ORPHAN_KEYS = 500, /* looked at in one round */
     HOLDS_MAX = 64,
     NOTE_MAX = 256,
-    DISCARD_AGAIN_MS = 1000,
+    REQUEST_AGAIN_MS = 1000,
 };
 
 #define DIED "the attempt was not heard of again: its process ended in it, or lost its database"
@@ -290,21 +291,51 @@ static void say_request(const struct take *take, const struct db_rows *rows, con
             KV_BYTES("note", db_rows_bytes(rows, ROW_NOTE)));
 }
 
+#define ADD_AUDIT                                                                                  \
+    "INSERT INTO obx_audit (action, actor, note, consumer_group, parked_id, message_id, topic, "   \
+    "ordering_key, reason_code) SELECT ?, COALESCE(requested_by, ''), COALESCE(request_note, "     \
+    "''), consumer_group, id, message_id, topic, ordering_key, reason_code FROM obx_parked "       \
+    "FORCE INDEX (PRIMARY) WHERE id = ?"
+
+/* So that it is known ever after who ended or changed which message, and why. */
+static enum obx_code audit(struct take *take, const struct db_rows *rows, const char *action)
+{
+    enum obx_code rc =
+        db_exec(take->db, ADD_AUDIT, DB_ARGS(DB_TEXT(action), DB_U64(db_rows_u64(rows, 0))), NULL,
+                take->err);
+
+    return rc == OBX_OK ? audit_clean(take->db, "obx_audit", take->err) : rc;
+}
+
+/* What a replay changes; NULL: it is only tried again. */
+static const char *change_of(const struct db_rows *rows)
+{
+    if (db_rows_u64(rows, ROW_IS_EDITED) != 0)
+        return "replay-edited";
+    return bytes_is(db_rows_bytes(rows, ROW_REQUEST), "force-replay") ? "force-replay" : NULL;
+}
+
 /* Behind the others of its key if there are any: the promotion below finds the first of them. */
 static enum obx_code replay(struct take *take, const struct db_rows *rows)
 {
     const bool is_forced = bytes_is(db_rows_bytes(rows, ROW_REQUEST), "force-replay");
     const bool has_key = !db_rows_is_null(rows, ROW_KEY);
+    const char *change = change_of(rows);
+    enum obx_code rc = change == NULL ? OBX_OK : audit(take, rows, change);
 
-    say_request(take, rows, "dead.replayed");
-    counters_add(take->opts->counters, CNT_REPLAYED, 1);
-    return db_exec(take->db,
-                   "UPDATE obx_parked SET state = ?, next_at = IF(?, NULL, UTC_TIMESTAMP(6)), "
-                   "attempts = 0, claim = 0, claim_size = 0, request = NULL, is_told = 0, "
-                   "is_forced = ?, replays = replays + 1 WHERE id = ?",
-                   DB_ARGS(DB_TEXT(has_key ? "behind" : "waiting"), DB_U64(has_key),
-                           DB_U64(is_forced), DB_U64(db_rows_u64(rows, 0))),
-                   NULL, take->err);
+    if (rc == OBX_OK)
+        rc = db_exec(take->db,
+                     "UPDATE obx_parked SET state = ?, next_at = IF(?, NULL, UTC_TIMESTAMP(6)), "
+                     "attempts = 0, claim = 0, claim_size = 0, request = NULL, is_told = 0, "
+                     "is_forced = ?, replays = replays + 1 WHERE id = ?",
+                     DB_ARGS(DB_TEXT(has_key ? "behind" : "waiting"), DB_U64(has_key),
+                             DB_U64(is_forced), DB_U64(db_rows_u64(rows, 0))),
+                     NULL, take->err);
+    if (rc == OBX_OK) {
+        say_request(take, rows, "dead.replayed");
+        counters_add(take->opts->counters, CNT_REPLAYED, 1);
+    }
+    return rc;
 }
 
 /* A dedup row that is there already, of what was rejected, says no less. */
@@ -329,55 +360,66 @@ static enum obx_code insert_discarded(struct take *take, const struct db_rows *r
 
 /*
  * What is discarded may come again at any later time (at least once): a dedup row sees to it that
- * no copy is applied. Where somebody holds that row, the request waits, and nothing else does.
+ * no copy is applied.
  */
-static enum obx_code refuse_copies(struct take *take, const struct db_rows *rows, bool *is_held)
-{
-    enum obx_code rc = db_exec(take->db, "SAVEPOINT obx_discard", DB_NO_ARGS, NULL, take->err);
-
-    *is_held = false;
-    if (rc == OBX_OK)
-        rc = parked_probe(take->db, take->opts->settings, db_rows_bytes(rows, 1), take->err);
-    if (rc == OBX_OK)
-        rc = insert_discarded(take, rows);
-    if (rc != OBX_E_DB_LOCK_WAIT)
-        return rc;
-    *is_held = true;
-    return db_exec(take->db, "ROLLBACK TO obx_discard", DB_NO_ARGS, NULL, NULL) == OBX_OK ? OBX_OK
-                                                                                          : rc;
-}
-
 static enum obx_code discard(struct take *take, const struct db_rows *rows)
 {
-    bool is_held = false;
-    enum obx_code rc = refuse_copies(take, rows, &is_held);
+    enum obx_code rc =
+        parked_probe(take->db, take->opts->settings, db_rows_bytes(rows, 1), take->err);
 
-    if (rc != OBX_OK)
-        return rc;
-    if (is_held)
-        return db_exec(
-            take->db,
-            "UPDATE obx_parked SET next_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND "
-            "WHERE id = ?",
-            DB_ARGS(DB_U64((uint64_t)DISCARD_AGAIN_MS * US_PER_MS), DB_U64(db_rows_u64(rows, 0))),
-            NULL, take->err);
-    say_request(take, rows, "dead.discarded");
-    counters_add(take->opts->counters, CNT_DISCARDED, 1);
-    return parked_remove(take->db, db_rows_u64(rows, 0), (uint32_t)db_rows_u64(rows, ROW_PIECES),
-                         take->err);
+    if (rc == OBX_OK)
+        rc = insert_discarded(take, rows);
+    if (rc == OBX_OK)
+        rc = audit(take, rows, "discard");
+    if (rc == OBX_OK)
+        rc = parked_remove(take->db, db_rows_u64(rows, 0), (uint32_t)db_rows_u64(rows, ROW_PIECES),
+                           take->err);
+    if (rc == OBX_OK) {
+        say_request(take, rows, "dead.discarded");
+        counters_add(take->opts->counters, CNT_DISCARDED, 1);
+    }
+    return rc;
+}
+
+/* Somebody holds the message's dedup row, or a table does not take what belongs to the request (a
+ * right is missing, say): it waits, and nothing else does. */
+static bool can_wait(enum obx_code rc)
+{
+    return rc == OBX_E_DB_LOCK_WAIT || rc == OBX_E_DB_DENIED || rc == OBX_E_DB_NO_TABLE ||
+           rc == OBX_E_DB_DATA || rc == OBX_E_DB_QUERY;
+}
+
+static enum obx_code postpone(struct take *take, const struct db_rows *rows, enum obx_code why)
+{
+    const uint64_t wait_us = (uint64_t)REQUEST_AGAIN_MS * US_PER_MS;
+
+    if (why != OBX_E_DB_LOCK_WAIT)
+        OBX_LOG(LOG_LVL_WARN, "consumer", "dead.request_refused",
+                KV_STR("group", take->opts->settings->group), KV_U64("id", db_rows_u64(rows, 0)),
+                KV_ERR(take->err));
+    if (db_exec(take->db, "ROLLBACK TO obx_request", DB_NO_ARGS, NULL, NULL) != OBX_OK)
+        return why;
+    return db_exec(take->db,
+                   "UPDATE obx_parked SET next_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND "
+                   "WHERE id = ?",
+                   DB_ARGS(DB_U64(wait_us), DB_U64(db_rows_u64(rows, 0))), NULL, take->err);
 }
 
 static enum obx_code carry_out(struct take *take, const struct db_rows *rows)
 {
     const struct obx_bytes key = db_rows_bytes(rows, ROW_KEY);
-    enum obx_code rc = OBX_OK;
+    enum obx_code rc = db_exec(take->db, "SAVEPOINT obx_request", DB_NO_ARGS, NULL, take->err);
 
     take->taken->next_ms = 0;
+    if (rc != OBX_OK)
+        return rc;
     if (bytes_is(db_rows_bytes(rows, ROW_REQUEST), "discard")) {
         rc = discard(take, rows);
     } else {
         rc = replay(take, rows);
     }
+    if (can_wait(rc) && !db_is_lost(take->db))
+        return postpone(take, rows, rc);
     if (rc == OBX_OK && !bytes_is_absent(key))
         rc = parked_promote(take->db, take->opts->settings, key, NULL, take->err);
     return rc;

@@ -93,6 +93,8 @@ enum ctl_exit cmd_half_resume(const struct ctl_args *args);
 enum ctl_exit cmd_ring(const struct ctl_args *args);
 enum ctl_exit cmd_parked_list(const struct ctl_args *args);
 enum ctl_exit cmd_parked_show(const struct ctl_args *args);
+enum ctl_exit cmd_parked_history(const struct ctl_args *args);
+enum ctl_exit cmd_dead_history(const struct ctl_args *args);
 enum ctl_exit cmd_parked_resume(const struct ctl_args *args);
 enum ctl_exit cmd_parked_discard(const struct ctl_args *args);
 enum ctl_exit cmd_dead_list(const struct ctl_args *args);

@@ -101,6 +101,21 @@ static const char discard_help[] =
     "  --yes                 yes, all of them\n"
     "  --wait SECONDS        how long to wait until it is done (10); 0: do not wait\n";
 
+static const char parked_history_help[] =
+    "Shows which parked messages were discarded, the latest first: when, by whom and why. Kept for "
+    "a\n"
+    "year.\n"
+    "\n"
+    "  --message ID          of this message id\n"
+    "  --limit N             so many at most (50)\n";
+
+static const char dead_history_help[] =
+    "Shows which dead messages were discarded, replayed by force or with another body, the latest\n"
+    "first: when, by whom and why. Kept for a year.\n"
+    "\n"
+    "  --message ID          of this message id\n"
+    "  --limit N             so many at most (50)\n";
+
 static const char barrier_clean_help[] =
     "Removes old rows from obx_barrier, in the database of a producer or of a TCC participant\n"
     "(--db). Only what has ended: a Try that waits for its Confirm or Cancel stays. Keep as long "
@@ -291,6 +306,9 @@ const struct ctl_command ctl_commands[] = {
      "delete parked messages for ever",
      "parked discard {ID... | FILTER... | --all} --note TEXT [--yes] [--wait SECONDS]",
      discard_help},
+    {"parked history", TARGET | BIT(CTL_MESSAGE) | BIT(CTL_LIMIT), false, cmd_parked_history,
+     "show what was discarded, and by whom", "parked history [--message ID] [--limit N]",
+     parked_history_help},
     {"barrier clean", TARGET | BIT(CTL_KEEP), false, cmd_barrier_clean,
      "remove old rows of a barrier table", "barrier clean --db URL [--keep DAYS]",
      barrier_clean_help},
@@ -320,6 +338,9 @@ const struct ctl_command ctl_commands[] = {
     {"dead discard", TARGET | DEAD_REQUEST | BIT(CTL_YES), true, cmd_dead_discard,
      "delete them for ever",
      "dead discard {ID... | FILTER... | --all} --note TEXT [--yes] [--rate N]", dead_discard_help},
+    {"dead history", TARGET | BIT(CTL_MESSAGE) | BIT(CTL_LIMIT), false, cmd_dead_history,
+     "show what was discarded or changed", "dead history [--message ID] [--limit N]",
+     dead_history_help},
     {"notify list", TARGET | NOTIFY_FILTER | BIT(CTL_LIMIT) | BIT(CTL_AFTER), false,
      cmd_notify_list, "list calls to HTTP endpoints",
      "notify list [FILTER...] [--limit N] [--after ID]", notify_list_help},

@@ -88,6 +88,27 @@ CREATE TABLE IF NOT EXISTS obx_parked_piece (
     PRIMARY KEY (parked_id, n)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
+-- What operators have ended or changed: one row for each message that was discarded, replayed by force or given another body,
+-- written in the transaction that does it. Kept for a year; older rows are removed when new ones are written.
+CREATE TABLE IF NOT EXISTS obx_audit (
+    audit_id       BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
+    done_at        DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+    action         VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    -- Who asked for it, and why.
+    actor          VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    note           VARCHAR(1024) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    consumer_group VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    -- In obx_parked.
+    parked_id      BIGINT UNSIGNED NOT NULL,
+    message_id     VARBINARY(255) NOT NULL,
+    topic          VARBINARY(255) NOT NULL,
+    ordering_key   VARBINARY(255) NULL,
+    -- Why it was dead.
+    reason_code    VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    PRIMARY KEY (audit_id),
+    KEY audit_message (message_id)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
+
 -- Last, so that a run that was cut off half-way is not taken for a whole one.
 INSERT INTO oncebox_schema (side, version, name)
 SELECT 'consumer', 1, 'consumer_0001_dedup' FROM DUAL

@@ -166,6 +166,26 @@ CREATE TABLE IF NOT EXISTS outbox_secret (
     PRIMARY KEY (version)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
+-- What operators have ended: one row for each message that was discarded, written in the transaction that removes it. Kept for a
+-- year; the relay removes older rows when it writes new ones.
+CREATE TABLE IF NOT EXISTS outbox_audit (
+    audit_id     BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
+    done_at      DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+    action       VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    -- Who asked for it, and why.
+    actor        VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    note         VARCHAR(1024) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    outbox       VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    id           BIGINT UNSIGNED NOT NULL,
+    message_id   VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    topic        VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    ordering_key VARBINARY(1020) NULL,
+    -- Why it had been parked.
+    reason_code  VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    PRIMARY KEY (audit_id),
+    KEY audit_message (message_id)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
+
 -- Last, so that a run that was cut off half-way is not taken for a whole one.
 INSERT INTO oncebox_schema (side, version, name)
 SELECT 'producer', 1, 'producer_0001_outbox' FROM DUAL

@@ -103,6 +103,7 @@ static void make_relay_user(struct db *root)
         ".outbox_receipt TO " RELAY_ACCOUNT,
         "GRANT SELECT, DELETE ON " LEDGER_PRODUCER_DB ".outbox_delayed TO " RELAY_ACCOUNT,
         "GRANT SELECT, INSERT ON " LEDGER_PRODUCER_DB ".outbox_secret TO " RELAY_ACCOUNT,
+        "GRANT SELECT, INSERT, DELETE ON " LEDGER_PRODUCER_DB ".outbox_audit TO " RELAY_ACCOUNT,
         "GRANT SELECT ON " LEDGER_PRODUCER_DB ".oncebox_schema TO " RELAY_ACCOUNT,
     };
     char sql[256];

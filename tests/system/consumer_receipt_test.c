@@ -240,6 +240,10 @@ static void a_discarded_message_stays_discarded(void **state)
     assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM obx_dedup WHERE outcome = 'discarded' "
                                      "AND reason = 'discarded by test: not wanted'"),
                      1);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM obx_audit WHERE action = 'discard' "
+                                     "AND actor = 'test' AND note = 'not wanted' "
+                                     "AND message_id IN ('m1', 'm2') AND reason_code <> ''"),
+                     2);
 }
 
 static void nobody_else_is_told(void **state)

@@ -226,6 +226,11 @@ static void edited_and_discarded(void **state)
     said(&scene, "1 discarded");
     rig_wait_applied(rig, 2);
     rig_wait_number(rig, ALL_ROWS, 0);
+    assert_int_equal(DEAD(&scene, "history", "--message", "m-1"), 0);
+    said(&scene, "discard");
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM obx_audit WHERE message_id = 'm-0' "
+                                     "AND action = 'replay-edited' AND note = 'typo'"),
+                     1);
     rig_stop(consumer);
     rig_audit(rig, 2);
     (void)unlink(path);

@@ -143,7 +143,11 @@ static void rights_of_the_relay(void **state)
         "DELETE FROM outbox_receipt",
         "SELECT id FROM outbox_delayed WHERE deliver_at < UTC_TIMESTAMP(6) FOR UPDATE SKIP LOCKED",
         "DELETE FROM outbox_delayed", "INSERT INTO outbox_secret (version, secret) VALUES (1, 'x')",
-        "SELECT version, secret FROM outbox_secret", "ROLLBACK");
+        "SELECT version, secret FROM outbox_secret",
+        "INSERT INTO outbox_audit (action, actor, note, outbox, id, message_id, topic, "
+        "reason_code) VALUES ('discard', '', '', 'outbox', 1, 'm', 't', '')",
+        "SELECT audit_id FROM outbox_audit FOR UPDATE SKIP LOCKED", "DELETE FROM outbox_audit",
+        "ROLLBACK");
     ALLOWED("INSERT INTO half_message (gid, producer) VALUES ('g', 'p')",
             "INSERT INTO half_part (gid, topic, payload) VALUES ('g', 't', 'p')",
             "UPDATE half_message SET state = 'committed', next_check_at = NULL",
@@ -162,7 +166,7 @@ static void rights_of_the_relay(void **state)
            "INSERT INTO oncebox_schema (side, version, name) VALUES ('producer', 9, 'x')",
            "SELECT id FROM orders", "CREATE TABLE x (id INT)", "DROP TABLE outbox",
            "ALTER TABLE outbox ADD COLUMN x INT", "TRUNCATE TABLE outbox",
-           "DELETE FROM outbox_secret",
+           "DELETE FROM outbox_secret", "UPDATE outbox_audit SET note = ''",
            "INSERT INTO outbox_delayed (topic, payload, deliver_at) VALUES ('t', 'p', NOW())",
            "SELECT * FROM obx_dedup");
 }
@@ -189,7 +193,7 @@ static void rights_of_an_operator(void **state)
             "SELECT state FROM obx_parked", "SELECT message_id FROM outbox_delayed",
             "SELECT message_id FROM outbox_awaiting");
     DENIED("UPDATE obx_notification SET body = ''", "DELETE FROM obx_notification",
-           "DELETE FROM obx_dedup", "DELETE FROM outbox_parked",
+           "DELETE FROM obx_dedup", "DELETE FROM outbox_parked", "DELETE FROM outbox_audit",
            "UPDATE outbox_parked SET payload = ''", "UPDATE outbox_lease SET epoch = 9",
            "DELETE FROM outbox", "INSERT INTO outbox (topic, payload) VALUES ('t', 'p')");
 }
@@ -307,7 +311,10 @@ static void rights_of_a_consumer(void **state)
         "message_id = 'z' FOR UPDATE NOWAIT",
         "INSERT INTO obx_parked_piece (parked_id, n, piece) VALUES (1, 0, 'x')",
         "SELECT piece FROM obx_parked_piece WHERE parked_id = 1 AND n = 0",
-        "DELETE FROM obx_parked_piece WHERE parked_id = 1", PARK_ONE,
+        "DELETE FROM obx_parked_piece WHERE parked_id = 1",
+        "INSERT INTO obx_audit (action, actor, note, consumer_group, parked_id, message_id, topic, "
+        "reason_code) VALUES ('discard', '', '', 'g', 1, 'm', 't', '')",
+        "SELECT audit_id FROM obx_audit FOR UPDATE SKIP LOCKED", "DELETE FROM obx_audit", PARK_ONE,
         "SELECT id FROM obx_parked WHERE id = 1 FOR UPDATE SKIP LOCKED",
         "UPDATE obx_parked SET attempts = attempts + 1, claim = 7, claim_size = 1 WHERE id = 1",
         "DELETE FROM obx_parked WHERE id = 1");

@@ -83,6 +83,52 @@ static void a_discarded_head_lets_its_followers_go(void **state)
     assert_int_equal(rig_stats(rig->lane).discarded, 1);
 }
 
+#define AUDIT "SELECT COUNT(*) FROM outbox_audit"
+
+/* Who ended which message, and why, is there as soon as the message is gone; what is older than a
+ * year goes. */
+static void a_discard_leaves_an_audit_row(void **state)
+{
+    struct lane_rig *rig = *state;
+    uint64_t head = park_key(rig);
+
+    rig_run(rig,
+            "INSERT INTO outbox_audit (done_at, action, actor, note, outbox, id, message_id, topic,"
+            " reason_code) VALUES (UTC_TIMESTAMP(6) - INTERVAL 366 DAY, 'discard', 'old', '',"
+            " 'outbox', 1, 'old', 't', 'r'), (UTC_TIMESTAMP(6) - INTERVAL 364 DAY, 'discard',"
+            " 'young', '', 'outbox', 2, 'young', 't', 'r')");
+    rig_run(rig,
+            "UPDATE outbox_parked SET request = 'discard', requested_by = 'ann',"
+            " request_note = 'sold twice' WHERE id = %llu",
+            (unsigned long long)head);
+    rig_wait_number(rig, 0, PARKED);
+    assert_int_equal(rig_number(rig, AUDIT " WHERE actor = 'old'"), 0);
+    assert_int_equal(rig_number(rig, AUDIT " WHERE actor = 'young'"), 1);
+    assert_int_equal(rig_number(rig,
+                                AUDIT " WHERE action = 'discard' AND actor = 'ann'"
+                                      " AND note = 'sold twice' AND outbox = 'outbox'"
+                                      " AND id = %llu AND message_id <> '' AND topic <> ''"
+                                      " AND ordering_key IS NOT NULL AND reason_code <> ''",
+                                (unsigned long long)head),
+                     1);
+    assert_int_equal(rig_number(rig, AUDIT), 2); /* those that went back are not in it */
+}
+
+/* Without the row nothing is discarded, and the request says why. */
+static void a_discard_that_cannot_be_noted_is_refused(void **state)
+{
+    struct lane_rig *rig = *state;
+    uint64_t head = park_key(rig);
+
+    rig_run(rig, "RENAME TABLE outbox_audit TO hidden");
+    ask(rig, head, "discard");
+    rig_wait_number(rig, 1, PARKED " WHERE request IS NULL AND request_note LIKE '%outbox_audit%'");
+    rig_run(rig, "RENAME TABLE hidden TO outbox_audit");
+    ask(rig, head, "discard");
+    rig_wait_number(rig, 0, PARKED);
+    assert_int_equal(rig_number(rig, AUDIT), 1);
+}
+
 /* A follower cannot go before its head; asking for it asks for the head. One that is discarded goes
  * alone. */
 static void a_follower_is_asked_for(void **state)
@@ -263,6 +309,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_frozen_key_comes_back_in_order, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(a_resume_in_vain_changes_nothing, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(a_discarded_head_lets_its_followers_go, rig_setup,
+                                        rig_teardown),
+        cmocka_unit_test_setup_teardown(a_discard_leaves_an_audit_row, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(a_discard_that_cannot_be_noted_is_refused, rig_setup,
                                         rig_teardown),
         cmocka_unit_test_setup_teardown(a_follower_is_asked_for, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(a_request_that_cannot_be_carried_out_says_so, rig_setup,

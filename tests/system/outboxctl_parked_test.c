@@ -198,6 +198,11 @@ static void discard_is_hard_to_do_by_accident(void **state)
     assert_int_equal(
         parked(rig, WORDS("discard", "--all", "--yes", "--note", "a test", "--wait", "50")), 0);
     assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM outbox_parked"), 0);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM outbox_audit WHERE note = 'a test'"), 3);
+    assert_int_equal(parked(rig, WORDS("history", "--limit", "2")), 0);
+    rig_said(rig, "a test");
+    assert_int_equal(parked(rig, WORDS("history", "--message", "nobody's", "--json")), 0);
+    rig_said(rig, "[]");
     assert_int_equal(broker_count(rig->admin, rig->queue), 0);
 }
 

@@ -261,6 +261,8 @@ static void missing_grants(void **state)
         {"DELETE", "outbox_awaiting", "grants shop"}, {"SELECT", "outbox_receipt", "grants shop"},
         {"INSERT", "outbox_receipt", "grants shop"},  {"DELETE", "outbox_receipt", "grants shop"},
         {"SELECT", "outbox_secret", "grants shop"},   {"INSERT", "outbox_secret", "grants shop"},
+        {"SELECT", "outbox_audit", "grants shop"},    {"INSERT", "outbox_audit", "grants shop"},
+        {"DELETE", "outbox_audit", "grants shop"},
     };
     struct program_rig *rig = *state;
     char fix[192];

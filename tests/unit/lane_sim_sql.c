@@ -594,6 +594,8 @@ static const struct statement statements[] = {
     {"SELECT p.parked_id, p.id, OCTET", "ordering_key IS NULL", read_keyless, false},
     {"SELECT parked_id, id FROM outbox_parked", "FOR UPDATE", lock_rows, false},
     {"SELECT id, message_id, topic, ordering_key,", "request_note", read_nothing, false},
+    {"INSERT INTO outbox_audit", "", read_nothing, true},
+    {"SELECT audit_id", "FOR UPDATE", read_nothing, false},
     {"DELETE a FROM JSON_TABLE", "", read_nothing, false},
     {"UPDATE outbox_parked", "request = 'resume'", pass_on, true},
     {"UPDATE outbox_parked", "request = NULL", unrequest, true},

@@ -44,6 +44,11 @@ static const struct check_trial common_trials[] = {
     {"SELECT", "outbox_secret", "SELECT version FROM outbox_secret WHERE version = 0"},
     {"INSERT", "outbox_secret",
      "INSERT INTO outbox_secret (version, secret) SELECT 0, '' FROM DUAL WHERE FALSE"},
+    {"SELECT", "outbox_audit", "SELECT audit_id FROM outbox_audit WHERE audit_id = 0"},
+    {"INSERT", "outbox_audit",
+     "INSERT INTO outbox_audit (action, actor, note, outbox, id, message_id, topic, reason_code)"
+     " SELECT '', '', '', '', 0, '', '', '' FROM DUAL WHERE FALSE"},
+    {"DELETE", "outbox_audit", "DELETE FROM outbox_audit WHERE FALSE LIMIT 1"},
 };
 static const struct check_trial journal_trials[] = {
     {"SELECT", "outbox_journal",

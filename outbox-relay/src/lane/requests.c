@@ -9,6 +9,7 @@
 
 #include "base/crash.h"
 #include "base/log.h"
+#include "sql/audit.h"
 
 enum { STEP_ROWS = 500, STEP_BYTES = 16 * 1024 * 1024, PORTION_FIRST = 32, LOCKED_CAP_MS = 2000 };
 
@@ -44,6 +45,12 @@ static const char sql_lock_end[] = " ORDER BY parked_id FOR UPDATE SKIP LOCKED";
 static const char sql_known[] =
     "SELECT id, message_id, topic, ordering_key, COALESCE(requested_by, ''),"
     " COALESCE(request_note, '') FROM outbox_parked FORCE INDEX (PRIMARY) WHERE parked_id IN (";
+/* So that it is known ever after who ended which message, and why. */
+static const char sql_audit[] =
+    "INSERT INTO outbox_audit (action, actor, note, outbox, id, message_id, topic, ordering_key,"
+    " reason_code) SELECT 'discard', COALESCE(p.requested_by, ''), COALESCE(p.request_note, ''),"
+    " p.outbox, p.id, p.message_id, p.topic, p.ordering_key, p.reason_code"
+    " FROM outbox_parked p FORCE INDEX (PRIMARY) WHERE p.parked_id IN (";
 /* The message that awaits its receipts, if the parked row was a copy of it: it would be sent again.
  */
 static const char sql_end_awaiting[] =
@@ -500,6 +507,25 @@ static enum obx_code end_awaiting(struct requests *requests, struct db *db, cons
     return db_exec(db, sql_end_awaiting, DB_ARGS(DB_BYTES(buf_bytes(&requests->text))), NULL, err);
 }
 
+/* Without the audit row nothing is discarded: where the table does not take it, the request is
+ * refused, and the row stays parked. */
+static enum obx_code audit(struct requests *requests, struct db *db, const struct step *step,
+                           struct obx_err *err)
+{
+    enum obx_code rc = build(requests, sql_audit, step, step->back, step->count, "", err);
+
+    if (rc == OBX_OK)
+        rc = db_exec_text(db, buf_bytes(&requests->text), NULL, err);
+    requests->queries += 2;
+    if (rc == OBX_OK)
+        rc = audit_clean(db, "outbox_audit", err);
+    if (rc == OBX_E_DB_DENIED || rc == OBX_E_DB_NO_TABLE || rc == OBX_E_DB_QUERY)
+        rc = obx_fail(err, OBX_E_DB_DATA,
+                      "outbox_audit does not take the row that says who"
+                      " discarded the message; see grants.md");
+    return rc;
+}
+
 /* What awaits receipts goes with its parked copy. */
 static enum obx_code discard(struct requests *requests, struct db *db, struct step *step,
                              struct obx_err *err)
@@ -511,6 +537,8 @@ static enum obx_code discard(struct requests *requests, struct db *db, struct st
     rc = build(requests, sql_known, step, step->back, step->count, "", err);
     if (rc == OBX_OK)
         rc = db_query_text(db, buf_bytes(&requests->text), &step->discarded, err);
+    if (rc == OBX_OK)
+        rc = audit(requests, db, step, err);
     return rc == OBX_OK ? end_awaiting(requests, db, step, err) : rc;
 }
 
