@@ -13,6 +13,8 @@
 #include "parked_db.h"
 #include "parked_key.h"
 
+enum { KEYS_MAX = 100 /* in one statement, each of which opens the table */ };
+
 struct survey {
     struct db *db;
     const struct settings *settings;
@@ -32,7 +34,7 @@ static enum obx_code begin(struct survey *survey, const char *head)
 
 static enum obx_code add_group(struct survey *survey)
 {
-    return parked_add_hex(&survey->sql, bytes_of(survey->settings->group));
+    return db_add_literal(survey->db, &survey->sql, bytes_of(survey->settings->group));
 }
 
 /* The list of the items that is_wanted picks; *listed of them. add appends one. */
@@ -170,24 +172,43 @@ static bool is_first_of_key(const struct survey *survey, size_t at)
     return item_has_key(survey->items[at]);
 }
 
-/* A table of the batch's keys, numbered by the first item of each. */
-static enum obx_code add_keys(struct survey *survey, size_t *listed)
+/* "(SELECT 3, p.id FROM ... LIMIT 1)": with its key as a literal. For a key out of another table
+ * MySQL reads and sorts all that waits in it. */
+static enum obx_code add_first_of_key(struct survey *survey, size_t at)
+{
+    struct parked_key key;
+    enum obx_code rc = buf_addf(&survey->sql,
+                                "(SELECT %zu, p.id FROM obx_parked p FORCE INDEX (parked_key) "
+                                "WHERE p.consumer_group = ",
+                                at);
+
+    if (rc == OBX_OK)
+        rc = add_group(survey);
+    if (rc == OBX_OK)
+        rc = buf_add_text(&survey->sql, " AND p.ordering_key = ");
+    parked_key_of(survey->items[at]->msg.ordering_key, &key);
+    if (rc == OBX_OK)
+        rc = parked_add_hex(&survey->sql, key.bytes);
+    if (rc == OBX_OK)
+        rc = buf_addf(&survey->sql, " AND %s ORDER BY p.id LIMIT 1)",
+                      parked_holds(survey->settings));
+    return rc;
+}
+
+/* The statement for the keys that begin at items[*at] and behind it, at most KEYS_MAX; *at moves
+ * behind them. */
+static enum obx_code add_keys(struct survey *survey, size_t *at, size_t *listed)
 {
     enum obx_code rc = OBX_OK;
 
     *listed = 0;
-    for (size_t i = 0; i < survey->count && rc == OBX_OK; i++) {
-        struct parked_key key;
-
-        if (!is_first_of_key(survey, i))
+    for (; *at < survey->count && *listed < KEYS_MAX && rc == OBX_OK; (*at)++) {
+        if (!is_first_of_key(survey, *at))
             continue;
-        rc = buf_addf(&survey->sql,
-                      (*listed)++ == 0 ? "SELECT %zu AS n, " : " UNION ALL SELECT %zu, ", i);
-        parked_key_of(survey->items[i]->msg.ordering_key, &key);
+        if ((*listed)++ > 0)
+            rc = buf_add_text(&survey->sql, " UNION ALL ");
         if (rc == OBX_OK)
-            rc = parked_add_hex(&survey->sql, key.bytes);
-        if (rc == OBX_OK && *listed == 1)
-            rc = buf_add_text(&survey->sql, " AS v");
+            rc = add_first_of_key(survey, *at);
     }
     return rc;
 }
@@ -212,29 +233,22 @@ static void block_key(struct survey *survey, size_t at, uint64_t first_id)
 
 static enum obx_code find_blocked(struct survey *survey)
 {
-    struct db_rows *rows = NULL;
-    size_t listed = 0;
-    enum obx_code rc = begin(survey, "SELECT k.n, (SELECT p.id FROM obx_parked p "
-                                     "FORCE INDEX (parked_key) WHERE p.consumer_group = ");
+    enum obx_code rc = OBX_OK;
 
-    if (rc == OBX_OK)
-        rc = add_group(survey);
-    if (rc == OBX_OK)
-        rc =
-            buf_addf(&survey->sql, " AND p.ordering_key = k.v AND %s ORDER BY p.id LIMIT 1) FROM (",
-                     parked_holds(survey->settings));
-    if (rc == OBX_OK)
-        rc = add_keys(survey, &listed);
-    if (rc == OBX_OK && listed == 0)
-        return OBX_OK;
-    if (rc == OBX_OK)
-        rc = buf_add_text(&survey->sql, ") AS k");
-    rc = run(survey, rc, &rows);
-    while (rc == OBX_OK && db_rows_next(rows)) {
-        if (!db_rows_is_null(rows, 1))
+    for (size_t at = 0; at < survey->count && rc == OBX_OK;) {
+        struct db_rows *rows = NULL;
+        size_t listed = 0;
+
+        rc = begin(survey, "");
+        if (rc == OBX_OK)
+            rc = add_keys(survey, &at, &listed);
+        if (rc == OBX_OK && listed == 0)
+            break;
+        rc = run(survey, rc, &rows);
+        while (rc == OBX_OK && db_rows_next(rows))
             block_key(survey, (size_t)db_rows_u64(rows, 0), db_rows_u64(rows, 1));
+        db_rows_free(rows);
     }
-    db_rows_free(rows);
     return rc;
 }
 
