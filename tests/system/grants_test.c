@@ -155,8 +155,8 @@ static void rights_of_the_relay(void **state)
             "DELETE FROM half_part",
             "INSERT INTO half_history (gid, event, actor) VALUES ('g', 'e', 'a')",
             "DELETE FROM half_message",
-            "DELETE FROM half_history WHERE NOT EXISTS (SELECT 1 FROM half_message m "
-            "WHERE m.gid = half_history.gid)",
+            ("DELETE FROM half_history WHERE NOT EXISTS (SELECT 1 FROM half_message m "
+             "WHERE m.gid = half_history.gid)"),
             "SELECT reason FROM obx_barrier", "INSERT INTO obx_barrier (gid) VALUES ('g')",
             "INSERT INTO outbox_journal (is_custom, message_id, outbox, topic, created_at) "
             "SELECT 1, message_id, 'outbox', topic, created_at FROM outbox "
@@ -285,8 +285,8 @@ static void rights_of_a_producer(void **state)
     DENIED("SELECT id FROM outbox", "DELETE FROM outbox", "UPDATE outbox SET topic = 'x'",
            "SELECT * FROM outbox_parked", "DELETE FROM outbox_lease", "SELECT * FROM outbox_secret",
            "SELECT payload FROM outbox_delayed", "SELECT * FROM outbox_awaiting",
-           "INSERT INTO outbox_receipt (message_id, consumer_group, outcome) VALUES ('m', 'g', "
-           "'applied')");
+           ("INSERT INTO outbox_receipt (message_id, consumer_group, outcome) VALUES ('m', 'g', "
+            "'applied')"));
 }
 
 #define PARK_ONE                                                                                   \
