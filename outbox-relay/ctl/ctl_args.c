@@ -73,8 +73,8 @@ static bool parse_number(const char *option, const char *text, uint64_t max, uin
     errno = 0;
     *out = strtoull(text, &end, DECIMAL);
     if (errno != 0 || text[0] < '0' || text[0] > '9' || *end != '\0' || *out > max) {
-        fprintf(stderr, "outboxctl: --%s %s is not a number up to %llu\n", option, text,
-                (unsigned long long)max);
+        fprintf(stderr, "outboxctl: --%s %s: expected a number from 0 to %llu, without a unit\n",
+                option, text, (unsigned long long)max);
         return false;
     }
     return true;

@@ -61,6 +61,8 @@ static void migrating_an_empty_database(void **state)
     assert_int_equal(version, schema_latest(SCHEMA_PRODUCER));
     assert_int_equal(schema_check(db, SCHEMA_PRODUCER, &err), OBX_OK);
     assert_int_equal(schema_check(db, SCHEMA_CONSUMER, &err), OBX_E_DB_NO_TABLE);
+    /* Without the side it makes the producer's tables, and the message comes again. */
+    assert_non_null(strstr(err.text, "outboxctl migrate --side consumer"));
 }
 
 static void migrating_again_does_nothing(void **state)

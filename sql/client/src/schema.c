@@ -93,13 +93,14 @@ enum obx_code schema_check(struct db *db, enum schema_side side, struct obx_err 
         return rc;
     if (version == 0)
         return obx_fail(err, OBX_E_DB_NO_TABLE,
-                        "the database has no %s schema: run `outboxctl migrate`",
-                        schema_side_name(side));
+                        "the database has no %s schema: run `outboxctl migrate --side %s`",
+                        schema_side_name(side), schema_side_name(side));
     if (version < latest)
         return obx_fail(
             err, OBX_E_DB_SCHEMA,
-            "the %s schema has version %u, this program needs %u: run `outboxctl migrate`",
-            schema_side_name(side), version, latest);
+            "the %s schema has version %u, this program needs %u: run `outboxctl migrate "
+            "--side %s`",
+            schema_side_name(side), version, latest, schema_side_name(side));
     return version > latest ? fail_newer(side, version, err) : OBX_OK;
 }
 
