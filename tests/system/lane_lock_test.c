@@ -96,7 +96,8 @@ static const struct held {
      .rows = "INSERT INTO outbox_delayed (topic, payload, deliver_at) SELECT 't', 'x',"
              " UTC_TIMESTAMP(6) - INTERVAL 1 DAY + INTERVAL seq SECOND FROM " TEST_SEQ
              " WHERE seq <= 600 ORDER BY seq",
-     .lock = "SELECT COUNT(*) FROM (SELECT id FROM outbox_delayed WHERE id <= 500 FOR UPDATE) d",
+     .lock = "SELECT COUNT(*) FROM (SELECT id FROM outbox_delayed FORCE INDEX (PRIMARY)"
+             " WHERE id <= 500 FOR UPDATE) d",
      .others = "SELECT COUNT(*) FROM outbox_delayed WHERE id > 500",
      .at_last = "SELECT COUNT(*) FROM outbox_delayed",
      .max_sends = 600},

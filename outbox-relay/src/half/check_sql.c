@@ -28,7 +28,8 @@ static enum obx_code exec_built(struct db *db, const struct obx_buf *sql, enum o
     return db_exec_text(db, buf_bytes(sql), affected, err);
 }
 
-/* head, the list, tail. */
+/* head, the list, tail. Heads name the index: on a small table the server may read a list as a scan
+ * of the whole, and then wait for rows that others hold. */
 static enum obx_code exec_for(struct db *db, const char *head, const struct obx_buf *list,
                               const char *tail, uint64_t *affected, struct obx_err *err)
 {
@@ -87,10 +88,11 @@ static enum obx_code end_tx(struct db *db, struct lease *lease, enum obx_code rc
 static enum obx_code push_forward(struct db *db, const struct obx_buf *gids,
                                   const struct check_take *take, struct obx_err *err)
 {
-    char head[320];
+    char head[384];
 
     (void)snprintf(head, sizeof(head),
-                   "UPDATE half_message SET next_check_at = UTC_TIMESTAMP(6) + INTERVAL CAST("
+                   "UPDATE half_message FORCE INDEX (PRIMARY) SET next_check_at = UTC_TIMESTAMP(6) "
+                   "+ INTERVAL CAST("
                    "LEAST(%u, %u * POW(2, LEAST(checks_asked, 24))) * (500 + 500 * RAND()) "
                    "AS UNSIGNED) MICROSECOND, checks_asked = checks_asked + 1 WHERE gid IN",
                    take->cap_ms, take->min_ms);
@@ -182,8 +184,10 @@ static enum obx_code park_locked(struct db *db, const struct obx_buf *locked, co
 
     if (locked->len == 0)
         return OBX_OK;
-    rc = buf_add_text(&head, "UPDATE half_message SET state = 'parked', next_check_at = NULL, "
-                             "note = ");
+    rc = buf_add_text(
+        &head,
+        "UPDATE half_message FORCE INDEX (PRIMARY) SET state = 'parked', next_check_at = NULL, "
+        "note = ");
     if (rc == OBX_OK)
         rc = db_add_literal(db, &head, bytes_of(note));
     if (rc == OBX_OK)
@@ -196,7 +200,7 @@ static enum obx_code park_locked(struct db *db, const struct obx_buf *locked, co
     if (rc == OBX_OK)
         rc = exec_for(db,
                       "INSERT INTO half_history (gid, event, actor, detail) SELECT gid, 'parked', "
-                      "'check', note FROM half_message WHERE gid IN",
+                      "'check', note FROM half_message FORCE INDEX (PRIMARY) WHERE gid IN",
                       locked, "", NULL, err);
     if (rc == OBX_OK)
         *parked += affected;
@@ -348,7 +352,8 @@ static enum obx_code count_and_park(struct db *db, const struct outcome *outcome
         rc = lock_prepared(db, &gids, &locked, err);
     if (rc == OBX_OK && locked.len > 0)
         rc = exec_for(db,
-                      "UPDATE half_message SET checks_answered = checks_answered + 1 WHERE gid IN",
+                      "UPDATE half_message FORCE INDEX (PRIMARY) SET checks_answered = "
+                      "checks_answered + 1 WHERE gid IN",
                       &locked, "", NULL, err);
     if (rc == OBX_OK && locked.len > 0)
         rc = park_at_limit(db, &locked, answer, limit, parked, err);
@@ -467,7 +472,8 @@ static enum obx_code clean_in_tx(struct db *db, const char *after, const char *l
     if (rc == OBX_OK)
         rc = take_gids(db, rows, &gids, err);
     if (rc == OBX_OK && gids.len > 0)
-        rc = exec_for(db, "DELETE FROM half_message WHERE gid IN", &gids, "", cleaned, err);
+        rc = exec_for(db, "DELETE h FROM half_message h FORCE INDEX (PRIMARY) WHERE h.gid IN",
+                      &gids, "", cleaned, err);
     buf_fini(&gids);
     return rc;
 }
@@ -542,7 +548,9 @@ enum obx_code check_clean_history(struct db *db, struct lease *lease, uint64_t *
         rc = lease_begin(lease, db, err);
         if (rc == OBX_OK)
             rc = end_tx(db, lease,
-                        exec_for(db, "DELETE FROM half_history WHERE id IN", &ids, "", NULL, err),
+                        exec_for(db,
+                                 "DELETE h FROM half_history h FORCE INDEX (PRIMARY) WHERE h.id IN",
+                                 &ids, "", NULL, err),
                         err);
     }
     buf_fini(&ids);

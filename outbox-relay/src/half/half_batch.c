@@ -374,7 +374,8 @@ static enum obx_code update_alike(struct batch *b, const struct half_request *li
 
     buf_reset(&b->sql);
     add(b, &rc,
-        "UPDATE half_message SET next_check_at = NULL, decided_at = UTC_TIMESTAMP(6), "
+        "UPDATE half_message FORCE INDEX (PRIMARY) SET next_check_at = NULL, decided_at = "
+        "UTC_TIMESTAMP(6), "
         "decided_by = ");
     add_text(b, &rc, bytes_of(like->actor));
     add(b, &rc, ", state = ");
@@ -451,7 +452,7 @@ static enum obx_code delete_parts(struct batch *b, struct obx_err *err)
     enum obx_code rc = OBX_OK;
 
     buf_reset(&b->sql);
-    add(b, &rc, "DELETE FROM half_part WHERE gid IN ");
+    add(b, &rc, "DELETE p FROM half_part p FORCE INDEX (PRIMARY) WHERE p.gid IN ");
     add_gids(b, &rc, is_deciding);
     return exec_built(b, rc, err);
 }
