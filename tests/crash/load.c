@@ -99,6 +99,15 @@ static struct obx_bytes random_filling(struct producer *p)
     return (struct obx_bytes){.p = p->filling, .len = len};
 }
 
+static const char *random_receipt(struct producer *p)
+{
+    const struct load_opts *opts = &p->load->opts;
+
+    if (opts->receipt_from == NULL || opts->receipt_percent == 0)
+        return opts->receipt_from;
+    return dice_percent(&p->dice, opts->receipt_percent) ? opts->receipt_from : NULL;
+}
+
 static enum obx_code write_message(struct producer *p, struct obx_err *err)
 {
     char key[16];
@@ -106,7 +115,7 @@ static enum obx_code write_message(struct producer *p, struct obx_err *err)
     snprintf(key, sizeof(key), "key-%u", (unsigned)dice_below(&p->dice, LEDGER_KEYS));
     return load_write(p->db, p->load->opts.topic,
                       dice_percent(&p->dice, p->load->opts.keyless_percent) ? NULL : key,
-                      p->load->opts.receipt_from, random_filling(p), err);
+                      random_receipt(p), random_filling(p), err);
 }
 
 static enum obx_code end_transaction(struct producer *p, struct obx_err *err)

@@ -24,6 +24,7 @@ struct load_opts {
     uint32_t big_percent;      /* messages with a body above the relay's inline limit; 0: none */
     const char *topic;
     const char *receipt_from; /* consumer groups that are to report; NULL: none */
+    uint32_t receipt_percent; /* messages that ask them to; 0: all */
     uint64_t seed;
 };
 

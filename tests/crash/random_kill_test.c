@@ -3,7 +3,7 @@
  * of three workers each, rollbacks, transactions held open for seconds, bodies large and small;
  * then the audit (P1, P2, P3, P4, P7). Relays, consumers, RabbitMQ and MariaDB are killed or stand
  * still (SIGSTOP); the line between one program and one server holds back or swallows what goes one
- * way or both; now and then a program is killed while something else is silent.
+ * way or both; rows are locked by somebody else; now and then a program is killed meanwhile.
  *
  * OBX_TEST_SEED=N repeats a run's choices, OBX_TEST_SECONDS=N makes it longer or shorter (60). By
  * hand: OBX_TEST_SILENCE_MS=N is the longest silence, OBX_TEST_DEFAULTS=1 leaves relay and consumer
@@ -26,6 +26,7 @@
 #include "crash/dice.h"
 #include "crash/scene.h"
 #include "cut_proxy.h"
+#include "test_db.h"
 #include "wait.h"
 
 enum {
@@ -192,6 +193,30 @@ static void pause_database(struct play *play)
     pause_server(play, "database");
 }
 
+/* Somebody else locks whichever rows are there, in one of the tables, and takes his time. */
+static void hold_rows(struct play *play)
+{
+    static const char *const tables[] = {
+        LEDGER_PRODUCER_DB ".outbox", LEDGER_PRODUCER_DB ".outbox_awaiting",
+        LEDGER_CONSUMER_DB ".obx_parked", LEDGER_CONSUMER_DB ".obx_dedup"};
+    const struct db_opts root = test_db_root_opts();
+    struct db *other = test_db_open(&root);
+    unsigned table = (unsigned)dice_below(&play->dice, sizeof(tables) / sizeof(tables[0]));
+    struct db_rows *rows = NULL;
+    struct obx_err err = {0};
+    char sql[128];
+
+    say(play, "rows are held:", tables[table], 0);
+    snprintf(sql, sizeof(sql), "SELECT 1 FROM %s LIMIT 3 FOR UPDATE SKIP LOCKED", tables[table]);
+    test_db_run(other, "SET TRANSACTION ISOLATION LEVEL READ COMMITTED");
+    test_db_run(other, "BEGIN");
+    if (db_query(other, sql, DB_NO_ARGS, &rows, &err) != OBX_OK)
+        fail_msg("%s: %s", sql, err.text);
+    db_rows_free(rows);
+    while_silent(play);
+    db_close(other);
+}
+
 /* The first of each come in this order, so that none is left to chance; then the weights decide. */
 static const struct {
     void (*run)(struct play *play);
@@ -205,10 +230,11 @@ static const struct {
     {stop_consumer, 9},
     {pause_database, 5},
     {pause_broker, 5},
-    {silence_relay_database, 6},
-    {silence_relay_broker, 6},
-    {silence_consumer_database, 6},
-    {silence_consumer_broker, 6},
+    {silence_relay_database, 5},
+    {silence_relay_broker, 5},
+    {silence_consumer_database, 5},
+    {silence_consumer_broker, 5},
+    {hold_rows, 4},
 };
 enum { DEEDS = sizeof(deeds) / sizeof(deeds[0]), WEIGHTS = 100 };
 
@@ -245,6 +271,8 @@ static void books_are_in_order_after_kills_and_silence(void **state)
         (int64_t)number_from_env("OBX_TEST_SECONDS", DEFAULT_SECONDS) * MS_PER_S;
     const struct load_opts opts = {.db = scene_producer_opts(),
                                    .topic = SCENE_TOPIC,
+                                   .receipt_from = SCENE_GROUP,
+                                   .receipt_percent = 20,
                                    .producers = 6,
                                    .keyless_percent = 30,
                                    .rollback_percent = 20,

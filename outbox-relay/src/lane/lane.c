@@ -141,16 +141,22 @@ static enum obx_code store_forward(void *ctx, uint64_t from, uint32_t limit,
                                    struct row_batch *batch, struct obx_err *err)
 {
     struct lane *lane = ctx;
+    const size_t had = batch->count;
+    enum obx_code rc = outbox_store_forward(&lane->store, from, limit, batch, err);
 
-    return outbox_store_forward(&lane->store, from, limit, batch, err);
+    lane->is_unsure = lane->is_unsure || batch->count > had;
+    return rc;
 }
 
 static enum obx_code store_behind(void *ctx, const struct id_range *ranges, size_t range_count,
                                   uint32_t limit, struct row_batch *batch, struct obx_err *err)
 {
     struct lane *lane = ctx;
+    const size_t had = batch->count;
+    enum obx_code rc = outbox_store_behind(&lane->store, ranges, range_count, limit, batch, err);
 
-    return outbox_store_behind(&lane->store, ranges, range_count, limit, batch, err);
+    lane->is_unsure = lane->is_unsure || batch->count > had;
+    return rc;
 }
 
 static enum obx_code store_snapshot(void *ctx, bool on, struct obx_err *err)

@@ -113,6 +113,9 @@ struct lane {
     struct backoff db_backoff;
     char trouble[TROUBLES][OBX_ERR_TEXT_MAX];
     struct lane_stats stats;
+    bool shows_early;      /* the server: see lane_make_sure */
+    bool is_unsure;        /* rows were read since the last commit of ours */
+    uint64_t sure_due_ms;  /* the next try to make them sure */
     uint64_t db_due_ms;    /* next try to connect */
     uint64_t lease_due_ms; /* standby: next look */
     uint64_t poll_due_us;
@@ -138,6 +141,14 @@ int lane_wait_ms(const struct lane *lane);
 /** Drop everything in memory and let the connections go; the thread ends. */
 void lane_end(struct lane *lane);
 void lane_set_trouble(struct lane *lane, enum lane_trouble kind, const char *text);
+/**
+ * Before anything is published: see to it that what was read cannot be gone after a crash of the
+ * database. Without a binary log InnoDB shows a transaction to others before it is in the log
+ * file, so that the row of one whose COMMIT never came back could be published and then be gone: a
+ * ghost. The log is written in order, so a commit of ours, begun after the read, that came back
+ * says that it is there. *is_sure false: not now, the lane is awake when it is time.
+ */
+OBX_NODISCARD enum obx_code lane_make_sure(struct lane *lane, bool *is_sure, struct obx_err *err);
 /** Nothing of that topic has come back for longer than a retry takes: it is parked, or gone. */
 void lane_expire_route_trouble(struct lane *lane, uint64_t now_ms);
 

@@ -263,6 +263,8 @@ static bool has_room(const struct lane *lane)
 
 bool lane_can_publish(const struct lane *lane)
 {
+    if (lane->is_unsure && clock_now_ms() < lane->sure_due_ms)
+        return false;
     return lane->publisher != NULL && atomic_load(&lane->gate_open) && has_room(lane) &&
            !lane_is_choked(lane, SETTLE_PLAIN) && flight_count(lane->flight, FLIGHT_READY) > 0;
 }
@@ -270,10 +272,14 @@ bool lane_can_publish(const struct lane *lane)
 enum obx_code lane_publish(struct lane *lane, struct obx_err *err)
 {
     enum step step = STEP_NEXT;
+    bool is_sure = false;
     enum obx_code rc = OBX_OK;
 
     if (!lane_can_publish(lane))
         return OBX_OK;
+    rc = lane_make_sure(lane, &is_sure, err);
+    if (rc != OBX_OK || !is_sure)
+        return rc;
     for (int i = 0; i < BURST_ROWS && step != STEP_STOP && rc == OBX_OK && has_room(lane); i++) {
         rc = send_first(lane, &step, err);
         if (rc == OBX_OK && step == STEP_FETCH)

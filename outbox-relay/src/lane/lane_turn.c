@@ -206,6 +206,18 @@ static const char sql_mode[] =
     "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,STRICT_ALL_TABLES,ALLOW_INVALID_DATES,"
     "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO'";
 
+/* With a binary log a transaction is in there before others see it. */
+static enum obx_code ask_log(struct lane *lane, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = db_query(lane->db, "SELECT @@log_bin", DB_NO_ARGS, &rows, err);
+
+    if (rc == OBX_OK)
+        lane->shows_early = !db_rows_next(rows) || db_rows_u64(rows, 0) == 0;
+    db_rows_free(rows);
+    return rc;
+}
+
 static void connect_db(struct lane *lane)
 {
     struct obx_err err = {0};
@@ -214,6 +226,8 @@ static void connect_db(struct lane *lane)
     lane->store.db = lane->db;
     if (rc == OBX_OK)
         rc = db_exec_text(lane->db, bytes_of(sql_mode), NULL, &err);
+    if (rc == OBX_OK)
+        rc = ask_log(lane, &err);
     if (rc == OBX_OK)
         rc = schema_check(lane->db, SCHEMA_PRODUCER, &err);
     if (rc == OBX_OK && lane->opts.journal)
@@ -280,6 +294,18 @@ static void stand_by(struct lane *lane, uint64_t now_ms)
 
 /* ---- owning ---- */
 
+/* It changes the row each time, so that it is a commit that the server has to write. */
+static enum obx_code renew(struct lane *lane, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    lane->own_queries++;
+    rc = lease_renew(&lane->lease, lane->db, err);
+    if (rc == OBX_OK)
+        lane->is_unsure = false;
+    return rc;
+}
+
 /* A lease that is over by our clock is not lost yet: a renewal that finds owner and epoch as they
  * were says that nobody has had it in between, so what is in memory still holds. Without this a
  * statement that takes longer than the lease would be run again for ever. */
@@ -290,8 +316,7 @@ static enum obx_code keep_lease(struct lane *lane, uint64_t now_ms, struct obx_e
 
     if (is_held && now_ms < lane->lease.renew_due_ms)
         return OBX_OK;
-    lane->own_queries++;
-    rc = lease_renew(&lane->lease, lane->db, err);
+    rc = renew(lane, err);
     if (lane_is_passing(rc) && !is_held)
         return obx_fail(err, OBX_E_LEASE_LOST, "not renewed in time");
     if (lane_is_passing(rc)) {
@@ -299,6 +324,22 @@ static enum obx_code keep_lease(struct lane *lane, uint64_t now_ms, struct obx_e
         return OBX_OK; /* until it is over for us */
     }
     return rc;
+}
+
+enum obx_code lane_make_sure(struct lane *lane, bool *is_sure, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    *is_sure = true;
+    if (!lane->is_unsure || !lane->shows_early)
+        return OBX_OK;
+    rc = renew(lane, err);
+    if (!lane_is_passing(rc))
+        return rc;
+    *is_sure = false;
+    lane->sure_due_ms = clock_now_ms() + RETRY_SOON_MS;
+    lane->lease.renew_due_ms = lane->sure_due_ms;
+    return OBX_OK;
 }
 
 /* Whether a read is worth its while: half of what may be ready is gone. */
