@@ -158,9 +158,9 @@ static void rights_of_the_relay(void **state)
             ("DELETE FROM half_history WHERE NOT EXISTS (SELECT 1 FROM half_message m "
              "WHERE m.gid = half_history.gid)"),
             "SELECT reason FROM obx_barrier", "INSERT INTO obx_barrier (gid) VALUES ('g')",
-            "INSERT INTO outbox_journal (is_custom, message_id, outbox, topic, created_at) "
-            "SELECT 1, message_id, 'outbox', topic, created_at FROM outbox "
-            "ON DUPLICATE KEY UPDATE settled_at = VALUES(settled_at)",
+            ("INSERT INTO outbox_journal (is_custom, message_id, outbox, topic, created_at) "
+             "SELECT 1, message_id, 'outbox', topic, created_at FROM outbox "
+             "ON DUPLICATE KEY UPDATE settled_at = VALUES(settled_at)"),
             "DELETE FROM outbox_journal WHERE is_custom = 1");
     DENIED("UPDATE outbox SET topic = 'x'", "DELETE FROM oncebox_schema", "DELETE FROM obx_barrier",
            "INSERT INTO oncebox_schema (side, version, name) VALUES ('producer', 9, 'x')",
