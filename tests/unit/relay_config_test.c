@@ -270,6 +270,7 @@ static void wrong_values_name_file_line_and_key(void **state)
         "relay.conf:4: source.shop.outboxes: 'outbox_parked' is no outbox, but a table beside it");
     bad(SOURCE "outboxes = outbox_delayed\n", "'outbox_delayed' is no outbox");
     bad(SOURCE "outboxes = Outbox_Awaiting\n", "'Outbox_Awaiting' is no outbox");
+    bad(SOURCE "outboxes = outbox_audit\n", "'outbox_audit' is no outbox");
     bad(SOURCE "outboxes = half_part\n", "'half_part' is no outbox");
     bad(SOURCE "lease = 5ms\n",
         "relay.conf:4: source.shop.lease: is below the least value of lane.lease");

@@ -126,11 +126,12 @@ static bool is_table_name(const char *name)
  */
 static bool is_other_table(const char *name)
 {
-    static const char *const all[] = {
-        "outbox_parked",  "outbox_lease",  "outbox_awaiting",  "outbox_receipt",
-        "outbox_delayed", "outbox_secret", "outbox_journal",   "half_message",
-        "half_part",      "half_history",  "oncebox_schema",   "obx_barrier",
-        "obx_dedup",      "obx_parked",    "obx_parked_piece", "obx_notification"};
+    static const char *const all[] = {"outbox_parked",    "outbox_lease",   "outbox_awaiting",
+                                      "outbox_receipt",   "outbox_delayed", "outbox_secret",
+                                      "outbox_journal",   "half_message",   "half_part",
+                                      "half_history",     "oncebox_schema", "obx_barrier",
+                                      "obx_dedup",        "obx_parked",     "obx_parked_piece",
+                                      "obx_notification", "outbox_audit",   "obx_audit"};
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         if (strcasecmp(name, all[i]) == 0)
