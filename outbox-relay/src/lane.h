@@ -116,6 +116,7 @@ struct lane_stats {
     uint64_t resent;           /* put back into the outbox for want of receipts */
     uint64_t receipts_missing; /* parked for want of receipts */
     uint64_t rejected;         /* rejected rows that this lane settled */
+    uint64_t delayed_stray;    /* delayed messages for an outbox that nobody drains, up to 1000 */
     uint64_t delayed_moved;    /* delayed messages that became due */
     uint64_t delayed_backdated; /* of those, due a minute and more before they were written */
 };

@@ -302,6 +302,7 @@ static void a_delayed_row_of_no_outbox_is_told_of(void **state)
                  " VALUES ('Outbox', 't', 'x', UTC_TIMESTAMP(6) + INTERVAL 1 SECOND)");
     rig_start(rig);
     assert_true(wait_until(RIG_WAIT_MS, says_stray, rig->lane));
+    assert_int_equal(rig_stats(rig->lane).delayed_stray, 1);
     rig_run(rig, "UPDATE outbox_delayed SET outbox = 'outbox'");
     rig_collect(rig, 1);
     wait_well(rig);

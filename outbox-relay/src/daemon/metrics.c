@@ -90,6 +90,8 @@ static const struct lane_metric gauges[] = {
                 "Messages that wait for receipts at the last count, capped alike."),
     LANE_METRIC("oncebox_delayed_rows", delayed_now,
                 "Delayed messages at the last count, capped alike."),
+    LANE_METRIC("oncebox_delayed_stray_rows", delayed_stray,
+                "Delayed messages for an outbox that no relay drains, up to 1000."),
     LANE_METRIC("oncebox_parked_rows", parked_now,
                 "Parked messages of this outbox at the last count, capped alike."),
 };

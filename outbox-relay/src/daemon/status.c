@@ -79,6 +79,7 @@ static int add_gauges(json_t *lane, const struct lane_stats *stats)
     rc |= add_u64(lane, "parked_now", stats->parked_now);
     rc |= add_u64(lane, "awaiting_now", stats->awaiting_now);
     rc |= add_u64(lane, "delayed_now", stats->delayed_now);
+    rc |= add_u64(lane, "delayed_stray", stats->delayed_stray);
     return rc;
 }
 

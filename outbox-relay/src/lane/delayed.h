@@ -33,6 +33,7 @@ struct delayed {
     struct held_rows held;      /* refused alone */
     uint64_t moved, queries;
     uint64_t backdated; /* were due a minute and more before they were written */
+    uint64_t stray;     /* rows for an outbox that nobody drains, at the last look */
     uint64_t warned_ms; /* of them, last; 0: never */
 };
 

@@ -679,6 +679,7 @@ static void fill_stats(struct lane *lane)
     stats->rejected = lane->awaiting.rejected + lane->overdue.rejected;
     stats->delayed_moved = lane->delayed.moved;
     stats->delayed_backdated = lane->delayed.backdated;
+    stats->delayed_stray = lane->delayed.stray;
     stats->queries = lane->awaiting.queries + lane->awaiting.del.queries + lane->overdue.queries +
                      lane->delayed.queries + lane->journal.queries + lane->own_queries +
                      lane->store.queries + lane->parking.queries + lane->requests.queries +
