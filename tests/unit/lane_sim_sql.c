@@ -572,6 +572,7 @@ static const struct statement statements[] = {
     {"SELECT id, topic, ordering_key", "id <= ?", read_behind, false},
     {"SELECT id, topic, ordering_key", "id BETWEEN ", read_ranges, false},
     {"SELECT payload", "", read_payload, false},
+    {"SELECT @@log_bin", "", read_nothing, false}, /* as where there is no such log */
     {"SELECT message_id FROM outbox_awaiting", "", read_nothing, false},
     {"SELECT id FROM outbox_delayed", "", read_nothing, false},
     {"SELECT d.outbox FROM", "", read_nothing, false},
