@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,8 @@ static struct {
     char path[128], body[256], type[64], agent[64];
 } scene;
 static struct endpoint *endpoint;
+/* An endpoint that says nothing does not say when it has looked at the scene, either. */
+static pthread_mutex_t scene_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void answer(const struct endpoint_request *request, struct endpoint_answer *out, void *ctx)
 {
@@ -32,11 +35,13 @@ static void answer(const struct endpoint_request *request, struct endpoint_answe
     const char *agent = endpoint_header(request, "User-Agent");
 
     (void)ctx;
+    (void)pthread_mutex_lock(&scene_lock);
     snprintf(scene.path, sizeof(scene.path), "%s", request->path);
     snprintf(scene.body, sizeof(scene.body), "%s", request->body);
     snprintf(scene.type, sizeof(scene.type), "%s", type == NULL ? "" : type);
     snprintf(scene.agent, sizeof(scene.agent), "%s", agent == NULL ? "" : agent);
     *out = scene.answer;
+    (void)pthread_mutex_unlock(&scene_lock);
 }
 
 static int set_up(void **state)
@@ -154,7 +159,9 @@ static void liars_and_mutes_come_to_an_end(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct seen seen;
 
+        (void)pthread_mutex_lock(&scene_lock);
         scene.answer.mode = cases[i].mode;
+        (void)pthread_mutex_unlock(&scene_lock);
         seen = ask(SHORT_MS);
         assert_int_not_equal(seen.rc, OBX_OK);
         assert_true(cases[i].rc == OBX_OK || seen.rc == cases[i].rc);
