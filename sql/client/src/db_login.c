@@ -14,6 +14,7 @@
 #include <errmsg.h>
 #include <netinet/in.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +35,6 @@ enum {
     DEFAULT_PORT = 3306,
     METHOD_MAX = 65, /* name of a method, with its NUL */
     HOST_MAX = 256,
-    GATE_TRIES = 64,
     GATE_NAME_MAX = 32,
     AUTH_SWITCH = 254,
     CLIENT_PACKET_MAX =
@@ -242,7 +242,8 @@ enum {
 static char gate_name[GATE_NAME_MAX];
 
 /* Two copies of this code may live in one process (a program and a library that it loads), each
- * with its logins: each registers under a name of its own. */
+ * with its logins: each registers under a name of its own, the address of its method. MariaDB's
+ * library takes a second method of the same name and goes on with the first. */
 void db_login_register(void)
 {
     static struct login_method gate;
@@ -256,12 +257,11 @@ void db_login_register(void)
     gate.version[0] = 1;
     gate.license = "Apache-2.0";
     gate.authenticate_user = gate_authenticate;
-    for (int i = 1; mysql != NULL && i <= GATE_TRIES; i++) {
-        (void)snprintf(gate_name, sizeof(gate_name), "obx_login_%d", i);
-        if (mysql_client_register_plugin(mysql, (struct st_mysql_client_plugin *)&gate) != NULL)
-            break;
+    (void)snprintf(gate_name, sizeof(gate_name), "obx_login_%llx",
+                   (unsigned long long)(uintptr_t)&gate);
+    if (mysql == NULL ||
+        mysql_client_register_plugin(mysql, (struct st_mysql_client_plugin *)&gate) == NULL)
         gate_name[0] = '\0';
-    }
     if (mysql != NULL)
         mysql_close(mysql);
 }
