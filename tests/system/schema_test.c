@@ -340,8 +340,8 @@ static void a_further_outbox_is_like_the_first(void **state)
 
 static void names_that_are_no_outbox(void **state)
 {
-    static const char long_name[] =
-        "a234567890123456789012345678901234567890123456789012345678901234";
+    static const char long_name[] = "a234567890123456789012345678901234567890123456789012345678";
+    static const char too_long[] = "a2345678901234567890123456789012345678901234567890123456789";
 
     (void)state;
     assert_int_equal(schema_migrate(db, SCHEMA_PRODUCER, NULL, NULL, &err), OBX_OK);
@@ -352,6 +352,7 @@ static void names_that_are_no_outbox(void **state)
     assert_int_equal(schema_add_outbox(db, "a b", &err), OBX_E_INVALID);
     assert_int_equal(schema_add_outbox(db, "a.b", &err), OBX_E_INVALID);
     assert_int_equal(schema_add_outbox(db, long_name, &err), OBX_OK);
+    assert_int_equal(schema_add_outbox(db, too_long, &err), OBX_E_INVALID);
     test_db_run(db, "CREATE TABLE orders (id INT, payload INT)");
     assert_int_equal(schema_add_outbox(db, "orders", &err), OBX_E_DB_SCHEMA);
     assert_int_equal(schema_add_outbox(db, "outbox_lease", &err), OBX_E_DB_SCHEMA);

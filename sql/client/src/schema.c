@@ -19,7 +19,7 @@ enum {
     LOCK_WAIT_MS = 10000, /* for another migration to end */
     LOCK_PAUSE_MS = 100,
     STATEMENT_NAME_MAX = 60, /* so much of a statement names it in an error */
-    NAME_MAX_LEN = 64,       /* of a table, by the server's limit */
+    NAME_MAX_LEN = 58,       /* of an outbox: MySQL names its check NAME_chk_1, in 64 at most */
     NS_PER_MS = 1000000,
 };
 
