@@ -168,14 +168,18 @@ static void port_text(const struct cut_proxy *proxy, const char *server, char *t
              proxy != NULL ? (unsigned)cut_proxy_port(proxy) : (unsigned)atoi(test_env(server)));
 }
 
-/* One file for each relay; each makes up its own owner name. outboxctl takes the first one's. */
+/* One file for each relay; each makes up its own owner name. outboxctl takes the first one's, while
+ * that relay may be reading it: the file is whole at every moment. */
 static void write_relay_config(const struct scene *scene, unsigned index, const char *path)
 {
     const struct lines *lines = &scene->lines[SCENE_RELAY][index];
     char db_port[PORT_TEXT_MAX];
     char broker_port[PORT_TEXT_MAX];
-    FILE *file = fopen(path, "w");
+    char new_path[PATH_MAX_LEN + 8];
+    FILE *file = NULL;
 
+    snprintf(new_path, sizeof(new_path), "%s.new", path);
+    file = fopen(new_path, "w");
     assert_non_null(file);
     port_text(lines->db, "OBX_TEST_DB_PORT", db_port);
     port_text(lines->broker, "OBX_TEST_AMQP_PORT", broker_port);
@@ -195,7 +199,8 @@ static void write_relay_config(const struct scene *scene, unsigned index, const 
                                "receipt_retry_max = 3s\nmax_sends = 1000\ndelayed_poll = 50ms\n",
             test_env("OBX_TEST_DB_HOST"), db_port, test_env("OBX_TEST_DB_PASSWORD"));
     assert_int_equal(fclose(file), 0);
-    assert_int_equal(chmod(path, S_IRUSR | S_IWUSR), 0);
+    assert_int_equal(chmod(new_path, S_IRUSR | S_IWUSR), 0);
+    assert_int_equal(rename(new_path, path), 0);
 }
 
 static void relay_config(const struct scene *scene, unsigned index, char *path)
