@@ -1,7 +1,7 @@
 # Packaging of a shared library: shared object with SOVERSION, headers, pkg-config file, CMake package.
 include(CMakePackageConfigHelpers)
 
-# obx_package_library(<target> NAME <oncebox-consumer> EXPORT <consumer> SOVERSION <n>
+# obx_package_library(<target> NAME <rowpost-consumer> EXPORT <consumer> SOVERSION <n>
 #                     DESCRIPTION <text> HEADERS <file>...)
 #
 # Installs the shared library <target> as lib<NAME>.so.<SOVERSION>, each header below include/ from its

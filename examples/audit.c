@@ -277,8 +277,8 @@ int main(void)
     found.stock_off = count_stock_off(stock, &placed);
     found.outbox = query_number(shop, "SELECT COUNT(*) FROM outbox");
     found.parked = query_number(shop, "SELECT COUNT(*) FROM outbox_parked");
-    found.waiting = query_number(stock, "SELECT COUNT(*) FROM obx_parked WHERE state <> 'dead'");
-    found.dead = query_number(stock, "SELECT COUNT(*) FROM obx_parked WHERE state = 'dead'");
+    found.waiting = query_number(stock, "SELECT COUNT(*) FROM inbox_parked WHERE state <> 'dead'");
+    found.dead = query_number(stock, "SELECT COUNT(*) FROM inbox_parked WHERE state = 'dead'");
     look_into_queue(&found);
     is_good = print_table(&found);
     free(placed.items);

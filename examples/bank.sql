@@ -1,4 +1,4 @@
--- A bank's own tables, in the TCC example. Oncebox's beside them are made by: outboxctl migrate --side consumer,barrier
+-- A bank's own tables, in the TCC example. Rowpost's beside them are made by: outboxctl migrate --side consumer,barrier
 CREATE TABLE IF NOT EXISTS account (
     id       INT UNSIGNED NOT NULL PRIMARY KEY,
     balance  BIGINT UNSIGNED NOT NULL,           -- what may be spent

@@ -132,7 +132,7 @@ static enum obx_code run(const char *bank, const sigset_t *signals, struct obx_e
 {
     char topics[64];
     const struct obx_binding binding = {
-        .exchange = "oncebox", .exchange_type = "topic", .routing_key = topics};
+        .exchange = "rowpost", .exchange_type = "topic", .routing_key = topics};
     const struct obx_consumer_opts opts = {
         .size = sizeof(opts),
         .group = bank,

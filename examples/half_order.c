@@ -83,7 +83,7 @@ static enum local local_transaction(MYSQL *db, const char *gid, const char *sku,
 {
     char barrier[256], order[256];
 
-    snprintf(barrier, sizeof(barrier), "INSERT INTO obx_barrier (gid) VALUES ('%.128s')", gid);
+    snprintf(barrier, sizeof(barrier), "INSERT INTO half_barrier (gid) VALUES ('%.128s')", gid);
     snprintf(order, sizeof(order),
              "INSERT INTO purchase (gid, sku, quantity) VALUES ('%.128s', '%.32s', %u)", gid, sku,
              quantity);

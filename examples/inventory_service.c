@@ -100,7 +100,7 @@ static enum obx_code serve(struct obx_consumer *consumer, const sigset_t *signal
 int main(void)
 {
     const struct obx_binding binding = {
-        .exchange = "oncebox", .exchange_type = "topic", .routing_key = "order.placed"};
+        .exchange = "rowpost", .exchange_type = "topic", .routing_key = "order.placed"};
     const struct obx_consumer_opts opts = {
         .size = sizeof(opts),
         .group = "inventory",

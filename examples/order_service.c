@@ -2,7 +2,7 @@
  * The order service of the demo: places orders, and tells the other services by a row in the
  * outbox.
  *
- * It links nothing of Oncebox. Order and outbox row are written in one transaction, so either both
+ * It links nothing of Rowpost. Order and outbox row are written in one transaction, so either both
  * are there or neither; some transactions are rolled back on purpose. After a commit it rings the
  * relay's doorbell, if it is told where that is: a hint that makes the message leave at once and
  * may fail without harm.

@@ -1,4 +1,4 @@
--- The services' own tables of the saga example. Each service has a database of its own, named by its role; Oncebox's
+-- The services' own tables of the saga example. Each service has a database of its own, named by its role; Rowpost's
 -- tables (sides producer and consumer) stand beside them.
 
 -- shop

@@ -84,7 +84,7 @@ static enum obx_verdict end_order(struct obx_tx *tx, const struct order *order, 
 /* Who rejected the message, and why, is in the compensation's headers. */
 static struct obx_bytes reason_of(const struct obx_message *msg)
 {
-    const struct obx_header *header = obx_message_header(msg, "oncebox-rejected-reason");
+    const struct obx_header *header = obx_message_header(msg, "rowpost-rejected-reason");
 
     if (header == NULL || header->type != OBX_H_TEXT)
         return (struct obx_bytes){.p = "", .len = 0};
@@ -234,7 +234,7 @@ static enum obx_code run(const struct role *role, const sigset_t *signals, struc
     snprintf(queue, sizeof(queue), "saga-%s", role->name);
     while (opts.binding_count < STEPS_MAX && role->steps[opts.binding_count].topic != NULL) {
         bindings[opts.binding_count] =
-            (struct obx_binding){.exchange = "oncebox",
+            (struct obx_binding){.exchange = "rowpost",
                                  .exchange_type = "topic",
                                  .routing_key = role->steps[opts.binding_count].topic};
         opts.binding_count++;

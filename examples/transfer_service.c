@@ -109,7 +109,7 @@ static bool try_leg(const struct service *service, const struct transfer *transf
     char barrier[256], reserve[256];
 
     snprintf(barrier, sizeof(barrier),
-             "INSERT INTO obx_barrier (gid, branch, op, reason) VALUES ('%s', '%s', 'try', 'try')",
+             "INSERT INTO half_barrier (gid, branch, op, reason) VALUES ('%s', '%s', 'try', 'try')",
              transfer->gid, leg->branch);
     if (is_debit)
         snprintf(reserve, sizeof(reserve),
@@ -136,7 +136,7 @@ static enum local write_down(MYSQL *db, const struct transfer *transfer)
 {
     char barrier[256], record[512];
 
-    snprintf(barrier, sizeof(barrier), "INSERT INTO obx_barrier (gid) VALUES ('%s')",
+    snprintf(barrier, sizeof(barrier), "INSERT INTO half_barrier (gid) VALUES ('%s')",
              transfer->gid);
     snprintf(
         record, sizeof(record),

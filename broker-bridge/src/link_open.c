@@ -120,7 +120,7 @@ static enum obx_code send_start_ok_with(struct link *link, amqp_connection_start
     amqp_table_entry_t entries[] = {
         {.key = amqp_cstring_bytes("capabilities"),
          .value = {.kind = AMQP_FIELD_KIND_TABLE, .value.table = capability_table}},
-        text_entry("product", "oncebox"),
+        text_entry("product", "rowpost"),
         text_entry("connection_name", name != NULL ? name : ""),
     };
     amqp_table_t table = {.num_entries = name != NULL ? 3 : 2, .entries = entries};

@@ -168,7 +168,7 @@ static enum obx_code start(struct call *call, struct obx_err *err)
                                          .answer_max = endpoint->max_response,
                                          .keep_max = KEPT_MAX,
                                          .want_header = "retry-after",
-                                         .user_agent = "oncebox-notify/" OBX_VERSION,
+                                         .user_agent = "rowpost-notify/" OBX_VERSION,
                                          .ca_file = endpoint->tls_ca_file,
                                          .is_unverified = !endpoint->tls_verify};
     enum obx_code rc = add_headers(&headers, job, call->now_us / US_PER_S);

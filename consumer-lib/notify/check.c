@@ -40,19 +40,20 @@ static void say_failed(struct checking *checking, const char *subject, const cha
 static enum obx_code try_rights(struct db *db, struct obx_err *err)
 {
     static const char *const statements[] = {
-        "INSERT INTO obx_dedup (consumer_group, message_id) SELECT '', '' FROM DUAL WHERE 1 = 0",
-        "DELETE FROM obx_dedup WHERE consumer_group = ''",
-        "DELETE FROM obx_parked WHERE id = 0",
-        "UPDATE obx_parked SET attempts = 0 WHERE id = 0",
-        ("INSERT INTO obx_notification (consumer_group, endpoint, message_id, topic, body)"
+        "INSERT INTO inbox_applied (consumer_group, message_id) SELECT '', '' FROM DUAL WHERE 1 = "
+        "0",
+        "DELETE FROM inbox_applied WHERE consumer_group = ''",
+        "DELETE FROM inbox_parked WHERE id = 0",
+        "UPDATE inbox_parked SET attempts = 0 WHERE id = 0",
+        ("INSERT INTO inbox_call (consumer_group, endpoint, message_id, topic, body)"
          " SELECT '', '', '', '', '' FROM DUAL WHERE 1 = 0"),
-        "UPDATE obx_notification SET attempts = 0 WHERE id = 0",
-        "DELETE FROM obx_notification WHERE id = 0",
-        ("INSERT INTO obx_notification_endpoint (consumer_group, endpoint)"
+        "UPDATE inbox_call SET attempts = 0 WHERE id = 0",
+        "DELETE FROM inbox_call WHERE id = 0",
+        ("INSERT INTO inbox_endpoint (consumer_group, endpoint)"
          " SELECT '', '' FROM DUAL WHERE 1 = 0"),
-        "UPDATE obx_notification_endpoint SET is_paused = 1 WHERE consumer_group = ''",
-        "INSERT INTO obx_notification_lease (consumer_group) SELECT '' FROM DUAL WHERE 1 = 0",
-        "UPDATE obx_notification_lease SET epoch = 0 WHERE consumer_group = ''",
+        "UPDATE inbox_endpoint SET is_paused = 1 WHERE consumer_group = ''",
+        "INSERT INTO inbox_lease (consumer_group) SELECT '' FROM DUAL WHERE 1 = 0",
+        "UPDATE inbox_lease SET epoch = 0 WHERE consumer_group = ''",
     };
     enum obx_code rc = db_begin(db, err);
 

@@ -15,23 +15,21 @@ enum { MARGIN_PART = 10, RENEW_PART = 3, CLEAN_ROWS = 500, TEXT_MAX = 256 };
 
 /* ---- the lease ---- */
 
-static const char sql_make[] =
-    "INSERT INTO obx_notification_lease (consumer_group, owner, epoch, expires_at)"
-    " VALUES (?, '', 0, UTC_TIMESTAMP(6))";
-static const char sql_look[] =
-    "SELECT epoch, expires_at <= UTC_TIMESTAMP(6),"
-    " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)),"
-    " connection_id FROM obx_notification_lease WHERE consumer_group = ?";
-static const char sql_take[] = "UPDATE obx_notification_lease SET owner = ?, epoch = epoch + 1,"
+static const char sql_make[] = "INSERT INTO inbox_lease (consumer_group, owner, epoch, expires_at)"
+                               " VALUES (?, '', 0, UTC_TIMESTAMP(6))";
+static const char sql_look[] = "SELECT epoch, expires_at <= UTC_TIMESTAMP(6),"
+                               " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)),"
+                               " connection_id FROM inbox_lease WHERE consumer_group = ?";
+static const char sql_take[] = "UPDATE inbox_lease SET owner = ?, epoch = epoch + 1,"
                                " connection_id = CONNECTION_ID(),"
                                " acquired_at = UTC_TIMESTAMP(6),"
                                " expires_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND"
                                " WHERE consumer_group = ? AND epoch = ?"
                                " AND expires_at <= UTC_TIMESTAMP(6)";
 static const char sql_renew[] =
-    "UPDATE obx_notification_lease SET expires_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND,"
+    "UPDATE inbox_lease SET expires_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND,"
     " connection_id = CONNECTION_ID() WHERE consumer_group = ? AND owner = ? AND epoch = ?";
-static const char sql_release[] = "UPDATE obx_notification_lease SET expires_at = UTC_TIMESTAMP(6)"
+static const char sql_release[] = "UPDATE inbox_lease SET expires_at = UTC_TIMESTAMP(6)"
                                   " WHERE consumer_group = ? AND owner = ? AND epoch = ?";
 
 /* The lease was given or renewed by a statement that was sent at sent_ms. */
@@ -221,7 +219,7 @@ enum obx_code ledger_read_pauses(struct ledger *ledger, ledger_pause_fn *each, v
     struct db_rows *rows = NULL;
     char name[TEXT_MAX], reason[TEXT_MAX];
     enum obx_code rc = db_query(ledger->db,
-                                "SELECT endpoint, is_paused, reason FROM obx_notification_endpoint"
+                                "SELECT endpoint, is_paused, reason FROM inbox_endpoint"
                                 " WHERE consumer_group = ?",
                                 DB_ARGS(DB_TEXT(ledger->group)), &rows, err);
 
@@ -238,12 +236,12 @@ enum obx_code ledger_count(struct ledger *ledger, const char *endpoint, struct l
                            struct obx_err *err)
 {
     static const char sql[] =
-        "SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM obx_notification WHERE consumer_group = ?"
+        "SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM inbox_call WHERE consumer_group = ?"
         " AND endpoint = ? AND state = 'waiting' LIMIT ?) w),"
-        " (SELECT COUNT(*) FROM (SELECT 1 FROM obx_notification WHERE consumer_group = ?"
+        " (SELECT COUNT(*) FROM (SELECT 1 FROM inbox_call WHERE consumer_group = ?"
         " AND endpoint = ? AND state = 'given_up' LIMIT ?) g),"
         " GREATEST(0, COALESCE((SELECT TIMESTAMPDIFF(MICROSECOND, due_at, UTC_TIMESTAMP(6))"
-        " FROM obx_notification WHERE consumer_group = ? AND endpoint = ? AND state = 'waiting'"
+        " FROM inbox_call WHERE consumer_group = ? AND endpoint = ? AND state = 'waiting'"
         " ORDER BY due_at LIMIT 1), 0))";
     const struct db_value group = DB_TEXT(ledger->group), name = DB_TEXT(endpoint);
     struct db_rows *rows = NULL;
@@ -304,16 +302,16 @@ static enum obx_code run_fenced(struct ledger *ledger, const char *sql, uint64_t
 
 #define OF_IDS                                                                                     \
     " JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k STRAIGHT_JOIN"                 \
-    " obx_notification n FORCE INDEX (PRIMARY) ON n.id = k.id"
+    " inbox_call n FORCE INDEX (PRIMARY) ON n.id = k.id"
 
 enum obx_code ledger_clean(struct ledger *ledger, const char *endpoint, uint64_t *removed,
                            struct obx_err *err)
 {
     static const char sql_find[] =
-        "(SELECT id FROM obx_notification FORCE INDEX (due) WHERE consumer_group = ?"
+        "(SELECT id FROM inbox_call FORCE INDEX (due) WHERE consumer_group = ?"
         " AND endpoint = ? AND state = 'delivered' AND due_at <= UTC_TIMESTAMP(6)"
         " ORDER BY due_at LIMIT ?) UNION ALL"
-        " (SELECT id FROM obx_notification FORCE INDEX (due) WHERE consumer_group = ?"
+        " (SELECT id FROM inbox_call FORCE INDEX (due) WHERE consumer_group = ?"
         " AND endpoint = ? AND state = 'given_up' AND due_at <= UTC_TIMESTAMP(6)"
         " ORDER BY due_at LIMIT ?)";
     const struct db_value group = DB_TEXT(ledger->group), name = DB_TEXT(endpoint);
@@ -332,7 +330,7 @@ enum obx_code ledger_expire(struct ledger *ledger, const struct due_request *req
                             uint64_t overdue_ms, uint64_t *expired, struct obx_err *err)
 {
     static const char sql_find[] =
-        "SELECT id FROM obx_notification FORCE INDEX (due) WHERE consumer_group = ?"
+        "SELECT id FROM inbox_call FORCE INDEX (due) WHERE consumer_group = ?"
         " AND endpoint = ? AND state = 'waiting'"
         " AND due_at <= UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND ORDER BY due_at LIMIT ?";
     uint32_t keep_ms = request->config->keep_given_up_ms;

@@ -10,7 +10,7 @@
 #define INLINE_MAX "65536" /* a larger body is read by itself */
 
 static const char sql_ids[] =
-    "SELECT id FROM obx_notification FORCE INDEX (due) WHERE consumer_group = ? AND endpoint = ?"
+    "SELECT id FROM inbox_call FORCE INDEX (due) WHERE consumer_group = ? AND endpoint = ?"
     " AND state = 'waiting' AND due_at <= UTC_TIMESTAMP(6) ORDER BY due_at LIMIT ?";
 
 enum column {
@@ -27,8 +27,8 @@ static const char sql_rows[] =
     " IF(OCTET_LENGTH(n.body) <= " INLINE_MAX ", n.body, NULL),"
     " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
     " FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k STRAIGHT_JOIN"
-    " obx_notification n FORCE INDEX (PRIMARY) ON n.id = k.id WHERE n.state = 'waiting'";
-static const char sql_body[] = "SELECT body FROM obx_notification WHERE id = ?";
+    " inbox_call n FORCE INDEX (PRIMARY) ON n.id = k.id WHERE n.state = 'waiting'";
+static const char sql_body[] = "SELECT body FROM inbox_call WHERE id = ?";
 
 static enum obx_code find_ids(struct ledger *ledger, const struct due_request *request,
                               size_t *count, struct obx_err *err)

@@ -8,7 +8,7 @@
 
 #define OF_IDS                                                                                     \
     " JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k STRAIGHT_JOIN"                 \
-    " obx_notification n FORCE INDEX (PRIMARY) ON n.id = k.id"
+    " inbox_call n FORCE INDEX (PRIMARY) ON n.id = k.id"
 
 static const char sql_delivered[] =
     "UPDATE" OF_IDS " SET n.state = 'delivered', n.attempts = n.attempts + 1,"
@@ -16,14 +16,14 @@ static const char sql_delivered[] =
     " n.last_status = ?, n.last_error = NULL WHERE n.state = 'waiting'";
 static const char sql_removed[] = "DELETE n FROM" OF_IDS " WHERE n.state = 'waiting'";
 static const char sql_failed[] =
-    "UPDATE obx_notification SET state = ?, attempts = attempts + 1,"
+    "UPDATE inbox_call SET state = ?, attempts = attempts + 1,"
     " due_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, last_at = UTC_TIMESTAMP(6),"
     " last_status = ?, last_error = ? WHERE id = ? AND state = 'waiting' AND attempts = ?";
 static const char sql_gone[] =
-    "UPDATE obx_notification SET last_at = UTC_TIMESTAMP(6), last_status = ?, last_error = ?"
+    "UPDATE inbox_call SET last_at = UTC_TIMESTAMP(6), last_status = ?, last_error = ?"
     " WHERE id = ? AND state = 'waiting'";
 static const char sql_pause[] =
-    "INSERT INTO obx_notification_endpoint"
+    "INSERT INTO inbox_endpoint"
     " (consumer_group, endpoint, is_paused, reason, changed_at, changed_by)"
     " VALUES (?, ?, 1, ?, UTC_TIMESTAMP(6), ?)"
     " ON DUPLICATE KEY UPDATE is_paused = 1, reason = VALUES(reason),"

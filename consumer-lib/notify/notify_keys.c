@@ -88,9 +88,9 @@ static const struct cfg_key broker_keys[] = {
           "User. RabbitMQ lets guest in from its own host only."),
     FIXED(struct keys_notify_broker, password, CFG_SECRET, "guest", 0, 1024,
           "Password, better given as password_file or in the environment."),
-    FIXED(struct keys_notify_broker, queue, CFG_STRING, "oncebox.notify", 1, 240,
+    FIXED(struct keys_notify_broker, queue, CFG_STRING, "rowpost.notify", 1, 240,
           "Queue to consume from; all processes of the group have the same."),
-    FIXED(struct keys_notify_broker, exchange, CFG_STRING, "oncebox", 1, 255,
+    FIXED(struct keys_notify_broker, exchange, CFG_STRING, "rowpost", 1, 255,
           "Topic exchange that the queue is bound to, by each topic of each endpoint."),
     CHOICE(struct keys_notify_broker, topology, "declare", topology_choices,
            "declare: make exchange, queue, dead-letter queue and bindings when they are missing; "

@@ -76,18 +76,18 @@ struct outlet_metric {
     }
 
 static const struct outlet_metric outlet_metrics[] = {
-    METRIC("oncebox_notify_recorded_total", "counter", recorded,
+    METRIC("rowpost_notify_recorded_total", "counter", recorded,
            "Notifications written by handlers of this process, undone batches included."),
-    METRIC("oncebox_notify_delivered_total", "counter", delivered, "Calls answered with 2xx."),
-    METRIC("oncebox_notify_failed_total", "counter", failed, "Calls that failed."),
-    METRIC("oncebox_notify_given_up_total", "counter", given_up,
+    METRIC("rowpost_notify_delivered_total", "counter", delivered, "Calls answered with 2xx."),
+    METRIC("rowpost_notify_failed_total", "counter", failed, "Calls that failed."),
+    METRIC("rowpost_notify_given_up_total", "counter", given_up,
            "Notifications given up at the end of their schedule."),
-    METRIC("oncebox_notify_gone_total", "counter", gone, "Answers 410, which pause the endpoint."),
-    METRIC("oncebox_notify_in_flight", "gauge", in_flight, "Calls under way."),
-    METRIC("oncebox_notify_ready", "gauge", ready, "Due notifications in memory."),
-    METRIC("oncebox_notify_waiting", "gauge", waiting,
+    METRIC("rowpost_notify_gone_total", "counter", gone, "Answers 410, which pause the endpoint."),
+    METRIC("rowpost_notify_in_flight", "gauge", in_flight, "Calls under way."),
+    METRIC("rowpost_notify_ready", "gauge", ready, "Due notifications in memory."),
+    METRIC("rowpost_notify_waiting", "gauge", waiting,
            "Notifications waiting in the table at the last count, at most 10000."),
-    METRIC("oncebox_notify_given_up_rows", "gauge", given_up_rows,
+    METRIC("rowpost_notify_given_up_rows", "gauge", given_up_rows,
            "Notifications given up and kept, counted alike."),
 };
 
@@ -112,33 +112,33 @@ static void add_outlet_metric(struct page *page, const struct pages *pages,
 
 static void add_states(struct page *page, const struct pages *pages)
 {
-    add_head(page, "oncebox_notify_paused", "gauge", "1 while an endpoint is paused.");
+    add_head(page, "rowpost_notify_paused", "gauge", "1 while an endpoint is paused.");
     for (size_t i = 0; i < pages->opts.outlets->count; i++) {
         const struct outlet *outlet = pages->opts.outlets->items[i];
 
-        addf(page, "oncebox_notify_paused{endpoint=\"%s\"} %d\n", outlet->name,
+        addf(page, "rowpost_notify_paused{endpoint=\"%s\"} %d\n", outlet->name,
              atomic_load(&outlet->stats.is_paused));
     }
-    add_head(page, "oncebox_notify_breaker", "gauge", "0 closed, 1 open, 2 probing.");
+    add_head(page, "rowpost_notify_breaker", "gauge", "0 closed, 1 open, 2 probing.");
     for (size_t i = 0; i < pages->opts.outlets->count; i++) {
         const struct outlet *outlet = pages->opts.outlets->items[i];
 
-        addf(page, "oncebox_notify_breaker{endpoint=\"%s\"} %u\n", outlet->name,
+        addf(page, "rowpost_notify_breaker{endpoint=\"%s\"} %u\n", outlet->name,
              atomic_load(&outlet->stats.breaker));
     }
-    add_head(page, "oncebox_notify_oldest_due_seconds", "gauge",
+    add_head(page, "rowpost_notify_oldest_due_seconds", "gauge",
              "How long the first due notification has been due at the last count.");
     for (size_t i = 0; i < pages->opts.outlets->count; i++) {
         const struct outlet *outlet = pages->opts.outlets->items[i];
 
-        addf(page, "oncebox_notify_oldest_due_seconds{endpoint=\"%s\"} %.6f\n", outlet->name,
+        addf(page, "rowpost_notify_oldest_due_seconds{endpoint=\"%s\"} %.6f\n", outlet->name,
              (double)atomic_load(&outlet->stats.oldest_due_us) / US_PER_S);
     }
 }
 
 static void add_times(struct page *page, const struct pages *pages)
 {
-    static const char name[] = "oncebox_notify_call_seconds";
+    static const char name[] = "rowpost_notify_call_seconds";
 
     add_head(page, name, "histogram", "Time of a call, whatever came of it.");
     for (size_t i = 0; i < pages->opts.outlets->count; i++) {
@@ -174,24 +174,24 @@ static void add_process(struct page *page, const struct pages *pages)
 
     obx_consumer_get_stats(pages->opts.consumer, &stats, sizeof(stats));
     keeper_get_view(pages->opts.keeper, &keeper);
-    add_number(page, "oncebox_notify_owner", "gauge", "1 while this process makes the calls.",
+    add_number(page, "rowpost_notify_owner", "gauge", "1 while this process makes the calls.",
                keeper.state == KEEPER_OWNER);
-    add_number(page, "oncebox_notify_log_lines_dropped_total", "counter",
+    add_number(page, "rowpost_notify_log_lines_dropped_total", "counter",
                "Log lines that nobody took off standard error in time.", log_dropped());
-    add_number(page, "oncebox_notify_messages_total", "counter",
+    add_number(page, "rowpost_notify_messages_total", "counter",
                "Messages that handlers of this process have taken, undone batches included.",
                atomic_load(&pages->opts.recorder->messages));
-    add_number(page, "oncebox_notify_unmatched_total", "counter",
+    add_number(page, "rowpost_notify_unmatched_total", "counter",
                "Of these, messages whose topic no endpoint wants.",
                atomic_load(&pages->opts.recorder->unmatched));
-    add_number(page, "oncebox_notify_results_total", "counter", "Results of calls written.",
+    add_number(page, "rowpost_notify_results_total", "counter", "Results of calls written.",
                keeper.recorded);
-    add_number(page, "oncebox_notify_commits_total", "counter",
+    add_number(page, "rowpost_notify_commits_total", "counter",
                "Transactions in which they were written.", keeper.commits);
-    add_number(page, "oncebox_notify_broker_up", "gauge", "1 while consuming.", stats.broker_up);
-    add_number(page, "oncebox_notify_applied_total", "counter", "Messages recorded for good.",
+    add_number(page, "rowpost_notify_broker_up", "gauge", "1 while consuming.", stats.broker_up);
+    add_number(page, "rowpost_notify_applied_total", "counter", "Messages recorded for good.",
                stats.applied);
-    add_number(page, "oncebox_notify_dead_lettered_total", "counter",
+    add_number(page, "rowpost_notify_dead_lettered_total", "counter",
                "Messages that could not be recorded.", stats.dead_lettered);
 }
 

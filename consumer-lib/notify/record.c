@@ -6,7 +6,7 @@
 enum { US_PER_MS = 1000 };
 
 static const char sql_insert[] =
-    "INSERT INTO obx_notification (consumer_group, endpoint, due_at, message_id, topic,"
+    "INSERT INTO inbox_call (consumer_group, endpoint, due_at, message_id, topic,"
     " ordering_key, content_type, source, traceparent, created_at, body)"
     " VALUES (?, ?, UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, ?, ?, ?, ?, ?, ?,"
     " TIMESTAMPADD(MICROSECOND, ?, '1970-01-01'), ?)";

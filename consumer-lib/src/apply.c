@@ -87,7 +87,7 @@ bool run_holds_key(const struct run *run, const struct item *item)
     switch (item->outcome) {
     case ITEM_FAILED:
     case ITEM_REJECTED:
-        return !item->is_dead || !(run->apply->policy.skips_dead || run_is_told(run, item));
+        return !item->is_dead || !(run->apply->policy.skips_dead || run_is_reported(run, item));
     case ITEM_BEHIND:
     case ITEM_CAREFUL:
     case ITEM_STALLED:
@@ -220,7 +220,7 @@ static enum step met_duplicate(struct run *run, struct item *item)
 
 /*
  * Another transaction has written the dedup row and has not ended: of a process that is slow, that
- * stands still, or whose host is gone. Nobody knows how it ends, so the message waits in obx_parked
+ * stands still, or whose host is gone. Nobody knows how it ends, so the message waits in inbox_parked
  * (and its key behind it), and costs the others no more than the one wait that found it.
  */
 static enum step hold(struct run *run, struct item *item)

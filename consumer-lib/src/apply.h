@@ -60,9 +60,9 @@ struct apply_report {
     struct item *suspect; /* the last one whose handler ran before it went wrong, or what waited for
                              a lock without one; NULL if none did */
     uint64_t due_in_ms;   /* the earliest of the rows written is due then; UINT64_MAX: none */
-    bool has_rows;        /* the group has, or had, rows in obx_parked */
+    bool has_rows;        /* the group has, or had, rows in inbox_parked */
     bool met_lock;        /* another transaction holds a dedup row of a message of this batch */
-    bool is_unparkable;   /* and the row in obx_parked of the suspect */
+    bool is_unparkable;   /* and the row in inbox_parked of the suspect */
 };
 
 /**
@@ -72,7 +72,7 @@ struct apply_report {
  * On COMMITTED and RENEW each item has an outcome other than PENDING, or was not reached for lack
  * of time. A failing message costs the others of its chunk a second run and nothing else. A message
  * whose key waits is BEHIND. What is FAILED, REJECTED, BEHIND, CAREFUL or STALLED has its row in
- * obx_parked, dead if is_dead says so. Nothing is acknowledged or freed here. Items stay the
+ * inbox_parked, dead if is_dead says so. Nothing is acknowledged or freed here. Items stay the
  * caller's.
  */
 void apply_batch(const struct apply *apply, struct item **items, size_t count,

@@ -83,7 +83,7 @@ static void commit(struct run *run, enum apply_end good)
 }
 
 /*
- * The rows of obx_parked are written only now that it is known what the handlers' statements have
+ * The rows of inbox_parked are written only now that it is known what the handlers' statements have
  * come to: a row removed in a transaction that a handler has ended would be gone for good, and its
  * message with it.
  */

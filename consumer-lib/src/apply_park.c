@@ -1,5 +1,5 @@
 /*
- * The end of a batch, before its COMMIT: the rows in obx_parked of what was not applied, and of
+ * The end of a batch, before its COMMIT: the rows in inbox_parked of what was not applied, and of
  * what came from there. Written in the order of the batch, so that the messages of one key have
  * their rows in the order of their arrival.
  */
@@ -40,7 +40,7 @@ static uint32_t uncounted(const struct item *item)
     return item->attempts > 0 ? item->attempts - 1 : 0;
 }
 
-bool run_is_told(const struct run *run, const struct item *item)
+bool run_is_reported(const struct run *run, const struct item *item)
 {
     return item->wants_receipt && item_has_id(item) && receipts_may_reject(item) &&
            receipts_are_asked(item, run->apply->group);
@@ -56,13 +56,13 @@ static enum obx_code bury(struct run *run, const struct item *item)
     const struct park park = {.state = PARK_DEAD,
                               .attempts = run_attempt(item),
                               .is_due = run->apply->policy.sends_letters,
-                              .is_told = run_is_told(run, item),
+                              .is_reported = run_is_reported(run, item),
                               .has_failed = true,
                               .has_reason = true};
     enum obx_code rc = OBX_OK;
 
     rc = write_row(run, item, &park);
-    if (rc == OBX_OK && park.is_told)
+    if (rc == OBX_OK && park.is_reported)
         rc = store->ops->reject(store->ctx, item, &run->report->err);
     return rc;
 }

@@ -24,14 +24,14 @@ struct run {
     struct apply_report *report;
 };
 
-/** Write, change or remove the rows in obx_parked that the outcomes ask for. Anything but OBX_OK:
+/** Write, change or remove the rows in inbox_parked that the outcomes ask for. Anything but OBX_OK:
  * the transaction has to be undone. */
 OBX_NODISCARD enum obx_code run_park(struct run *run);
 /** Whether a message that waits or is dead holds up those of its key behind it. */
 bool run_holds_key(const struct run *run, const struct item *item);
 /** Whether the producer of a dead message hears of it, and acts on that: then it has ended, and
  * holds up nobody. */
-bool run_is_told(const struct run *run, const struct item *item);
+bool run_is_reported(const struct run *run, const struct item *item);
 /** The attempt that this is, or would be, of an item: 1 for the first. */
 uint32_t run_attempt(const struct item *item);
 /** All went well so far: release the savepoint, which shows whether it is still the same

@@ -1,5 +1,5 @@
 /*
- * The participant's barrier on obx_barrier. Whoever inserts a key first decides; a plain INSERT and
+ * The participant's barrier on half_barrier. Whoever inserts a key first decides; a plain INSERT and
  * error 1062, never a look beforehand. A duplicate's row is read after the INSERT met it, when it
  * is committed or our own transaction's.
  */
@@ -28,14 +28,14 @@ static enum obx_code take(struct obx_tx *tx, struct obx_bytes gid, const char *b
 {
     struct obx_rows *rows = NULL;
     enum obx_code rc = obx_tx_exec(
-        tx, "INSERT INTO obx_barrier (gid, branch, op, reason) VALUES (?, ?, ?, ?)",
+        tx, "INSERT INTO half_barrier (gid, branch, op, reason) VALUES (?, ?, ?, ?)",
         OBX_ARGS(obx_data(gid), text_or_empty(branch), obx_text(op), obx_text(reason)), NULL, err);
 
     *holder = HOLDER_WE;
     if (rc != OBX_E_DB_DUPLICATE)
         return rc;
     *holder = HOLDER_OTHER;
-    rc = obx_tx_query(tx, "SELECT reason FROM obx_barrier WHERE gid = ? AND branch = ? AND op = ?",
+    rc = obx_tx_query(tx, "SELECT reason FROM half_barrier WHERE gid = ? AND branch = ? AND op = ?",
                       OBX_ARGS(obx_data(gid), text_or_empty(branch), obx_text(op)), &rows, err);
     if (rc == OBX_OK && obx_rows_next(rows) && is_reason(obx_rows_bytes(rows, 0), reason))
         *holder = HOLDER_SAME;
@@ -77,7 +77,7 @@ enum obx_code obx_barrier_confirm(struct obx_tx *tx, struct obx_bytes gid, const
     bool tried = false;
     enum obx_code rc = obx_tx_query(
         tx,
-        "SELECT 1 FROM obx_barrier WHERE gid = ? AND branch = ? AND op = 'try' AND reason = 'try'",
+        "SELECT 1 FROM half_barrier WHERE gid = ? AND branch = ? AND op = 'try' AND reason = 'try'",
         OBX_ARGS(obx_data(gid), text_or_empty(branch)), &rows, err);
 
     *answer = OBX_BARRIER_REFUSED;

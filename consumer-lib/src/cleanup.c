@@ -27,7 +27,7 @@ enum {
 };
 
 #define SELECT_PAGE                                                                                \
-    "SELECT message_id, applied_at < UTC_TIMESTAMP(6) - INTERVAL ? SECOND FROM obx_dedup "         \
+    "SELECT message_id, applied_at < UTC_TIMESTAMP(6) - INTERVAL ? SECOND FROM inbox_applied "     \
     "WHERE consumer_group = ? AND message_id > ? ORDER BY message_id LIMIT ?"
 
 enum obx_code cleanup_init(struct cleanup *cleanup, struct shared *shared, struct obx_err *err)
@@ -100,7 +100,7 @@ static enum obx_code begin_delete(struct cleanup *cleanup, struct obx_err *err)
     enum obx_code rc = OBX_OK;
 
     buf_reset(&cleanup->sql);
-    rc = buf_add_text(&cleanup->sql, "DELETE FROM obx_dedup WHERE consumer_group = ");
+    rc = buf_add_text(&cleanup->sql, "DELETE FROM inbox_applied WHERE consumer_group = ");
     if (rc == OBX_OK)
         rc = db_add_literal(cleanup->db, &cleanup->sql, bytes_of(cleanup->shared->settings.group));
     if (rc == OBX_OK)

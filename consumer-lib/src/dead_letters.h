@@ -1,5 +1,5 @@
 /*
- * Dead rows of obx_parked on their way into the dead-letter queue, where one is named: published
+ * Dead rows of inbox_parked on their way into the dead-letter queue, where one is named: published
  * with confirms over a connection of their own, again and again until the broker has one safely.
  * Until then the row stays. Owned by the I/O thread.
  */

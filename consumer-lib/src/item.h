@@ -1,7 +1,7 @@
 /*
  * A message on its way through the library, and lists of them.
  *
- * An item is made of a delivery by the I/O thread, or of a due row of obx_parked by the worker that
+ * An item is made of a delivery by the I/O thread, or of a due row of inbox_parked by the worker that
  * has claimed it. It belongs to one worker, comes back to the I/O thread with an outcome that is
  * committed, and is freed there. Whoever holds it may touch it; nobody else does, except that the
  * ack fields belong to the I/O thread always.
@@ -75,9 +75,9 @@ struct item {
     unsigned worker;
     enum item_outcome outcome;
 
-    /* Of a row of obx_parked; parked_id is 0 for a delivery. */
+    /* Of a row of inbox_parked; parked_id is 0 for a delivery. */
     uint64_t parked_id;
-    uint32_t pieces;                     /* rows of obx_parked_piece that have its body */
+    uint32_t pieces;                     /* rows of inbox_parked_piece that have its body */
     uint64_t claim;                      /* under which this process has counted the attempt */
     bool is_forced;                      /* replayed although its producer knows it as rejected */
     char first_failed_at[ITEM_TIME_MAX]; /* UTC, by the database's clock; for a dead letter */

@@ -1,4 +1,4 @@
-/* Rows of obx_parked, written and removed. See parked_db.h. */
+/* Rows of inbox_parked, written and removed. See parked_db.h. */
 #include "parked_db.h"
 
 #include <inttypes.h>
@@ -74,9 +74,10 @@ static struct obx_bytes headroom_for(struct obx_bytes body)
 }
 
 #define INSERT_ROW                                                                                 \
-    "INSERT INTO obx_parked (consumer_group, message_id, ordering_key, lane, state, next_at, "     \
+    "INSERT INTO inbox_parked (consumer_group, message_id, ordering_key, lane, state, next_at, "   \
     "attempts, reason_code, reason, first_failed_at, last_failed_at, replay_until, queue, "        \
-    "exchange, routing_key, topic, properties, body, size, is_told, pieces) VALUES (?, ?, ?, ?, "  \
+    "exchange, routing_key, topic, properties, body, size, is_reported, pieces) VALUES (?, ?, ?, " \
+    "?, "                                                                                          \
     "?, "                                                                                          \
     "UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, ?, ?, ?, IF(?, UTC_TIMESTAMP(6), NULL), "          \
     "IF(?, UTC_TIMESTAMP(6), NULL), UTC_TIMESTAMP(6) + INTERVAL ? SECOND, ?, ?, ?, ?, ?, ?, "      \
@@ -109,7 +110,7 @@ static enum obx_code insert_row(struct db *db, const struct settings *settings,
             DB_BYTES(cut(from->exchange, UINT8_MAX)), DB_BYTES(cut(from->routing_key, UINT8_MAX)),
             DB_BYTES(cut(item->msg.topic, TOPIC_MAX)), DB_BYTES(cut(buf_bytes(&props), SIZE_MAX)),
             DB_BYTES(body), DB_U64(props.len + from->body.len), DB_BYTES(headroom_for(body)),
-            DB_U64(park->is_told), DB_U64(pieces)),
+            DB_U64(park->is_reported), DB_U64(pieces)),
         NULL, err);
 out:
     buf_fini(&props);
@@ -119,7 +120,7 @@ out:
 static enum obx_code insert_piece(struct db *db, uint64_t parked_id, uint32_t n,
                                   struct obx_bytes piece, struct obx_err *err)
 {
-    return db_exec(db, "INSERT INTO obx_parked_piece (parked_id, n, piece) VALUES (?, ?, ?)",
+    return db_exec(db, "INSERT INTO inbox_parked_piece (parked_id, n, piece) VALUES (?, ?, ?)",
                    DB_ARGS(DB_U64(parked_id), DB_U64(n), DB_BYTES(piece)), NULL, err);
 }
 
@@ -162,10 +163,10 @@ enum obx_code parked_read_pieces(struct db *db, uint64_t id, uint32_t pieces, st
         struct db_rows *rows = NULL;
         struct obx_bytes piece = {0};
 
-        rc = db_query(db, "SELECT piece FROM obx_parked_piece WHERE parked_id = ? AND n = ?",
+        rc = db_query(db, "SELECT piece FROM inbox_parked_piece WHERE parked_id = ? AND n = ?",
                       DB_ARGS(DB_U64(id), DB_U64(n)), &rows, err);
         if (rc == OBX_OK && !db_rows_next(rows))
-            rc = obx_fail(err, OBX_E_DB_DATA, "piece %u of row %llu of obx_parked is not there",
+            rc = obx_fail(err, OBX_E_DB_DATA, "piece %u of row %llu of inbox_parked is not there",
                           (unsigned)n, (unsigned long long)id);
         if (rc == OBX_OK) {
             piece = db_rows_bytes(rows, 0);
@@ -178,7 +179,7 @@ enum obx_code parked_read_pieces(struct db *db, uint64_t id, uint32_t pieces, st
 }
 
 #define UPDATE_ROW                                                                                 \
-    "UPDATE obx_parked SET state = ?, is_told = ?, "                                               \
+    "UPDATE inbox_parked SET state = ?, is_reported = ?, "                                         \
     "next_at = UTC_TIMESTAMP(6) + INTERVAL GREATEST(?, IF(?, LEAST(?, TIMESTAMPDIFF(MICROSECOND, " \
     "parked_at, UTC_TIMESTAMP(6))), 0)) MICROSECOND, "                                             \
     "attempts = ?, claim = 0, claim_size = 0, reason_code = IF(?, ?, reason_code), "               \
@@ -193,10 +194,10 @@ static enum obx_code update(struct db *db, const struct item *item, const struct
     const struct db_value has_reason = DB_U64(park->has_reason);
 
     return db_exec(db, UPDATE_ROW,
-                   DB_ARGS(DB_TEXT(state_names[park->state]), DB_U64(park->is_told), wait_of(park),
-                           DB_U64(park->cap_ms > 0), DB_U64((uint64_t)park->cap_ms * US_PER_MS),
-                           DB_U64(park->attempts), has_reason,
-                           DB_TEXT(obx_code_name(item->why.code)), has_reason,
+                   DB_ARGS(DB_TEXT(state_names[park->state]), DB_U64(park->is_reported),
+                           wait_of(park), DB_U64(park->cap_ms > 0),
+                           DB_U64((uint64_t)park->cap_ms * US_PER_MS), DB_U64(park->attempts),
+                           has_reason, DB_TEXT(obx_code_name(item->why.code)), has_reason,
                            DB_TEXT(item->why.text), failed, failed, DB_U64(item->parked_id)),
                    NULL, err);
 }
@@ -210,7 +211,7 @@ enum obx_code parked_write(struct db *db, const struct settings *settings, const
 
 const char *parked_holds(const struct settings *settings)
 {
-    return settings->skips_dead ? "is_told = 0 AND state <> 'dead'" : "is_told = 0";
+    return settings->skips_dead ? "is_reported = 0 AND state <> 'dead'" : "is_reported = 0";
 }
 
 enum obx_code parked_remove(struct db *db, uint64_t id, uint32_t pieces, struct obx_err *err)
@@ -218,17 +219,17 @@ enum obx_code parked_remove(struct db *db, uint64_t id, uint32_t pieces, struct 
     enum obx_code rc = OBX_OK;
 
     if (pieces > 0)
-        rc = db_exec(db, "DELETE FROM obx_parked_piece WHERE parked_id = ?", DB_ARGS(DB_U64(id)),
+        rc = db_exec(db, "DELETE FROM inbox_parked_piece WHERE parked_id = ?", DB_ARGS(DB_U64(id)),
                      NULL, err);
     if (rc != OBX_OK)
         return rc;
-    return db_exec(db, "DELETE FROM obx_parked WHERE id = ?", DB_ARGS(DB_U64(id)), NULL, err);
+    return db_exec(db, "DELETE FROM inbox_parked WHERE id = ?", DB_ARGS(DB_U64(id)), NULL, err);
 }
 
 /* ------------------------------------------------------------------ a key goes on */
 
 #define FIRST_OF_KEY                                                                               \
-    "SELECT id, state FROM obx_parked FORCE INDEX (parked_key) WHERE consumer_group = ? "          \
+    "SELECT id, state FROM inbox_parked FORCE INDEX (parked_key) WHERE consumer_group = ? "        \
     "AND ordering_key = ? AND %s ORDER BY id LIMIT 1"
 
 /* One that somebody holds is left to due_find_orphans: who frees a key waits for nobody. */
@@ -237,8 +238,8 @@ static enum obx_code make_due(struct db *db, uint64_t id, bool *is_due, struct o
     struct db_rows *rows = NULL;
     bool is_ours = false;
     enum obx_code rc = db_query(db,
-                                "SELECT 1 FROM obx_parked FORCE INDEX (PRIMARY) WHERE id = ? "
-                                "AND state = 'behind' FOR UPDATE SKIP LOCKED",
+                                "SELECT 1 FROM inbox_parked FORCE INDEX (PRIMARY) WHERE id = ? "
+                                "AND state = 'blocked' FOR UPDATE SKIP LOCKED",
                                 DB_ARGS(DB_U64(id)), &rows, err);
 
     is_ours = rc == OBX_OK && db_rows_count(rows) > 0;
@@ -248,7 +249,7 @@ static enum obx_code make_due(struct db *db, uint64_t id, bool *is_due, struct o
     if (!is_ours)
         return rc;
     return db_exec(db,
-                   "UPDATE obx_parked SET state = 'waiting', next_at = UTC_TIMESTAMP(6) "
+                   "UPDATE inbox_parked SET state = 'waiting', next_at = UTC_TIMESTAMP(6) "
                    "WHERE id = ?",
                    DB_ARGS(DB_U64(id)), NULL, err);
 }
@@ -278,7 +279,7 @@ enum obx_code parked_probe(struct db *db, const struct settings *settings,
     struct db_rows *rows = NULL;
     enum obx_code rc =
         db_query(db,
-                 "SELECT 1 FROM obx_dedup FORCE INDEX (PRIMARY) WHERE "
+                 "SELECT 1 FROM inbox_applied FORCE INDEX (PRIMARY) WHERE "
                  "consumer_group = ? AND message_id = ? FOR UPDATE NOWAIT",
                  DB_ARGS(DB_TEXT(settings->group), DB_BYTES(message_id)), &rows, err);
 

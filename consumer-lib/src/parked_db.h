@@ -1,5 +1,5 @@
 /*
- * The statements on obx_parked that belong to a batch: what is there for its messages, and the rows
+ * The statements on inbox_parked that belong to a batch: what is there for its messages, and the rows
  * of those that were not applied. All run inside the caller's transaction, on the worker's thread.
  *
  * An ordering key that is longer than the column stands there cut, with a hash of the whole at its

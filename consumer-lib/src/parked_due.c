@@ -76,7 +76,7 @@ struct take {
     "GREATEST(TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), next_at), 0)"
 
 #define LOOK                                                                                       \
-    "SELECT " LOOK_COLUMNS " FROM obx_parked FORCE INDEX (parked_due) WHERE consumer_group = ? "   \
+    "SELECT " LOOK_COLUMNS " FROM inbox_parked FORCE INDEX (parked_due) WHERE consumer_group = ? " \
     "AND next_at IS NOT NULL AND lane % ? = ? "
 
 enum { LOOK_ID, LOOK_SIZE, LOOK_WAITING, LOOK_DOUBT, LOOK_KEY, LOOK_IS_DUE, LOOK_LEFT_US };
@@ -123,7 +123,7 @@ static enum obx_code add_id(struct take *take, uint64_t id, uint64_t size)
 }
 
 #define FOLLOWERS                                                                                  \
-    "SELECT id, size, state = 'behind' AND claim = 0 FROM obx_parked FORCE INDEX (parked_key) "    \
+    "SELECT id, size, state = 'blocked' AND claim = 0 FROM inbox_parked FORCE INDEX (parked_key) " \
     "WHERE consumer_group = ? AND ordering_key = ? AND id > ? AND %s ORDER BY id LIMIT ?"
 
 /* Those right behind a head, as many as there is room for: they share its batch, in order. */
@@ -228,7 +228,7 @@ static enum obx_code make_item(struct take *take, const struct db_rows *rows, st
         rc = parked_read_pieces(take->db, db_rows_u64(rows, 0), pieces, &body, take->err);
     if (rc == OBX_OK &&
         parked_item_create(rows, is_whole ? NULL : &body, take->opts->counters, out) != OBX_OK)
-        rc = obx_fail(take->err, OBX_E_NOMEM, "row of obx_parked");
+        rc = obx_fail(take->err, OBX_E_NOMEM, "row of inbox_parked");
     buf_fini(&body);
     if (rc != OBX_OK)
         return rc;
@@ -292,9 +292,9 @@ static void say_request(const struct take *take, const struct db_rows *rows, con
 }
 
 #define ADD_AUDIT                                                                                  \
-    "INSERT INTO obx_audit (action, actor, note, consumer_group, parked_id, message_id, topic, "   \
+    "INSERT INTO inbox_audit (action, actor, note, consumer_group, parked_id, message_id, topic, " \
     "ordering_key, reason_code) SELECT ?, COALESCE(requested_by, ''), COALESCE(request_note, "     \
-    "''), consumer_group, id, message_id, topic, ordering_key, reason_code FROM obx_parked "       \
+    "''), consumer_group, id, message_id, topic, ordering_key, reason_code FROM inbox_parked "     \
     "FORCE INDEX (PRIMARY) WHERE id = ?"
 
 /* So that it is known ever after who ended or changed which message, and why. */
@@ -304,7 +304,7 @@ static enum obx_code audit(struct take *take, const struct db_rows *rows, const 
         db_exec(take->db, ADD_AUDIT, DB_ARGS(DB_TEXT(action), DB_U64(db_rows_u64(rows, 0))), NULL,
                 take->err);
 
-    return rc == OBX_OK ? audit_clean(take->db, "obx_audit", take->err) : rc;
+    return rc == OBX_OK ? audit_clean(take->db, "inbox_audit", take->err) : rc;
 }
 
 /* What a replay changes; NULL: it is only tried again. */
@@ -325,8 +325,8 @@ static enum obx_code replay(struct take *take, const struct db_rows *rows)
 
     if (rc == OBX_OK)
         rc = db_exec(take->db,
-                     "UPDATE obx_parked SET state = ?, next_at = IF(?, NULL, UTC_TIMESTAMP(6)), "
-                     "attempts = 0, claim = 0, claim_size = 0, request = NULL, is_told = 0, "
+                     "UPDATE inbox_parked SET state = ?, next_at = IF(?, NULL, UTC_TIMESTAMP(6)), "
+                     "attempts = 0, claim = 0, claim_size = 0, request = NULL, is_reported = 0, "
                      "is_forced = ?, replays = replays + 1 WHERE id = ?",
                      DB_ARGS(DB_TEXT(has_key ? "behind" : "waiting"), DB_U64(has_key),
                              DB_U64(is_forced), DB_U64(db_rows_u64(rows, 0))),
@@ -350,7 +350,7 @@ static enum obx_code insert_discarded(struct take *take, const struct db_rows *r
                    by.len > 0 ? (const char *)by.p : "", (int)note.len,
                    note.len > 0 ? (const char *)note.p : "");
     rc = db_exec(take->db,
-                 "INSERT INTO obx_dedup (consumer_group, message_id, outcome, reason) "
+                 "INSERT INTO inbox_applied (consumer_group, message_id, outcome, reason) "
                  "VALUES (?, ?, '" DEDUP_DISCARDED "', ?)",
                  DB_ARGS(DB_TEXT(take->opts->settings->group), DB_BYTES(db_rows_bytes(rows, 1)),
                          DB_TEXT(reason)),
@@ -400,7 +400,7 @@ static enum obx_code postpone(struct take *take, const struct db_rows *rows, enu
     if (db_exec(take->db, "ROLLBACK TO obx_request", DB_NO_ARGS, NULL, NULL) != OBX_OK)
         return why;
     return db_exec(take->db,
-                   "UPDATE obx_parked SET next_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND "
+                   "UPDATE inbox_parked SET next_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND "
                    "WHERE id = ?",
                    DB_ARGS(DB_U64(wait_us), DB_U64(db_rows_u64(rows, 0))), NULL, take->err);
 }
@@ -473,8 +473,8 @@ static enum obx_code lock_rows(struct take *take, struct db_rows **rows)
 
     buf_reset(&take->sql);
     rc = buf_addf(&take->sql,
-                  "SELECT %s FROM obx_parked FORCE INDEX (PRIMARY) WHERE id IN (%s) AND "
-                  "(state = 'behind' OR next_at <= UTC_TIMESTAMP(6)) ORDER BY id "
+                  "SELECT %s FROM inbox_parked FORCE INDEX (PRIMARY) WHERE id IN (%s) AND "
+                  "(state = 'blocked' OR next_at <= UTC_TIMESTAMP(6)) ORDER BY id "
                   "FOR UPDATE SKIP LOCKED",
                   ROW_COLUMNS, take->ids.data);
     if (rc != OBX_OK)
@@ -495,11 +495,12 @@ static enum obx_code write_claims(struct take *take)
     wait_ms = wait_ms < CLAIM_MIN_MS ? CLAIM_MIN_MS : wait_ms;
     buf_reset(&take->sql);
     if (was_charged)
-        rc = buf_addf(&take->sql, "UPDATE obx_parked FORCE INDEX (PRIMARY) SET attempts = %" PRIu32,
+        rc = buf_addf(&take->sql,
+                      "UPDATE inbox_parked FORCE INDEX (PRIMARY) SET attempts = %" PRIu32,
                       first->attempts);
     else
         rc = buf_add_text(&take->sql,
-                          "UPDATE obx_parked FORCE INDEX (PRIMARY) SET attempts = attempts + 1");
+                          "UPDATE inbox_parked FORCE INDEX (PRIMARY) SET attempts = attempts + 1");
     if (rc == OBX_OK)
         rc = buf_addf(&take->sql,
                       ", claim = %" PRIu64 ", claim_size = %zu, next_at = IF(state = 'waiting', "
@@ -518,7 +519,7 @@ static enum obx_code write_letters(struct take *take)
         return OBX_OK;
     buf_reset(&take->sql);
     rc = buf_addf(&take->sql,
-                  "UPDATE obx_parked FORCE INDEX (PRIMARY) SET next_at = UTC_TIMESTAMP(6) + "
+                  "UPDATE inbox_parked FORCE INDEX (PRIMARY) SET next_at = UTC_TIMESTAMP(6) + "
                   "INTERVAL %d MICROSECOND "
                   "WHERE id IN (%s)",
                   LETTER_MS * US_PER_MS, take->letters.data);
@@ -534,7 +535,7 @@ static enum obx_code write_rest(struct take *take)
         return OBX_OK;
     buf_reset(&take->sql);
     rc = buf_addf(&take->sql,
-                  "UPDATE obx_parked FORCE INDEX (PRIMARY) SET next_at = NULL WHERE id IN (%s)",
+                  "UPDATE inbox_parked FORCE INDEX (PRIMARY) SET next_at = NULL WHERE id IN (%s)",
                   take->rest.data);
     return run(take, rc);
 }
@@ -616,7 +617,7 @@ enum obx_code due_give_back(struct db *db, const struct item_list *items, struct
     for (const struct item *item = items->head; item != NULL && rc == OBX_OK; item = item->next) {
         if (item->parked_id != 0 && !item->gives_up)
             rc = db_exec(db,
-                         "UPDATE obx_parked SET attempts = attempts - 1, claim = 0, "
+                         "UPDATE inbox_parked SET attempts = attempts - 1, claim = 0, "
                          "claim_size = 0, next_at = IF(state = 'waiting', UTC_TIMESTAMP(6), NULL) "
                          "WHERE id = ? AND claim = ? AND attempts > 0",
                          DB_ARGS(DB_U64(item->parked_id), DB_U64(item->claim)), NULL, err);
@@ -635,10 +636,10 @@ enum obx_code due_remove_letters(struct db *db, const struct settings *settings,
 
     for (const struct item *item = letters->head; item != NULL && rc == OBX_OK; item = item->next) {
         rc = db_exec(db,
-                     "DELETE FROM obx_parked WHERE id = ? AND state = 'dead' AND request IS NULL",
+                     "DELETE FROM inbox_parked WHERE id = ? AND state = 'dead' AND request IS NULL",
                      DB_ARGS(DB_U64(item->parked_id)), &removed, err);
         if (rc == OBX_OK && removed > 0 && item->pieces > 0)
-            rc = db_exec(db, "DELETE FROM obx_parked_piece WHERE parked_id = ?",
+            rc = db_exec(db, "DELETE FROM inbox_parked_piece WHERE parked_id = ?",
                          DB_ARGS(DB_U64(item->parked_id)), NULL, err);
         if (rc == OBX_OK && item_has_key(item))
             rc = parked_promote(db, settings, item->msg.ordering_key, NULL, err);
@@ -652,9 +653,9 @@ enum obx_code due_remove_letters(struct db *db, const struct settings *settings,
 
 /* The first row of the next key: one entry of the index, however many rows wait behind it. */
 #define NEXT_KEY                                                                                   \
-    "SELECT ordering_key, state, is_told FROM obx_parked FORCE INDEX (parked_key) "                \
+    "SELECT ordering_key, state, is_reported FROM inbox_parked FORCE INDEX (parked_key) "          \
     "WHERE consumer_group = ? AND ordering_key %s ? "                                              \
-    "ORDER BY ordering_key, is_told, id LIMIT 1"
+    "ORDER BY ordering_key, is_reported, id LIMIT 1"
 
 /* A dead one may be in nobody's way, and the one after it be the first that counts. */
 static bool may_hide_orphan(const struct db_rows *row)

@@ -1,5 +1,5 @@
 /*
- * Taking up rows of obx_parked that are due: attempts are counted and committed before any handler
+ * Taking up rows of inbox_parked that are due: attempts are counted and committed before any handler
  * runs, requests of operators are carried out, dead rows set out for the dead-letter queue. One
  * transaction of its own on the worker's connection.
  *

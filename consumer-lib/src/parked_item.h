@@ -1,4 +1,4 @@
-/* Making an item of a row of obx_parked. */
+/* Making an item of a row of inbox_parked. */
 #ifndef CONSUMER_PARKED_ITEM_H
 #define CONSUMER_PARKED_ITEM_H
 

@@ -1,4 +1,4 @@
-/* See parked_key.h. Called for every key that goes into a statement on obx_parked. */
+/* See parked_key.h. Called for every key that goes into a statement on inbox_parked. */
 #include "parked_key.h"
 
 #include <inttypes.h>

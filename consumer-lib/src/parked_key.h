@@ -1,4 +1,4 @@
-/* An ordering key as it stands in obx_parked: whole, or cut with a hash of the whole at its end. */
+/* An ordering key as it stands in inbox_parked: whole, or cut with a hash of the whole at its end. */
 #ifndef CONSUMER_PARKED_KEY_H
 #define CONSUMER_PARKED_KEY_H
 

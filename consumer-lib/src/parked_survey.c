@@ -1,5 +1,5 @@
 /*
- * What obx_parked has for the messages of a batch, asked in a few statements whatever the size of
+ * What inbox_parked has for the messages of a batch, asked in a few statements whatever the size of
  * the batch, and only while the group has rows at all:
  *
  * - the rows of items that were claimed: locked, and still under our claim;
@@ -96,7 +96,7 @@ static enum obx_code lock_rows(struct survey *survey)
     struct db_rows *rows = NULL;
     size_t listed = 0;
     enum obx_code rc =
-        begin(survey, "SELECT id, claim FROM obx_parked FORCE INDEX (PRIMARY) WHERE id IN ");
+        begin(survey, "SELECT id, claim FROM inbox_parked FORCE INDEX (PRIMARY) WHERE id IN ");
 
     if (rc == OBX_OK)
         rc = add_list(survey, is_row, add_row_id, &listed);
@@ -122,9 +122,9 @@ static bool is_delivery(const struct item *item)
  * Its row is enough, unless that is dead and its producer was told so: a producer that sends the
  * message again has not heard it, and is told again.
  */
-static void found_parked(struct item *item, bool is_told, struct obx_bytes reason)
+static void found_parked(struct item *item, bool is_reported, struct obx_bytes reason)
 {
-    if (is_told && item->wants_receipt) {
+    if (is_reported && item->wants_receipt) {
         item->survey.was_decided = true;
         parked_read_outcome(item, bytes_of(DEDUP_REJECTED), reason);
     } else {
@@ -136,9 +136,9 @@ static enum obx_code find_parked(struct survey *survey)
 {
     struct db_rows *rows = NULL;
     size_t listed = 0;
-    enum obx_code rc =
-        begin(survey, "SELECT message_id, state = 'dead' AND is_told = 1, reason FROM obx_parked "
-                      "FORCE INDEX (parked_message) WHERE consumer_group = ");
+    enum obx_code rc = begin(
+        survey, "SELECT message_id, state = 'dead' AND is_reported = 1, reason FROM inbox_parked "
+                "FORCE INDEX (parked_message) WHERE consumer_group = ");
 
     if (rc == OBX_OK)
         rc = add_group(survey);
@@ -178,7 +178,7 @@ static enum obx_code add_first_of_key(struct survey *survey, size_t at)
 {
     struct parked_key key;
     enum obx_code rc = buf_addf(&survey->sql,
-                                "(SELECT %zu, p.id FROM obx_parked p FORCE INDEX (parked_key) "
+                                "(SELECT %zu, p.id FROM inbox_parked p FORCE INDEX (parked_key) "
                                 "WHERE p.consumer_group = ",
                                 at);
 
@@ -263,7 +263,7 @@ static enum obx_code find_decided(struct survey *survey)
 {
     struct db_rows *rows = NULL;
     size_t listed = 0;
-    enum obx_code rc = begin(survey, "SELECT message_id, outcome, reason FROM obx_dedup "
+    enum obx_code rc = begin(survey, "SELECT message_id, outcome, reason FROM inbox_applied "
                                      "FORCE INDEX (PRIMARY) WHERE consumer_group = ");
 
     if (rc == OBX_OK)

@@ -1,5 +1,5 @@
 /*
- * The form in which obx_parked keeps what came with a message besides body, id and routing: one
+ * The form in which inbox_parked keeps what came with a message besides body, id and routing: one
  * "name=value" a line, readable in any client. A property stands under its AMQP name, a header as
  * "header.<type>.<name>". Bytes that would end a line or a name, and percent signs, are %XX.
  */

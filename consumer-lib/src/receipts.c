@@ -33,7 +33,7 @@ enum {
 };
 
 /* Consumers write to no other queue, whatever a message asks for. */
-static const char queue_prefix[] = "oncebox.receipts.";
+static const char queue_prefix[] = "rowpost.receipts.";
 
 struct receipt_batch {
     struct receipt_batch *next;
@@ -381,9 +381,9 @@ static void publish(struct receipts *receipts, struct receipt_batch *batch)
     const struct bridge_message msg = {.exchange = bytes_of(""),
                                        .routing_key = bytes_of(batch->queue),
                                        .message_id = bytes_of(batch->id),
-                                       .type = bytes_of("oncebox.receipts"),
+                                       .type = bytes_of("rowpost.receipts"),
                                        .content_type = bytes_of("application/json"),
-                                       .app_id = bytes_of("oncebox"),
+                                       .app_id = bytes_of("rowpost"),
                                        .body = buf_bytes(&batch->body)};
     struct obx_err err = {0};
 

@@ -159,7 +159,7 @@ static void keep_db(struct db_opts *to, struct texts *texts, const struct obx_co
     to->tls_ca_file = text_keep(texts, o->db_tls_ca_file, NULL);
     to->tls_cert_file = text_keep(texts, o->db_tls_cert_file, NULL);
     to->tls_key_file = text_keep(texts, o->db_tls_key_file, NULL);
-    to->program_name = text_keep(texts, "oncebox-consumer", NULL);
+    to->program_name = text_keep(texts, "rowpost-consumer", NULL);
 }
 
 static void keep_texts(struct settings *s, struct texts *texts, const struct obx_consumer_opts *o)

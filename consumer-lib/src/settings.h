@@ -28,7 +28,7 @@ struct settings {
     uint32_t retry_min_ms;
     uint32_t retry_cap_ms;
     const char *dead_letter_exchange; /* "" is the default exchange */
-    const char *dead_letter_queue;    /* NULL: none, the dead stay in obx_parked */
+    const char *dead_letter_queue;    /* NULL: none, the dead stay in inbox_parked */
     bool skips_dead;                  /* a dead message does not hold up its key */
     bool declare_topology;
     bool single_active_consumer;

@@ -19,7 +19,7 @@ enum store_mark { STORE_MARK_TX, STORE_MARK_CHUNK };
 
 struct item;
 
-/* What a row of obx_parked says of a message that was not applied. */
+/* What a row of inbox_parked says of a message that was not applied. */
 enum park_state { PARK_WAITING, PARK_BEHIND, PARK_DEAD };
 struct park {
     enum park_state state;
@@ -27,7 +27,7 @@ struct park {
     bool is_due;      /* something is to be done with it, */
     uint32_t wait_ms; /* so long from now */
     uint32_t cap_ms;  /* above 0: or as long as it has been parked, up to this */
-    bool is_told;     /* DEAD: its producer hears of it */
+    bool is_reported; /* DEAD: its producer hears of it */
     bool has_failed;  /* just now */
     bool has_reason;  /* item->why */
 };
@@ -57,7 +57,7 @@ struct store_ops {
     /* Why its dedup row is there: item->was_rejected, and then item->why. */
     enum obx_code (*read_outcome)(void *ctx, struct item *item, struct obx_err *err);
 
-    /* Whether the group has a row in obx_parked, as this transaction sees it. */
+    /* Whether the group has a row in inbox_parked, as this transaction sees it. */
     enum obx_code (*any_parked)(void *ctx, bool *any, struct obx_err *err);
     /* Lock the rows of the items that have one, and fill item->survey of all. */
     enum obx_code (*survey)(void *ctx, struct item **items, size_t count, struct obx_err *err);

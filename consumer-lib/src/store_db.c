@@ -130,7 +130,7 @@ static enum obx_code op_insert(void *ctx, struct obx_bytes message_id, struct ob
 {
     struct store_db *db = ctx;
 
-    return db_exec(db->db, "INSERT INTO obx_dedup (consumer_group, message_id) VALUES (?, ?)",
+    return db_exec(db->db, "INSERT INTO inbox_applied (consumer_group, message_id) VALUES (?, ?)",
                    DB_ARGS(DB_TEXT(db->settings->group), DB_BYTES(message_id)), NULL, err);
 }
 
@@ -145,7 +145,7 @@ static enum obx_code op_remove(void *ctx, struct obx_bytes message_id, struct ob
 {
     struct store_db *db = ctx;
 
-    return db_exec(db->db, "DELETE FROM obx_dedup WHERE consumer_group = ? AND message_id = ?",
+    return db_exec(db->db, "DELETE FROM inbox_applied WHERE consumer_group = ? AND message_id = ?",
                    DB_ARGS(DB_TEXT(db->settings->group), DB_BYTES(message_id)), NULL, err);
 }
 
@@ -154,7 +154,7 @@ static enum obx_code look(struct store_db *db, struct db *session, struct obx_by
 {
     struct db_rows *rows = NULL;
     enum obx_code rc =
-        db_query(session, "SELECT 1 FROM obx_dedup WHERE consumer_group = ? AND message_id = ?",
+        db_query(session, "SELECT 1 FROM inbox_applied WHERE consumer_group = ? AND message_id = ?",
                  DB_ARGS(DB_TEXT(db->settings->group), DB_BYTES(message_id)), &rows, err);
 
     *has = rc == OBX_OK && db_rows_count(rows) > 0;
@@ -205,7 +205,7 @@ static enum obx_code op_reject(void *ctx, const struct item *item, struct obx_er
     struct store_db *db = ctx;
     enum obx_code rc =
         db_exec(db->db,
-                "INSERT INTO obx_dedup (consumer_group, message_id, outcome, reason) "
+                "INSERT INTO inbox_applied (consumer_group, message_id, outcome, reason) "
                 "VALUES (?, ?, '" DEDUP_REJECTED "', ?)",
                 DB_ARGS(DB_TEXT(db->settings->group), DB_BYTES(item->msg.message_id),
                         DB_TEXT(item->why.text)),
@@ -219,7 +219,8 @@ static enum obx_code op_read_outcome(void *ctx, struct item *item, struct obx_er
     struct store_db *db = ctx;
     struct db_rows *rows = NULL;
     enum obx_code rc = db_query(
-        db->db, "SELECT outcome, reason FROM obx_dedup WHERE consumer_group = ? AND message_id = ?",
+        db->db,
+        "SELECT outcome, reason FROM inbox_applied WHERE consumer_group = ? AND message_id = ?",
         DB_ARGS(DB_TEXT(db->settings->group), DB_BYTES(item->msg.message_id)), &rows, err);
 
     if (rc == OBX_OK && db_rows_next(rows))
@@ -228,7 +229,7 @@ static enum obx_code op_read_outcome(void *ctx, struct item *item, struct obx_er
     return rc;
 }
 
-/* ------------------------------------------------------------------ rows of obx_parked */
+/* ------------------------------------------------------------------ rows of inbox_parked */
 
 static enum obx_code op_any_parked(void *ctx, bool *any, struct obx_err *err)
 {
@@ -238,8 +239,9 @@ static enum obx_code op_any_parked(void *ctx, bool *any, struct obx_err *err)
 enum obx_code store_db_any_parked(struct store_db *db, bool *any, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
-    enum obx_code rc = db_query(db->db, "SELECT 1 FROM obx_parked WHERE consumer_group = ? LIMIT 1",
-                                DB_ARGS(DB_TEXT(db->settings->group)), &rows, err);
+    enum obx_code rc =
+        db_query(db->db, "SELECT 1 FROM inbox_parked WHERE consumer_group = ? LIMIT 1",
+                 DB_ARGS(DB_TEXT(db->settings->group)), &rows, err);
 
     *any = rc == OBX_OK && db_rows_count(rows) > 0;
     db_rows_free(rows);

@@ -19,7 +19,7 @@ OBX_NODISCARD enum obx_code store_db_open(const struct settings *settings, struc
 /** NULL is fine. */
 void store_db_close(struct store_db *db);
 struct store store_db_store(struct store_db *db);
-/** Whether the group has a row in obx_parked. */
+/** Whether the group has a row in inbox_parked. */
 OBX_NODISCARD enum obx_code store_db_any_parked(struct store_db *db, bool *any,
                                                 struct obx_err *err);
 const struct settings *store_db_settings(const struct store_db *db);

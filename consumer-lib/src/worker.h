@@ -39,7 +39,7 @@ struct worker {
     struct item **batch;
     struct item_list back; /* decided in this turn, to be posted to the I/O thread */
 
-    /* Its share of the rows of obx_parked; see worker_parked.c. */
+    /* Its share of the rows of inbox_parked; see worker_parked.c. */
     uint64_t parked_due_ms;      /* when it looks at them */
     uint64_t parked_looked_ms;   /* when it has last */
     bool has_parked;             /* it knows of rows of its own lanes */
@@ -75,7 +75,7 @@ void worker_give_back(struct worker *worker);
 /** Post what is decided. */
 void worker_post_back(struct worker *worker);
 
-/* ---- worker_parked.c: the rows of obx_parked */
+/* ---- worker_parked.c: the rows of inbox_parked */
 
 /** Whether there is something to do about them now. The worker is connected. */
 bool worker_parked_is_due(const struct worker *worker);

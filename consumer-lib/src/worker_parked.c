@@ -1,5 +1,5 @@
 /*
- * A worker and the rows of obx_parked: when it looks at them, and what it takes up. Every row
+ * A worker and the rows of inbox_parked: when it looks at them, and what it takes up. Every row
  * belongs to one worker of a process, by its lane, which is also the worker that gets the
  * deliveries of the row's key; so within a process nobody adds a row to a key while another removes
  * one.
@@ -164,7 +164,8 @@ static enum obx_code count_rows(struct worker *worker, struct obx_err *err)
         return OBX_OK;
     worker->counted_ms = clock_now_ms();
     rc = db_query(
-        db, "SELECT COUNT(*) FROM (SELECT 1 FROM obx_parked WHERE consumer_group = ? LIMIT ?) AS t",
+        db,
+        "SELECT COUNT(*) FROM (SELECT 1 FROM inbox_parked WHERE consumer_group = ? LIMIT ?) AS t",
         DB_ARGS(DB_TEXT(worker->shared->settings.group), DB_U64(COUNT_MAX)), &rows, err);
     if (rc == OBX_OK && db_rows_next(rows))
         atomic_store(&worker->shared->counters.value[CNT_PARKED_ROWS], db_rows_u64(rows, 0));

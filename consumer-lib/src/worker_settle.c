@@ -1,6 +1,6 @@
 /*
  * Where a worker's items are between batches: in ready, in the order in which they are to be
- * applied. Nothing waits in memory: what waits has its row in obx_parked. An item leaves through
+ * applied. Nothing waits in memory: what waits has its row in inbox_parked. An item leaves through
  * `back`, decided, and through nothing else.
  */
 #include "worker.h"

@@ -15,10 +15,10 @@ built() {
 build_product() {
     local log=$base/build.log
     : >"$log"
-    built "configuring Oncebox" "$log" cmake --preset release -S "$root" -B "$base/release" \
+    built "configuring Rowpost" "$log" cmake --preset release -S "$root" -B "$base/release" \
         -DOBX_BUILD_TESTS=OFF &&
-        built "building Oncebox" "$log" cmake --build "$base/release" &&
-        built "installing Oncebox" "$log" cmake --install "$base/release" --prefix "$prefix"
+        built "building Rowpost" "$log" cmake --build "$base/release" &&
+        built "installing Rowpost" "$log" cmake --install "$base/release" --prefix "$prefix"
 }
 
 build_examples() {
@@ -34,7 +34,7 @@ build_all() {
     : >"$base/packages.log"
     built "packages" "$base/packages.log" bash "$root/tests/support/packages" || return 1
     say "  $(tail -n 1 "$base/packages.log")"
-    say "building Oncebox (preset release) and installing it into ${prefix#"$root"/}"
+    say "building Rowpost (preset release) and installing it into ${prefix#"$root"/}"
     # The preset is looked for in the current folder.
     cd "$root" && build_product || return 1
     say "building the example programs against what was installed"

@@ -6,7 +6,7 @@ half_processes=(transfers-1 transfers-2 transfers-3 transfers-4 bank_a bank_b bo
 
 half_intro() {
     cat <<INTRO
-Oncebox demo of half-messages: the data is in other databases than the outbox.
+Rowpost demo of half-messages: the data is in other databases than the outbox.
 
   half-order (C)           -> database "orders", asked through the barrier   \\
   half_order.py (Python)   -> SQLite, asked by HTTP                           > relay, database "hub" -> RabbitMQ
@@ -44,8 +44,8 @@ half_accounts() {
     local bank
     account relay hub obx_relay producer,half
     cat <<SQL
-GRANT SELECT, INSERT ON orders.obx_barrier TO 'obx_relay'@'%';
-GRANT SELECT, INSERT ON transfers.obx_barrier TO 'obx_relay'@'%';
+GRANT SELECT, INSERT ON orders.half_barrier TO 'obx_relay'@'%';
+GRANT SELECT, INSERT ON transfers.half_barrier TO 'obx_relay'@'%';
 SQL
     account barrier orders orders_app barrier
     echo "GRANT SELECT, INSERT ON orders.purchase TO 'orders_app'@'%';"
@@ -54,9 +54,9 @@ SQL
     for bank in bank_a bank_b; do
         account consumer $bank ${bank}_app consumer
         cat <<SQL
-GRANT SELECT, INSERT ON $bank.obx_barrier TO '${bank}_app'@'%';
+GRANT SELECT, INSERT ON $bank.half_barrier TO '${bank}_app'@'%';
 GRANT SELECT, UPDATE ON $bank.account TO '${bank}_app'@'%';
-GRANT SELECT, INSERT ON $bank.obx_barrier TO 'transfers_app'@'%';
+GRANT SELECT, INSERT ON $bank.half_barrier TO 'transfers_app'@'%';
 GRANT SELECT, UPDATE ON $bank.account TO 'transfers_app'@'%';
 SQL
     done
@@ -78,9 +78,9 @@ reconnect_max = 1s
 lease = 2s
 
 [queue purchases]
-bind = oncebox:purchase.made
+bind = rowpost:purchase.made
 [queue bookings]
-bind = oncebox:booking.made
+bind = rowpost:booking.made
 
 [source hub]
 host = 127.0.0.1

@@ -59,7 +59,7 @@ declare -A published=([relay-1]=0 [relay-2]=0)
 # Adds what a relay has published since its start. Right before it is killed: the count dies with it.
 note_published() {
     local count
-    count=$(http_get "$(state_get "$1" port)" /metrics | awk '/^oncebox_published_total/ { sum += $2 } END { print sum + 0 }')
+    count=$(http_get "$(state_get "$1" port)" /metrics | awk '/^rowpost_published_total/ { sum += $2 } END { print sum + 0 }')
     published[$1]=$((published[$1] + count))
 }
 

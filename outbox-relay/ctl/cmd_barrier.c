@@ -1,5 +1,5 @@
 /*
- * outboxctl barrier clean: removes what has ended from obx_barrier, in the database of a producer
+ * outboxctl barrier clean: removes what has ended from half_barrier, in the database of a producer
  * or a participant. A page of the primary key at a time, each in a transaction of its own, because
  * the table has no index on its time, which would cost every local transaction.
  *
@@ -23,7 +23,7 @@ static enum obx_code end_of_page(struct db *db, const char *after, char *last, s
 {
     struct db_rows *rows = NULL;
     enum obx_code rc = db_query(
-        db, "SELECT gid FROM obx_barrier WHERE gid > ? ORDER BY gid, branch, op LIMIT ?, 1",
+        db, "SELECT gid FROM half_barrier WHERE gid > ? ORDER BY gid, branch, op LIMIT ?, 1",
         DB_ARGS(DB_TEXT(after), DB_U64(PAGE - 1)), &rows, err);
 
     last[0] = '\0';
@@ -38,11 +38,11 @@ static enum obx_code clean_page(struct db *db, const char *after, const char *la
                                 uint64_t *removed, struct obx_err *err)
 {
     static const char tries[] =
-        "DELETE t FROM obx_barrier e JOIN obx_barrier t ON t.gid = e.gid AND t.branch = e.branch "
+        "DELETE t FROM half_barrier e JOIN half_barrier t ON t.gid = e.gid AND t.branch = e.branch "
         "AND t.op = 'try' WHERE e.gid > ? AND (? = '' OR e.gid <= ?) AND e.op = 'end' AND "
         "e.created_at < UTC_TIMESTAMP(6) - INTERVAL ? DAY";
     static const char others[] =
-        "DELETE FROM obx_barrier WHERE gid > ? AND (? = '' OR gid <= ?) AND "
+        "DELETE FROM half_barrier WHERE gid > ? AND (? = '' OR gid <= ?) AND "
         "created_at < UTC_TIMESTAMP(6) - INTERVAL ? DAY AND "
         "(op IN ('msg', 'end') OR (op = 'try' AND reason = 'cancel'))";
     const char *const statements[] = {tries, others};

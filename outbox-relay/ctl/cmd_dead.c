@@ -128,7 +128,7 @@ static json_t *as_json(const struct db_rows *rows)
     json_t *object = json_pack(
         "{s:I, s:I, s:I, s:I, s:b, s:b}", "id", (json_int_t)number_at(rows, DEAD_ID), "attempts",
         (json_int_t)number_at(rows, DEAD_ATTEMPTS), "bytes", (json_int_t)number_at(rows, DEAD_SIZE),
-        "replays", (json_int_t)number_at(rows, DEAD_REPLAYS), "is_told",
+        "replays", (json_int_t)number_at(rows, DEAD_REPLAYS), "is_reported",
         number_at(rows, DEAD_IS_TOLD) != 0, "is_edited", number_at(rows, DEAD_IS_EDITED) != 0);
 
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)

@@ -28,7 +28,7 @@ struct query {
             SELECT_FROM(place, table) " WHERE message_id = ? ORDER BY audit_id DESC LIMIT ?"       \
     }
 static const struct query of_outbox = QUERY("CONCAT(outbox, ' ', id)", "outbox_audit");
-static const struct query of_group = QUERY("CONCAT(consumer_group, ' ', parked_id)", "obx_audit");
+static const struct query of_group = QUERY("CONCAT(consumer_group, ' ', parked_id)", "inbox_audit");
 
 enum { DONE_AT, ACTOR, ACTION, MESSAGE_ID, TOPIC, KEY, REASON_CODE, NOTE, PLACE, COLUMN_COUNT };
 

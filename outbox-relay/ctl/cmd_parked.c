@@ -44,7 +44,7 @@ static void add_row(struct table *table, const struct db_rows *rows)
     table_add(table, bytes_at(rows, PARKED_KEY));
     table_add(table, bytes_of(human_size(number_at(rows, PARKED_PAYLOAD_LEN), text)));
     table_add(table, bytes_of(human_time(bytes_at(rows, PARKED_AT), text)));
-    table_addf(table, "%" PRIu64, number_at(rows, PARKED_TRIES));
+    table_addf(table, "%" PRIu64, number_at(rows, PARKED_ATTEMPTS));
     if (number_at(rows, PARKED_HOLDS_KEY) != 0)
         table_addf(table, "(head of %" PRIu64 ")", number_at(rows, PARKED_FOLLOWERS));
     else
@@ -81,8 +81,8 @@ static json_t *row_as_json(const struct db_rows *rows, const char *source)
 {
     json_t *object = json_pack("{s:I, s:s, s:I, s:I, s:I, s:I, s:b, s:I}", "parked_id",
                                (json_int_t)number_at(rows, PARKED_ID), "source", source, "id",
-                               (json_int_t)number_at(rows, PARKED_ROW_ID), "tries",
-                               (json_int_t)number_at(rows, PARKED_TRIES), "payload_bytes",
+                               (json_int_t)number_at(rows, PARKED_ROW_ID), "attempts",
+                               (json_int_t)number_at(rows, PARKED_ATTEMPTS), "payload_bytes",
                                (json_int_t)number_at(rows, PARKED_PAYLOAD_LEN), "age_ms",
                                (json_int_t)(number_at(rows, PARKED_AGE_US) / 1000), "holds_key",
                                number_at(rows, PARKED_HOLDS_KEY) != 0, "followers",
@@ -97,7 +97,7 @@ static json_t *row_as_json(const struct db_rows *rows, const char *source)
     set_json_text(object, "reason", bytes_at(rows, PARKED_REASON));
     set_json_text(object, "created_at", bytes_at(rows, PARKED_CREATED_AT));
     set_json_text(object, "parked_at", bytes_at(rows, PARKED_AT));
-    set_json_text(object, "behind_id", bytes_at(rows, PARKED_BEHIND_ID));
+    set_json_text(object, "blocked_by", bytes_at(rows, PARKED_BEHIND_ID));
     set_json_text(object, "request", bytes_at(rows, PARKED_REQUEST));
     set_json_text(object, "requested_at", bytes_at(rows, PARKED_REQUESTED_AT));
     set_json_text(object, "requested_by", bytes_at(rows, PARKED_REQUESTED_BY));
@@ -251,7 +251,7 @@ static void print_row(const struct db_rows *rows)
     print_time("parked", bytes_at(rows, PARKED_AT));
     show_field("reason", bytes_at(rows, PARKED_REASON_CODE));
     show_field("because", bytes_at(rows, PARKED_REASON));
-    printf("%-14s %" PRIu64 "\n", "tries", number_at(rows, PARKED_TRIES));
+    printf("%-14s %" PRIu64 "\n", "attempts", number_at(rows, PARKED_ATTEMPTS));
     print_place_in_key(rows);
     print_request(rows);
     show_field("content type", bytes_at(rows, PARKED_CONTENT_TYPE));

@@ -133,12 +133,12 @@ static void explain_waiting(const struct request_run *run, FILE *file)
     for (size_t i = 0; i < run->count; i++) {
         const char *outbox = run->items[i].outbox;
         struct outbox_state lease = {0};
-        bool is_told = run->items[i].fate != REQUEST_WAITING;
+        bool is_reported = run->items[i].fate != REQUEST_WAITING;
 
-        for (size_t k = 0; k < i && !is_told; k++)
-            is_told =
+        for (size_t k = 0; k < i && !is_reported; k++)
+            is_reported =
                 run->items[k].fate == REQUEST_WAITING && strcmp(run->items[k].outbox, outbox) == 0;
-        if (is_told || outbox_lease_read(run->db, outbox, &lease, NULL) != OBX_OK)
+        if (is_reported || outbox_lease_read(run->db, outbox, &lease, NULL) != OBX_OK)
             continue;
         if (lease.is_owned)
             fprintf(file, "outbox %s: its owner %s has not come to it yet; the request stands\n",

@@ -117,7 +117,7 @@ static const char dead_history_help[] =
     "  --limit N             so many at most (50)\n";
 
 static const char barrier_clean_help[] =
-    "Removes old rows from obx_barrier, in the database of a producer or of a TCC participant\n"
+    "Removes old rows from half_barrier, in the database of a producer or of a TCC participant\n"
     "(--db). Only what has ended: a Try that waits for its Confirm or Cancel stays. Keep as long "
     "as\n"
     "the relay's barrier_keep.\n"

@@ -1,5 +1,5 @@
 /*
- * The statements over obx_parked. Called by the dead commands.
+ * The statements over inbox_parked. Called by the dead commands.
  */
 #include "dead_store.h"
 
@@ -10,7 +10,7 @@ enum { ARGS_MAX = 12 };
 static const char columns[] =
     "p.id, p.consumer_group, p.state, p.message_id, p.topic, p.ordering_key, p.attempts, "
     "p.reason_code, p.reason, p.parked_at, p.first_failed_at, p.last_failed_at, p.next_at, "
-    "p.replay_until, p.replay_until < UTC_TIMESTAMP(6), p.is_told, p.request, p.requested_at, "
+    "p.replay_until, p.replay_until < UTC_TIMESTAMP(6), p.is_reported, p.request, p.requested_at, "
     "p.requested_by, p.request_note, p.replays, p.is_edited, p.size";
 
 /* A statement while it is put together. */
@@ -64,7 +64,7 @@ static void add_filter(struct query *query, const struct dead_filter *filter)
 {
     size_t len = filter->topic == NULL ? 0 : strlen(filter->topic);
 
-    add_condition(query, " FROM obx_parked p WHERE p.id > ?", DB_U64(filter->after));
+    add_condition(query, " FROM inbox_parked p WHERE p.id > ?", DB_U64(filter->after));
     add_if(query, " AND p.consumer_group = ?", filter->group);
     add_if(query, " AND p.state = ?", filter->state);
     add_if(query, " AND p.reason_code = ?", filter->reason_code);
@@ -125,7 +125,7 @@ enum obx_code dead_get(struct db *db, uint64_t id, struct db_rows **out, struct 
     add_text(&query, "SELECT ");
     add_text(&query, columns);
     add_text(&query, ", p.queue, p.exchange, p.routing_key, p.properties, p.body");
-    add_condition(&query, " FROM obx_parked p WHERE p.id = ?", DB_U64(id));
+    add_condition(&query, " FROM inbox_parked p WHERE p.id = ?", DB_U64(id));
     rc = run(&query, db, out, err);
     if (rc == OBX_OK && !db_rows_next(*out)) {
         db_rows_free(*out);
@@ -153,7 +153,7 @@ enum obx_code dead_mark(struct db *db, const char *ids, const struct dead_reques
     struct query query = {.rc = OBX_OK};
     enum obx_code rc;
 
-    add_condition(&query, "UPDATE obx_parked SET request = ?", DB_TEXT(request->action));
+    add_condition(&query, "UPDATE inbox_parked SET request = ?", DB_TEXT(request->action));
     add_text(&query, ", requested_at = UTC_TIMESTAMP(6), next_at = UTC_TIMESTAMP(6)");
     add_condition(&query, ", requested_by = ?", DB_TEXT(request->by));
     add_condition(&query, ", request_note = ?", DB_TEXT(request->note));
@@ -165,7 +165,7 @@ enum obx_code dead_mark(struct db *db, const char *ids, const struct dead_reques
     add_text(&query, ids);
     add_text(&query, ")");
     if (strcmp(request->action, "replay") == 0)
-        add_text(&query, " AND replay_until >= UTC_TIMESTAMP(6) AND is_told = 0");
+        add_text(&query, " AND replay_until >= UTC_TIMESTAMP(6) AND is_reported = 0");
     rc = query.rc;
     if (rc != OBX_OK)
         rc = obx_fail(err, rc, "query");
@@ -180,7 +180,7 @@ enum obx_code dead_count_requested(struct db *db, uint64_t first, uint64_t last,
 {
     struct query query = {.rc = OBX_OK};
 
-    add_text(&query, "SELECT COUNT(*) FROM obx_parked WHERE request IS NOT NULL");
+    add_text(&query, "SELECT COUNT(*) FROM inbox_parked WHERE request IS NOT NULL");
     add_condition(&query, " AND id BETWEEN ?", DB_U64(first));
     add_condition(&query, " AND ?", DB_U64(last));
     return run_number(&query, db, out, err);

@@ -1,4 +1,4 @@
-/* Reading and marking the rows of obx_parked in a consumer's database. For the dead commands. */
+/* Reading and marking the rows of inbox_parked in a consumer's database. For the dead commands. */
 #ifndef CTL_DEAD_STORE_H
 #define CTL_DEAD_STORE_H
 

@@ -1,5 +1,5 @@
 /*
- * The statements over obx_notification. Called by cmd_notify.c and cmd_notify_change.c.
+ * The statements over inbox_call. Called by cmd_notify.c and cmd_notify_change.c.
  */
 #include "notify_store.h"
 
@@ -12,7 +12,7 @@ enum { ARGS_MAX = 10 };
     "n.id, n.consumer_group, n.endpoint, n.state, n.due_at, n.message_id, n.topic, n.attempts,"    \
     " n.recorded_at, n.last_at, n.last_status, n.last_error, COALESCE(e.is_paused, 0)"
 #define FROM                                                                                       \
-    " FROM obx_notification n LEFT JOIN obx_notification_endpoint e"                               \
+    " FROM inbox_call n LEFT JOIN inbox_endpoint e"                                                \
     " ON e.consumer_group = n.consumer_group AND e.endpoint = n.endpoint"
 
 /* A statement while it is put together; the first failure makes the rest do nothing. */
@@ -124,7 +124,7 @@ enum obx_code notify_count(struct db *db, const struct notify_filter *filter, ui
     struct db_rows *rows = NULL;
     enum obx_code rc;
 
-    add(&query, "SELECT COUNT(*) FROM (SELECT 1 FROM obx_notification n");
+    add(&query, "SELECT COUNT(*) FROM (SELECT 1 FROM inbox_call n");
     add_filter(&query, filter);
     add(&query, " LIMIT ?) c");
     query.args[query.arg_count++] = DB_U64(cap);
@@ -160,7 +160,7 @@ enum obx_code notify_resend(struct db *db, const struct notify_filter *filter, u
 {
     static const char sql[] =
         "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k STRAIGHT_JOIN"
-        " obx_notification n FORCE INDEX (PRIMARY) ON n.id = k.id"
+        " inbox_call n FORCE INDEX (PRIMARY) ON n.id = k.id"
         " SET n.state = 'waiting', n.due_at = UTC_TIMESTAMP(6), n.attempts = 0";
     struct notify_filter portion = *filter;
     struct obx_buf ids = {0};
@@ -178,7 +178,7 @@ enum obx_code notify_resend(struct db *db, const struct notify_filter *filter, u
 enum obx_code notify_set_pause(struct db *db, const struct notify_pause *pause, struct obx_err *err)
 {
     static const char sql[] =
-        "INSERT INTO obx_notification_endpoint"
+        "INSERT INTO inbox_endpoint"
         " (consumer_group, endpoint, is_paused, reason, changed_at, changed_by)"
         " VALUES (?, ?, ?, ?, UTC_TIMESTAMP(6), ?)"
         " ON DUPLICATE KEY UPDATE is_paused = VALUES(is_paused), reason = VALUES(reason),"
@@ -194,8 +194,8 @@ enum obx_code notify_endpoint_known(struct db *db, const char *group, const char
                                     bool *is_known, struct obx_err *err)
 {
     static const char sql[] =
-        "SELECT EXISTS (SELECT 1 FROM obx_notification WHERE consumer_group = ? AND endpoint = ?)"
-        " OR EXISTS (SELECT 1 FROM obx_notification_endpoint WHERE consumer_group = ?"
+        "SELECT EXISTS (SELECT 1 FROM inbox_call WHERE consumer_group = ? AND endpoint = ?)"
+        " OR EXISTS (SELECT 1 FROM inbox_endpoint WHERE consumer_group = ?"
         " AND endpoint = ?)";
     struct db_rows *rows = NULL;
     enum obx_code rc = db_query(

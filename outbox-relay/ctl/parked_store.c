@@ -9,12 +9,12 @@ enum { ARGS_MAX = 8 };
 
 static const char columns[] =
     "p.parked_id, p.outbox, p.id, p.message_id, p.topic, p.ordering_key, p.reason_code, p.reason,"
-    " p.tries, p.parked_at, TIMESTAMPDIFF(MICROSECOND, p.parked_at, UTC_TIMESTAMP(6)),"
-    " OCTET_LENGTH(p.payload), p.holds_key, p.behind_id, p.request, p.requested_at,"
+    " p.attempts, p.parked_at, TIMESTAMPDIFF(MICROSECOND, p.parked_at, UTC_TIMESTAMP(6)),"
+    " OCTET_LENGTH(p.payload), p.holds_key, p.blocked_by, p.request, p.requested_at,"
     " p.requested_by, p.request_note, p.created_at, p.content_type,"
     " CASE WHEN p.holds_key = 1 THEN (SELECT COUNT(*) FROM outbox_parked f"
     " WHERE f.outbox = p.outbox AND f.holds_key = 0 AND f.ordering_key = p.ordering_key AND "
-    "f.behind_id = p.id)"
+    "f.blocked_by = p.id)"
     " ELSE 0 END";
 
 /* A statement while it is put together. */

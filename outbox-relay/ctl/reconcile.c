@@ -222,7 +222,7 @@ static enum obx_code compare_timed(struct reconcile *r, struct obx_err *err)
     struct id_stream ours = {.db = r->opts->source_scan};
     struct id_stream theirs = {.db = r->opts->consumer_scan,
                                .sql =
-                                   "SELECT message_id, outcome IS NOT NULL FROM obx_dedup"
+                                   "SELECT message_id, outcome IS NOT NULL FROM inbox_applied"
                                    " WHERE consumer_group = ? AND message_id < ? AND message_id > ?"
                                    " ORDER BY message_id LIMIT ?"};
     struct id_text low, high;
@@ -268,7 +268,7 @@ static enum obx_code look_back_all(struct reconcile *r, struct obx_err *err)
 {
     struct id_stream theirs = {
         .db = r->opts->consumer_scan,
-        .sql = "SELECT message_id, applied_at >= ? AND applied_at < ? FROM obx_dedup"
+        .sql = "SELECT message_id, applied_at >= ? AND applied_at < ? FROM inbox_applied"
                " WHERE consumer_group = ? AND message_id > ? ORDER BY message_id LIMIT ?",
         .args = {DB_TEXT(r->from), DB_TEXT(r->to), DB_TEXT(r->opts->group)},
         .arg_count = 3};

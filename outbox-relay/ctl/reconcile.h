@@ -19,8 +19,8 @@ enum reconcile_kind {
     RECONCILE_DELAYED,  /* in outbox_delayed */
     RECONCILE_AWAITING, /* in outbox_awaiting */
     RECONCILE_BROKER,   /* settled a moment ago: in a queue, presumably */
-    RECONCILE_WAITING,  /* in the consumer's obx_parked, to be tried again */
-    RECONCILE_DEAD,     /* in the consumer's obx_parked, until an operator decides */
+    RECONCILE_WAITING,  /* in the consumer's inbox_parked, to be tried again */
+    RECONCILE_DEAD,     /* in the consumer's inbox_parked, until an operator decides */
     RECONCILE_KINDS
 };
 /** "missing", ... for output. */

@@ -59,7 +59,7 @@ static void mark(struct reconcile *r, struct id_batch *batch, size_t index,
 }
 
 static const char sql_applied[] = "SELECT k.n, d.outcome IS NOT NULL FROM " OF_BATCH
-                                  " STRAIGHT_JOIN obx_dedup d FORCE INDEX (PRIMARY)"
+                                  " STRAIGHT_JOIN inbox_applied d FORCE INDEX (PRIMARY)"
                                   " ON d.message_id = UNHEX(k.h) AND d.consumer_group = ?";
 
 enum obx_code reconcile_mark_applied(struct reconcile *r, struct id_batch *batch,
@@ -110,7 +110,7 @@ static void note_journal(struct reconcile *r, struct id_batch *batch, size_t ind
 }
 
 static const char sql_parked[] =
-    "SELECT k.n, p.state, p.topic FROM " OF_BATCH " STRAIGHT_JOIN obx_parked p FORCE INDEX"
+    "SELECT k.n, p.state, p.topic FROM " OF_BATCH " STRAIGHT_JOIN inbox_parked p FORCE INDEX"
     " (parked_message) ON p.message_id = UNHEX(k.h) AND p.consumer_group = ?";
 static const char sql_journal[] =
     "SELECT k.n, a.message_id IS NOT NULL, GREATEST(0, TIMESTAMPDIFF(MICROSECOND, j.settled_at,"
@@ -120,7 +120,7 @@ static const char sql_journal[] =
     " ON a.message_id = CONVERT(UNHEX(k.h) USING ascii)";
 
 /* The consumer's places in the order in which a message goes through them backwards: one that is
- * applied out of obx_parked between two looks is found by the last. */
+ * applied out of inbox_parked between two looks is found by the last. */
 enum obx_code reconcile_look_missing(struct reconcile *r, struct obx_err *err)
 {
     struct id_batch *batch = &r->missing;

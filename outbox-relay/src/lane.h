@@ -31,7 +31,7 @@ struct topic_rule {
     const char *exchange;    /* NULL: lane_opts.exchange */
     const char *routing_key; /* NULL: the topic itself */
     enum park_policy on_park;
-    uint32_t max_tries; /* 0: lane_opts.max_tries */
+    uint32_t max_attempts; /* 0: lane_opts.max_attempts */
 };
 
 /** Borrowed for lane_create except db and bridge strings and rules, which must outlive the lane.
@@ -44,7 +44,7 @@ struct lane_opts {
                             advertised */
     struct db_opts db;
     struct bridge_opts bridge;
-    const char *exchange; /* NULL: "" is wrong for topics; default "oncebox" */
+    const char *exchange; /* NULL: "" is wrong for topics; default "rowpost" */
     const struct topic_rule *rules;
     size_t rule_count;
     uint32_t window;       /* unconfirmed messages at most; 0: 2000 */
@@ -58,11 +58,11 @@ struct lane_opts {
     uint32_t settle_max_age_ms; /* a confirmed row waits at most this long for its delete; 0: 100 */
     uint32_t poll_min_ms;       /* pause between looks when busy; 0: 2 */
     uint32_t poll_max_ms;       /* when idle; 0: 50 */
-    uint32_t sweep_ms;  /* look for late commits behind the cursor at least this often; 0: 1000 */
-    uint32_t lease_ms;  /* 0: 10000 */
-    uint32_t max_tries; /* tries of one message (returned, nacked) before it is parked; 0: 10 */
-    uint32_t retry_min_ms;       /* 0: 200 */
-    uint32_t retry_cap_ms;       /* 0: 30000 */
+    uint32_t sweep_ms; /* look for late commits behind the cursor at least this often; 0: 1000 */
+    uint32_t lease_ms; /* 0: 10000 */
+    uint32_t max_attempts; /* tries of one message (returned, nacked) before it is parked; 0: 10 */
+    uint32_t retry_min_ms; /* 0: 200 */
+    uint32_t retry_cap_ms; /* 0: 30000 */
     uint32_t confirm_timeout_ms; /* 0: 30000 */
     uint32_t drain_ms;           /* how long lane_drain waits for confirms; 0: 10000 */
     const char *receipt_queue; /* where receipts for this source are to be sent; NULL: rows that ask

@@ -2,7 +2,7 @@
 -- a TCC participant). Safe to run by hand and safe to run again.
 
 -- Which migrations this database has. Producer and consumer side may live in one database and share this table.
-CREATE TABLE IF NOT EXISTS oncebox_schema (
+CREATE TABLE IF NOT EXISTS rowpost_schema (
     side       VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     version    INT UNSIGNED NOT NULL,
     name       VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS oncebox_schema (
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
 -- Whoever inserts a key first decides: the local transaction with its own reason, or the check with `rollback`.
-CREATE TABLE IF NOT EXISTS obx_barrier (
+CREATE TABLE IF NOT EXISTS half_barrier (
     gid        VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     branch     VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
     op         VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'msg', -- msg, try, end (confirm or cancel)
@@ -21,6 +21,6 @@ CREATE TABLE IF NOT EXISTS obx_barrier (
 ) ENGINE = InnoDB DEFAULT CHARACTER SET ascii COLLATE ascii_bin ROW_FORMAT = DYNAMIC;
 
 -- Last, so that a run that was cut off half-way is not taken for a whole one.
-INSERT INTO oncebox_schema (side, version, name)
+INSERT INTO rowpost_schema (side, version, name)
 SELECT 'barrier', 1, 'barrier_0001_barrier' FROM DUAL
-WHERE NOT EXISTS (SELECT 1 FROM oncebox_schema WHERE side = 'barrier' AND version = 1);
+WHERE NOT EXISTS (SELECT 1 FROM rowpost_schema WHERE side = 'barrier' AND version = 1);

@@ -3,7 +3,7 @@
 -- Safe to run by hand and safe to run again.
 
 -- Which migrations this database has. Producer and consumer side may live in one database and share this table.
-CREATE TABLE IF NOT EXISTS oncebox_schema (
+CREATE TABLE IF NOT EXISTS rowpost_schema (
     side       VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     version    INT UNSIGNED NOT NULL,
     name       VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -69,6 +69,6 @@ CREATE TABLE IF NOT EXISTS half_history (
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
 -- Last, so that a run that was cut off half-way is not taken for a whole one.
-INSERT INTO oncebox_schema (side, version, name)
+INSERT INTO rowpost_schema (side, version, name)
 SELECT 'half', 1, 'half_0001_half' FROM DUAL
-WHERE NOT EXISTS (SELECT 1 FROM oncebox_schema WHERE side = 'half' AND version = 1);
+WHERE NOT EXISTS (SELECT 1 FROM rowpost_schema WHERE side = 'half' AND version = 1);

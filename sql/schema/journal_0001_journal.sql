@@ -2,7 +2,7 @@
 -- Safe to run by hand and safe to run again.
 
 -- Which migrations this database has. Several sides may live in one database and share this table.
-CREATE TABLE IF NOT EXISTS oncebox_schema (
+CREATE TABLE IF NOT EXISTS rowpost_schema (
     side       VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     version    INT UNSIGNED NOT NULL,
     name       VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS outbox_journal (
     -- 0: the id begins with the time of created_at, as those that the outbox gives do, so that a range of time is a range of
     -- ids. 1: any other id.
     is_custom  BOOLEAN NOT NULL,
-    -- Bytes, as in the consumers' obx_dedup, so that both are in the same order.
+    -- Bytes, as in the consumers' inbox_applied, so that both are in the same order.
     message_id VARBINARY(255) NOT NULL,
     outbox     VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     topic      VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
@@ -25,6 +25,6 @@ CREATE TABLE IF NOT EXISTS outbox_journal (
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
 -- Last, so that a run that was cut off half-way is not taken for a whole one.
-INSERT INTO oncebox_schema (side, version, name)
+INSERT INTO rowpost_schema (side, version, name)
 SELECT 'journal', 1, 'journal_0001_journal' FROM DUAL
-WHERE NOT EXISTS (SELECT 1 FROM oncebox_schema WHERE side = 'journal' AND version = 1);
+WHERE NOT EXISTS (SELECT 1 FROM rowpost_schema WHERE side = 'journal' AND version = 1);

@@ -3,7 +3,7 @@
 -- Needs MariaDB 10.6+ or MySQL 8.0.13+, and binlog_format ROW or MIXED if the binary log is on.
 
 -- Which migrations this database has. Producer and consumer side may live in one database and share this table.
-CREATE TABLE IF NOT EXISTS oncebox_schema (
+CREATE TABLE IF NOT EXISTS rowpost_schema (
     side       VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     version    INT UNSIGNED NOT NULL,
     name       VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -60,11 +60,11 @@ CREATE TABLE IF NOT EXISTS outbox_parked (
     parked_at    DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
     reason_code  VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     reason       VARCHAR(1024) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT '',
-    tries        INT UNSIGNED NOT NULL DEFAULT 0,
+    attempts     INT UNSIGNED NOT NULL DEFAULT 0,
     -- 1: the row's ordering key is frozen, and later rows of the key are parked behind this one.
     holds_key    BOOLEAN NOT NULL DEFAULT 0,
     -- The id of the parked row that this one waits behind; NULL: it was parked for its own sake.
-    behind_id    BIGINT UNSIGNED NULL,
+    blocked_by    BIGINT UNSIGNED NULL,
     -- What an operator wants done. Only the owner of the outbox's lease carries it out.
     request      ENUM('resume', 'discard') CHARACTER SET ascii COLLATE ascii_bin NULL,
     requested_at DATETIME(6) NULL,
@@ -187,6 +187,6 @@ CREATE TABLE IF NOT EXISTS outbox_audit (
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
 -- Last, so that a run that was cut off half-way is not taken for a whole one.
-INSERT INTO oncebox_schema (side, version, name)
+INSERT INTO rowpost_schema (side, version, name)
 SELECT 'producer', 1, 'producer_0001_outbox' FROM DUAL
-WHERE NOT EXISTS (SELECT 1 FROM oncebox_schema WHERE side = 'producer' AND version = 1);
+WHERE NOT EXISTS (SELECT 1 FROM rowpost_schema WHERE side = 'producer' AND version = 1);

@@ -139,8 +139,8 @@ static void make_tables(struct bench *bench)
     run_sql(db, sql);
     if (schema_migrate(db, SCHEMA_CONSUMER, NULL, NULL, &err) != OBX_OK)
         bench_die("schema", &err);
-    run_sql(db, "TRUNCATE TABLE obx_dedup");
-    run_sql(db, "TRUNCATE TABLE obx_parked");
+    run_sql(db, "TRUNCATE TABLE inbox_applied");
+    run_sql(db, "TRUNCATE TABLE inbox_parked");
     run_sql(db, "CREATE TABLE IF NOT EXISTS bench_stock (id INT PRIMARY KEY, n BIGINT NOT NULL)"
                 " ENGINE=InnoDB");
     run_sql(db, "DELETE FROM bench_stock");

@@ -37,7 +37,8 @@ static enum obx_code apply(struct plain *plain, struct obx_bytes id, struct obx_
     enum obx_code rc = db_begin(plain->db, err);
 
     if (rc == OBX_OK)
-        rc = db_exec(plain->db, "INSERT INTO obx_dedup (consumer_group, message_id) VALUES (?, ?)",
+        rc = db_exec(plain->db,
+                     "INSERT INTO inbox_applied (consumer_group, message_id) VALUES (?, ?)",
                      DB_ARGS(DB_TEXT("plain"), DB_BYTES(id)), NULL, err);
     if (rc == OBX_OK)
         rc = db_exec(plain->db, APPLY_UPDATE,

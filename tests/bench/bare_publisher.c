@@ -105,7 +105,7 @@ static void add_envelope(amqp_basic_properties_t *properties, amqp_table_entry_t
                           AMQP_BASIC_HEADERS_FLAG;
     properties->type = amqp_cstring_bytes("bench");
     properties->content_type = amqp_cstring_bytes("application/json");
-    properties->app_id = amqp_cstring_bytes("oncebox");
+    properties->app_id = amqp_cstring_bytes("rowpost");
     properties->timestamp = TIMESTAMP;
     properties->headers = (amqp_table_t){.num_entries = HEADERS, .entries = headers};
 }

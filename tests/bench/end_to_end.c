@@ -68,7 +68,7 @@ static void make_tables(struct db *db)
     run(db, "CREATE TABLE IF NOT EXISTS bench_e2e (id INT UNSIGNED PRIMARY KEY, n INT UNSIGNED)");
     run(db, "DELETE FROM bench_e2e");
     run(db, "INSERT INTO bench_e2e SELECT i, 0 FROM bench_numbers WHERE i < 64");
-    run(db, "TRUNCATE TABLE obx_dedup");
+    run(db, "TRUNCATE TABLE inbox_applied");
     run(db, "TRUNCATE TABLE outbox_awaiting");
     run(db, "TRUNCATE TABLE outbox_receipt");
 }

@@ -164,7 +164,7 @@ static void local_transaction(struct client *client, uint64_t number, bool with_
     if (db_begin(client->db, &err) != OBX_OK)
         bench_die("begin", &err);
     if (with_barrier)
-        run(client, "INSERT INTO obx_barrier (gid) VALUES (?)", gid);
+        run(client, "INSERT INTO half_barrier (gid) VALUES (?)", gid);
     run(client, "UPDATE half_account SET orders = orders + 1 WHERE id = CRC32(?) MOD 1000", gid);
     run(client, "INSERT INTO half_purchase (gid) VALUES (?)", gid);
     if (db_commit(client->db, &err) != OBX_OK)

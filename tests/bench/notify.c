@@ -45,10 +45,10 @@ static void fill(const struct bench *bench)
 {
     char sql[SQL_MAX];
 
-    run(bench->db, "TRUNCATE TABLE obx_notification");
-    run(bench->db, "DELETE FROM obx_notification_lease");
+    run(bench->db, "TRUNCATE TABLE inbox_call");
+    run(bench->db, "DELETE FROM inbox_lease");
     snprintf(sql, sizeof(sql),
-             "INSERT INTO obx_notification (consumer_group, endpoint, due_at, message_id, topic,"
+             "INSERT INTO inbox_call (consumer_group, endpoint, due_at, message_id, topic,"
              " content_type, body) SELECT 'notify', 'bench', UTC_TIMESTAMP(6), CONCAT('m-', seq),"
              " 'order.placed', 'application/json', REPEAT('x', %d) FROM seq_1_to_%" PRIu64,
              BODY_LEN, bench->calls);
@@ -95,7 +95,7 @@ static bool is_over(void *ctx)
     if (endpoint_requests(bench->endpoint) < bench->calls)
         return false;
     if (db_query(bench->db,
-                 "SELECT 1 FROM obx_notification WHERE consumer_group = 'notify' AND"
+                 "SELECT 1 FROM inbox_call WHERE consumer_group = 'notify' AND"
                  " endpoint = 'bench' AND state = 'waiting' LIMIT 1",
                  DB_NO_ARGS, &rows, &err) != OBX_OK)
         bench_die("rows that wait", &err);
@@ -135,7 +135,7 @@ int main(int argc, char **argv)
     if (!proc_wait(proc, END_MS, NULL))
         fprintf(stderr, "bench: outbox-notify did not end in time\n");
     proc_destroy(proc);
-    run(bench.db, "TRUNCATE TABLE obx_notification");
+    run(bench.db, "TRUNCATE TABLE inbox_call");
     endpoint_destroy(bench.endpoint);
     db_close(bench.db);
     return 0;

@@ -89,7 +89,7 @@ struct db *bench_open_db(const char *database)
         .user = need_env("OBX_TEST_DB_USER"),
         .password = need_env("OBX_TEST_DB_PASSWORD"),
         .database = database,
-        .program_name = "oncebox-bench",
+        .program_name = "rowpost-bench",
     };
     struct db *db = NULL;
     struct obx_err err = {0};

@@ -30,7 +30,7 @@ static void fill(struct db *db, uint64_t messages)
     char sql[SQL_MAX];
 
     run(db, "TRUNCATE TABLE outbox_journal");
-    run(db, "TRUNCATE TABLE obx_dedup");
+    run(db, "TRUNCATE TABLE inbox_applied");
     for (uint64_t done = 0; done < messages; done += PORTION) {
         uint64_t last = done + PORTION < messages ? done + PORTION : messages;
 
@@ -42,7 +42,7 @@ static void fill(struct db *db, uint64_t messages)
                  done + 1, last);
         run(db, sql);
     }
-    run(db, "INSERT INTO obx_dedup (consumer_group, message_id)"
+    run(db, "INSERT INTO inbox_applied (consumer_group, message_id)"
             " SELECT 'bench', message_id FROM outbox_journal");
 }
 
@@ -72,7 +72,7 @@ int main(int argc, char **argv)
         bench_die("the comparison is wrong", NULL);
     printf("%" PRIu64 " %.3f %.1f\n", messages, seconds, (double)messages / seconds);
     run(opts.source, "TRUNCATE TABLE outbox_journal");
-    run(opts.source, "TRUNCATE TABLE obx_dedup");
+    run(opts.source, "TRUNCATE TABLE inbox_applied");
     db_close(opts.source);
     db_close(opts.consumer);
     db_close(opts.source_scan);

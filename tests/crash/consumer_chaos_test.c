@@ -165,7 +165,7 @@ static uint64_t number_of(const char *name, uint64_t otherwise)
 
 static void declare(struct play *play)
 {
-    (void)snprintf(play->receipts, sizeof(play->receipts), "oncebox.receipts.%s", play->rig->queue);
+    (void)snprintf(play->receipts, sizeof(play->receipts), "rowpost.receipts.%s", play->rig->queue);
     play->rig->opts.single_active_consumer = play->is_single;
     rig_declare(play->rig);
     broker_queue(play->rig->admin, play->receipts, NULL, 0);
@@ -347,7 +347,7 @@ static void lock_row(struct play *play)
 
     test_db_run(other, "START TRANSACTION");
     if (db_query(other,
-                 "SELECT id FROM obx_parked FORCE INDEX (PRIMARY) ORDER BY id LIMIT 3 "
+                 "SELECT id FROM inbox_parked FORCE INDEX (PRIMARY) ORDER BY id LIMIT 3 "
                  "FOR UPDATE SKIP LOCKED",
                  DB_NO_ARGS, &rows, &err) != OBX_OK)
         fail_msg("%s", err.text);
@@ -389,8 +389,8 @@ static bool is_done(void *ctx)
     const unsigned rejected = count_rejected(play);
 
     return rig_number(play->rig, "SELECT COUNT(*) FROM applied") >= play->messages - rejected &&
-           rig_number(play->rig, "SELECT COUNT(*) FROM obx_parked WHERE state <> 'dead'") == 0 &&
-           rig_number(play->rig, "SELECT COUNT(*) FROM obx_dedup WHERE outcome = 'rejected'") ==
+           rig_number(play->rig, "SELECT COUNT(*) FROM inbox_parked WHERE state <> 'dead'") == 0 &&
+           rig_number(play->rig, "SELECT COUNT(*) FROM inbox_applied WHERE outcome = 'rejected'") ==
                rejected &&
            broker_count(play->rig->admin, play->rig->queue) == 0;
 }
@@ -403,7 +403,7 @@ static void audit(struct play *play)
     if (!wait_until(PATIENCE_MS, is_done, play))
         fail_msg("%" PRIu64 " of %u applied, %" PRIu64 " rows wait, %" PRIu32 " in the queue",
                  rig_number(rig, "SELECT COUNT(*) FROM applied"), applied,
-                 rig_number(rig, "SELECT COUNT(*) FROM obx_parked WHERE state <> 'dead'"),
+                 rig_number(rig, "SELECT COUNT(*) FROM inbox_parked WHERE state <> 'dead'"),
                  broker_count(rig->admin, rig->queue));
     assert_int_equal(rig_number(rig, "SELECT COUNT(DISTINCT message_id) FROM applied"), applied);
     assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM applied"), applied);
@@ -419,7 +419,7 @@ static void audit(struct play *play)
 
 /* Marks what a report names: in a batch with others, and maybe more than once. */
 static unsigned read_report(const struct play *play, const struct bridge_delivery *delivery,
-                            bool *is_told)
+                            bool *is_reported)
 {
     char *body = calloc(1, delivery->msg.body.len + 1);
     unsigned news = 0;
@@ -430,8 +430,8 @@ static unsigned read_report(const struct play *play, const struct bridge_deliver
         const unsigned long n = strtoul(at + 3, NULL, DECIMAL);
 
         assert_true(n < play->messages);
-        news += !is_told[n];
-        is_told[n] = true;
+        news += !is_reported[n];
+        is_reported[n] = true;
     }
     free(body);
     return news;
@@ -442,25 +442,25 @@ static unsigned read_report(const struct play *play, const struct bridge_deliver
 static void audit_receipts(struct play *play)
 {
     const int64_t deadline = wait_now_ms() + PATIENCE_MS;
-    bool *is_told = calloc(play->messages + 1, sizeof(*is_told));
+    bool *is_reported = calloc(play->messages + 1, sizeof(*is_reported));
     unsigned left = count_rejected(play);
 
-    assert_non_null(is_told);
+    assert_non_null(is_reported);
     while (left > 0) {
         struct bridge_delivery *delivery = rig_take(play->rig, play->receipts, MS_PER_S);
 
         if (wait_now_ms() > deadline)
             fail_msg("%u of %u rejections were not reported", left, count_rejected(play));
         if (delivery != NULL)
-            left -= read_report(play, delivery, is_told);
+            left -= read_report(play, delivery, is_reported);
         for (unsigned n = 0; delivery == NULL && n < play->messages; n++) {
-            if (is_rejected(play, n) && !is_told[n])
+            if (is_rejected(play, n) && !is_reported[n])
                 put(play, n);
         }
         rig_flush(play->rig);
         bridge_delivery_free(delivery);
     }
-    free(is_told);
+    free(is_reported);
 }
 
 static void run(struct rig *rig, bool is_single)

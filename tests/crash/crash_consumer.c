@@ -102,7 +102,7 @@ static enum obx_code serve(struct obx_consumer *consumer, const sigset_t *signal
 int main(int argc, char **argv)
 {
     const struct obx_binding binding = {
-        .exchange = "oncebox", .exchange_type = "topic", .routing_key = "crash.#"};
+        .exchange = "rowpost", .exchange_type = "topic", .routing_key = "crash.#"};
     struct obx_consumer_opts opts = {
         .size = sizeof(opts),
         .group = SCENE_GROUP,

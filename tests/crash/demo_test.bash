@@ -81,8 +81,8 @@ for state in waiting dead; do
     what="messages that wait for another attempt"
     [ $state = waiting ] || what="dead messages"
     finds "$what" \
-        "INSERT INTO stock.obx_parked (consumer_group, message_id, lane, state, replay_until, queue, properties, body, size)
+        "INSERT INTO stock.inbox_parked (consumer_group, message_id, lane, state, replay_until, queue, properties, body, size)
          VALUES ('inventory', 'x', 0, '$state', UTC_TIMESTAMP(6), 'inventory', '', '', 0)" \
-        "DELETE FROM stock.obx_parked"
+        "DELETE FROM stock.inbox_parked"
 done
 echo "demo_test: the demo works, and its audit finds what is wrong"

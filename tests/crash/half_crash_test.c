@@ -160,7 +160,7 @@ static void write_config(const struct rig *rig)
             "[broker]\naddresses = %s:%s\nvhost = %s\nuser = %s\npassword = %s\n"
             "reconnect_min = 50ms\nreconnect_max = 1s\n"
             "[lane]\nlease = 1500ms\n"
-            "[queue " QUEUE "]\ntype = classic\nbind = oncebox:half.#\n"
+            "[queue " QUEUE "]\ntype = classic\nbind = rowpost:half.#\n"
             "[source shop]\nhost = %s\nport = %u\nuser = %s\npassword = %s\ndatabase = %s\n",
             test_env("OBX_TEST_AMQP_HOST"), test_env("OBX_TEST_AMQP_PORT"),
             test_env("OBX_TEST_AMQP_VHOST"), test_env("OBX_TEST_AMQP_USER"),

@@ -85,7 +85,7 @@ static enum local local_transaction(struct producer *producer, const char *gid)
     enum obx_code rc = db_begin(producer->db, &err);
 
     if (rc == OBX_OK)
-        rc = db_exec(producer->db, "INSERT INTO obx_barrier (gid) VALUES (?)",
+        rc = db_exec(producer->db, "INSERT INTO half_barrier (gid) VALUES (?)",
                      DB_ARGS(DB_TEXT(gid)), NULL, &err);
     if (rc == OBX_OK)
         rc = db_exec(producer->db, "INSERT INTO purchase (gid) VALUES (?)", DB_ARGS(DB_TEXT(gid)),

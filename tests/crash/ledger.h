@@ -21,7 +21,7 @@ enum {
 };
 
 /**
- * Make both databases anew, empty, with the application's tables only (no Oncebox tables). What was
+ * Make both databases anew, empty, with the application's tables only (no Rowpost tables). What was
  * there is dropped.
  * @return OBX_OK or any OBX_E_DB_*
  */

@@ -18,7 +18,7 @@
 
 #define SECRET    "a-secret-of-the-test-01"
 #define ENDPOINT  "[endpoint to]\nurl = http://127.0.0.1:%u/hook\ntopics = #\nsecrets = " SECRET "\n"
-#define DELIVERED "SELECT COUNT(*) FROM obx_notification WHERE state = 'delivered'"
+#define DELIVERED "SELECT COUNT(*) FROM inbox_call WHERE state = 'delivered'"
 
 static void assert_all_called(struct receiver *to, const char *prefix, int count)
 {
@@ -58,7 +58,7 @@ static void killed_at_each_point_it_loses_nothing(void **state)
     }
     /* Repeated is at most what was under way or not yet written at each kill. */
     assert_in_range(receiver_count(to), MESSAGES * POINTS, MESSAGES * POINTS + POINTS * MESSAGES);
-    assert_int_equal(notify_rig_number(rig, "SELECT MAX(attempts) FROM obx_notification"), 1);
+    assert_int_equal(notify_rig_number(rig, "SELECT MAX(attempts) FROM inbox_call"), 1);
     receiver_destroy(to);
 }
 
@@ -106,11 +106,11 @@ static void who_wakes_up_too_late_changes_nothing(void **state)
     notify_rig_fill(rig, "m", MESSAGES, "t");
     receiver_wait(to, MESSAGES / 4);
     assert_true(proc_signal(rig->procs[0], SIGSTOP));
-    notify_rig_wait_number(rig, 2, "SELECT epoch FROM obx_notification_lease");
+    notify_rig_wait_number(rig, 2, "SELECT epoch FROM inbox_lease");
     assert_true(proc_signal(rig->procs[0], SIGCONT));
     notify_rig_wait_log(rig, "from=owner to=standby");
     notify_rig_wait_number(rig, MESSAGES, DELIVERED " AND attempts = 1");
-    assert_int_equal(notify_rig_number(rig, "SELECT epoch FROM obx_notification_lease"), 2);
+    assert_int_equal(notify_rig_number(rig, "SELECT epoch FROM inbox_lease"), 2);
     assert_all_called(to, "m", MESSAGES);
     notify_rig_stop(rig, 1);
     notify_rig_stop(rig, 0);
@@ -124,14 +124,14 @@ static void an_owner_that_stands_still_in_its_transaction_is_ended(void **state)
     struct receiver *to = receiver_create(NULL);
     struct db *stopped = test_db_open(&rig->account.opts);
 
-    test_db_run(stopped, "INSERT INTO obx_notification_lease (consumer_group, owner, epoch, "
+    test_db_run(stopped, "INSERT INTO inbox_lease (consumer_group, owner, epoch, "
                          "connection_id) VALUES ('notify', 'stopped', 7, CONNECTION_ID())");
     test_db_run(stopped, "START TRANSACTION");
-    test_db_run(stopped, "UPDATE obx_notification_lease SET expires_at = UTC_TIMESTAMP(6)");
+    test_db_run(stopped, "UPDATE inbox_lease SET expires_at = UTC_TIMESTAMP(6)");
     notify_rig_config(rig, "", ENDPOINT, receiver_port(to));
     notify_rig_start(rig, 0, NULL);
     notify_rig_wait_owner(rig);
-    assert_int_equal(notify_rig_number(rig, "SELECT epoch FROM obx_notification_lease"), 8);
+    assert_int_equal(notify_rig_number(rig, "SELECT epoch FROM inbox_lease"), 8);
     notify_rig_publish(rig, "m", "t", "x");
     notify_rig_wait_number(rig, 1, DELIVERED);
     notify_rig_stop(rig, 0);
@@ -176,7 +176,7 @@ static void a_database_that_goes_and_comes_loses_nothing(void **state)
     assert_all_called(to, "m", MESSAGES);
     /* The lease was kept, and results that could not be written were written later: nothing is
      * called twice. */
-    assert_int_equal(notify_rig_number(rig, "SELECT epoch FROM obx_notification_lease"), 1);
+    assert_int_equal(notify_rig_number(rig, "SELECT epoch FROM inbox_lease"), 1);
     assert_int_equal(receiver_count(to), MESSAGES);
     notify_rig_stop(rig, 0);
     db_close(root);

@@ -198,7 +198,7 @@ static void hold_rows(struct play *play)
 {
     static const char *const tables[] = {
         LEDGER_PRODUCER_DB ".outbox", LEDGER_PRODUCER_DB ".outbox_awaiting",
-        LEDGER_CONSUMER_DB ".obx_parked", LEDGER_CONSUMER_DB ".obx_dedup"};
+        LEDGER_CONSUMER_DB ".inbox_parked", LEDGER_CONSUMER_DB ".inbox_applied"};
     const struct db_opts root = test_db_root_opts();
     struct db *other = test_db_open(&root);
     unsigned table = (unsigned)dice_below(&play->dice, sizeof(tables) / sizeof(tables[0]));

@@ -81,7 +81,7 @@ static void write_config(void)
     assert_non_null(file);
     fprintf(file,
             "[relay]\nhttp_port = 0\ndrain = 1s\n[broker]\naddresses = %s:%s\nvhost = %s\n"
-            "user = %s\npassword = %s\n[lane]\nlease = 2s\nmax_tries = 1000\nretry_min = 50ms\n"
+            "user = %s\npassword = %s\n[lane]\nlease = 2s\nmax_attempts = 1000\nretry_min = 50ms\n"
             "retry_max = 500ms\nreceipt_timeout = 2s\nreceipt_retry_max = 5s\nmax_sends = 1000\n",
             test_env("OBX_TEST_AMQP_HOST"), test_env("OBX_TEST_AMQP_PORT"),
             test_env("OBX_TEST_AMQP_VHOST"), test_env("OBX_TEST_AMQP_USER"),
@@ -89,7 +89,7 @@ static void write_config(void)
     for (int i = 0; i < ROLES; i++)
         fprintf(file,
                 "[source %s]\nhost = %s\nport = %s\nuser = %s\npassword = %s\ndatabase = %s\n"
-                "receipt_queue = oncebox.receipts.saga-%s\n",
+                "receipt_queue = rowpost.receipts.saga-%s\n",
                 roles[i], test_env("OBX_TEST_DB_HOST"), test_env("OBX_TEST_DB_PORT"),
                 test_env("OBX_TEST_DB_USER"), test_env("OBX_TEST_DB_PASSWORD"), play.bases[i].name,
                 roles[i]);
@@ -150,7 +150,7 @@ static void delete_queues(void)
         broker_delete_queue(admin, name);
         (void)snprintf(name, sizeof(name), "saga-%s.dead", roles[i]);
         broker_delete_queue(admin, name);
-        (void)snprintf(name, sizeof(name), "oncebox.receipts.saga-%s", roles[i]);
+        (void)snprintf(name, sizeof(name), "rowpost.receipts.saga-%s", roles[i]);
         broker_delete_queue(admin, name);
     }
     broker_admin_close(admin);
@@ -276,8 +276,8 @@ static void every_order_ends_and_nothing_is_made_or_lost(void **state)
                      0);
     /* And nobody had to lend a hand: what was rejected has ended, no key waits for it. */
     for (int i = 0; i < ROLES; i++)
-        assert_int_equal(count(i, "SELECT COUNT(*) FROM obx_parked WHERE state <> 'dead' OR "
-                                  "is_told = 0"),
+        assert_int_equal(count(i, "SELECT COUNT(*) FROM inbox_parked WHERE state <> 'dead' OR "
+                                  "is_reported = 0"),
                          0);
     {
         const char *const argv[] = {"rm", "-rf", play.dir, NULL};

@@ -104,7 +104,7 @@ static void make_relay_user(struct db *root)
         "GRANT SELECT, DELETE ON " LEDGER_PRODUCER_DB ".outbox_delayed TO " RELAY_ACCOUNT,
         "GRANT SELECT, INSERT ON " LEDGER_PRODUCER_DB ".outbox_secret TO " RELAY_ACCOUNT,
         "GRANT SELECT, INSERT, DELETE ON " LEDGER_PRODUCER_DB ".outbox_audit TO " RELAY_ACCOUNT,
-        "GRANT SELECT ON " LEDGER_PRODUCER_DB ".oncebox_schema TO " RELAY_ACCOUNT,
+        "GRANT SELECT ON " LEDGER_PRODUCER_DB ".rowpost_schema TO " RELAY_ACCOUNT,
     };
     char sql[256];
 
@@ -149,7 +149,7 @@ void scene_bind_late(struct scene *scene)
     struct broker_admin *admin = open_broker(&broker);
 
     (void)scene;
-    broker_bind(admin, SCENE_QUEUE, "oncebox", SCENE_LATE_TOPIC);
+    broker_bind(admin, SCENE_QUEUE, "rowpost", SCENE_LATE_TOPIC);
     broker_admin_close(admin);
 }
 
@@ -194,7 +194,7 @@ static void write_relay_config(const struct scene *scene, unsigned index, const 
             test_env("OBX_TEST_AMQP_PASSWORD"),
             wants_defaults() ? "" : "reconnect_min = 50ms\nreconnect_max = 1s\n",
             wants_defaults() ? ""
-                             : "lease = 1500ms\nmax_tries = 3\nretry_min = 50ms\n"
+                             : "lease = 1500ms\nmax_attempts = 3\nretry_min = 50ms\n"
                                "retry_max = 500ms\nreceipt_timeout = 1s\n"
                                "receipt_retry_max = 3s\nmax_sends = 1000\ndelayed_poll = 50ms\n",
             test_env("OBX_TEST_DB_HOST"), db_port, test_env("OBX_TEST_DB_PASSWORD"));

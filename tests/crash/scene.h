@@ -15,7 +15,7 @@
 
 #define SCENE_QUEUE      "obx-crash"
 #define SCENE_DEAD_QUEUE "obx-crash.dead"
-#define SCENE_RECEIPTS   "oncebox.receipts.crash"
+#define SCENE_RECEIPTS   "rowpost.receipts.crash"
 /* The consumers' group. */
 #define SCENE_GROUP "crash"
 #define SCENE_TOPIC "crash.order"

@@ -50,7 +50,7 @@ static uint64_t unapplied(struct scene *scene)
 {
     return test_db_number(scene_db(scene),
                           "SELECT COUNT(*) FROM " LEDGER_PRODUCER_DB ".outbox_awaiting a"
-                          " WHERE NOT EXISTS (SELECT 1 FROM " LEDGER_CONSUMER_DB ".obx_dedup d"
+                          " WHERE NOT EXISTS (SELECT 1 FROM " LEDGER_CONSUMER_DB ".inbox_applied d"
                           " WHERE d.consumer_group = '" SCENE_GROUP "'"
                           " AND d.message_id = a.message_id)");
 }

@@ -36,7 +36,7 @@ static struct db_opts opts_of(const char *user, const char *password)
         .port = (uint16_t)atoi(test_env("OBX_TEST_DB_PORT")),
         .user = user,
         .password = password,
-        .program_name = "oncebox-test",
+        .program_name = "rowpost-test",
     };
 }
 
@@ -189,12 +189,12 @@ static bool has_sides(struct db *root, const struct test_db *test, const char *l
             continue;
         (void)snprintf(sql, sizeof(sql),
                        "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = '%s' "
-                       "AND table_name = 'oncebox_schema'",
+                       "AND table_name = 'rowpost_schema'",
                        test->name);
         if (test_db_number(root, sql) == 0)
             return false;
         (void)snprintf(sql, sizeof(sql),
-                       "SELECT COUNT(*) FROM `%s`.oncebox_schema WHERE side = '%s'", test->name,
+                       "SELECT COUNT(*) FROM `%s`.rowpost_schema WHERE side = '%s'", test->name,
                        side);
         if (test_db_number(root, sql) == 0)
             return false;

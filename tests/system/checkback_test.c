@@ -324,9 +324,9 @@ static void the_barrier_decides_with_no_code_in_the_producer(void **state)
     struct obx_err err = {0};
 
     assert_int_equal(schema_migrate(business, SCHEMA_BARRIER, NULL, NULL, &err), OBX_OK);
-    test_db_run(business, "INSERT INTO obx_barrier (gid) VALUES ('b-0')");
+    test_db_run(business, "INSERT INTO half_barrier (gid) VALUES ('b-0')");
     test_db_run(business, "BEGIN");
-    test_db_run(business, "INSERT INTO obx_barrier (gid) VALUES ('b-1')");
+    test_db_run(business, "INSERT INTO half_barrier (gid) VALUES ('b-1')");
     prepare(rig, "bank", "b", 3);
     start(rig, &opts);
     wait_for(rig,
@@ -344,7 +344,7 @@ static void the_barrier_decides_with_no_code_in_the_producer(void **state)
         1);
     /* The local transaction that comes after the check meets the duplicate key. */
     assert_int_equal(
-        db_exec(business, "INSERT INTO obx_barrier (gid) VALUES ('b-2')", DB_NO_ARGS, NULL, &err),
+        db_exec(business, "INSERT INTO half_barrier (gid) VALUES ('b-2')", DB_NO_ARGS, NULL, &err),
         OBX_E_DB_DUPLICATE);
     db_close(business);
 }
@@ -359,7 +359,7 @@ static void about_an_old_one_a_missing_barrier_row_says_nothing(void **state)
     struct obx_err err = {0};
 
     assert_int_equal(schema_migrate(business, SCHEMA_BARRIER, NULL, NULL, &err), OBX_OK);
-    test_db_run(business, "INSERT INTO obx_barrier (gid) VALUES ('b-0')");
+    test_db_run(business, "INSERT INTO half_barrier (gid) VALUES ('b-0')");
     prepare(rig, "bank", "b", 3);
     test_db_run(rig->db, "UPDATE half_message SET prepared_at = UTC_TIMESTAMP(6) - INTERVAL 2 DAY "
                          "WHERE gid IN ('b-0', 'b-1')");
@@ -369,7 +369,7 @@ static void about_an_old_one_a_missing_barrier_row_says_nothing(void **state)
              "SELECT COUNT(*) FROM half_message WHERE (gid = 'b-0' AND state = 'committed') OR "
              "(gid = 'b-1' AND state = 'parked') OR (gid = 'b-2' AND state = 'rolled_back')",
              3);
-    assert_int_equal(test_db_number(business, "SELECT COUNT(*) FROM obx_barrier"), 2);
+    assert_int_equal(test_db_number(business, "SELECT COUNT(*) FROM half_barrier"), 2);
     db_close(business);
 }
 
@@ -383,7 +383,7 @@ static void an_open_transaction_that_rolls_back_is_seen_as_such(void **state)
 
     assert_int_equal(schema_migrate(business, SCHEMA_BARRIER, NULL, NULL, &err), OBX_OK);
     test_db_run(business, "BEGIN");
-    test_db_run(business, "INSERT INTO obx_barrier (gid) VALUES ('b-0')");
+    test_db_run(business, "INSERT INTO half_barrier (gid) VALUES ('b-0')");
     prepare(rig, "bank", "b", 1);
     start(rig, &opts);
     wait_for(rig, "SELECT checks_answered >= 2 FROM half_message WHERE gid = 'b-0'", 1);
@@ -583,7 +583,7 @@ static void whoever_hangs_holds_up_nobody_with_the_defaults(void **state)
     struct obx_err err = {0};
 
     assert_int_equal(schema_migrate(business, SCHEMA_BARRIER, NULL, NULL, &err), OBX_OK);
-    test_db_run(business, "LOCK TABLES obx_barrier WRITE");
+    test_db_run(business, "LOCK TABLES half_barrier WRITE");
     snprintf(url, sizeof(url), "http://127.0.0.1:%u/check", (unsigned)endpoint_port(endpoint));
     for (unsigned i = 0; i < PRODUCERS; i++) {
         snprintf(names[i], sizeof(names[i]), "p%03u", i);

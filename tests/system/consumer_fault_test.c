@@ -181,7 +181,7 @@ static void check_attempts(struct rig *rig)
                                      "CASE RIGHT(message_id, 1) WHEN '0' THEN 3 "
                                      "WHEN '5' THEN 2 ELSE 1 END"),
                      0);
-    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM obx_parked"), 0);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM inbox_parked"), 0);
 }
 
 static void cut_again_and_again(struct rig *rig, struct cut_proxy *first, struct cut_proxy *second)
@@ -297,19 +297,19 @@ static void a_missing_schema_is_said_and_waited_for(void **state)
     struct rig *rig = *state;
     struct obx_consumer *consumer = NULL;
 
-    test_db_run(rig->db, "RENAME TABLE obx_dedup TO put_away, oncebox_schema TO put_away_too");
+    test_db_run(rig->db, "RENAME TABLE inbox_applied TO put_away, rowpost_schema TO put_away_too");
     rig_declare(rig);
     rig_fill(rig, "m", 10, 0);
     consumer = rig_start(rig, rig_apply, NULL);
     wait_trouble(consumer, false, OBX_E_DB_NO_TABLE, "outboxctl migrate");
-    test_db_run(rig->db, "RENAME TABLE put_away TO obx_dedup, put_away_too TO oncebox_schema");
+    test_db_run(rig->db, "RENAME TABLE put_away TO inbox_applied, put_away_too TO rowpost_schema");
     rig_wait_applied(rig, 10);
     wait_trouble(consumer, false, OBX_OK, NULL);
     /* And gone while it runs: what was delivered waits. */
-    test_db_run(rig->db, "RENAME TABLE obx_dedup TO put_away");
+    test_db_run(rig->db, "RENAME TABLE inbox_applied TO put_away");
     rig_fill(rig, "n", 10, 0);
     wait_trouble(consumer, false, OBX_E_DB_NO_TABLE, NULL);
-    test_db_run(rig->db, "RENAME TABLE put_away TO obx_dedup");
+    test_db_run(rig->db, "RENAME TABLE put_away TO inbox_applied");
     rig_wait_applied(rig, 20);
     wait_trouble(consumer, false, OBX_OK, NULL);
     rig_stop(consumer);
@@ -405,14 +405,14 @@ static void messages_too_large_for_the_database_wait_in_pieces(void **state)
     consumer = rig_start(rig, refuse_large, &is_refused);
     RIG_WAIT_STAT(consumer, acked, COUNT + OTHERS);
     RIG_WAIT_STAT(consumer, taken_up, 2 * COUNT);
-    assert_true(rig_number(rig, "SELECT MIN(pieces) FROM obx_parked") >= 2);
+    assert_true(rig_number(rig, "SELECT MIN(pieces) FROM inbox_parked") >= 2);
     assert_int_equal(rig_stats(consumer).dropped, 0);
     atomic_store(&is_refused, false);
     rig_wait_applied(rig, COUNT + OTHERS);
-    rig_wait_number(rig, "SELECT COUNT(*) FROM obx_parked", 0);
+    rig_wait_number(rig, "SELECT COUNT(*) FROM inbox_parked", 0);
     as_root("SET GLOBAL max_allowed_packet = DEFAULT");
     rig_stop(consumer);
-    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM obx_parked_piece"), 0);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM inbox_parked_piece"), 0);
     assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM applied WHERE body = 'whole'"), COUNT);
     rig_audit(rig, COUNT + OTHERS);
     free(body);

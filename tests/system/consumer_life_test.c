@@ -156,9 +156,9 @@ static void a_drain_leaves_what_waits_for_a_retry_in_its_table(void **state)
     assert_int_equal(rig_stats(consumer).parked, 2);
     rig_stop(consumer);
     rig_audit(rig, 1);
-    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM obx_parked"), 2);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM inbox_parked"), 2);
     test_db_run(rig->db,
-                "UPDATE obx_parked SET next_at = UTC_TIMESTAMP(6) WHERE state = 'waiting'");
+                "UPDATE inbox_parked SET next_at = UTC_TIMESTAMP(6) WHERE state = 'waiting'");
     consumer = rig_start(rig, rig_apply, NULL); /* a handler that can do it */
     RIG_WAIT_STAT(consumer, applied, 2);
     rig_stop(consumer);
@@ -361,7 +361,7 @@ static void several_workers_keep_the_order_of_each_key(void **state)
 
 static bool only_young_left(void *ctx)
 {
-    return rig_number(ctx, "SELECT COUNT(*) FROM obx_dedup WHERE consumer_group = 'group-a'") ==
+    return rig_number(ctx, "SELECT COUNT(*) FROM inbox_applied WHERE consumer_group = 'group-a'") ==
            1500;
 }
 
@@ -373,20 +373,20 @@ static void old_dedup_rows_are_removed_and_young_ones_kept(void **state)
     /* In the order of ids and against it; of this group and of another one; old and young. */
     test_db_run(
         rig->db,
-        "INSERT INTO obx_dedup (consumer_group, message_id, applied_at)"
+        "INSERT INTO inbox_applied (consumer_group, message_id, applied_at)"
         " SELECT 'group-a', CONCAT('a', LPAD(seq, 6, '0')), UTC_TIMESTAMP(6) - INTERVAL 2 HOUR"
         " FROM " TEST_SEQ " WHERE seq <= 3000");
-    test_db_run(rig->db, "INSERT INTO obx_dedup (consumer_group, message_id)"
+    test_db_run(rig->db, "INSERT INTO inbox_applied (consumer_group, message_id)"
                          " SELECT 'group-a', CONCAT('b', LPAD(seq, 6, '0')) FROM " TEST_SEQ
                          " WHERE seq <= 1500");
     test_db_run(
         rig->db,
-        "INSERT INTO obx_dedup (consumer_group, message_id, applied_at)"
+        "INSERT INTO inbox_applied (consumer_group, message_id, applied_at)"
         " SELECT 'group-a', CONCAT('b', LPAD(seq, 6, '0'), 'x'), UTC_TIMESTAMP(6) - INTERVAL 2 HOUR"
         " FROM " TEST_SEQ " WHERE seq <= 1500");
     test_db_run(
         rig->db,
-        "INSERT INTO obx_dedup (consumer_group, message_id, applied_at)"
+        "INSERT INTO inbox_applied (consumer_group, message_id, applied_at)"
         " SELECT 'group-b', CONCAT('a', LPAD(seq, 6, '0')), UTC_TIMESTAMP(6) - INTERVAL 2 HOUR"
         " FROM " TEST_SEQ " WHERE seq <= 100");
     rig_declare(rig);
@@ -397,9 +397,11 @@ static void old_dedup_rows_are_removed_and_young_ones_kept(void **state)
     assert_true(wait_until(RIG_WAIT_MS, only_young_left, rig));
     RIG_WAIT_STAT(consumer, dedup_removed, 4500);
     assert_int_equal(
-        rig_number(rig, "SELECT COUNT(*) FROM obx_dedup WHERE message_id LIKE 'b______'"), 1500);
+        rig_number(rig, "SELECT COUNT(*) FROM inbox_applied WHERE message_id LIKE 'b______'"),
+        1500);
     assert_int_equal(
-        rig_number(rig, "SELECT COUNT(*) FROM obx_dedup WHERE consumer_group = 'group-b'"), 100);
+        rig_number(rig, "SELECT COUNT(*) FROM inbox_applied WHERE consumer_group = 'group-b'"),
+        100);
     assert_int_equal(rig_stats(consumer).dedup_removed, 4500);
     rig_stop(consumer);
 }
@@ -424,7 +426,7 @@ static void what_is_older_than_the_dedup_rows_is_refused(void **state)
     consumer = rig_start(rig, rig_apply, NULL);
     RIG_WAIT_STAT(consumer, acked, 2);
     RIG_WAIT_STAT(consumer, dead_lettered, 1);
-    rig_wait_number(rig, "SELECT COUNT(*) FROM obx_parked", 0);
+    rig_wait_number(rig, "SELECT COUNT(*) FROM inbox_parked", 0);
     rig_stop(consumer);
     rig_audit(rig, 1);
     dead = rig_take(rig, rig->dead, RIG_WAIT_MS);

@@ -1,5 +1,5 @@
 /*
- * What waits in obx_parked: attempts counted exactly whoever dies, order per key through the table,
+ * What waits in inbox_parked: attempts counted exactly whoever dies, order per key through the table,
  * frozen and skipped keys, an operator's replays and discards, several processes, restarts.
  */
 #include <setjmp.h>
@@ -30,8 +30,8 @@ enum { RANDOM_MESSAGES = 5000 };
 
 enum { KEYS = 300, FAIL_PERCENT = 30, FOLLOWERS = 5, GATHER_US = 200000, KILLS_MAX = 30 };
 
-#define COUNT_ROWS(where) "SELECT COUNT(*) FROM obx_parked WHERE " where
-#define ALL_ROWS          "SELECT COUNT(*) FROM obx_parked"
+#define COUNT_ROWS(where) "SELECT COUNT(*) FROM inbox_parked WHERE " where
+#define ALL_ROWS          "SELECT COUNT(*) FROM inbox_parked"
 
 /* ------------------------------------------------------------------ handlers */
 
@@ -146,7 +146,7 @@ static void a_restart_goes_on_where_it_was(void **state)
     RIG_WAIT_STAT(consumer, retried, 4);
     obx_consumer_close(consumer); /* in the middle of it */
     assert_int_equal(rig_number(rig, ALL_ROWS), 3);
-    assert_true(rig_number(rig, "SELECT MIN(attempts) FROM obx_parked WHERE state = 'waiting'") >=
+    assert_true(rig_number(rig, "SELECT MIN(attempts) FROM inbox_parked WHERE state = 'waiting'") >=
                 1);
     /* What waits does not depend on the broker: its queue may lose everything. */
     broker_delete_queue(rig->admin, rig->queue);
@@ -218,7 +218,7 @@ static void a_locked_row_keeps_its_place(void **state)
     rig_wait_number(rig, ALL_ROWS, MESSAGES);
     test_db_run(other, "START TRANSACTION");
     if (db_query(other,
-                 "SELECT id FROM obx_parked WHERE consumer_group = 'group-a' AND "
+                 "SELECT id FROM inbox_parked WHERE consumer_group = 'group-a' AND "
                  "message_id = 'm-000002' FOR UPDATE",
                  DB_NO_ARGS, &rows, &err) != OBX_OK)
         fail_msg("%s", err.text);
@@ -262,7 +262,7 @@ static enum obx_verdict watch_locks(const struct obx_message *msg, struct obx_tx
     case 3: /* m-000000 again */
         other = test_db_open(&watch->rig->test_db.opts);
         if (db_query(other,
-                     "SELECT id FROM obx_parked FORCE INDEX (PRIMARY) FOR UPDATE SKIP LOCKED",
+                     "SELECT id FROM inbox_parked FORCE INDEX (PRIMARY) FOR UPDATE SKIP LOCKED",
                      DB_NO_ARGS, &rows, &err) != OBX_OK)
             fail_msg("%s", err.text);
         atomic_store(&watch->free_rows, db_rows_count(rows));
@@ -385,9 +385,9 @@ static void a_handler_that_kills_its_process_uses_up_its_attempts(void **state)
      * paid for none of that. */
     print_message("  processes started: %d\n", kills);
     assert_true(kills >= 4 && kills <= 9);
-    assert_int_equal(rig_number(rig, "SELECT attempts FROM obx_parked WHERE message_id = 'killer'"),
-                     3);
-    assert_int_equal(rig_number(rig, COUNT_ROWS("message_id = 'later' AND state = 'behind'")), 1);
+    assert_int_equal(
+        rig_number(rig, "SELECT attempts FROM inbox_parked WHERE message_id = 'killer'"), 3);
+    assert_int_equal(rig_number(rig, COUNT_ROWS("message_id = 'later' AND state = 'blocked'")), 1);
     rig_wait_applied(rig, 60);
     rig_audit(rig, 60);
     assert_int_equal(rig_number(rig, "SELECT MAX(attempt) FROM applied"), 1);
@@ -415,7 +415,7 @@ static void request(struct rig *rig, const char *what, const char *where)
     char sql[512];
 
     (void)snprintf(sql, sizeof(sql),
-                   "UPDATE obx_parked SET request = '%s', requested_at = UTC_TIMESTAMP(6), "
+                   "UPDATE inbox_parked SET request = '%s', requested_at = UTC_TIMESTAMP(6), "
                    "requested_by = 'test', next_at = UTC_TIMESTAMP(6) "
                    "WHERE state = 'dead' AND request IS NULL AND %s",
                    what, where);
@@ -432,7 +432,7 @@ static void a_dead_message_freezes_its_key(void **state)
     consumer = rig_start(rig, obey, &is_mended);
     RIG_WAIT_STAT(consumer, acked, FOLLOWERS + 2);
     rig_wait_applied(rig, 1);
-    assert_int_equal(rig_number(rig, COUNT_ROWS("state = 'behind'")), FOLLOWERS);
+    assert_int_equal(rig_number(rig, COUNT_ROWS("state = 'blocked'")), FOLLOWERS);
     assert_int_equal(rig_number(rig, COUNT_ROWS("state = 'dead' AND reason = 'not this one' AND "
                                                 "reason_code = 'OBX_E_REJECTED' AND attempts = 1 "
                                                 "AND first_failed_at IS NOT NULL AND "
@@ -504,7 +504,7 @@ static void a_frozen_key_is_set_free_by_the_other_policy(void **state)
 
 /* ------------------------------------------------------------------ receipts and copies */
 
-#define RECEIPTS "oncebox.receipts.consumer-parked-test"
+#define RECEIPTS "rowpost.receipts.consumer-parked-test"
 
 static void declare_receipts(struct rig *rig)
 {
@@ -543,7 +543,7 @@ static void a_copy_of_a_rejected_message_is_not_applied(void **state)
     consumer = rig_start(rig, obey, &is_mended);
     RIG_WAIT_STAT(consumer, dead, 1);
     rig_wait_number(rig,
-                    "SELECT COUNT(*) FROM obx_dedup WHERE outcome = 'rejected' AND "
+                    "SELECT COUNT(*) FROM inbox_applied WHERE outcome = 'rejected' AND "
                     "reason = 'not this one'",
                     1);
     atomic_store(&is_mended, true);
@@ -572,7 +572,7 @@ static void a_rejected_message_is_replayed_only_by_force(void **state)
     rig_flush(rig);
     consumer = rig_start(rig, obey, &is_mended);
     RIG_WAIT_STAT(consumer, dead, 2);
-    assert_int_equal(rig_number(rig, COUNT_ROWS("is_told = 1")), 2);
+    assert_int_equal(rig_number(rig, COUNT_ROWS("is_reported = 1")), 2);
     atomic_store(&is_mended, true);
     request(rig, "replay", "message_id = 'm-0'");
     request(rig, "force-replay", "message_id = 'm-1'");
@@ -580,7 +580,8 @@ static void a_rejected_message_is_replayed_only_by_force(void **state)
     assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM applied WHERE message_id = 'm-1'"), 1);
     rig_stop(consumer);
     rig_audit(rig, 1);
-    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM obx_dedup WHERE outcome IS NULL"), 1);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM inbox_applied WHERE outcome IS NULL"),
+                     1);
     broker_delete_queue(rig->admin, RECEIPTS);
 }
 
@@ -732,7 +733,7 @@ static void poison_in_a_batch_of_500(void **state)
     assert_int_equal(rig_stats(consumer).reruns, 0);
     rig_stop(consumer);
     rig_audit(rig, BATCH - 1);
-    assert_int_equal(rig_number(rig, "SELECT attempts FROM obx_parked WHERE state = 'dead'"), 3);
+    assert_int_equal(rig_number(rig, "SELECT attempts FROM inbox_parked WHERE state = 'dead'"), 3);
 }
 
 int main(int argc, char **argv)

@@ -1,6 +1,6 @@
 /*
  * Plans are part of the contract: what a batch, a worker's look and the search for forgotten rows
- * read of obx_parked does not grow with the table, whatever the server's optimiser would like. P9.
+ * read of inbox_parked does not grow with the table, whatever the server's optimiser would like. P9.
  *
  * OBX_TEST_ROWS=1000000 for a large table, by hand.
  */
@@ -42,17 +42,18 @@ static uint64_t wanted_rows(void)
 }
 
 /* Doubles what is there until it is enough; id grows with it. */
-static void multiply(struct rig *rig, const char *key, const char *state, int is_told,
+static void multiply(struct rig *rig, const char *key, const char *state, int is_reported,
                      const char *next_at, uint64_t rows)
 {
     char sql[1024];
 
-    (void)snprintf(sql, sizeof(sql),
-                   "INSERT INTO obx_parked (consumer_group, message_id, ordering_key, lane, state, "
-                   "next_at, is_told, replay_until, queue, properties, body, size) "
-                   "SELECT 'group-a', CONCAT('%s-', s.n), %s, s.n %% 1000, '%s', %s, %d, "
-                   "UTC_TIMESTAMP(6), 'q', '', 'body', 4 FROM numbers s WHERE s.n <= %" PRIu64,
-                   state, key, state, next_at, is_told, rows);
+    (void)snprintf(
+        sql, sizeof(sql),
+        "INSERT INTO inbox_parked (consumer_group, message_id, ordering_key, lane, state, "
+        "next_at, is_reported, replay_until, queue, properties, body, size) "
+        "SELECT 'group-a', CONCAT('%s-', s.n), %s, s.n %% 1000, '%s', %s, %d, "
+        "UTC_TIMESTAMP(6), 'q', '', 'body', 4 FROM numbers s WHERE s.n <= %" PRIu64,
+        state, key, state, next_at, is_reported, rows);
     test_db_run(rig->db, sql);
 }
 
@@ -73,13 +74,13 @@ static void fill(struct rig *rig)
 
     make_numbers(rig, rows);
     test_db_run(rig->db,
-                "INSERT INTO obx_parked (consumer_group, message_id, ordering_key, lane, state, "
+                "INSERT INTO inbox_parked (consumer_group, message_id, ordering_key, lane, state, "
                 "replay_until, queue, properties, body, size) VALUES ('group-a', 'head', 'frozen', "
                 "0, 'dead', UTC_TIMESTAMP(6), 'q', '', 'body', 4)");
     multiply(rig, "'frozen'", "behind", 0, "NULL", rows);
     multiply(rig, "'busy'", "dead", 1, "NULL", rows);
     multiply(rig, "CONCAT('key-', s.n)", "waiting", 0, "UTC_TIMESTAMP(6) + INTERVAL 1 HOUR", rows);
-    test_db_run(rig->db, "ANALYZE TABLE obx_parked");
+    test_db_run(rig->db, "ANALYZE TABLE inbox_parked");
 }
 
 static struct bench open_bench(struct rig *rig, enum obx_on_dead on_dead)
@@ -207,8 +208,8 @@ static void the_search_for_orphans_goes_by_keys(void **state)
     fill(*state);
     bench = open_bench(*state, OBX_ON_DEAD_FREEZE);
     connect(&bench);
-    test_db_run(bench.rig->db, "DELETE FROM obx_parked WHERE message_id = 'head'");
-    test_db_run(bench.rig->db, "UPDATE obx_parked SET state = 'behind', next_at = NULL "
+    test_db_run(bench.rig->db, "DELETE FROM inbox_parked WHERE message_id = 'head'");
+    test_db_run(bench.rig->db, "UPDATE inbox_parked SET state = 'blocked', next_at = NULL "
                                "WHERE message_id = 'waiting-7'");
     do {
         const uint64_t before = reads(&bench);
@@ -221,7 +222,7 @@ static void the_search_for_orphans_goes_by_keys(void **state)
     } while (from.len > 0);
     assert_int_equal(all, 2);
     assert_int_equal(rig_number(bench.rig,
-                                "SELECT COUNT(*) FROM obx_parked WHERE state = 'waiting' "
+                                "SELECT COUNT(*) FROM inbox_parked WHERE state = 'waiting' "
                                 "AND next_at <= UTC_TIMESTAMP(6)"),
                      2);
     buf_fini(&from);
@@ -243,7 +244,7 @@ static void rolling_back_to_a_savepoint_keeps_row_locks(void **state)
     struct obx_err err = {0};
 
     test_db_run(other, "START TRANSACTION");
-    (void)test_db_number(other, "SELECT COUNT(*) FROM obx_parked");
+    (void)test_db_number(other, "SELECT COUNT(*) FROM inbox_parked");
     test_db_run(other, "SAVEPOINT s");
     test_db_run(other, "UPDATE stock SET n = n + 1 WHERE id = 1");
     assert_int_equal(

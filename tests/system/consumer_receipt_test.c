@@ -28,7 +28,7 @@ static int setup(void **state)
     if (rig_setup(state) != 0)
         return -1;
     rig = *state;
-    (void)snprintf(receipts, sizeof(receipts), "oncebox.receipts.%s", rig->queue);
+    (void)snprintf(receipts, sizeof(receipts), "rowpost.receipts.%s", rig->queue);
     broker_queue(rig->admin, receipts, NULL, 0);
     rig->opts.group = "stock";
     rig->opts.max_attempts = 2;
@@ -113,7 +113,7 @@ static void expect(struct rig *rig, const char *text)
     (void)bytes_to_text(delivery->msg.body, body, sizeof(body));
     if (strstr(body, text) == NULL)
         fail_msg("%s is not in %s", text, body);
-    assert_true(bytes_is(delivery->msg.type, "oncebox.receipts"));
+    assert_true(bytes_is(delivery->msg.type, "rowpost.receipts"));
     assert_true(bytes_is(delivery->msg.content_type, "application/json"));
     bridge_delivery_free(delivery);
 }
@@ -172,7 +172,9 @@ static void rejected_and_again_for_the_copy(void **state)
 
     check_rejected(rig);
     assert_int_equal(
-        rig_number(rig, "SELECT COUNT(*) FROM obx_parked WHERE state = 'dead' AND is_told = 1"), 2);
+        rig_number(rig,
+                   "SELECT COUNT(*) FROM inbox_parked WHERE state = 'dead' AND is_reported = 1"),
+        2);
 }
 
 /* The dead rows leave the table: what is left to tell by are the dedup rows. */
@@ -202,10 +204,12 @@ static void a_told_rejection_freezes_no_key(void **state)
     rig_put(rig, "compensation-of-m1", "k", "ok");
     rig_flush(rig);
     rig_wait_applied(rig, 3);
-    rig_wait_number(rig, "SELECT COUNT(*) FROM obx_parked WHERE state <> 'dead'", 0);
+    rig_wait_number(rig, "SELECT COUNT(*) FROM inbox_parked WHERE state <> 'dead'", 0);
     rig_stop(consumer);
     assert_int_equal(
-        rig_number(rig, "SELECT COUNT(*) FROM obx_parked WHERE state = 'dead' AND is_told = 1"), 2);
+        rig_number(rig,
+                   "SELECT COUNT(*) FROM inbox_parked WHERE state = 'dead' AND is_reported = 1"),
+        2);
     assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM (SELECT message_id < LAG(message_id) "
                                      "OVER (ORDER BY seq) AS wrong FROM applied WHERE message_id "
                                      "LIKE 'm%') o WHERE wrong"),
@@ -223,10 +227,10 @@ static void a_discarded_message_stays_discarded(void **state)
     rig_put(rig, "m1", NULL, "reject");
     ask(rig, "m2", "reject");
     expect(rig, "\"outcome\":\"rejected\"");
-    rig_wait_number(rig, "SELECT COUNT(*) FROM obx_parked WHERE state = 'dead'", 2);
-    test_db_run(rig->db, "UPDATE obx_parked SET request = 'discard', requested_by = 'test', "
+    rig_wait_number(rig, "SELECT COUNT(*) FROM inbox_parked WHERE state = 'dead'", 2);
+    test_db_run(rig->db, "UPDATE inbox_parked SET request = 'discard', requested_by = 'test', "
                          "request_note = 'not wanted', next_at = UTC_TIMESTAMP(6)");
-    rig_wait_number(rig, "SELECT COUNT(*) FROM obx_parked", 0);
+    rig_wait_number(rig, "SELECT COUNT(*) FROM inbox_parked", 0);
     rig_put(rig, "m1", NULL, "ok");
     rig_flush(rig);
     RIG_WAIT_STAT(consumer, duplicates, 1);
@@ -237,10 +241,11 @@ static void a_discarded_message_stays_discarded(void **state)
     expect(rig, "\"message_id\":\"m2\",\"group\":\"stock\",\"outcome\":\"rejected\"");
     rig_stop(consumer);
     assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM applied"), 0);
-    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM obx_dedup WHERE outcome = 'discarded' "
-                                     "AND reason = 'discarded by test: not wanted'"),
+    assert_int_equal(rig_number(rig,
+                                "SELECT COUNT(*) FROM inbox_applied WHERE outcome = 'discarded' "
+                                "AND reason = 'discarded by test: not wanted'"),
                      1);
-    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM obx_audit WHERE action = 'discard' "
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM inbox_audit WHERE action = 'discard' "
                                      "AND actor = 'test' AND note = 'not wanted' "
                                      "AND message_id IN ('m1', 'm2') AND reason_code <> ''"),
                      2);
@@ -258,7 +263,7 @@ static void nobody_else_is_told(void **state)
     consumer = rig_start(rig, handle, NULL);
     ask_of(rig, "m1", "ok", receipts, "mail,stocks,stoc");
     ask_of(rig, "m2", "ok", elsewhere, "stock"); /* a queue that is none for receipts */
-    ask_of(rig, "m3", "ok", "oncebox.receipts.", "stock");
+    ask_of(rig, "m3", "ok", "rowpost.receipts.", "stock");
     rig_put(rig, "m4", NULL, "ok");
     rig_flush(rig);
     rig_wait_applied(rig, 4);
@@ -278,9 +283,9 @@ static void a_rejection_of_no_concern(void **state)
     rig_declare(rig);
     consumer = rig_start(rig, handle, NULL);
     ask_of(rig, "m1", "reject", receipts, "mail");
-    rig_wait_number(rig, "SELECT COUNT(*) FROM obx_parked WHERE state = 'dead'", 1);
+    rig_wait_number(rig, "SELECT COUNT(*) FROM inbox_parked WHERE state = 'dead'", 1);
     rig_stop(consumer);
-    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM obx_dedup"), 0);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM inbox_applied"), 0);
     expect_nothing(rig);
 }
 
@@ -339,7 +344,7 @@ static void queues_that_never_were(void **state)
         char to[64];
 
         (void)snprintf(id, sizeof(id), "m%d", i);
-        (void)snprintf(to, sizeof(to), "oncebox.receipts.nobody-%d", i);
+        (void)snprintf(to, sizeof(to), "rowpost.receipts.nobody-%d", i);
         put_asking(rig, id, NULL, "ok", to, "stock");
     }
     rig_flush(rig);
@@ -359,7 +364,7 @@ static void a_queue_that_is_not_there(void **state)
 
     rig_declare(rig);
     consumer = rig_start(rig, handle, NULL);
-    ask_of(rig, "m1", "ok", "oncebox.receipts.nobody-at-all", "stock");
+    ask_of(rig, "m1", "ok", "rowpost.receipts.nobody-at-all", "stock");
     rig_wait_applied(rig, 1);
     /* Others are not held up meanwhile. */
     ask(rig, "m2", "ok");

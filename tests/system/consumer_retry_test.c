@@ -93,10 +93,10 @@ static void a_batch_of_poison_only(void **state)
     consumer = rig_start(rig, obey, NULL);
     RIG_WAIT_STAT(consumer, acked, 100);
     RIG_WAIT_STAT(consumer, dead_lettered, 100);
-    rig_wait_number(rig, "SELECT COUNT(*) FROM obx_parked", 0);
+    rig_wait_number(rig, "SELECT COUNT(*) FROM inbox_parked", 0);
     rig_stop(consumer);
     rig_audit(rig, 0);
-    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM obx_dedup"), 0);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM inbox_applied"), 0);
 }
 
 static void a_retry_keeps_its_key_in_order_and_lets_others_pass(void **state)
@@ -123,11 +123,11 @@ static void a_retry_keeps_its_key_in_order_and_lets_others_pass(void **state)
     /* The key "fast" and the message without a key do not wait for "slow". */
     assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM applied WHERE ordering_key = 'slow'"),
                      0);
-    assert_true(rig_number(rig, "SELECT COUNT(*) FROM obx_parked WHERE state = 'behind'") > 0);
+    assert_true(rig_number(rig, "SELECT COUNT(*) FROM inbox_parked WHERE state = 'blocked'") > 0);
     RIG_WAIT_STAT(consumer, acked, 202);
     rig_wait_applied(rig, 202);
     assert_int_equal(rig_stats(consumer).retried, 3 + 2 + 1);
-    rig_wait_number(rig, "SELECT COUNT(*) FROM obx_parked", 0);
+    rig_wait_number(rig, "SELECT COUNT(*) FROM inbox_parked", 0);
     rig_stop(consumer);
     rig_audit(rig, 202);
     assert_int_equal(rig_number(rig, "SELECT attempt FROM applied WHERE message_id = 'm-000'"), 4);
@@ -172,7 +172,7 @@ static void a_dead_letter_replayed_is_applied(void **state)
     rig->opts.max_attempts = 2;
     consumer = rig_start(rig, obey, NULL);
     RIG_WAIT_STAT(consumer, dead_lettered, 1);
-    rig_wait_number(rig, "SELECT COUNT(*) FROM obx_parked", 0);
+    rig_wait_number(rig, "SELECT COUNT(*) FROM inbox_parked", 0);
     dead = rig_take(rig, rig->dead, RIG_WAIT_MS);
     assert_non_null(dead);
     dead->msg.body = bytes_of("ok");
@@ -202,8 +202,9 @@ static void what_the_dead_letter_queue_does_not_take_is_kept(void **state)
     RIG_WAIT_STAT(consumer, dead_letter_failed, 2);
     rig_wait_applied(rig, 1); /* the message without a key; the key waits */
     assert_int_equal(rig_stats(consumer).dead_letter_pending, 1);
-    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM obx_parked WHERE state = 'dead'"), 1);
-    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM obx_parked WHERE state = 'behind'"), 1);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM inbox_parked WHERE state = 'dead'"), 1);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM inbox_parked WHERE state = 'blocked'"),
+                     1);
     assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM applied"), 1);
     broker_queue(rig->admin, rig->dead, quorum, 1);
     rig_wait_applied(rig, 2);
@@ -381,7 +382,7 @@ static void waits_for_an_open_transaction_with_the_same_message(void **state)
     rig_declare(rig);
     test_db_run(old, "START TRANSACTION");
     test_db_run(old,
-                "INSERT INTO obx_dedup (consumer_group, message_id) VALUES ('group-a', 'm-0')");
+                "INSERT INTO inbox_applied (consumer_group, message_id) VALUES ('group-a', 'm-0')");
     test_db_run(old, "INSERT INTO applied (message_id, body, attempt) VALUES ('m-0', '', 9)");
     rig_put(rig, "m-0", NULL, "ok");
     rig_flush(rig);
@@ -394,7 +395,7 @@ static void waits_for_an_open_transaction_with_the_same_message(void **state)
 
     test_db_run(old, "START TRANSACTION");
     test_db_run(old,
-                "INSERT INTO obx_dedup (consumer_group, message_id) VALUES ('group-a', 'm-1')");
+                "INSERT INTO inbox_applied (consumer_group, message_id) VALUES ('group-a', 'm-1')");
     rig_put(rig, "m-1", NULL, "ok");
     rig_flush(rig);
     RIG_WAIT_STAT(consumer, batches, 2);

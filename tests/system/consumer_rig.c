@@ -365,7 +365,7 @@ void rig_audit(struct rig *rig, uint64_t messages)
 {
     assert_int_equal(rig_number(rig, "SELECT COUNT(DISTINCT message_id) FROM applied"), messages);
     assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM applied"), messages);
-    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM applied a JOIN obx_dedup d"
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM applied a JOIN inbox_applied d"
                                      " ON d.message_id = a.message_id"
                                      " AND d.consumer_group = 'group-a'"),
                      messages);

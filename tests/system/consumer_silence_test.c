@@ -25,7 +25,7 @@ enum { HELD = 50, OTHERS = 500, KEYS = 20 };
 
 #define OTHERS_APPLIED "SELECT COUNT(*) FROM applied WHERE message_id LIKE 'q-%'"
 #define HELD_APPLIED   "SELECT COUNT(*) FROM applied WHERE message_id LIKE 'p-%'"
-#define ALL_ROWS       "SELECT COUNT(*) FROM obx_parked"
+#define ALL_ROWS       "SELECT COUNT(*) FROM inbox_parked"
 
 /* A session of somebody else, in a transaction that has written dedup rows. */
 static struct db *hold_dedup_rows(struct rig *rig, const char *prefix, int count)
@@ -36,7 +36,7 @@ static struct db *hold_dedup_rows(struct rig *rig, const char *prefix, int count
     test_db_run(other, "START TRANSACTION");
     for (int i = 0; i < count; i++) {
         (void)snprintf(sql, sizeof(sql),
-                       "INSERT INTO obx_dedup (consumer_group, message_id) VALUES "
+                       "INSERT INTO inbox_applied (consumer_group, message_id) VALUES "
                        "('group-a', '%s-%06d')",
                        prefix, i);
         test_db_run(other, sql);
@@ -89,7 +89,7 @@ static void check_key_of_held(struct rig *rig, const char *end, uint64_t applied
     rig_flush(rig);
     consumer = rig_start(rig, rig_apply, NULL);
     rig_wait_number(rig, OTHERS_APPLIED, 1);
-    rig_wait_number(rig, ALL_ROWS " WHERE state = 'behind'", 2);
+    rig_wait_number(rig, ALL_ROWS " WHERE state = 'blocked'", 2);
     /* It is tried again and again meanwhile. */
     RIG_WAIT_STAT(consumer, taken_up, 2);
     assert_int_equal(rig_number(rig, HELD_APPLIED), 0);

@@ -76,7 +76,8 @@ static void two_groups_on_one_database_apply_independently(void **state)
     consumer = rig_start(rig, rig_apply, NULL);
     rig_wait_applied(rig, 100);
     rig_stop(consumer);
-    assert_int_equal(rig_number(rig, "SELECT COUNT(DISTINCT consumer_group) FROM obx_dedup"), 2);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(DISTINCT consumer_group) FROM inbox_applied"),
+                     2);
     assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM applied"), 100);
 }
 
@@ -179,11 +180,11 @@ static void a_rejected_message_is_dead_lettered_with_its_reason(void **state)
     RIG_WAIT_STAT(consumer, acked, 3);
     RIG_WAIT_STAT(consumer, dead_lettered, 1);
     assert_int_equal(rig_stats(consumer).rejected, 1);
-    rig_wait_number(rig, "SELECT COUNT(*) FROM obx_parked", 0);
+    rig_wait_number(rig, "SELECT COUNT(*) FROM inbox_parked", 0);
     assert_int_equal(rig_stats(consumer).dead_letter_pending, 0);
     rig_stop(consumer);
     rig_audit(rig, 2);
-    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM obx_dedup"), 2);
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM inbox_applied"), 2);
     rig_assert_empty(rig, rig->queue);
 
     dead = rig_take(rig, rig->dead, RIG_WAIT_MS);

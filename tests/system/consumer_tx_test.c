@@ -105,14 +105,14 @@ static void check_way(struct rig *rig, const struct way *way, int before, int af
     struct obx_consumer_stats stats = {0};
 
     test_db_run(rig->db, "DELETE FROM applied");
-    test_db_run(rig->db, "DELETE FROM obx_dedup");
+    test_db_run(rig->db, "DELETE FROM inbox_applied");
     test_db_run(rig->db, "UPDATE stock SET n = 0");
     rig_declare(rig);
     put_around(rig, "culprit", way->statements, before, after);
     consumer = rig_start(rig, obey, NULL);
     RIG_WAIT_STAT(consumer, acked, others + 1);
     RIG_WAIT_STAT(consumer, dead_lettered, way->effect != COMMITTED);
-    rig_wait_number(rig, "SELECT COUNT(*) FROM obx_parked", 0);
+    rig_wait_number(rig, "SELECT COUNT(*) FROM inbox_parked", 0);
     stats = rig_stats(consumer);
     rig_stop(consumer);
 
@@ -120,7 +120,7 @@ static void check_way(struct rig *rig, const struct way *way, int before, int af
                   way->statements, before, after, stats.tx_broken, stats.commits);
     assert_true(stats.tx_broken >= 1);
     rig_audit(rig, others + (way->effect == COMMITTED));
-    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM obx_dedup"),
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM inbox_applied"),
                      others + (way->effect == COMMITTED));
     assert_int_equal(rig_number(rig, "SELECT n FROM stock WHERE id = 1"), way->is_whole);
     rig_assert_empty(rig, rig->queue);

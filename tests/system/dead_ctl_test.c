@@ -24,8 +24,8 @@
 
 enum { URL_MAX = 600, ARGS_MAX = 20, OUT_MAX = 16384, MANY = 40 };
 
-#define DEAD_ROWS "SELECT COUNT(*) FROM obx_parked WHERE state = 'dead'"
-#define ALL_ROWS  "SELECT COUNT(*) FROM obx_parked"
+#define DEAD_ROWS "SELECT COUNT(*) FROM inbox_parked WHERE state = 'dead'"
+#define ALL_ROWS  "SELECT COUNT(*) FROM inbox_parked"
 
 struct scene {
     struct rig *rig;
@@ -127,7 +127,7 @@ static const char *id_of(struct rig *rig, const char *message_id)
     static char text[32];
     char sql[128];
 
-    (void)snprintf(sql, sizeof(sql), "SELECT id FROM obx_parked WHERE message_id = '%s'",
+    (void)snprintf(sql, sizeof(sql), "SELECT id FROM inbox_parked WHERE message_id = '%s'",
                    message_id);
     (void)snprintf(text, sizeof(text), "%" PRIu64, rig_number(rig, sql));
     return text;
@@ -228,7 +228,7 @@ static void edited_and_discarded(void **state)
     rig_wait_number(rig, ALL_ROWS, 0);
     assert_int_equal(DEAD(&scene, "history", "--message", "m-1"), 0);
     said(&scene, "discard");
-    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM obx_audit WHERE message_id = 'm-0' "
+    assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM inbox_audit WHERE message_id = 'm-0' "
                                      "AND action = 'replay-edited' AND note = 'typo'"),
                      1);
     rig_stop(consumer);
@@ -252,9 +252,9 @@ static void a_replay_that_may_do_harm_is_refused(void **state)
     consumer = start(rig, &is_mended);
     RIG_WAIT_STAT(consumer, dead, 2);
     atomic_store(&is_mended, true);
-    test_db_run(rig->db, "UPDATE obx_parked SET replay_until = UTC_TIMESTAMP(6) - INTERVAL 1 DAY "
+    test_db_run(rig->db, "UPDATE inbox_parked SET replay_until = UTC_TIMESTAMP(6) - INTERVAL 1 DAY "
                          "WHERE message_id = 'm-0'");
-    test_db_run(rig->db, "UPDATE obx_parked SET is_told = 1 WHERE message_id = 'm-1'");
+    test_db_run(rig->db, "UPDATE inbox_parked SET is_reported = 1 WHERE message_id = 'm-1'");
     assert_int_equal(DEAD(&scene, "replay", "--all"), 1);
     said(&scene, "older than the dedup rows");
     said(&scene, "its producer is told");

@@ -307,7 +307,7 @@ static void sent_again(void **state)
 {
     struct lane_rig *rig = *state;
 
-    rig->opts.receipt_queue = "oncebox.receipts.golden";
+    rig->opts.receipt_queue = "rowpost.receipts.golden";
     rig->opts.receipt_timeout_ms = 100;
     by_insert(rig, "again", INTO("outbox", ", receipt_from", ", 'g'"), 2);
 }
@@ -471,7 +471,7 @@ static void parked_and_resumed(void **state)
     struct expected items[GOLDENS];
     struct wanted wanted = {.rig = rig, .items = items, .times = 1};
 
-    rig->opts.max_tries = 1;
+    rig->opts.max_attempts = 1;
     for (size_t i = 0; i < GOLDENS; i++) {
         lost[i] = goldens[i];
         lost[i].topic = UNBOUND;
@@ -581,10 +581,10 @@ static void stop_consumer(struct obx_consumer *consumer, const struct bin *bin)
         fail_msg("%s", bin->wanted.wrong);
 }
 
-#define DEAD "SELECT COUNT(*) FROM obx_parked WHERE state = 'dead' AND request IS NULL"
-#define LEFT "SELECT COUNT(*) FROM obx_parked"
+#define DEAD "SELECT COUNT(*) FROM inbox_parked WHERE state = 'dead' AND request IS NULL"
+#define LEFT "SELECT COUNT(*) FROM inbox_parked"
 #define REPLAY                                                                                     \
-    "UPDATE obx_parked SET request = 'replay', requested_at = UTC_TIMESTAMP(6), requested_by = "   \
+    "UPDATE inbox_parked SET request = 'replay', requested_at = UTC_TIMESTAMP(6), requested_by = " \
     "'test', next_at = UTC_TIMESTAMP(6)"
 
 static void dead_and_replayed(void **state)
@@ -650,7 +650,7 @@ static void edited_by_an_operator(void **state)
                    rig->test_db.opts.password, rig->test_db.opts.host, rig->test_db.opts.port,
                    rig->test_db.opts.database);
     (void)snprintf(id, sizeof(id), "%llu",
-                   (unsigned long long)rig_number(rig, "SELECT id FROM obx_parked"));
+                   (unsigned long long)rig_number(rig, "SELECT id FROM inbox_parked"));
     assert_true(proc_run(&opts, RIG_WAIT_MS, &how) && how.code == 0);
     rig_wait_number(rig, 0, LEFT);
     stop_consumer(consumer, &bin);

@@ -94,7 +94,7 @@ static void rights_to_migrate(void **state)
         assert_int_equal(schema_check(db, sides[i], &err), OBX_OK);
     DENIED("INSERT INTO outbox (topic, payload) VALUES ('t', 'p')", "DELETE FROM outbox",
            "SELECT payload FROM outbox_parked", "SELECT gid FROM half_message",
-           "DELETE FROM oncebox_schema", "DROP TABLE outbox");
+           "DELETE FROM rowpost_schema", "DROP TABLE outbox");
 }
 
 static void rights_of_the_relay(void **state)
@@ -157,18 +157,19 @@ static void rights_of_the_relay(void **state)
             "DELETE FROM half_message",
             ("DELETE FROM half_history WHERE NOT EXISTS (SELECT 1 FROM half_message m "
              "WHERE m.gid = half_history.gid)"),
-            "SELECT reason FROM obx_barrier", "INSERT INTO obx_barrier (gid) VALUES ('g')",
+            "SELECT reason FROM half_barrier", "INSERT INTO half_barrier (gid) VALUES ('g')",
             ("INSERT INTO outbox_journal (is_custom, message_id, outbox, topic, created_at) "
              "SELECT 1, message_id, 'outbox', topic, created_at FROM outbox "
              "ON DUPLICATE KEY UPDATE settled_at = VALUES(settled_at)"),
             "DELETE FROM outbox_journal WHERE is_custom = 1");
-    DENIED("UPDATE outbox SET topic = 'x'", "DELETE FROM oncebox_schema", "DELETE FROM obx_barrier",
-           "INSERT INTO oncebox_schema (side, version, name) VALUES ('producer', 9, 'x')",
+    DENIED("UPDATE outbox SET topic = 'x'", "DELETE FROM rowpost_schema",
+           "DELETE FROM half_barrier",
+           "INSERT INTO rowpost_schema (side, version, name) VALUES ('producer', 9, 'x')",
            "SELECT id FROM orders", "CREATE TABLE x (id INT)", "DROP TABLE outbox",
            "ALTER TABLE outbox ADD COLUMN x INT", "TRUNCATE TABLE outbox",
            "DELETE FROM outbox_secret", "UPDATE outbox_audit SET note = ''",
            "INSERT INTO outbox_delayed (topic, payload, deliver_at) VALUES ('t', 'p', NOW())",
-           "SELECT * FROM obx_dedup");
+           "SELECT * FROM inbox_applied");
 }
 
 static void rights_of_an_operator(void **state)
@@ -184,16 +185,16 @@ static void rights_of_an_operator(void **state)
             "SELECT COUNT(*) FROM (SELECT 1 FROM outbox LIMIT 1000) x",
             "UPDATE outbox_parked SET request = 'resume', requested_at = UTC_TIMESTAMP(6), "
             "requested_by = 'me', request_note = 'mended' WHERE parked_id = 1 AND request IS NULL",
-            "UPDATE obx_notification SET state = 'waiting', due_at = UTC_TIMESTAMP(6), "
+            "UPDATE inbox_call SET state = 'waiting', due_at = UTC_TIMESTAMP(6), "
             "attempts = 0 WHERE id IN (1, 2)",
-            "INSERT INTO obx_notification_endpoint (consumer_group, endpoint) VALUES ('g', 'e') "
+            "INSERT INTO inbox_endpoint (consumer_group, endpoint) VALUES ('g', 'e') "
             "ON DUPLICATE KEY UPDATE is_paused = 1",
             "SELECT message_id FROM outbox_journal WHERE is_custom = 0",
-            "SELECT message_id FROM obx_dedup WHERE consumer_group = 'g'",
-            "SELECT state FROM obx_parked", "SELECT message_id FROM outbox_delayed",
+            "SELECT message_id FROM inbox_applied WHERE consumer_group = 'g'",
+            "SELECT state FROM inbox_parked", "SELECT message_id FROM outbox_delayed",
             "SELECT message_id FROM outbox_awaiting");
-    DENIED("UPDATE obx_notification SET body = ''", "DELETE FROM obx_notification",
-           "DELETE FROM obx_dedup", "DELETE FROM outbox_parked", "DELETE FROM outbox_audit",
+    DENIED("UPDATE inbox_call SET body = ''", "DELETE FROM inbox_call", "DELETE FROM inbox_applied",
+           "DELETE FROM outbox_parked", "DELETE FROM outbox_audit",
            "UPDATE outbox_parked SET payload = ''", "UPDATE outbox_lease SET epoch = 9",
            "DELETE FROM outbox", "INSERT INTO outbox (topic, payload) VALUES ('t', 'p')");
 }
@@ -243,8 +244,8 @@ static void rights_at_the_barrier(void **state)
     (void)state;
     migrate(admin);
     become("barrier");
-    ALLOWED("INSERT INTO obx_barrier (gid) VALUES ('g')", "SELECT reason FROM obx_barrier");
-    DENIED("DELETE FROM obx_barrier", "UPDATE obx_barrier SET reason = 'commit'");
+    ALLOWED("INSERT INTO half_barrier (gid) VALUES ('g')", "SELECT reason FROM half_barrier");
+    DENIED("DELETE FROM half_barrier", "UPDATE half_barrier SET reason = 'commit'");
 }
 
 static void rights_to_clean_the_barrier(void **state)
@@ -253,8 +254,8 @@ static void rights_to_clean_the_barrier(void **state)
     migrate(admin);
     become("barrier-clean");
     assert_int_equal(schema_check(db, SCHEMA_BARRIER, &err), OBX_OK);
-    ALLOWED("SELECT gid FROM obx_barrier ORDER BY gid LIMIT 1000", "DELETE FROM obx_barrier");
-    DENIED("INSERT INTO obx_barrier (gid) VALUES ('g')", "SELECT gid FROM half_message");
+    ALLOWED("SELECT gid FROM half_barrier ORDER BY gid LIMIT 1000", "DELETE FROM half_barrier");
+    DENIED("INSERT INTO half_barrier (gid) VALUES ('g')", "SELECT gid FROM half_message");
 }
 
 static void rights_of_a_producer(void **state)
@@ -290,7 +291,7 @@ static void rights_of_a_producer(void **state)
 }
 
 #define PARK_ONE                                                                                   \
-    "INSERT INTO obx_parked (consumer_group, message_id, ordering_key, lane, state, next_at, "     \
+    "INSERT INTO inbox_parked (consumer_group, message_id, ordering_key, lane, state, next_at, "   \
     "attempts, replay_until, queue, properties, body, size) VALUES ('g', 'm', 'k', 1, 'dead', "    \
     "NULL, 1, UTC_TIMESTAMP(6), 'q', '', '', 0)"
 
@@ -301,24 +302,26 @@ static void rights_of_a_consumer(void **state)
     become("consumer");
     assert_int_equal(schema_check(db, SCHEMA_CONSUMER, &err), OBX_OK);
     ALLOWED(
-        "INSERT INTO obx_dedup (consumer_group, message_id) VALUES ('g', 'a'), ('g', 'b')",
-        "SELECT message_id FROM obx_dedup WHERE consumer_group = 'g' AND message_id IN ('a', 'b')",
-        "DELETE FROM obx_dedup WHERE consumer_group = 'g' AND message_id <= 'a' "
+        "INSERT INTO inbox_applied (consumer_group, message_id) VALUES ('g', 'a'), ('g', 'b')",
+        "SELECT message_id FROM inbox_applied WHERE consumer_group = 'g' AND message_id IN ('a', "
+        "'b')",
+        "DELETE FROM inbox_applied WHERE consumer_group = 'g' AND message_id <= 'a' "
         "AND applied_at < UTC_TIMESTAMP(6) ORDER BY message_id LIMIT 1000",
-        "INSERT INTO obx_dedup (consumer_group, message_id, outcome, reason) "
+        "INSERT INTO inbox_applied (consumer_group, message_id, outcome, reason) "
         "VALUES ('g', 'c', 'rejected', 'no such order')",
-        "SELECT 1 FROM obx_dedup FORCE INDEX (PRIMARY) WHERE consumer_group = 'g' AND "
+        "SELECT 1 FROM inbox_applied FORCE INDEX (PRIMARY) WHERE consumer_group = 'g' AND "
         "message_id = 'z' FOR UPDATE NOWAIT",
-        "INSERT INTO obx_parked_piece (parked_id, n, piece) VALUES (1, 0, 'x')",
-        "SELECT piece FROM obx_parked_piece WHERE parked_id = 1 AND n = 0",
-        "DELETE FROM obx_parked_piece WHERE parked_id = 1",
-        "INSERT INTO obx_audit (action, actor, note, consumer_group, parked_id, message_id, topic, "
+        "INSERT INTO inbox_parked_piece (parked_id, n, piece) VALUES (1, 0, 'x')",
+        "SELECT piece FROM inbox_parked_piece WHERE parked_id = 1 AND n = 0",
+        "DELETE FROM inbox_parked_piece WHERE parked_id = 1",
+        "INSERT INTO inbox_audit (action, actor, note, consumer_group, parked_id, message_id, "
+        "topic, "
         "reason_code) VALUES ('discard', '', '', 'g', 1, 'm', 't', '')",
-        "SELECT audit_id FROM obx_audit FOR UPDATE SKIP LOCKED", "DELETE FROM obx_audit", PARK_ONE,
-        "SELECT id FROM obx_parked WHERE id = 1 FOR UPDATE SKIP LOCKED",
-        "UPDATE obx_parked SET attempts = attempts + 1, claim = 7, claim_size = 1 WHERE id = 1",
-        "DELETE FROM obx_parked WHERE id = 1");
-    DENIED("UPDATE obx_dedup SET message_id = 'c'", "SELECT id FROM outbox",
+        "SELECT audit_id FROM inbox_audit FOR UPDATE SKIP LOCKED", "DELETE FROM inbox_audit",
+        PARK_ONE, "SELECT id FROM inbox_parked WHERE id = 1 FOR UPDATE SKIP LOCKED",
+        "UPDATE inbox_parked SET attempts = attempts + 1, claim = 7, claim_size = 1 WHERE id = 1",
+        "DELETE FROM inbox_parked WHERE id = 1");
+    DENIED("UPDATE inbox_applied SET message_id = 'c'", "SELECT id FROM outbox",
            "INSERT INTO outbox (topic, payload) VALUES ('t', 'p')");
 }
 
@@ -329,17 +332,17 @@ static void rights_of_a_notifier(void **state)
     become("notifier");
     assert_int_equal(schema_check(db, SCHEMA_CONSUMER, &err), OBX_OK);
     assert_int_equal(schema_check(db, SCHEMA_NOTIFY, &err), OBX_OK);
-    ALLOWED("INSERT INTO obx_dedup (consumer_group, message_id) VALUES ('g', 'a')",
-            "INSERT INTO obx_notification (consumer_group, endpoint, message_id, topic, body) "
+    ALLOWED("INSERT INTO inbox_applied (consumer_group, message_id) VALUES ('g', 'a')",
+            "INSERT INTO inbox_call (consumer_group, endpoint, message_id, topic, body) "
             "VALUES ('g', 'e', 'm', 't', 'b')",
-            "UPDATE obx_notification SET state = 'delivered', due_at = NULL WHERE id = 1",
-            "DELETE FROM obx_notification WHERE id = 1",
-            "INSERT INTO obx_notification_endpoint (consumer_group, endpoint) VALUES ('g', 'e') "
+            "UPDATE inbox_call SET state = 'delivered', due_at = NULL WHERE id = 1",
+            "DELETE FROM inbox_call WHERE id = 1",
+            "INSERT INTO inbox_endpoint (consumer_group, endpoint) VALUES ('g', 'e') "
             "ON DUPLICATE KEY UPDATE is_paused = 1",
-            "INSERT INTO obx_notification_lease (consumer_group) VALUES ('g')",
-            "UPDATE obx_notification_lease SET epoch = epoch + 1");
-    DENIED("SELECT id FROM outbox", "DELETE FROM obx_notification_lease",
-           "UPDATE obx_dedup SET message_id = 'c'");
+            "INSERT INTO inbox_lease (consumer_group) VALUES ('g')",
+            "UPDATE inbox_lease SET epoch = epoch + 1");
+    DENIED("SELECT id FROM outbox", "DELETE FROM inbox_lease",
+           "UPDATE inbox_applied SET message_id = 'c'");
 }
 
 static void rights_of_a_consumers_operator(void **state)
@@ -349,13 +352,14 @@ static void rights_of_a_consumers_operator(void **state)
     test_db_run(admin, PARK_ONE);
     become("consumer operator");
     assert_int_equal(schema_check(db, SCHEMA_CONSUMER, &err), OBX_OK);
-    ALLOWED("SELECT id, message_id, body FROM obx_parked WHERE state = 'dead'",
-            "UPDATE obx_parked SET request = 'replay', requested_at = UTC_TIMESTAMP(6), "
+    ALLOWED("SELECT id, message_id, body FROM inbox_parked WHERE state = 'dead'",
+            "UPDATE inbox_parked SET request = 'replay', requested_at = UTC_TIMESTAMP(6), "
             "requested_by = 'me', request_note = 'why', next_at = UTC_TIMESTAMP(6), "
             "body = 'mended', size = 6, is_edited = 1 "
             "WHERE id = 1 AND state = 'dead' AND request IS NULL");
-    DENIED("UPDATE obx_parked SET state = 'waiting'", "UPDATE obx_parked SET attempts = 0",
-           "DELETE FROM obx_parked", "DELETE FROM obx_dedup", "SELECT message_id FROM obx_dedup");
+    DENIED("UPDATE inbox_parked SET state = 'waiting'", "UPDATE inbox_parked SET attempts = 0",
+           "DELETE FROM inbox_parked", "DELETE FROM inbox_applied",
+           "SELECT message_id FROM inbox_applied");
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_database, drop_database)

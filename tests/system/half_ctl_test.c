@@ -207,24 +207,25 @@ static void old_barrier_rows_go_when_they_have_ended(void **state)
 
     assert_int_equal(CTL_OF("barrier", "clean"), 1); /* the table is not there */
     assert_int_equal(schema_migrate(rig->db, SCHEMA_BARRIER, NULL, NULL, &err), OBX_OK);
-    test_db_run(rig->db, "INSERT INTO obx_barrier (gid) SELECT CONCAT('m-', seq - 1) FROM " TEST_SEQ
-                         " WHERE seq <= 2500");
-    test_db_run(rig->db, "INSERT INTO obx_barrier (gid, op, reason) VALUES "
+    test_db_run(rig->db,
+                "INSERT INTO half_barrier (gid) SELECT CONCAT('m-', seq - 1) FROM " TEST_SEQ
+                " WHERE seq <= 2500");
+    test_db_run(rig->db, "INSERT INTO half_barrier (gid, op, reason) VALUES "
                          "('a', 'try', 'try'), ('a', 'end', 'confirm'), ('b', 'try', 'try'), "
                          "('c', 'try', 'cancel'), ('n', 'try', 'try'), ('n', 'end', 'cancel')");
-    test_db_run(rig->db, "UPDATE obx_barrier SET created_at = UTC_TIMESTAMP(6) - INTERVAL 40 DAY "
+    test_db_run(rig->db, "UPDATE half_barrier SET created_at = UTC_TIMESTAMP(6) - INTERVAL 40 DAY "
                          "WHERE gid NOT LIKE '%9' AND NOT (gid = 'n' AND op = 'end')");
     assert_int_equal(CTL_OF("barrier", "clean", "--keep", "0"), 2);
     assert_int_equal(CTL_OF("barrier", "clean", "--keep", "50"), 0);
     says(rig, "0 barrier rows removed");
     assert_int_equal(CTL_OF("barrier", "clean"), 0);
     says(rig, "2253 barrier rows removed");
-    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM obx_barrier WHERE op = 'msg'"),
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_barrier WHERE op = 'msg'"),
                      250);
     /* A Try that waits, however old, and one that ended lately. */
     assert_int_equal(
-        test_db_number(rig->db, "SELECT COUNT(*) FROM obx_barrier WHERE gid IN ('b', 'n')"), 3);
-    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM obx_barrier"), 253);
+        test_db_number(rig->db, "SELECT COUNT(*) FROM half_barrier WHERE gid IN ('b', 'n')"), 3);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_barrier"), 253);
 }
 
 int main(void)

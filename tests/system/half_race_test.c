@@ -136,7 +136,7 @@ static enum half_verdict local_transaction(struct db *db, const char *gid, bool 
     enum obx_code rc = db_begin(db, &err);
 
     if (rc == OBX_OK)
-        rc = db_exec(db, "INSERT INTO obx_barrier (gid) VALUES (?)", DB_ARGS(DB_TEXT(gid)), NULL,
+        rc = db_exec(db, "INSERT INTO half_barrier (gid) VALUES (?)", DB_ARGS(DB_TEXT(gid)), NULL,
                      &err);
     if (rc == OBX_OK)
         rc =

@@ -187,7 +187,7 @@ static void the_barrier_by_sql(void **state)
     assert_int_equal(run_block(rig->admin, "### barrier: what a check does", "b-1", &changed),
                      OBX_E_DB_DUPLICATE);
     (void)run_block(rig->admin, "### barrier: what a check does", "b-2", &changed);
-    assert_int_equal(count(rig, "SELECT COUNT(*) FROM obx_barrier WHERE gid = 'b-2' AND reason = "
+    assert_int_equal(count(rig, "SELECT COUNT(*) FROM half_barrier WHERE gid = 'b-2' AND reason = "
                                 "'rollback' AND branch = '' AND op = 'msg'"),
                      1);
     assert_int_equal(run_block(rig->admin, "### barrier: the local transaction", "b-2", &changed),

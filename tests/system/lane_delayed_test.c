@@ -60,7 +60,7 @@ static void moved_as_it_is_but_for_its_time(void **state)
                  " created_at, receipt_from, on_rejected, deliver_at) VALUES ('unbound', 'k',"
                  " '{\"a\": 1}', 'x', 'text/plain', '2001-01-01', 'g', 'u', UTC_TIMESTAMP(6))");
     rig_run(rig, "CREATE TABLE before_it SELECT * FROM outbox_delayed");
-    rig->opts.receipt_queue = "oncebox.receipts.test";
+    rig->opts.receipt_queue = "rowpost.receipts.test";
     rig_start(rig);
     rig_wait_number(rig, 1,
                     "SELECT COUNT(*) FROM outbox o JOIN before_it b USING (message_id, topic,"
@@ -165,7 +165,7 @@ static void an_open_transaction_beside_them(void **state)
     rig_run(rig, "INSERT INTO outbox_receipt (message_id, consumer_group, outcome)"
                  " SELECT message_id, 'g', 'applied' FROM outbox_awaiting");
     (void)test_db_number(app, "SELECT id FROM outbox_awaiting WHERE message_id = 'm7' FOR UPDATE");
-    rig->opts.receipt_queue = "oncebox.receipts.test";
+    rig->opts.receipt_queue = "rowpost.receipts.test";
     rig_start(rig);
     rig_collect(rig, 400);
     rig_wait_number(rig, 1, "SELECT COUNT(*) FROM outbox_awaiting");

@@ -211,19 +211,19 @@ static void a_schema_that_does_not_fit(void **state)
     struct lane_rig *rig = *state;
 
     rig_insert(rig, "t", "k", "x");
-    rig_run(rig, "RENAME TABLE oncebox_schema TO away");
+    rig_run(rig, "RENAME TABLE rowpost_schema TO away");
     rig_start(rig);
     assert_says(rig->lane, "migrate");
-    rig_run(rig, "RENAME TABLE away TO oncebox_schema");
+    rig_run(rig, "RENAME TABLE away TO rowpost_schema");
     rig_wait_empty(rig);
     rig_drain_lane(rig->lane);
     /* Newer than this program knows. */
-    rig_run(rig, "INSERT INTO oncebox_schema (side, version, name) VALUES ('producer', 99, 'new')");
+    rig_run(rig, "INSERT INTO rowpost_schema (side, version, name) VALUES ('producer', 99, 'new')");
     rig_insert(rig, "t", "k", "x");
     rig_start(rig);
     assert_says(rig->lane, "99");
     assert_int_equal(rig_stats(rig->lane).published, 0);
-    rig_run(rig, "DELETE FROM oncebox_schema WHERE version = 99");
+    rig_run(rig, "DELETE FROM rowpost_schema WHERE version = 99");
     rig_wait_empty(rig);
     rig_collect_all(rig);
     assert_int_equal(rig->seen_count, 2);

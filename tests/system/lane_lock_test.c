@@ -15,7 +15,7 @@
 #include "lane_rig.h"
 #include "wait.h"
 
-#define QUEUE "oncebox.receipts.test"
+#define QUEUE "rowpost.receipts.test"
 #define KEYED                                                                                      \
     "INSERT INTO outbox (topic, ordering_key, payload) SELECT 'nowhere', CONCAT('k', seq DIV 2),"  \
     " 'x' FROM " TEST_SEQ " WHERE seq < 60 ORDER BY seq"
@@ -26,7 +26,7 @@
     " WHERE seq BETWEEN 1 AND 100"
 #define PARKED_ROWS                                                                                \
     "INSERT INTO outbox_parked (outbox, id, message_id, topic, ordering_key, content_type,"        \
-    " payload, created_at, reason_code, holds_key, behind_id, request) SELECT 'outbox', seq,"      \
+    " payload, created_at, reason_code, holds_key, blocked_by, request) SELECT 'outbox', seq,"     \
     " CONCAT('m', seq), 't', "
 
 static int setup(void **state)
@@ -154,7 +154,7 @@ static void hold_one(struct lane_rig *rig, const struct held *held)
     struct db *other = test_db_open(&rig->test_db.opts);
     struct obx_err err = {0};
 
-    rig->opts.max_tries = 1;
+    rig->opts.max_attempts = 1;
     rig_run(rig, "ALTER TABLE outbox AUTO_INCREMENT = 1");
     rig_run(rig, "%s", held->rows);
     if (held->also != NULL)

@@ -44,7 +44,7 @@ static void an_unroutable_head_freezes_its_key(void **state)
     uint64_t other = rig_insert(rig, "t", "o", "x");
     uint64_t late = 0;
 
-    rig->opts.max_tries = 3;
+    rig->opts.max_attempts = 3;
     rig_start(rig);
     rig_wait_number(rig, 3, PARKED);
     late = rig_insert(rig, "t", "k", "x"); /* its key is frozen already */
@@ -54,9 +54,9 @@ static void an_unroutable_head_freezes_its_key(void **state)
     assert_parked(rig, free_one, "OBX_E_MQ_UNROUTABLE", "NO_ROUTE");
     assert_parked(rig, follower, "KEY_FROZEN", "");
     assert_parked(rig, late, "KEY_FROZEN", "");
-    assert_int_equal(rig_number(rig, PARKED " WHERE tries = 3 AND behind_id IS NULL"), 2);
+    assert_int_equal(rig_number(rig, PARKED " WHERE attempts = 3 AND blocked_by IS NULL"), 2);
     assert_int_equal(rig_number(rig, PARKED " WHERE holds_key = 1"), 1);
-    assert_int_equal(rig_number(rig, PARKED " WHERE behind_id = %llu", (unsigned long long)head),
+    assert_int_equal(rig_number(rig, PARKED " WHERE blocked_by = %llu", (unsigned long long)head),
                      2);
     rig_collect_all(rig);
     assert_int_equal(rig->seen_count, 1);
@@ -70,7 +70,7 @@ static void a_frozen_key_stays_frozen(void **state)
     struct lane_rig *rig = *state;
 
     (void)rig_insert(rig, "nowhere", "k", "x");
-    rig->opts.max_tries = 1;
+    rig->opts.max_attempts = 1;
     rig_start(rig);
     rig_wait_number(rig, 1, PARKED);
     rig_drain_lane(rig->lane);
@@ -93,7 +93,7 @@ static void a_skipped_head_lets_its_key_go_on(void **state)
     rig_insert(rig, "t", "k", "x");
     rig->opts.rules = skip_rules;
     rig->opts.rule_count = 1;
-    rig->opts.max_tries = 2;
+    rig->opts.max_attempts = 2;
     rig_start(rig);
     rig_wait_number(rig, 1, PARKED " WHERE holds_key = 0");
     rig_wait_empty(rig);
@@ -127,7 +127,7 @@ static void a_queue_that_comes_later_gets_all(void **state)
     struct lane_rig *rig = *state;
     struct count_wait wait = {.count = 20};
 
-    rig->opts.max_tries = 100000;
+    rig->opts.max_attempts = 100000;
     for (int i = 0; i < 40; i++)
         rig_insert(rig, "later", i % 2 == 0 ? "k" : NULL, "x");
     rig_insert(rig, "t", NULL, "x");
@@ -155,7 +155,7 @@ static void an_exchange_that_comes_later_gets_all(void **state)
     (void)snprintf(exchange, sizeof(exchange), "%s-x", rig->exchange);
     rig->opts.rules = &rule;
     rig->opts.rule_count = 1;
-    rig->opts.max_tries = 100000;
+    rig->opts.max_attempts = 100000;
     rig_fill(rig, 300, 7, 64);
     for (int i = 0; i < 30; i++)
         rig_insert(rig, "x", i % 2 == 0 ? "k1" : "x", "x"); /* k1 has rows of topic t, too */
@@ -188,7 +188,7 @@ static void a_full_queue_loses_nothing(void **state)
 
     broker_queue(rig->admin, rig->queue, full, 2);
     rig_bind(rig, "t");
-    rig->opts.max_tries = 2; /* nacks do not count */
+    rig->opts.max_attempts = 2; /* nacks do not count */
     rig_fill(rig, 200, 5, 64);
     rig_start(rig);
     wait.lane = rig->lane;
@@ -221,7 +221,7 @@ static void one_id_twice_and_one_of_them_unroutable(void **state)
 {
     struct lane_rig *rig = *state;
 
-    rig->opts.max_tries = 3;
+    rig->opts.max_attempts = 3;
     rig->opts.retry_min_ms = 50; /* so that giving up takes no minute */
     rig->opts.retry_cap_ms = 100;
     for (int i = 0; i < 20; i++)
@@ -329,7 +329,7 @@ static void one_that_cannot_be_parked_holds_up_no_other(void **state)
             "INSERT INTO outbox_parked (outbox, id, message_id, topic, content_type, payload,"
             " created_at, reason_code) VALUES ('outbox', %llu, 'old', 't', '', '', NOW(6), 'OLD')",
             (unsigned long long)twice);
-    rig->opts.max_tries = 1;
+    rig->opts.max_attempts = 1;
     rig_start(rig);
     rig_insert(rig, "t", "free", "x");
     rig_collect(rig, 1);
@@ -366,7 +366,7 @@ static void a_key_frozen_beyond_what_is_looked_at(void **state)
     rig_wait_empty(rig);
     assert_int_equal(rig_number(rig,
                                 "SELECT COUNT(*) FROM outbox_parked WHERE id = %llu"
-                                " AND outbox = 'outbox' AND behind_id IS NOT NULL",
+                                " AND outbox = 'outbox' AND blocked_by IS NOT NULL",
                                 (unsigned long long)follower),
                      1);
 }
@@ -398,7 +398,7 @@ static void a_hot_key_takes_its_share_only(void **state)
     struct lane_rig *rig = *state;
     struct bound_watch watch = {.confirmed = 500};
 
-    rig->opts.max_tries = 100000;
+    rig->opts.max_attempts = 100000;
     rig_insert(rig, "nowhere", "k0", "x");
     rig_fill(rig, 2500, 1, 16); /* all of key k0 */
     rig_run(rig, "UPDATE outbox SET topic = 'nowhere' WHERE id %% 3 = 0");

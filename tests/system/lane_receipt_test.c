@@ -16,7 +16,7 @@
 #include "lane_rig.h"
 #include "wait.h"
 
-#define QUEUE "oncebox.receipts.test"
+#define QUEUE "rowpost.receipts.test"
 
 static int setup(void **state)
 {
@@ -182,7 +182,7 @@ static void parked_after_the_last_send_and_resumed(void **state)
     rig_start(rig);
     rig_wait_number(rig, 1,
                     "SELECT COUNT(*) FROM outbox_parked WHERE reason_code = 'RECEIPT_MISSING'"
-                    " AND tries = 2 AND holds_key = 0 AND receipt_from = 'g' AND"
+                    " AND attempts = 2 AND holds_key = 0 AND receipt_from = 'g' AND"
                     " on_rejected = 't.undo' AND ordering_key = 'k'");
     wait_awaiting(rig, 0);
     rig_wait_empty(rig);
@@ -284,7 +284,7 @@ static void a_copy_behind_a_frozen_key(void **state)
     rig_run(rig, "UPDATE outbox_parked SET holds_key = 1");
     rig_start(rig);
     rig_wait_number(rig, 1,
-                    "SELECT COUNT(*) FROM outbox_parked WHERE id = 1000 AND behind_id = 999");
+                    "SELECT COUNT(*) FROM outbox_parked WHERE id = 1000 AND blocked_by = 999");
     /* Overdue a few times more: put off each time. */
     for (int i = 0; i < 3; i++) {
         rig_run(rig, "UPDATE outbox_awaiting SET next_send_at = UTC_TIMESTAMP(6)");

@@ -17,7 +17,7 @@
 #include "wait.h"
 
 #define PARKED "SELECT COUNT(*) FROM outbox_parked"
-#define QUEUE  "oncebox.receipts.test"
+#define QUEUE  "rowpost.receipts.test"
 
 enum { OTHERS = 50 };
 
@@ -188,7 +188,7 @@ static void dates_that_are_none(void **state)
                  " ('t', 'x', '2026-02-31', 'g'), ('nowhere', 'x', '0000-00-00', NULL),"
                  " ('t', 'x', '0000-00-00', 'g')");
     rig_fill(rig, OTHERS, 0, 16);
-    rig->opts.max_tries = 1;
+    rig->opts.max_attempts = 1;
     rig_start(rig);
     rig_wait_empty(rig);
     assert_int_equal(rig_stats(rig->lane).db_connects, 1);
@@ -207,7 +207,7 @@ static void a_row_with_id_0(void **state)
 {
     struct lane_rig *rig = *state;
 
-    rig->opts.max_tries = 1;
+    rig->opts.max_attempts = 1;
     rig_run(rig, "SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO'");
     rig_run(rig, "INSERT INTO outbox (id, topic, payload, receipt_from) VALUES (0, 't', 'x', 'g')");
     rig_start(rig);
@@ -317,7 +317,7 @@ static void a_follower_that_cannot_be_parked(void **state)
     uint64_t follower = 0;
     uint64_t later = 0;
 
-    rig->opts.max_tries = 1;
+    rig->opts.max_attempts = 1;
     rig_insert(rig, "nowhere", "k", "head");
     rig_start(rig);
     rig_wait_number(rig, 1, PARKED " WHERE holds_key = 1");
@@ -355,7 +355,7 @@ static void what_comes_before_a_head_goes_on(void **state)
     struct obx_err err = {0};
     uint64_t early = 0;
 
-    rig->opts.max_tries = 1;
+    rig->opts.max_attempts = 1;
     test_db_run(other, "START TRANSACTION");
     if (db_exec(other, "INSERT INTO outbox (topic, ordering_key, payload) VALUES ('t', 'k', 'x')",
                 DB_NO_ARGS, NULL, &err) != OBX_OK)
@@ -383,7 +383,7 @@ static void a_copy_does_not_freeze_its_key(void **state)
     struct lane_rig *rig = *state;
 
     rig->opts.receipt_timeout_ms = 300;
-    rig->opts.max_tries = 1;
+    rig->opts.max_attempts = 1;
     rig_run(rig, "INSERT INTO outbox (topic, ordering_key, payload, receipt_from)"
                  " VALUES ('t', 'k', 'x', 'g')");
     rig_start(rig);
@@ -406,14 +406,14 @@ static void a_row_that_asks_freezes_its_key(void **state)
 {
     struct lane_rig *rig = *state;
 
-    rig->opts.max_tries = 1;
+    rig->opts.max_attempts = 1;
     rig_run(rig, "INSERT INTO outbox (topic, ordering_key, payload, receipt_from)"
                  " VALUES ('nowhere', 'k', 'x', 'g'), ('t', 'k', 'x', 'g'), ('t', 'o', 'x', 'g')");
     rig_start(rig);
     rig_wait_number(rig, 2, PARKED);
     rig_wait_empty(rig);
     assert_int_equal(rig_number(rig, PARKED " WHERE holds_key = 1 AND topic = 'nowhere'"), 1);
-    assert_int_equal(rig_number(rig, PARKED " WHERE behind_id IS NOT NULL AND topic = 't'"), 1);
+    assert_int_equal(rig_number(rig, PARKED " WHERE blocked_by IS NOT NULL AND topic = 't'"), 1);
     rig_collect(rig, 1);
 }
 

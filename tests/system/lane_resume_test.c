@@ -20,7 +20,7 @@ static uint64_t park_key(struct lane_rig *rig)
 {
     uint64_t head = rig_insert(rig, "nowhere", "k0", "x");
 
-    rig->opts.max_tries = 1;
+    rig->opts.max_attempts = 1;
     rig_fill(rig, FOLLOWERS, 1, 16);
     rig_start(rig);
     rig_wait_number(rig, FOLLOWERS + 1, PARKED);
@@ -63,7 +63,7 @@ static void a_resume_in_vain_changes_nothing(void **state)
     ask(rig, head, "resume");
     rig_wait_number(rig, FOLLOWERS + 1, PARKED " WHERE request IS NULL");
     rig_wait_empty(rig);
-    assert_int_equal(rig_number(rig, PARKED " WHERE behind_id = %llu", (unsigned long long)head),
+    assert_int_equal(rig_number(rig, PARKED " WHERE blocked_by = %llu", (unsigned long long)head),
                      FOLLOWERS);
     rig_collect_all(rig);
     assert_int_equal(rig->seen_count, 0);
@@ -153,7 +153,7 @@ static void a_request_that_cannot_be_carried_out_says_so(void **state)
     struct lane_rig *rig = *state;
     uint64_t id = rig_insert(rig, "nowhere", NULL, "x");
 
-    rig->opts.max_tries = 1;
+    rig->opts.max_attempts = 1;
     rig_start(rig);
     rig_wait_number(rig, 1, PARKED);
     rig_drain_lane(rig->lane);
@@ -181,7 +181,7 @@ static void an_id_that_would_break_the_counter(void **state)
     struct lane_rig *rig = *state;
     uint64_t next = 0;
 
-    rig->opts.max_tries = 1;
+    rig->opts.max_attempts = 1;
     rig_start(rig);
     next = rig_insert(rig, "nowhere", NULL, "x");
     rig_wait_number(rig, 1, PARKED);
@@ -208,7 +208,7 @@ static void park_keyless(struct lane_rig *rig, unsigned rows)
     rig_run(rig, "CREATE TABLE steps (at DATETIME(6) NOT NULL)");
     rig_run(rig, "CREATE TRIGGER note_step AFTER DELETE ON outbox_parked FOR EACH ROW"
                  " INSERT INTO steps SELECT expires_at FROM outbox_lease");
-    rig->opts.max_tries = 1;
+    rig->opts.max_attempts = 1;
     rig_fill(rig, rows, 0, 16);
     rig_run(rig, "UPDATE outbox SET topic = 'nowhere'");
     rig_start(rig);

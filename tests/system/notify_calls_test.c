@@ -18,11 +18,10 @@
 #include "notify_rig.h"
 #include "wait.h"
 
-#define SECRET_A "a-secret-of-the-test-01"
-#define SECRET_B "b-secret-of-the-test-02"
-#define ENDPOINT "[endpoint %s]\nurl = http://127.0.0.1:%u/hook\ntopics = %s\nsecrets = %s\n"
-#define DELIVERED                                                                                  \
-    "SELECT COUNT(*) FROM obx_notification WHERE state = 'delivered' AND last_status = 200"
+#define SECRET_A  "a-secret-of-the-test-01"
+#define SECRET_B  "b-secret-of-the-test-02"
+#define ENDPOINT  "[endpoint %s]\nurl = http://127.0.0.1:%u/hook\ntopics = %s\nsecrets = %s\n"
+#define DELIVERED "SELECT COUNT(*) FROM inbox_call WHERE state = 'delivered' AND last_status = 200"
 
 static void start(struct notify_rig *rig)
 {
@@ -214,7 +213,7 @@ static void gives_up_at_the_end_of_the_schedule(void **state)
     start(rig);
     notify_rig_publish(rig, "m", "t", "x");
     notify_rig_wait_number(rig, 1,
-                           "SELECT COUNT(*) FROM obx_notification WHERE state = 'given_up' AND "
+                           "SELECT COUNT(*) FROM inbox_call WHERE state = 'given_up' AND "
                            "due_at IS NULL AND attempts = 3 AND last_status = 500 AND "
                            "last_error = 'HTTP 500: out of order'");
     assert_int_equal(receiver_count(to), 3);
@@ -257,9 +256,9 @@ static void the_dead_do_not_hold_up_the_healthy(void **state)
     notify_rig_wait_number(rig, 300, DELIVERED " AND endpoint = 'healthy'");
     notify_rig_wait_log(rig, "breaker endpoint=closed from=closed to=open");
     /* Only calls that were made count; the breaker kept the others back. */
-    assert_true(notify_rig_number(rig, "SELECT SUM(attempts) FROM obx_notification WHERE endpoint "
+    assert_true(notify_rig_number(rig, "SELECT SUM(attempts) FROM inbox_call WHERE endpoint "
                                        "= 'closed'") <= 64);
-    assert_int_equal(notify_rig_number(rig, "SELECT COUNT(*) FROM obx_notification WHERE endpoint "
+    assert_int_equal(notify_rig_number(rig, "SELECT COUNT(*) FROM inbox_call WHERE endpoint "
                                             "<> 'healthy' AND state = 'waiting'"),
                      600);
     notify_rig_kill(rig, 0);
@@ -304,10 +303,10 @@ static void many_silent_ones_leave_the_others_their_places(void **state)
                       text.data, receiver_port(healthy));
     start(rig);
     notify_rig_fill(rig, "m", ROWS, "t");
-    notify_rig_wait_number(rig, (uint64_t)ROWS * SILENT, "SELECT COUNT(*) FROM obx_notification");
+    notify_rig_wait_number(rig, (uint64_t)ROWS * SILENT, "SELECT COUNT(*) FROM inbox_call");
     notify_rig_fill(rig, "h", ROWS, "ok");
     receiver_wait(healthy, ROWS);
-    assert_int_equal(notify_rig_number(rig, "SELECT COUNT(*) FROM obx_notification WHERE endpoint"
+    assert_int_equal(notify_rig_number(rig, "SELECT COUNT(*) FROM inbox_call WHERE endpoint"
                                             " <> 'healthy' AND attempts > 0"),
                      0);
     notify_rig_kill(rig, 0);
@@ -336,10 +335,9 @@ static void a_flapping_endpoint_gets_everything(void **state)
                       "to", receiver_port(to), "#", SECRET_A);
     start(rig);
     notify_rig_fill(rig, "m", 100, "t");
-    notify_rig_wait_number(rig, 100,
-                           "SELECT COUNT(*) FROM obx_notification WHERE state = 'delivered'");
+    notify_rig_wait_number(rig, 100, "SELECT COUNT(*) FROM inbox_call WHERE state = 'delivered'");
     /* curl by itself repeats a call once when an old connection turns out to be closed. */
-    assert_in_range(notify_rig_number(rig, "SELECT SUM(attempts) FROM obx_notification"), 150,
+    assert_in_range(notify_rig_number(rig, "SELECT SUM(attempts) FROM inbox_call"), 150,
                     receiver_count(to));
     notify_rig_stop(rig, 0);
     receiver_destroy(to);
@@ -372,17 +370,16 @@ static void a_lying_endpoint_is_not_believed(void **state)
     start(rig);
     for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++)
         notify_rig_publish(rig, lies[i], "t", "x");
-    notify_rig_wait_number(rig, 5,
-                           "SELECT COUNT(*) FROM obx_notification WHERE state = 'given_up'");
-    assert_int_equal(notify_rig_number(rig, "SELECT COUNT(*) FROM obx_notification WHERE "
+    notify_rig_wait_number(rig, 5, "SELECT COUNT(*) FROM inbox_call WHERE state = 'given_up'");
+    assert_int_equal(notify_rig_number(rig, "SELECT COUNT(*) FROM inbox_call WHERE "
                                             "message_id = 'huge' AND last_error = 'the answer has "
                                             "more than 4096 bytes'"),
                      1);
-    assert_int_equal(notify_rig_number(rig, "SELECT COUNT(*) FROM obx_notification WHERE "
+    assert_int_equal(notify_rig_number(rig, "SELECT COUNT(*) FROM inbox_call WHERE "
                                             "message_id = 'redirect' AND last_status = 307"),
                      1);
     assert_int_equal(
-        notify_rig_number(rig, "SELECT COUNT(*) FROM obx_notification WHERE last_error = ''"), 0);
+        notify_rig_number(rig, "SELECT COUNT(*) FROM inbox_call WHERE last_error = ''"), 0);
     notify_rig_stop(rig, 0);
     receiver_destroy(to);
 }
@@ -400,7 +397,7 @@ static void what_cannot_be_reached_comes_to_an_end(void **state)
     notify_rig_fill(rig, "m", 50, "t");
     /* Most; a few had calls of their own as probes. */
     notify_rig_wait_number(rig, 1,
-                           "SELECT COUNT(*) >= 40 FROM obx_notification WHERE state = 'given_up' "
+                           "SELECT COUNT(*) >= 40 FROM inbox_call WHERE state = 'given_up' "
                            "AND last_error LIKE '%could not be reached for the whole schedule'");
     notify_rig_wait_log(rig, "given_up endpoint=dead rows=");
     notify_rig_kill(rig, 0);
@@ -424,14 +421,14 @@ static void the_old_are_called_too(void **state)
                                "breaker_min = 6s\nbreaker_max = 6s\nconcurrency = 1\n",
                       "to", receiver_port(to), "#", SECRET_A);
     start(rig);
-    test_db_run(rig->db, "INSERT INTO obx_notification_endpoint (consumer_group, endpoint,"
-                         " is_paused) SELECT consumer_group, 'to', 1 FROM obx_notification_lease");
+    test_db_run(rig->db, "INSERT INTO inbox_endpoint (consumer_group, endpoint,"
+                         " is_paused) SELECT consumer_group, 'to', 1 FROM inbox_lease");
     notify_rig_wait_log(rig, "endpoint.paused");
     notify_rig_fill(rig, "m", 60, "t");
-    notify_rig_wait_number(rig, 60, "SELECT COUNT(*) FROM obx_notification");
-    test_db_run(rig->db, "UPDATE obx_notification SET recorded_at = recorded_at - INTERVAL 1 DAY,"
+    notify_rig_wait_number(rig, 60, "SELECT COUNT(*) FROM inbox_call");
+    test_db_run(rig->db, "UPDATE inbox_call SET recorded_at = recorded_at - INTERVAL 1 DAY,"
                          " due_at = IF(id % 2, due_at, due_at - INTERVAL 1 DAY)");
-    test_db_run(rig->db, "UPDATE obx_notification_endpoint SET is_paused = 0");
+    test_db_run(rig->db, "UPDATE inbox_endpoint SET is_paused = 0");
     notify_rig_wait_number(rig, 60, DELIVERED);
     assert_int_equal(receiver_count(to), 64);
     notify_rig_stop(rig, 0);
@@ -456,19 +453,19 @@ static void gone_pauses_until_it_is_resumed(void **state)
     start(rig);
     notify_rig_fill(rig, "m", 20, "t");
     notify_rig_wait_number(rig, 1,
-                           "SELECT COUNT(*) FROM obx_notification_endpoint WHERE endpoint = 'to' "
+                           "SELECT COUNT(*) FROM inbox_endpoint WHERE endpoint = 'to' "
                            "AND is_paused = 1 AND reason = 'HTTP 410'");
-    notify_rig_wait_number(rig, 20, "SELECT COUNT(*) FROM obx_notification");
+    notify_rig_wait_number(rig, 20, "SELECT COUNT(*) FROM inbox_call");
     notify_rig_wait_log(rig, "endpoint.gone");
-    wait_metric(rig, "oncebox_notify_paused{endpoint=\"to\"} ", 1);
+    wait_metric(rig, "rowpost_notify_paused{endpoint=\"to\"} ", 1);
     /* A restart does not forget it. At most one more was under way when the first was answered. */
     notify_rig_stop(rig, 0);
     start(rig);
     notify_rig_wait_log(rig, "endpoint.paused");
     assert_true(receiver_count(to) <= 2);
-    test_db_run(rig->db, "UPDATE obx_notification_endpoint SET is_paused = 0");
+    test_db_run(rig->db, "UPDATE inbox_endpoint SET is_paused = 0");
     notify_rig_wait_number(rig, 20, DELIVERED);
-    assert_int_equal(notify_rig_number(rig, "SELECT MAX(attempts) FROM obx_notification"), 1);
+    assert_int_equal(notify_rig_number(rig, "SELECT MAX(attempts) FROM inbox_call"), 1);
     notify_rig_stop(rig, 0);
     receiver_destroy(to);
 }
@@ -536,13 +533,13 @@ static void a_stop_awaits_the_calls_under_way(void **state)
     start(rig);
     notify_rig_fill(rig, "m", 10, "t");
     receiver_wait(to, 3);
-    notify_rig_wait_number(rig, 10, "SELECT COUNT(*) FROM obx_notification");
+    notify_rig_wait_number(rig, 10, "SELECT COUNT(*) FROM inbox_call");
     notify_rig_stop(rig, 0);
     assert_in_range(receiver_count(to), 3, 6);
     assert_int_equal(notify_rig_number(rig, DELIVERED), receiver_count(to));
     /* The lease was given back: the next process need not wait for its end. */
     assert_int_equal(notify_rig_number(rig, "SELECT expires_at <= UTC_TIMESTAMP(6) FROM "
-                                            "obx_notification_lease"),
+                                            "inbox_lease"),
                      1);
     receiver_destroy(to);
 }

@@ -16,7 +16,7 @@
 
 #define ENDPOINT                                                                                   \
     "[endpoint to]\nurl = http://127.0.0.1:%u/hook\ntopics = #\nsign = no\nschedule = 0s\n"
-#define DELIVERED "SELECT COUNT(*) FROM obx_notification WHERE state = 'delivered'"
+#define DELIVERED "SELECT COUNT(*) FROM inbox_call WHERE state = 'delivered'"
 
 enum { URL_MAX = 600, ARGS_MAX = 16, OUT_MAX = 16384 };
 
@@ -103,8 +103,7 @@ static void what_was_given_up_is_sent_again(void **state)
     notify_rig_publish(rig, "one", "order.a", "body of one");
     notify_rig_publish(rig, "two", "order.b", "x");
     notify_rig_publish(rig, "three", "other", "x");
-    notify_rig_wait_number(rig, 3,
-                           "SELECT COUNT(*) FROM obx_notification WHERE state = 'given_up'");
+    notify_rig_wait_number(rig, 3, "SELECT COUNT(*) FROM inbox_call WHERE state = 'given_up'");
     assert_int_equal(NOTIFY(&scene, "list", "--state", "given_up", "--topic", "order.*"), 0);
     said(&scene, "one");
     said(&scene, "two");
@@ -155,7 +154,7 @@ static void a_paused_endpoint_waits(void **state)
     assert_int_equal(NOTIFY(&scene, "pause", "to", "--note", "they move house"), 0);
     notify_rig_wait_log(rig, "endpoint.paused endpoint=to");
     notify_rig_fill(rig, "m", 10, "t");
-    notify_rig_wait_number(rig, 10, "SELECT COUNT(*) FROM obx_notification");
+    notify_rig_wait_number(rig, 10, "SELECT COUNT(*) FROM inbox_call");
     assert_int_equal(NOTIFY(&scene, "list"), 0);
     said(&scene, "paused");
     assert_int_equal(NOTIFY(&scene, "show", "1"), 0);

@@ -349,8 +349,8 @@ static bool is_owner(void *ctx)
         print_log(rig);
         fail_msg("the program has ended");
     }
-    return notify_rig_metric(rig, "\noncebox_notify_owner ") == 1 &&
-           notify_rig_metric(rig, "\noncebox_notify_broker_up ") == 1;
+    return notify_rig_metric(rig, "\nrowpost_notify_owner ") == 1 &&
+           notify_rig_metric(rig, "\nrowpost_notify_broker_up ") == 1;
 }
 
 void notify_rig_wait_owner(struct notify_rig *rig)

@@ -49,7 +49,7 @@ static int empty_tables(void **state)
     (void)state;
     test_db_run(db, "DELETE FROM outbox");
     test_db_run(db, "DELETE FROM outbox_parked");
-    test_db_run(db, "DELETE FROM obx_dedup");
+    test_db_run(db, "DELETE FROM inbox_applied");
     return 0;
 }
 
@@ -253,18 +253,20 @@ static void a_row_is_parked_and_comes_back(void **state)
 static void dedup_tells_ids_apart_by_their_bytes(void **state)
 {
     (void)state;
-    test_db_run(db, "INSERT INTO obx_dedup (consumer_group, message_id) VALUES "
+    test_db_run(db, "INSERT INTO inbox_applied (consumer_group, message_id) VALUES "
                     "('g', 'a'), ('g', 'A'), ('g', 'a '), ('g', 'a\\0'), ('G', 'a')");
-    assert_int_equal(db_exec(db, "INSERT INTO obx_dedup (consumer_group, message_id) VALUES (?, ?)",
+    assert_int_equal(db_exec(db,
+                             "INSERT INTO inbox_applied (consumer_group, message_id) VALUES (?, ?)",
                              DB_ARGS(DB_TEXT("g"), DB_TEXT("a")), NULL, &err),
                      OBX_E_DB_DUPLICATE);
     /* Too long is an error, not a shorter id. */
     assert_int_equal(
-        db_exec(db,
-                "INSERT INTO obx_dedup (consumer_group, message_id) VALUES ('g', REPEAT('x', 256))",
-                DB_NO_ARGS, NULL, &err),
+        db_exec(
+            db,
+            "INSERT INTO inbox_applied (consumer_group, message_id) VALUES ('g', REPEAT('x', 256))",
+            DB_NO_ARGS, NULL, &err),
         OBX_E_DB_DATA);
-    assert_int_equal(test_db_number(db, "SELECT COUNT(*) FROM obx_dedup"), 5);
+    assert_int_equal(test_db_number(db, "SELECT COUNT(*) FROM inbox_applied"), 5);
 }
 
 /* ---- plans ---- */
@@ -438,16 +440,15 @@ static void dedup_goes_by_the_primary_key(void **state)
 {
     (void)state;
     fill_for_plans(10000);
-    test_db_run(
-        db,
-        "INSERT INTO obx_dedup (consumer_group, message_id) SELECT 'g', message_id FROM outbox");
-    test_db_run(db, "ANALYZE TABLE obx_dedup");
-    assert_plan("SELECT message_id FROM obx_dedup WHERE consumer_group = 'g' AND message_id IN "
+    test_db_run(db, "INSERT INTO inbox_applied (consumer_group, message_id) SELECT 'g', message_id "
+                    "FROM outbox");
+    test_db_run(db, "ANALYZE TABLE inbox_applied");
+    assert_plan("SELECT message_id FROM inbox_applied WHERE consumer_group = 'g' AND message_id IN "
                 "('a', 'b', 'c')",
-                "obx_dedup", "range", "PRIMARY");
-    assert_plan("DELETE FROM obx_dedup WHERE consumer_group = 'g' AND message_id > '0' "
+                "inbox_applied", "range", "PRIMARY");
+    assert_plan("DELETE FROM inbox_applied WHERE consumer_group = 'g' AND message_id > '0' "
                 "AND message_id <= '00000000-0000'",
-                "obx_dedup", "range", "PRIMARY");
+                "inbox_applied", "range", "PRIMARY");
 }
 
 #define TEST(f) cmocka_unit_test_setup(f, empty_tables)

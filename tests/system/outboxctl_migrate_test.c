@@ -164,9 +164,9 @@ static void migrate_refuses_with_the_way_out(void **state)
     assert_int_equal(rig_run_ctl_bare(rig, NULL, WORDS("migrate")), 2);
     rig_said(rig, "--config");
     /* Newer than this program: it does not touch it. */
-    test_db_run(empty.root, "CREATE TABLE oncebox_schema (side VARCHAR(16), version INT UNSIGNED, "
+    test_db_run(empty.root, "CREATE TABLE rowpost_schema (side VARCHAR(16), version INT UNSIGNED, "
                             "name VARCHAR(64), applied_at DATETIME(6))");
-    test_db_run(empty.root, "INSERT INTO oncebox_schema VALUES ('producer', 1000, 'x', NULL)");
+    test_db_run(empty.root, "INSERT INTO rowpost_schema VALUES ('producer', 1000, 'x', NULL)");
     assert_int_equal(
         rig_run_ctl_bare(rig, NULL,
                          WORDS("migrate", "--db", empty.url, "--password-file", empty.password)),
@@ -184,7 +184,7 @@ static void migrate_without_rights(void **state)
 
     snprintf(text, sizeof(text), "%s\n", rig->operator.opts.password);
     rig_write(rig, "operator-password", text, password);
-    rig_sql(rig, "DELETE FROM oncebox_schema WHERE side = 'producer'");
+    rig_sql(rig, "DELETE FROM rowpost_schema WHERE side = 'producer'");
     assert_int_equal(
         rig_run_ctl(rig, NULL,
                     WORDS("migrate", "--user", rig->operator.name, "--password-file", password)),

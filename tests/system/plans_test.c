@@ -3,7 +3,7 @@
  * whatever the server's optimiser would like. Each case runs the product's own functions over full
  * tables and bounds the rows and index entries that the server has read for it. P9.
  *
- * obx_parked is in consumer_plan_test.c. OBX_TEST_ROWS=1000000 for large tables, by hand.
+ * inbox_parked is in consumer_plan_test.c. OBX_TEST_ROWS=1000000 for large tables, by hand.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -82,7 +82,7 @@ static const char *const fills[] = {
     " 't', CONCAT('k', n % 1000), 'x' FROM numbers",
     /* A head and all that has come behind it, rows without a key, another outbox's. */
     "INSERT INTO outbox_parked (outbox, id, message_id, topic, ordering_key, content_type, payload,"
-    " created_at, reason_code, holds_key, behind_id) SELECT IF(n % 4 = 3, 'other', 'outbox'),"
+    " created_at, reason_code, holds_key, blocked_by) SELECT IF(n % 4 = 3, 'other', 'outbox'),"
     " n + 10000000, CONCAT('p-', n), 't', CASE n % 4 WHEN 2 THEN NULL WHEN 3 THEN CONCAT('k', n)"
     " ELSE 'hot' END, 'c', 'x', UTC_TIMESTAMP(6), 'r', n % 4 = 3 OR n = 1, IF(n > 1 AND n % 4 < 2,"
     " 10000001, NULL) FROM numbers",
@@ -97,7 +97,7 @@ static const char *const fills[] = {
     "INSERT INTO outbox_journal (is_custom, message_id, outbox, topic, created_at) SELECT n % 2,"
     " IF(n % 2 = 1, CONCAT('j-', n), CONCAT(INSERT(LPAD(LOWER(HEX(UNIX_TIMESTAMP() * 1000)), 12,"
     " '0'), 9, 0, '-'), '-7000-a000-', n)), 'outbox', 't', UTC_TIMESTAMP(6) FROM numbers",
-    "INSERT INTO obx_dedup (consumer_group, message_id) SELECT IF(n % 2 = 1, 'g', 'other'),"
+    "INSERT INTO inbox_applied (consumer_group, message_id) SELECT IF(n % 2 = 1, 'g', 'other'),"
     " CONCAT('m-', n) FROM numbers",
     "INSERT INTO half_message (gid, producer, state, next_check_at, decided_at) SELECT"
     " CONCAT('h-', n), CONCAT('p', n % 10), ELT(1 + n % 4, 'prepared', 'committed', 'rolled_back',"
@@ -110,7 +110,7 @@ static const char *const fills[] = {
 };
 static const char *const tables[] = {
     "outbox",         "outbox_parked", "outbox_awaiting", "outbox_receipt", "outbox_delayed",
-    "outbox_journal", "obx_dedup",     "half_message",    "half_part",      "half_history"};
+    "outbox_journal", "inbox_applied", "half_message",    "half_part",      "half_history"};
 
 static void fill(void)
 {
@@ -557,8 +557,9 @@ static void dedup_is_cleaned(void **state)
         within("a page of young dedup rows", &before, 2 * PAGE + BOUND_FEW);
         assert_int_equal(page.old, 0);
     }
-    test_db_run(plans.db, "UPDATE obx_dedup SET applied_at = '2001-01-01' WHERE consumer_group ="
-                          " 'g' AND message_id > 'm-3'");
+    test_db_run(plans.db,
+                "UPDATE inbox_applied SET applied_at = '2001-01-01' WHERE consumer_group ="
+                " 'g' AND message_id > 'm-3'");
     before = test_db_rows_read(plans.db);
     buf_reset(&cleanup.position);
     ok(buf_add_text(&cleanup.position, "m-3"));

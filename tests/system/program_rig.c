@@ -84,7 +84,7 @@ static void write_config(struct program_rig *rig)
              "[relay]\nhttp_port = 0\ndrain = 1s\n"
              "[broker]\naddresses = %s\nvhost = %s\nuser = %s\npassword = %s\nexchange = %s\n"
              "reconnect_min = 50ms\nreconnect_max = 300ms\n"
-             "[lane]\nlease = 10s\nretry_min = 20ms\nretry_max = 200ms\nmax_tries = 3\n"
+             "[lane]\nlease = 10s\nretry_min = 20ms\nretry_max = 200ms\nmax_attempts = 3\n"
              "[source shop]\nhost = %s\nport = %u\nuser = %s\npassword = %s\ndatabase = %s\n"
              "[queue %s]\ntype = classic\nbind = %s:t.#\n",
              rig->broker.address, rig->broker.vhost, rig->broker.user, rig->broker.password,
@@ -582,7 +582,7 @@ static void delete_rows(struct program_rig *rig)
 
     if (db_query(rig->root,
                  "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()"
-                 " AND table_name <> 'oncebox_schema'",
+                 " AND table_name <> 'rowpost_schema'",
                  DB_NO_ARGS, &rows, &err) != OBX_OK)
         fail_msg("%s", err.text);
     while (db_rows_next(rows)) {

@@ -83,6 +83,6 @@ wait_for grep -q broker.up "$work/log" || fail "it does not come up"
 publish m-1 pen
 publish m-2 unicorn
 publish m-1 pen
-wait_for is "SELECT CONCAT(on_hand, ' ', (SELECT COUNT(*) FROM obx_parked WHERE state = 'dead' AND message_id = 'm-2'))
+wait_for is "SELECT CONCAT(on_hand, ' ', (SELECT COUNT(*) FROM inbox_parked WHERE state = 'dead' AND message_id = 'm-2'))
     FROM stock" "7 1" || fail "not applied once, or not rejected"
 end

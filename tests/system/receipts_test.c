@@ -34,7 +34,7 @@ static int setup(void **state)
     if (rig_setup(state) != 0)
         return -1;
     rig = *state;
-    (void)snprintf(queue, sizeof(queue), "oncebox.receipts.%s", rig->exchange);
+    (void)snprintf(queue, sizeof(queue), "rowpost.receipts.%s", rig->exchange);
     broker_queue(rig->admin, queue, NULL, 0);
     rig->opts.receipt_queue = queue;
     rig_bind(rig, "t.undo");

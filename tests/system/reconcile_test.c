@@ -80,8 +80,8 @@ static int empty(void **state)
 
     for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
         run(scene->source, "DELETE FROM %s", ours[i]);
-    run(scene->consumer, "DELETE FROM obx_dedup");
-    run(scene->consumer, "DELETE FROM obx_parked");
+    run(scene->consumer, "DELETE FROM inbox_applied");
+    run(scene->consumer, "DELETE FROM inbox_parked");
     scene->opts = (struct reconcile_opts){.source = scene->source,
                                           .consumer = scene->consumer,
                                           .source_scan = scene->source_scan,
@@ -168,12 +168,13 @@ static void fill(struct scene *scene, unsigned count)
                                             "HOUR FROM " TEST_SEQ " WHERE seq <= %u",
         count);
     run(scene->root,
-        "INSERT INTO %s.obx_dedup (consumer_group, message_id) SELECT 'g', message_id FROM "
+        "INSERT INTO %s.inbox_applied (consumer_group, message_id) SELECT 'g', message_id FROM "
         "%s.outbox_journal",
         scene->consumer_db.name, scene->source_db.name);
     /* Another group's business. */
     run(scene->root,
-        "INSERT INTO %s.obx_dedup (consumer_group, message_id) SELECT 'other', CONCAT(message_id, "
+        "INSERT INTO %s.inbox_applied (consumer_group, message_id) SELECT 'other', "
+        "CONCAT(message_id, "
         "'x') FROM %s.outbox_journal LIMIT 10",
         scene->consumer_db.name, scene->source_db.name);
 }
@@ -195,8 +196,9 @@ static void missing_and_extra_are_named(void **state)
 
     fill(scene, 3000);
     run(scene->consumer,
-        "DELETE FROM obx_dedup WHERE consumer_group = 'g' AND message_id = " ID_AT("1000 * 1013"));
-    run(scene->consumer, "INSERT INTO obx_dedup (consumer_group, message_id) "
+        "DELETE FROM inbox_applied WHERE consumer_group = 'g' AND message_id = " ID_AT(
+            "1000 * 1013"));
+    run(scene->consumer, "INSERT INTO inbox_applied (consumer_group, message_id) "
                          "VALUES ('g', " ID_AT("77777") ")");
     compare(scene);
     assert_int_equal(scene->result.compared, 3000);
@@ -214,7 +216,7 @@ static void what_is_on_the_way_is_not_missing(void **state)
 
     fill(scene, 100);
     run(scene->consumer,
-        "DELETE FROM obx_dedup WHERE consumer_group = 'g' AND message_id IN (" ID_AT(
+        "DELETE FROM inbox_applied WHERE consumer_group = 'g' AND message_id IN (" ID_AT(
             "1 * 1013") ", " ID_AT("2 * 1013") ", " ID_AT("3 * 1013") ", " ID_AT("4 * 1013") ")");
     /* 1: published a moment ago. 2: awaits its receipt. 3, 4: parked at the consumer. 5: rejected.
      */
@@ -226,14 +228,15 @@ static void what_is_on_the_way_is_not_missing(void **state)
         "created_at, receipt_from, next_send_at) VALUES (" ID_AT(
             "2 * 1013") ", 'outbox', 1, 't', 'c', '', UTC_TIMESTAMP(6), 'g', UTC_TIMESTAMP(6))");
     run(scene->consumer,
-        "INSERT INTO obx_parked (consumer_group, message_id, lane, state, replay_until, queue, "
+        "INSERT INTO inbox_parked (consumer_group, message_id, lane, state, replay_until, queue, "
         "properties, body, size) VALUES ('g', " ID_AT(
-            "3 * 1013") ", 1, 'behind', "
+            "3 * 1013") ", 1, 'blocked', "
                         "UTC_TIMESTAMP(6), 'q', '', '', 0), ('g', " ID_AT(
                             "4 * 1013") ", 1, 'dead', "
                                         "UTC_TIMESTAMP(6), 'q', '', '', 0)");
-    run(scene->consumer, "UPDATE obx_dedup SET outcome = 'rejected' WHERE consumer_group = 'g' AND "
-                         "message_id = " ID_AT("5 * 1013"));
+    run(scene->consumer,
+        "UPDATE inbox_applied SET outcome = 'rejected' WHERE consumer_group = 'g' AND "
+        "message_id = " ID_AT("5 * 1013"));
     /* In the outbox, parked, delayed; and one that is applied already and not settled yet. */
     run(scene->source, "INSERT INTO outbox (message_id, topic, payload, created_at) VALUES (" ID_AT("500500") ", 't', '', " TIME_AT(
                            "500500") "), (" ID_AT("600600") ", 't', '', " TIME_AT("600600") "), "
@@ -246,7 +249,7 @@ static void what_is_on_the_way_is_not_missing(void **state)
                                                                                             "01-01'"
                                                                                             ")");
     run(scene->consumer,
-        "INSERT INTO obx_dedup (consumer_group, message_id) VALUES ('g', " ID_AT("600600") ")");
+        "INSERT INTO inbox_applied (consumer_group, message_id) VALUES ('g', " ID_AT("600600") ")");
     run(scene->source, "INSERT INTO outbox_parked (outbox, id, message_id, topic, content_type, "
                        "payload, created_at, reason_code) VALUES ('outbox', 9, 'parked-one', 't', "
                        "'c', '', " TIME_AT("1") ", 'r')");
@@ -283,11 +286,13 @@ static void ids_may_be_anything(void **state)
         "SELECT 1, CONCAT(IF(seq %% 2, 'Order-', '018bcfe5-'), seq), 'outbox', 't', " TIME_AT(
             "seq") ", '2023-12-01' FROM " TEST_SEQ " WHERE seq <= 1200");
     run(scene->root,
-        "INSERT INTO %s.obx_dedup (consumer_group, message_id, applied_at) SELECT 'g', message_id, "
+        "INSERT INTO %s.inbox_applied (consumer_group, message_id, applied_at) SELECT 'g', "
+        "message_id, "
         "created_at FROM %s.outbox_journal WHERE is_custom = 1 AND message_id <> 'Order-77'",
         scene->consumer_db.name, scene->source_db.name);
-    run(scene->consumer, "INSERT INTO obx_dedup (consumer_group, message_id, applied_at) VALUES "
-                         "('g', X'FF00C3', " TIME_AT("5") "), ('g', 'earlier', '2020-01-01')");
+    run(scene->consumer,
+        "INSERT INTO inbox_applied (consumer_group, message_id, applied_at) VALUES "
+        "('g', X'FF00C3', " TIME_AT("5") "), ('g', 'earlier', '2020-01-01')");
     compare(scene);
     assert_int_equal(scene->result.compared, 1250);
     assert_found(scene, RECONCILE_MISSING, 1, "Order-77");
@@ -325,14 +330,14 @@ static void the_ends_of_the_range_are_exact(void **state)
     assert_int_equal(scene->result.compared, 4);
     assert_found(scene, RECONCILE_MISSING, 4, NULL);
     run(scene->root,
-        "INSERT INTO %s.obx_dedup (consumer_group, message_id) SELECT 'g', message_id FROM "
+        "INSERT INTO %s.inbox_applied (consumer_group, message_id) SELECT 'g', message_id FROM "
         "%s.outbox_journal",
         scene->consumer_db.name, scene->source_db.name);
     compare(scene);
     assert_int_equal(scene->result.applied, 4);
     assert_int_equal(sum_found(scene), 0);
     /* Unknown to the source, at the ends: the id's own time decides. */
-    run(scene->consumer, "INSERT INTO obx_dedup (consumer_group, message_id) VALUES "
+    run(scene->consumer, "INSERT INTO inbox_applied (consumer_group, message_id) VALUES "
                          "('g', " ID_AT("998999") "), ('g', " ID_AT(
                              "1000500") "), "
                                         "('g', " ID_AT("1999500") "), ('g', " ID_AT("2000500") ")");
@@ -346,7 +351,7 @@ static void topics_narrow_what_is_expected(void **state)
 
     fill(scene, 100);
     run(scene->consumer,
-        "DELETE FROM obx_dedup WHERE consumer_group = 'g' AND message_id IN (" ID_AT(
+        "DELETE FROM inbox_applied WHERE consumer_group = 'g' AND message_id IN (" ID_AT(
             "1 * 1013") ", " ID_AT("2 * 1013") ", " ID_AT("4 * 1013") ")");
     scene->opts.topics[0] = "order.placed";
     scene->opts.topic_count = 1;
@@ -385,10 +390,10 @@ static void many_need_little_memory(void **state)
     long before_kib;
 
     fill(scene, MANY);
-    run(scene->consumer, "DELETE FROM obx_dedup WHERE consumer_group = 'g' AND "
+    run(scene->consumer, "DELETE FROM inbox_applied WHERE consumer_group = 'g' AND "
                          "CRC32(message_id) %% 50 = 7");
     run(scene->consumer,
-        "INSERT INTO obx_dedup (consumer_group, message_id) SELECT 'g', REPLACE(" ID_AT(
+        "INSERT INTO inbox_applied (consumer_group, message_id) SELECT 'g', REPLACE(" ID_AT(
             "seq * 2027 + 500") ", '-a000-', '-b000-') FROM " TEST_SEQ " WHERE seq <= %d",
         EXTRA);
     before_kib = peak_kib();
@@ -459,7 +464,7 @@ static void the_exit_status_tells(void **state)
                        "('on-its-way', 't', '', " TIME_AT("1") ")");
     assert_int_equal(CTL(scene, "--limit", "5"), 4);
     said("in an outbox           on-its-way");
-    run(scene->consumer, "DELETE FROM obx_dedup WHERE consumer_group = 'g' LIMIT 1");
+    run(scene->consumer, "DELETE FROM inbox_applied WHERE consumer_group = 'g' LIMIT 1");
     assert_int_equal(CTL(scene, "--limit", "5"), 3);
     said("in a queue whose consumers do not take it, or lost");
     assert_int_equal(CTL(scene, "--json"), 3);
@@ -468,7 +473,7 @@ static void the_exit_status_tells(void **state)
     assert_int_equal(CTL(scene, "--grace", "soon"), 2);
     assert_int_equal(CTL(scene, "--from", "5m", "--to", "1h"), 2);
     run(scene->source, "DROP TABLE outbox_journal");
-    run(scene->source, "DELETE FROM oncebox_schema WHERE side = 'journal'");
+    run(scene->source, "DELETE FROM rowpost_schema WHERE side = 'journal'");
     assert_int_equal(CTL(scene, "--limit", "5"), 1);
     said("journal = yes");
     (void)remove("reconcile.out");

@@ -143,11 +143,11 @@ static void missing_and_other_schemas(void **state)
 {
     struct program_rig *rig = *state;
 
-    rig_sql(rig, "INSERT INTO oncebox_schema (side, version, name) VALUES ('producer', 1000, 'x')");
+    rig_sql(rig, "INSERT INTO rowpost_schema (side, version, name) VALUES ('producer', 1000, 'x')");
     expect_failed(rig, NULL, "schema shop", "upgrade", "newer version of outbox-relay");
-    rig_sql(rig, "DELETE FROM oncebox_schema WHERE side = 'producer'");
+    rig_sql(rig, "DELETE FROM rowpost_schema WHERE side = 'producer'");
     expect_failed(rig, NULL, "schema shop", "", "outboxctl migrate");
-    rig_sql(rig, "DROP TABLE oncebox_schema");
+    rig_sql(rig, "DROP TABLE rowpost_schema");
     expect_failed(rig, NULL, "schema shop", "", "outboxctl migrate");
 }
 
@@ -190,7 +190,7 @@ static void every_configured_side_is_looked_at(void **state)
     rig_write(rig, "relay.conf", text.data, rig->config);
     buf_fini(&text);
     expect_failed(rig, NULL, "half-messages", "half", "outboxctl migrate --side half");
-    expect_failed(rig, NULL, "producer orders", "obx_barrier", "outboxctl migrate --side barrier");
+    expect_failed(rig, NULL, "producer orders", "half_barrier", "outboxctl migrate --side barrier");
     expect_failed(rig, WORDS("OBX_PRODUCER_ORDERS_PORT=1"), "producer orders", "cannot connect",
                   "[producer orders]");
     expect_failed(rig, WORDS("OBX_SOURCE_SHOP_JOURNAL=yes"), "journal shop", "journal",
@@ -198,7 +198,7 @@ static void every_configured_side_is_looked_at(void **state)
     assert_int_equal(schema_migrate(rig->root, SCHEMA_HALF, NULL, NULL, &err), OBX_OK);
     assert_int_equal(schema_migrate(rig->root, SCHEMA_BARRIER, NULL, NULL, &err), OBX_OK);
     expect_failed(rig, NULL, "half-messages", "half_message", "GRANT INSERT ON");
-    expect_failed(rig, NULL, "producer orders", "obx_barrier", "GRANT SELECT ON");
+    expect_failed(rig, NULL, "producer orders", "half_barrier", "GRANT SELECT ON");
     rig_sql(rig, "GRANT ALL ON `%s`.* TO '%s'@'%%'", rig->test_db.name, rig->relay.name);
     assert_int_equal(rig_run_relay(rig, NULL, WORDS("--check")), 0);
     rig_said(rig, "ok      half-messages: ");
@@ -257,7 +257,7 @@ static void missing_grants(void **state)
         {"INSERT", "outbox_parked", "grants shop"},   {"UPDATE", "outbox_parked", "grants shop"},
         {"DELETE", "outbox_parked", "grants shop"},   {"SELECT", "outbox_lease", "grants shop"},
         {"INSERT", "outbox_lease", "grants shop"},    {"UPDATE", "outbox_lease", "grants shop"},
-        {"SELECT", "oncebox_schema", "schema shop"},  {"SELECT", "outbox_delayed", "grants shop"},
+        {"SELECT", "rowpost_schema", "schema shop"},  {"SELECT", "outbox_delayed", "grants shop"},
         {"DELETE", "outbox_delayed", "grants shop"},  {"SELECT", "outbox_awaiting", "grants shop"},
         {"INSERT", "outbox_awaiting", "grants shop"}, {"UPDATE", "outbox_awaiting", "grants shop"},
         {"DELETE", "outbox_awaiting", "grants shop"}, {"SELECT", "outbox_receipt", "grants shop"},

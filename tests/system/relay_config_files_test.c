@@ -121,7 +121,7 @@ static const struct {
     const char *key, *value;
 } special[] = {
     {"relay.doorbell_address", "127.0.0.1:8378"},
-    {"source.receipt_queue", "oncebox.receipts.v"},
+    {"source.receipt_queue", "rowpost.receipts.v"},
     {"queue.bind", "x:y"},
     {"queue.arguments", "x-max-length=7"},
 };

@@ -43,7 +43,7 @@ static void start_and_hold(struct program_rig *rig, struct cut_proxy *proxy, con
     rig_wait_empty(rig, "outbox");
     cut_proxy_set_flow(proxy, CUT_TO_CLIENT, CUT_HOLD);
     rig_fill(rig, "outbox", "t.x", 50, 0);
-    rig_wait_lane_metric(rig, 0, "oncebox_inflight", 50);
+    rig_wait_lane_metric(rig, 0, "rowpost_inflight", 50);
 }
 
 /* ---------------------------------------------------------------- signals */
@@ -184,9 +184,9 @@ static void hup_takes_a_new_outbox(void **state)
     rig_insert(rig, "outbox_two", "t.x", NULL, "b");
     rig_wait_empty(rig, "outbox_two");
     rig_wait_ready(rig, 0);
-    assert_true(rig_metric(rig, 0, "oncebox_reloads_total") == 1);
+    assert_true(rig_metric(rig, 0, "rowpost_reloads_total") == 1);
     /* The lane that had not changed was left alone. */
-    assert_true(rig_lane_metric(rig, 0, "oncebox_lane_starts") == 1);
+    assert_true(rig_lane_metric(rig, 0, "rowpost_lane_starts") == 1);
     replace_in_config(rig, "outboxes = outbox, outbox_two\n", "");
     hup(rig, "lane.ended source=shop outbox=outbox_two");
     rig_stop(rig, 0);
@@ -200,7 +200,7 @@ static void hup_refuses_what_is_wrong_and_says_why(void **state)
     append_to_config(rig, "[lane]\nwindo = 1\n");
     hup(rig, "reload.refused");
     assert_true(rig_has_logged(rig, 0, "did you mean window"));
-    assert_true(rig_metric(rig, 0, "oncebox_reloads_refused_total") == 1);
+    assert_true(rig_metric(rig, 0, "rowpost_reloads_refused_total") == 1);
     rig_insert(rig, "outbox", "t.x", NULL, "b");
     rig_wait_empty(rig, "outbox");
     assert_int_equal(rename(rig->config, rig_log_path(rig, 4)), 0); /* the file is gone */
@@ -218,7 +218,7 @@ static void hup_says_what_needs_a_restart(void **state)
     append_to_config(rig, "[half]\nworkers = 3\n");
     hup(rig, "reload.restart_needed");
     assert_true(rig_has_logged(rig, 0, "workers"));
-    assert_true(rig_metric(rig, 0, "oncebox_restart_needed") == 1);
+    assert_true(rig_metric(rig, 0, "rowpost_restart_needed") == 1);
     rig_stop(rig, 0);
 }
 
@@ -231,7 +231,7 @@ static void hup_makes_a_deleted_queue_again(void **state)
     rig_start_ready(rig, 0, NULL);
     broker_delete_queue(rig->admin, rig->queue);
     rig_insert(rig, "outbox", "t.x", NULL, "b");
-    rig_wait_lane_metric(rig, 0, "oncebox_returned_total", 1);
+    rig_wait_lane_metric(rig, 0, "rowpost_returned_total", 1);
     hup(rig, "reload.taken changes=0");
     rig_wait_log(rig, 0, "topology.done");
     rig_wait_empty(rig, "outbox");
@@ -247,12 +247,12 @@ static void hup_under_load(void **state)
     char window[48];
 
     rig_start_ready(rig, 0, NULL);
-    append_to_config(rig, "[topic t.*]\nmax_tries = 1\n");
+    append_to_config(rig, "[topic t.*]\nmax_attempts = 1\n");
     for (unsigned i = 1; i <= 10; i++) {
         char before[48];
 
-        snprintf(before, sizeof(before), "max_tries = %u\n", i);
-        snprintf(window, sizeof(window), "max_tries = %u\n", i + 1);
+        snprintf(before, sizeof(before), "max_attempts = %u\n", i);
+        snprintf(window, sizeof(window), "max_attempts = %u\n", i + 1);
         rig_fill(rig, "outbox", "t.x", 100, 5);
         replace_in_config(rig, before, window);
         assert_true(proc_signal(rig->relays[0], SIGHUP));
@@ -318,7 +318,7 @@ static size_t times_in(const char *text, const char *word)
     return count;
 }
 
-static bool is_told(void *ctx)
+static bool is_reported(void *ctx)
 {
     struct told *told = ctx;
 
@@ -330,7 +330,7 @@ static void wait_told(struct manager *manager, const char *text, size_t times)
 {
     struct told told = {.manager = manager, .text = text, .times = times};
 
-    if (!wait_until(RIG_WAIT_MS, is_told, &told))
+    if (!wait_until(RIG_WAIT_MS, is_reported, &told))
         fail_msg("the manager was never told %s %zu times, but:\n%s", text, times, manager->seen);
 }
 
@@ -435,7 +435,7 @@ static void live_and_log(struct program_rig *rig, const char *format)
     rig_insert(rig, "outbox", "nobody.\xc3\xa4\n", NULL, "b");
     rig_wait_number(rig, 1, "SELECT COUNT(*) FROM outbox_parked");
     cut_proxy_cut_all(proxy);
-    rig_wait_lane_metric(rig, 0, "oncebox_broker_connects_total", 2);
+    rig_wait_lane_metric(rig, 0, "rowpost_broker_connects_total", 2);
     assert_true(proc_signal(rig->relays[0], SIGHUP));
     rig_wait_log(rig, 0, "reload.taken");
     rig_stop(rig, 0);
@@ -490,7 +490,7 @@ static void a_stalled_log_reader_holds_up_nothing(void **state)
         assert_true(proc_signal(rig->relays[0], SIGHUP));
     rig_fill(rig, "outbox", "t.x", 100, 7);
     rig_wait_empty(rig, "outbox");
-    assert_true(rig_metric(rig, 0, "oncebox_log_lines_dropped_total") >= 0);
+    assert_true(rig_metric(rig, 0, "rowpost_log_lines_dropped_total") >= 0);
     assert_true(proc_signal(rig->relays[0], SIGTERM));
     assert_true(proc_wait(rig->relays[0], RIG_WAIT_MS, &how));
     assert_int_equal(how.code, 0);

@@ -73,7 +73,7 @@ static unsigned owner_of(struct program_rig *rig, unsigned count)
     unsigned owner = RIG_RELAYS;
 
     for (unsigned i = 0; i < count; i++) {
-        if (rig->relays[i] != NULL && rig_lane_metric(rig, i, "oncebox_lease_held") == 1)
+        if (rig->relays[i] != NULL && rig_lane_metric(rig, i, "rowpost_lease_held") == 1)
             owner = i;
     }
     return owner;
@@ -126,9 +126,9 @@ static void two_relays_and_no_row_twice(void **state)
     number_rows(rig, 0, 2000);
     rig_wait_empty(rig, "outbox");
     assert_int_equal(assert_all_in_order(rig, 2000), 2000);
-    rig_wait_lane_metric(rig, owner, "oncebox_confirmed_total", 2000);
-    assert_true(rig_lane_metric(rig, 1 - owner, "oncebox_published_total") == 0);
-    assert_true(rig_lane_metric(rig, 1 - owner, "oncebox_lease_held") == 0);
+    rig_wait_lane_metric(rig, owner, "rowpost_confirmed_total", 2000);
+    assert_true(rig_lane_metric(rig, 1 - owner, "rowpost_published_total") == 0);
+    assert_true(rig_lane_metric(rig, 1 - owner, "rowpost_lease_held") == 0);
     /* A good stop hands over at once, without waiting for the lease to be over. */
     rig_stop(rig, owner);
     number_rows(rig, 2000, 10);
@@ -166,19 +166,19 @@ static void stopped_past_its_lease(void **state)
     owner = wait_owner(rig, 2, RIG_RELAYS);
     number_rows(rig, 0, 500);
     rig_sql(rig, "INSERT INTO outbox (topic, payload, headers) VALUES ('t.x', '', '[]')");
-    rig_wait_lane_metric(rig, owner, "oncebox_parked_rows", 1);
+    rig_wait_lane_metric(rig, owner, "rowpost_parked_rows", 1);
     assert_true(proc_signal(rig->relays[owner], SIGSTOP));
     next = 1 - owner;
     number_rows(rig, 500, 500);
     rig_wait_empty(rig, "outbox"); /* by the other one */
     assert_true(proc_signal(rig->relays[owner], SIGCONT));
-    rig_wait_lane_metric(rig, owner, "oncebox_lease_lost_total", 1);
+    rig_wait_lane_metric(rig, owner, "rowpost_lease_lost_total", 1);
     number_rows(rig, 1000, 500);
     rig_wait_empty(rig, "outbox");
     rig_wait_ready(rig, owner);
     assert_int_equal(owner_of(rig, 2), next);
-    assert_true(rig_lane_metric(rig, owner, "oncebox_parked_rows") == 0);
-    rig_wait_lane_metric(rig, next, "oncebox_parked_rows", 1);
+    assert_true(rig_lane_metric(rig, owner, "rowpost_parked_rows") == 0);
+    rig_wait_lane_metric(rig, next, "rowpost_parked_rows", 1);
     (void)assert_all_in_order(rig, 1500);
     rig_stop(rig, owner);
     rig_stop(rig, next);
@@ -243,7 +243,7 @@ static void settle_down(struct program_rig *rig, unsigned i)
 {
     rig_insert(rig, "outbox", "t.x", NULL, "first");
     rig_wait_empty(rig, "outbox");
-    rig_wait_lane_metric(rig, i, "oncebox_settled_total", 1);
+    rig_wait_lane_metric(rig, i, "rowpost_settled_total", 1);
 }
 
 struct quiet {
@@ -257,7 +257,7 @@ struct quiet {
 static bool is_quiet(void *ctx)
 {
     struct quiet *quiet = ctx;
-    double polls = rig_lane_metric(quiet->rig, quiet->i, "oncebox_polls_total");
+    double polls = rig_lane_metric(quiet->rig, quiet->i, "rowpost_polls_total");
 
     quiet->same = polls == quiet->polls ? quiet->same + 1 : 0;
     quiet->polls = polls;
@@ -326,8 +326,8 @@ static void a_bell_at_the_wrong_relay_reaches_the_owner(void **state)
         assert_int_equal(obx_doorbell_ring(paths[other], "shop/outbox", NULL), OBX_OK);
         rig_wait_empty(rig, "outbox");
     }
-    assert_true(rig_metric(rig, other, "oncebox_doorbell_passed_on_total") >= 5);
-    assert_true(rig_metric(rig, owner, "oncebox_doorbell_rings_total") >= 5);
+    assert_true(rig_metric(rig, other, "rowpost_doorbell_passed_on_total") >= 5);
+    assert_true(rig_metric(rig, owner, "rowpost_doorbell_rings_total") >= 5);
     rig_stop(rig, owner);
     rig_stop(rig, other);
 }

@@ -120,8 +120,8 @@ static void gone_and_back(void **state)
         rig_wait_ready(rig, 0);
     }
     assert_true(broker_count(rig->admin, rig->queue) >= 300);
-    assert_true(rig_lane_metric(rig, 0, "oncebox_db_connects_total") >= 3);
-    assert_true(rig_lane_metric(rig, 0, "oncebox_broker_connects_total") >= 3);
+    assert_true(rig_lane_metric(rig, 0, "rowpost_db_connects_total") >= 3);
+    assert_true(rig_lane_metric(rig, 0, "rowpost_broker_connects_total") >= 3);
     rig_stop(rig, 0);
     end_between(&away);
 }
@@ -159,11 +159,11 @@ static void wrong_at_start_and_mended(void **state)
     rig_wait_empty(rig, "outbox");
     rig_stop(rig, 0);
 
-    rig_sql(rig, "INSERT INTO oncebox_schema (side, version, name) VALUES ('producer', 1000, 'x')");
+    rig_sql(rig, "INSERT INTO rowpost_schema (side, version, name) VALUES ('producer', 1000, 'x')");
     rig_insert(rig, "outbox", "t.x", NULL, "b");
     rig_start(rig, 0, NULL);
     rig_wait_unready(rig, 0, "upgrade the program");
-    rig_sql(rig, "DELETE FROM oncebox_schema WHERE version = 1000");
+    rig_sql(rig, "DELETE FROM rowpost_schema WHERE version = 1000");
     rig_wait_empty(rig, "outbox");
     rig_stop(rig, 0);
 
@@ -227,7 +227,7 @@ static void queue_deleted_and_made_again(void **state)
     broker_delete_queue(rig->admin, rig->queue);
     rig_insert(rig, "outbox", "t.x", "k", "b");
     rig_wait_number(rig, 1, "SELECT COUNT(*) FROM outbox_parked");
-    rig_wait_lane_metric(rig, 0, "oncebox_returned_total", 3);
+    rig_wait_lane_metric(rig, 0, "rowpost_returned_total", 3);
     broker_queue(rig->admin, rig->queue, NULL, 0);
     broker_bind(rig->admin, rig->queue, rig->exchange, "t.#");
     if (rig_run_ctl(rig, NULL, WORDS("parked", "resume", "--all", "--wait", "50")) != 0)
@@ -251,7 +251,7 @@ static void exchange_deleted_and_declared_again(void **state)
     rig_wait_ready(rig, 0);
     assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM outbox_parked"), 0);
     assert_int_equal(broker_count(rig->admin, rig->queue), 101);
-    assert_true(rig_lane_metric(rig, 0, "oncebox_broker_connects_total") == 1);
+    assert_true(rig_lane_metric(rig, 0, "rowpost_broker_connects_total") == 1);
 }
 
 /* One that may not declare it says so, for as long as it is missing. */

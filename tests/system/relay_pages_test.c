@@ -49,26 +49,26 @@ static void every_metric_is_there(void **state)
     static const struct {
         const char *name, *type;
     } wanted[] = {
-        {"oncebox_rows_waiting", "gauge"},
-        {"oncebox_rows_waiting_capped", "gauge"},
-        {"oncebox_oldest_age_seconds", "gauge"},
-        {"oncebox_published_total", "counter"},
-        {"oncebox_confirmed_total", "counter"},
-        {"oncebox_returned_total", "counter"},
-        {"oncebox_nacked_total", "counter"},
-        {"oncebox_parked_total", "counter"},
-        {"oncebox_parked_rows", "gauge"},
-        {"oncebox_db_connects_total", "counter"},
-        {"oncebox_broker_connects_total", "counter"},
-        {"oncebox_broker_blocked", "gauge"},
-        {"oncebox_broker_blocked_total", "counter"},
-        {"oncebox_lease_held", "gauge"},
-        {"oncebox_lease_epoch", "gauge"},
-        {"oncebox_lease_lost_total", "counter"},
-        {"oncebox_lane_state", "gauge"},
-        {"oncebox_commit_to_confirm_seconds", "histogram"},
-        {"oncebox_publish_to_confirm_seconds", "histogram"},
-        {"oncebox_ready", "gauge"},
+        {"rowpost_rows_waiting", "gauge"},
+        {"rowpost_rows_waiting_capped", "gauge"},
+        {"rowpost_oldest_age_seconds", "gauge"},
+        {"rowpost_published_total", "counter"},
+        {"rowpost_confirmed_total", "counter"},
+        {"rowpost_returned_total", "counter"},
+        {"rowpost_nacked_total", "counter"},
+        {"rowpost_parked_total", "counter"},
+        {"rowpost_parked_rows", "gauge"},
+        {"rowpost_db_connects_total", "counter"},
+        {"rowpost_broker_connects_total", "counter"},
+        {"rowpost_broker_blocked", "gauge"},
+        {"rowpost_broker_blocked_total", "counter"},
+        {"rowpost_lease_held", "gauge"},
+        {"rowpost_lease_epoch", "gauge"},
+        {"rowpost_lease_lost_total", "counter"},
+        {"rowpost_lane_state", "gauge"},
+        {"rowpost_commit_to_confirm_seconds", "histogram"},
+        {"rowpost_publish_to_confirm_seconds", "histogram"},
+        {"rowpost_ready", "gauge"},
         {"process_resident_memory_bytes", "gauge"},
         {"process_cpu_seconds_total", "counter"},
     };
@@ -99,27 +99,27 @@ static void numbers_after_known_traffic(void **state)
     rig_sql(rig, "INSERT INTO outbox (topic, payload) VALUES (REPEAT('x', 255), '')");
     rig_wait_empty(rig, "outbox");
     rig_wait_number(rig, 3, "SELECT COUNT(*) FROM outbox_parked");
-    rig_wait_lane_metric(rig, 0, "oncebox_parked_total", 3);
-    rig_wait_lane_metric(rig, 0, "oncebox_settled_total", 7);
-    rig_wait_lane_metric(rig, 0, "oncebox_parked_rows", 3);
+    rig_wait_lane_metric(rig, 0, "rowpost_parked_total", 3);
+    rig_wait_lane_metric(rig, 0, "rowpost_settled_total", 7);
+    rig_wait_lane_metric(rig, 0, "rowpost_parked_rows", 3);
     read_metrics(rig, 0, &text);
-    expect_series(&text, "oncebox_read_total" LANE, 10);
-    expect_series(&text, "oncebox_confirmed_total" LANE, 7);
-    expect_series(&text, "oncebox_returned_total" LANE, 9);
-    expect_series(&text, "oncebox_published_total" LANE, 16);
-    expect_series(&text, "oncebox_nacked_total" LANE, 0);
-    expect_series(&text, "oncebox_settled_total" LANE, 7);
-    expect_series(&text, "oncebox_inflight" LANE, 0);
+    expect_series(&text, "rowpost_read_total" LANE, 10);
+    expect_series(&text, "rowpost_confirmed_total" LANE, 7);
+    expect_series(&text, "rowpost_returned_total" LANE, 9);
+    expect_series(&text, "rowpost_published_total" LANE, 16);
+    expect_series(&text, "rowpost_nacked_total" LANE, 0);
+    expect_series(&text, "rowpost_settled_total" LANE, 7);
+    expect_series(&text, "rowpost_inflight" LANE, 0);
     /* Less what was confirmed while the database's clock was not known. */
-    assert_true(prom_value(&text, "oncebox_commit_to_confirm_seconds_count" LANE) >= 1);
-    assert_true(prom_value(&text, "oncebox_commit_to_confirm_seconds_count" LANE) <= 7);
-    assert_true(prom_value(&text, "oncebox_publish_to_confirm_seconds_count" LANE) >= 7);
-    assert_true(prom_value(&text, "oncebox_commit_to_confirm_seconds_sum" LANE) > 0);
-    expect_series(&text, "oncebox_lease_held" LANE, 1);
-    expect_series(&text, "oncebox_lease_epoch" LANE, 1);
-    expect_series(&text, "oncebox_broker_up" LANE, 1);
-    expect_series(&text, "oncebox_ready", 1);
-    expect_series(&text, "oncebox_lane_state{source=\"shop\",outbox=\"outbox\",state=\"owner\"}",
+    assert_true(prom_value(&text, "rowpost_commit_to_confirm_seconds_count" LANE) >= 1);
+    assert_true(prom_value(&text, "rowpost_commit_to_confirm_seconds_count" LANE) <= 7);
+    assert_true(prom_value(&text, "rowpost_publish_to_confirm_seconds_count" LANE) >= 7);
+    assert_true(prom_value(&text, "rowpost_commit_to_confirm_seconds_sum" LANE) > 0);
+    expect_series(&text, "rowpost_lease_held" LANE, 1);
+    expect_series(&text, "rowpost_lease_epoch" LANE, 1);
+    expect_series(&text, "rowpost_broker_up" LANE, 1);
+    expect_series(&text, "rowpost_ready", 1);
+    expect_series(&text, "rowpost_lane_state{source=\"shop\",outbox=\"outbox\",state=\"owner\"}",
                   1);
     prom_fini(&text);
 }
@@ -136,10 +136,10 @@ static void waiting_rows_and_nacks(void **state)
     broker_exchange(rig->admin, rig->exchange);
     broker_bind(rig->admin, rig->queue, rig->exchange, "t.x");
     rig_fill(rig, "outbox", "t.x", 20, 0);
-    rig_wait_lane_metric(rig, 0, "oncebox_nacked_total", 20);
-    rig_wait_lane_metric(rig, 0, "oncebox_rows_waiting", 15);
-    rig_wait_lane_metric(rig, 0, "oncebox_retrying", 15);
-    rig_wait_lane_metric(rig, 0, "oncebox_oldest_age_seconds", 0.001);
+    rig_wait_lane_metric(rig, 0, "rowpost_nacked_total", 20);
+    rig_wait_lane_metric(rig, 0, "rowpost_rows_waiting", 15);
+    rig_wait_lane_metric(rig, 0, "rowpost_retrying", 15);
+    rig_wait_lane_metric(rig, 0, "rowpost_oldest_age_seconds", 0.001);
     assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM outbox_parked"), 0);
     broker_queue(rig->admin, rig->queue, NULL, 0); /* one with room */
     broker_bind(rig->admin, rig->queue, rig->exchange, "t.x");
@@ -159,8 +159,8 @@ static void pages_stay_valid_in_trouble(void **state)
                     "OBX_SOURCE_A_B_C_PORT=1"));
     rig_wait_unready(rig, 0, "a.b-c");
     read_metrics(rig, 0, &text);
-    expect_series(&text, "oncebox_ready", 0);
-    expect_series(&text, "oncebox_lane_ready{source=\"a.b-c\",outbox=\"outbox\"}", 0);
+    expect_series(&text, "rowpost_ready", 0);
+    expect_series(&text, "rowpost_lane_ready{source=\"a.b-c\",outbox=\"outbox\"}", 0);
     prom_fini(&text);
     assert_int_equal(rig_get(rig, 0, "/status", &body), 200);
     assert_non_null(strstr(body.data, "\"ready\":false"));

@@ -95,7 +95,7 @@ static void a_schema_newer_than_this_program(void **state)
     (void)state;
     assert_int_equal(schema_migrate(db, SCHEMA_PRODUCER, NULL, NULL, &err), OBX_OK);
     test_db_run(db,
-                "INSERT INTO oncebox_schema (side, version, name) VALUES ('producer', 99, 'x')");
+                "INSERT INTO rowpost_schema (side, version, name) VALUES ('producer', 99, 'x')");
     assert_int_equal(schema_version(db, SCHEMA_PRODUCER, &version, &err), OBX_OK);
     assert_int_equal(version, 99);
     assert_int_equal(schema_check(db, SCHEMA_PRODUCER, &err), OBX_E_DB_SCHEMA);
@@ -117,7 +117,7 @@ static void a_database_that_has_other_sides_only(void **state)
 static void tables_of_the_same_name_that_are_there_already(void **state)
 {
     (void)state;
-    test_db_run(db, "CREATE TABLE oncebox_schema (id INT)");
+    test_db_run(db, "CREATE TABLE rowpost_schema (id INT)");
     assert_int_equal(schema_migrate(db, SCHEMA_PRODUCER, NULL, NULL, &err), OBX_E_DB_NO_TABLE);
     assert_int_equal(schema_check(db, SCHEMA_PRODUCER, &err), OBX_E_DB_NO_TABLE);
 }
@@ -131,7 +131,7 @@ static void an_error_names_file_and_statement(void **state)
     /* The relay may not make tables. */
     assert_int_equal(schema_migrate(db, SCHEMA_PRODUCER, NULL, NULL, &err), OBX_OK);
     test_user_create(&user, &test, "relay");
-    test_db_run(db, "DELETE FROM oncebox_schema");
+    test_db_run(db, "DELETE FROM rowpost_schema");
     poor = test_db_open(&user.opts);
     assert_int_equal(schema_migrate(poor, SCHEMA_PRODUCER, NULL, NULL, &err), OBX_E_DB_DENIED);
     assert_non_null(strstr(err.text, "producer_0001_outbox.sql, statement 1 (CREATE TABLE"));
@@ -182,7 +182,7 @@ static void a_migration_that_was_cut_off_is_run_again(void **state)
         test_db_run(db, "INSERT INTO outbox (topic, payload) VALUES ('t', 'p')");
         test_db_run(
             db, "DROP TABLE outbox, outbox_parked, outbox_lease, outbox_awaiting, outbox_receipt, "
-                "outbox_delayed, outbox_secret, outbox_audit, oncebox_schema");
+                "outbox_delayed, outbox_secret, outbox_audit, rowpost_schema");
     }
     assert_true(cuts > CUTS_AT_LEAST);
     cut_proxy_destroy(proxy);
@@ -217,7 +217,7 @@ static void several_migrations_at_once(void **state)
         assert_ptr_equal(result, connections[i]);
         db_close(connections[i]);
     }
-    assert_int_equal(test_db_number(db, "SELECT COUNT(*) FROM oncebox_schema"),
+    assert_int_equal(test_db_number(db, "SELECT COUNT(*) FROM rowpost_schema"),
                      schema_latest(SCHEMA_PRODUCER));
 }
 
@@ -229,7 +229,7 @@ static void a_migration_that_never_ends_is_not_waited_for_for_ever(void **state)
     assert_int_equal(
         test_db_number(
             other,
-            "SELECT GET_LOCK(CONCAT('oncebox_migrate_', LEFT(SHA2(DATABASE(), 256), 40)), 0)"),
+            "SELECT GET_LOCK(CONCAT('rowpost_migrate_', LEFT(SHA2(DATABASE(), 256), 40)), 0)"),
         1);
     assert_int_equal(schema_migrate(db, SCHEMA_PRODUCER, NULL, NULL, &err), OBX_E_DB_LOCK_WAIT);
     db_close(other);
@@ -261,7 +261,7 @@ static void add_all_definitions(struct obx_buf *out)
     while (db_rows_next(rows))
         add_definition(out, db_rows_bytes(rows, 0).p);
     db_rows_free(rows);
-    assert_int_equal(db_query(db, "SELECT side, version, name FROM oncebox_schema ORDER BY side",
+    assert_int_equal(db_query(db, "SELECT side, version, name FROM rowpost_schema ORDER BY side",
                               DB_NO_ARGS, &rows, &err),
                      OBX_OK);
     while (db_rows_next(rows)) {

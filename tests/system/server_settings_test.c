@@ -333,7 +333,7 @@ static int setup(void **state)
     if (rig_setup(state) != 0)
         return -1;
     chain.rig = *state;
-    chain.rig->opts.max_tries = 1; /* parked at the first return: the chain has to be short */
+    chain.rig->opts.max_attempts = 1; /* parked at the first return: the chain has to be short */
     if (schema_migrate(chain.rig->db, SCHEMA_HALF, NULL, NULL, &err) != OBX_OK ||
         schema_migrate(chain.rig->db, SCHEMA_CONSUMER, NULL, NULL, &err) != OBX_OK)
         fail_msg("%s", err.text);

@@ -197,7 +197,7 @@ static bool is_cancel_waiting(void *rig)
 {
     return rig_number(rig,
                       "SELECT COUNT(*) FROM information_schema.processlist WHERE "
-                      "info LIKE 'INSERT INTO obx_barrier (gid, branch%' AND db = DATABASE()") > 0;
+                      "info LIKE 'INSERT INTO half_barrier (gid, branch%' AND db = DATABASE()") > 0;
 }
 
 /* The Try is a call to the participant in these two, as in the example: a transaction of its own,
@@ -213,7 +213,8 @@ static void cancel_beside_an_open_try(struct rig *rig, const char *end, const ch
     rig->opts.retry_min_ms = 50;
     rig->opts.retry_cap_ms = 200;
     test_db_run(open_try, "BEGIN");
-    test_db_run(open_try, "INSERT INTO obx_barrier (gid, op, reason) VALUES ('g-1', 'try', 'try')");
+    test_db_run(open_try,
+                "INSERT INTO half_barrier (gid, op, reason) VALUES ('g-1', 'try', 'try')");
     test_db_run(open_try, "UPDATE account SET balance = balance - 10, frozen = frozen + 10");
     rig_declare(rig);
     put(rig, step.body);

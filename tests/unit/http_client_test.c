@@ -118,7 +118,7 @@ static void an_answer_is_bounded_and_kept(void **state)
     assert_string_equal(seen.body, "hello");
     assert_int_equal(http_retry_after_ms(seen.header, 0), 120000);
     assert_string_equal(scene.path, "/x?y=1");
-    assert_string_equal(scene.agent, "oncebox");
+    assert_string_equal(scene.agent, "rowpost");
 }
 
 static void a_post_carries_its_body_and_headers(void **state)

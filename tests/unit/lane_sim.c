@@ -462,7 +462,7 @@ static void draw_opts(void)
         .settle_max_age_ms = 1 + (uint32_t)sim_below(100),
         .sweep_ms = 200,
         .lease_ms = LEASE_MS,
-        .max_tries = 2 + (uint32_t)sim_below(4),
+        .max_attempts = 2 + (uint32_t)sim_below(4),
         .retry_min_ms = 10,
         .retry_cap_ms = RETRY_CAP_MS,
         .drain_ms = 1000,

@@ -590,7 +590,7 @@ static const struct statement statements[] = {
     {"INSERT INTO outbox_parked", "JSON_TABLE", park_followers, true},
     {"INSERT INTO outbox_parked", "", park_one, true},
     {"SELECT id, ordering_key, holds_key", "", next_request, false},
-    {"SELECT parked_id, id", "behind_id = ?", read_followers, false},
+    {"SELECT parked_id, id", "blocked_by = ?", read_followers, false},
     {"SELECT parked_id, id", "AND id = ?", read_self, false},
     {"SELECT p.parked_id, p.id, OCTET", "ordering_key IS NULL", read_keyless, false},
     {"SELECT parked_id, id FROM outbox_parked", "FOR UPDATE", lock_rows, false},

@@ -153,24 +153,24 @@ static void numbers_are_those_of_the_lane(void **state)
     char *text = text_of(&view);
 
     (void)state;
-    expect(text, "oncebox_build_info{version=\"1.2.3\"} 1");
-    expect(text, "oncebox_published_total{source=\"shop\",outbox=\"outbox\"} 1234567890123");
-    expect(text, "oncebox_lease_epoch{source=\"shop\",outbox=\"outbox\"} 7");
-    expect(text, "oncebox_lease_held{source=\"shop\",outbox=\"outbox\"} 1");
-    expect(text, "oncebox_rows_waiting{source=\"shop\",outbox=\"outbox\"} 100000");
-    expect(text, "oncebox_rows_waiting_capped{source=\"shop\",outbox=\"outbox\"} 1");
-    expect(text, "oncebox_oldest_age_seconds{source=\"shop\",outbox=\"outbox\"} 2.5");
-    expect(text, "oncebox_broker_up{source=\"shop\",outbox=\"outbox\"} 1");
-    expect(text, "oncebox_lane_ready{source=\"shop\",outbox=\"outbox\"} 1");
-    expect(text, "oncebox_lane_state{source=\"shop\",outbox=\"outbox\",state=\"owner\"} 1");
-    expect(text, "oncebox_lane_state{source=\"shop\",outbox=\"outbox\",state=\"standby\"} 0");
-    expect(text, "oncebox_lane_ready{source=\"a\\\"b\\\\c\\nd\",outbox=\"o\"} 0");
-    expect(text, "oncebox_lane_state{source=\"a\\\"b\\\\c\\nd\",outbox=\"o\",state=\"stopped\"} 1");
-    expect(text, "oncebox_ready 0");
-    expect(text, "oncebox_doorbell_rings_total 5");
+    expect(text, "rowpost_build_info{version=\"1.2.3\"} 1");
+    expect(text, "rowpost_published_total{source=\"shop\",outbox=\"outbox\"} 1234567890123");
+    expect(text, "rowpost_lease_epoch{source=\"shop\",outbox=\"outbox\"} 7");
+    expect(text, "rowpost_lease_held{source=\"shop\",outbox=\"outbox\"} 1");
+    expect(text, "rowpost_rows_waiting{source=\"shop\",outbox=\"outbox\"} 100000");
+    expect(text, "rowpost_rows_waiting_capped{source=\"shop\",outbox=\"outbox\"} 1");
+    expect(text, "rowpost_oldest_age_seconds{source=\"shop\",outbox=\"outbox\"} 2.5");
+    expect(text, "rowpost_broker_up{source=\"shop\",outbox=\"outbox\"} 1");
+    expect(text, "rowpost_lane_ready{source=\"shop\",outbox=\"outbox\"} 1");
+    expect(text, "rowpost_lane_state{source=\"shop\",outbox=\"outbox\",state=\"owner\"} 1");
+    expect(text, "rowpost_lane_state{source=\"shop\",outbox=\"outbox\",state=\"standby\"} 0");
+    expect(text, "rowpost_lane_ready{source=\"a\\\"b\\\\c\\nd\",outbox=\"o\"} 0");
+    expect(text, "rowpost_lane_state{source=\"a\\\"b\\\\c\\nd\",outbox=\"o\",state=\"stopped\"} 1");
+    expect(text, "rowpost_ready 0");
+    expect(text, "rowpost_doorbell_rings_total 5");
     expect(text, "process_resident_memory_bytes 1048576");
     expect(text, "process_cpu_seconds_total 1.250000");
-    expect(text, "oncebox_log_lines_dropped_total 42");
+    expect(text, "rowpost_log_lines_dropped_total 42");
     expect(text, "process_start_time_seconds 1700000000.000001");
     free(text);
 }
@@ -179,7 +179,7 @@ static void numbers_are_those_of_the_lane(void **state)
 static void histograms_add_up(void **state)
 {
     static const char prefix[] =
-        "oncebox_commit_to_confirm_seconds_bucket{source=\"shop\",outbox=\"outbox\",le=\"";
+        "rowpost_commit_to_confirm_seconds_bucket{source=\"shop\",outbox=\"outbox\",le=\"";
     struct relay_view view = sample();
     char *text = text_of(&view);
     double bound = -1, last_bound = -1;
@@ -200,11 +200,11 @@ static void histograms_add_up(void **state)
     assert_true(lines > 10);
     assert_true(bound > 1e299);
     assert_int_equal(count, 3);
-    expect(text, "oncebox_commit_to_confirm_seconds_count{source=\"shop\",outbox=\"outbox\"} 3");
+    expect(text, "rowpost_commit_to_confirm_seconds_count{source=\"shop\",outbox=\"outbox\"} 3");
     expect(text,
-           "oncebox_commit_to_confirm_seconds_sum{source=\"shop\",outbox=\"outbox\"} 302.501500");
+           "rowpost_commit_to_confirm_seconds_sum{source=\"shop\",outbox=\"outbox\"} 302.501500");
     expect(text,
-           "oncebox_publish_to_confirm_seconds_count{source=\"a\\\"b\\\\c\\nd\",outbox=\"o\"} 0");
+           "rowpost_publish_to_confirm_seconds_count{source=\"a\\\"b\\\\c\\nd\",outbox=\"o\"} 0");
     free(text);
 }
 

@@ -23,7 +23,7 @@ all_explained() {
 }
 
 metrics() {
-    grep -ohE '"(oncebox|process)_[a-z_]+' "$root"/outbox-relay/src/daemon/metrics*.c | tr -d '"' |
+    grep -ohE '"(rowpost|process)_[a-z_]+' "$root"/outbox-relay/src/daemon/metrics*.c | tr -d '"' |
         grep -vE 'latency_seconds_(sum|count)$' | sort -u
 }
 
@@ -38,7 +38,7 @@ sed -n 's/^ *{"\(\/[a-z]*\)", get_.*/\1/p' "$root/outbox-relay/src/daemon/admin.
 known=$(metrics)
 while read -r name; do
     grep -qxF "$name" <<<"$known" || complain "docs/operations.md explains $name, which is no metric"
-done < <(sed -n '/^### Every metric/,/^### Log/p' "$page" | grep -oE "oncebox_[a-z_]+" | sort -u)
+done < <(sed -n '/^### Every metric/,/^### Log/p' "$page" | grep -oE "rowpost_[a-z_]+" | sort -u)
 
 for text in "$root"/*.md "$root"/docs/*.md "$root"/examples/*.md "$root"/sql/schema/*.md; do
     while read -r link; do

@@ -1,4 +1,4 @@
-/* Unit tests of how obx_parked keeps properties, headers and keys: what goes in comes out. */
+/* Unit tests of how inbox_parked keeps properties, headers and keys: what goes in comes out. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -108,11 +108,11 @@ static void one_for_each_source_that_names_a_queue(void **state)
     (void)state;
     receipts_role_turn(role);
     assert_true(receipts_role_is_idle(role));
-    apply("oncebox.receipts.a", "", "");
+    apply("rowpost.receipts.a", "", "");
     receipts_role_turn(role);
     receipts_role_turn(role);
     assert_int_equal(readers(), 1);
-    apply("oncebox.receipts.a", "oncebox.receipts.b", "");
+    apply("rowpost.receipts.a", "rowpost.receipts.b", "");
     receipts_role_turn(role);
     assert_int_equal(readers(), 2);
     apply("", "", "");
@@ -123,12 +123,12 @@ static void one_for_each_source_that_names_a_queue(void **state)
 static void a_change_replaces_its_reader(void **state)
 {
     (void)state;
-    apply("oncebox.receipts.a", "", "");
+    apply("rowpost.receipts.a", "", "");
     assert_true(wait_until(WAIT_MS, has_failed, NULL));
-    apply("oncebox.receipts.a", "", ""); /* the same values: the same reader, failures and all */
+    apply("rowpost.receipts.a", "", ""); /* the same values: the same reader, failures and all */
     receipts_role_turn(role);
     assert_true(has_failed(NULL));
-    apply("oncebox.receipts.a", "", "receipt_retention = 1h\n");
+    apply("rowpost.receipts.a", "", "receipt_retention = 1h\n");
     receipts_role_turn(role);
     assert_true(wait_until(WAIT_MS, is_replaced, NULL));
 }
@@ -136,7 +136,7 @@ static void a_change_replaces_its_reader(void **state)
 static void a_stop_ends_all(void **state)
 {
     (void)state;
-    apply("oncebox.receipts.a", "oncebox.receipts.b", "");
+    apply("rowpost.receipts.a", "rowpost.receipts.b", "");
     receipts_role_turn(role);
     receipts_role_stop(role);
     assert_true(wait_until(WAIT_MS, has_none, NULL));
@@ -149,7 +149,7 @@ static void a_stop_ends_all(void **state)
 static void destroyed_in_the_middle(void **state)
 {
     (void)state;
-    apply("oncebox.receipts.a", "oncebox.receipts.b", "");
+    apply("rowpost.receipts.a", "rowpost.receipts.b", "");
     assert_false(wait_until(1, has_one, NULL)); /* two of them run */
 }
 

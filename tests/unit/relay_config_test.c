@@ -146,9 +146,9 @@ static void little_is_needed(void **state)
     assert_int_equal(source->lane.lease_ms, 10000);
     assert_int_equal(source->lane.drain_ms, 5000);
     assert_int_equal(source->lane.max_body_bytes, 16 * 1024 * 1024);
-    assert_string_equal(source->lane.exchange, "oncebox");
+    assert_string_equal(source->lane.exchange, "rowpost");
     assert_int_equal(config->topology.exchange_count, 1);
-    assert_string_equal(config->topology.exchanges[0].name, "oncebox");
+    assert_string_equal(config->topology.exchanges[0].name, "rowpost");
     assert_string_equal(config->topology.exchanges[0].type, "topic");
     relay_config_unref(config);
 }
@@ -195,10 +195,10 @@ static void values_reach_their_places(void **state)
 static void topics_and_topology(void **state)
 {
     struct relay_config *config =
-        good(SOURCE "[topic order.*]\nexchange = orders\non_park = skip\nmax_tries = 3\n"
+        good(SOURCE "[topic order.*]\nexchange = orders\non_park = skip\nmax_attempts = 3\n"
                     "[topic mail]\nrouting_key = post\nexchange = amq.topic\n"
                     "[exchange orders]\ntype = direct\n"
-                    "[queue q1]\nbind = orders:a.b, oncebox:#, oncebox:x:y\n"
+                    "[queue q1]\nbind = orders:a.b, rowpost:#, rowpost:x:y\n"
                     "arguments = x-delivery-limit=20, x-overflow=reject-publish\n"
                     "[queue q2]\ntype = classic\nsingle_active_consumer = yes\n"
                     "[queue q3]\n");
@@ -210,7 +210,7 @@ static void topics_and_topology(void **state)
     assert_string_equal(config->rules[0].exchange, "orders");
     assert_null(config->rules[0].routing_key);
     assert_int_equal(config->rules[0].on_park, PARK_SKIP);
-    assert_int_equal(config->rules[0].max_tries, 3);
+    assert_int_equal(config->rules[0].max_attempts, 3);
     assert_string_equal(config->rules[1].routing_key, "post");
     assert_ptr_equal(config->sources[0].lane.rules, config->rules);
     assert_int_equal(topology->exchange_count, 2); /* the broker's own amq.topic is not declared */
@@ -231,7 +231,7 @@ static void topics_and_topology(void **state)
     assert_true(topology->queues[2].args[0].is_preferred);
     assert_false(topology->queues[0].args[0].is_preferred); /* somebody's word */
     assert_int_equal(topology->binding_count, 3);
-    assert_string_equal(topology->bindings[2].exchange, "oncebox");
+    assert_string_equal(topology->bindings[2].exchange, "rowpost");
     assert_string_equal(topology->bindings[2].routing_key, "x:y");
     assert_string_equal(topology->bindings[2].queue, "q1");
     relay_config_unref(config);
@@ -378,7 +378,7 @@ static void a_lane_differs_when_anything_it_is_made_from_does(void **state)
                                           "tls = required\n",
                                           "read_timeout = 9s\n",
                                           "window = 3\n",
-                                          "max_tries = 4\n",
+                                          "max_attempts = 4\n",
                                           "settle_age = 9ms\n",
                                           "confirm_timeout = 9s\n",
                                           "[broker]\npassword = x\n",
@@ -421,7 +421,7 @@ static void a_topology_differs_when_any_of_it_does(void **state)
     expect_same_topology(queue, SOURCE, false);
     expect_same_topology(SOURCE, SOURCE "[broker]\ntopology = verify\n", false);
     expect_same_topology(SOURCE, SOURCE "[broker]\nvhost = v\n", false);
-    expect_same_topology(SOURCE, SOURCE "[exchange oncebox]\ntype = direct\n", false);
+    expect_same_topology(SOURCE, SOURCE "[exchange rowpost]\ntype = direct\n", false);
     expect_same_topology(SOURCE, SOURCE "window = 4\n", true);
 }
 

@@ -103,7 +103,7 @@ static void one_lane_for_each_outbox(void **state)
     assert_true(lane->is_started);
     assert_string_equal(lane->opts.owner, "test:1");
     assert_string_equal(lane->opts.address, "127.0.0.1:9");
-    assert_string_equal(lane->opts.exchange, "oncebox");
+    assert_string_equal(lane->opts.exchange, "rowpost");
     assert_true(lane->opts.gated);
 }
 

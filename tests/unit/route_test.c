@@ -12,12 +12,12 @@
 #include "lane/route.h"
 
 static const struct topic_rule rules[] = {
-    {.pattern = "order.created", .exchange = "orders", .routing_key = "new", .max_tries = 3},
+    {.pattern = "order.created", .exchange = "orders", .routing_key = "new", .max_attempts = 3},
     {.pattern = "order.*", .on_park = PARK_SKIP},
     {.pattern = "*", .exchange = "rest"},
 };
 static const struct lane_opts opts = {
-    .exchange = "main", .rules = rules, .rule_count = 2, .max_tries = 9};
+    .exchange = "main", .rules = rules, .rule_count = 2, .max_attempts = 9};
 
 static void patterns(void **state)
 {
@@ -59,12 +59,12 @@ static void defaults_fill_in(void **state)
     assert_true(bytes_is(route.exchange, "orders"));
     assert_true(bytes_is(route.routing_key, "new"));
     assert_int_equal(route.on_park, PARK_FREEZE);
-    assert_int_equal(route.max_tries, 3);
+    assert_int_equal(route.max_attempts, 3);
     route = route_of(&opts, 1);
     assert_true(bytes_is(route.exchange, "main"));
     assert_true(bytes_is_absent(route.routing_key));
     assert_int_equal(route.on_park, PARK_SKIP);
-    assert_int_equal(route.max_tries, 9);
+    assert_int_equal(route.max_attempts, 9);
     route = route_of(&opts, ROUTE_DEFAULT);
     assert_true(bytes_is(route.exchange, "main"));
     assert_int_equal(route.on_park, PARK_FREEZE);

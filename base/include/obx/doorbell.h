@@ -6,7 +6,7 @@
  * milliseconds later. So a failed ring is nothing to retry or to fail a request for. From a shell
  * the same is done with
  *
- *     printf outbox | socat -u - UNIX-SENDTO:/run/oncebox/doorbell.sock
+ *     printf outbox | socat -u - UNIX-SENDTO:/run/rowpost/doorbell.sock
  *
  * and from any other language by sending the outbox's name (or "source/outbox", or nothing for all
  * of them) as one datagram to the relay's doorbell_socket. Proved by tests/unit/doorbell_test.c and

@@ -1,5 +1,5 @@
 /*
- * The one error type of Oncebox.
+ * The one error type of Rowpost.
  *
  * Every call that can fail returns an enum obx_code and takes a struct obx_err * as its last
  * argument, owned by the caller, which may be NULL. Codes, texts and what to do about each come

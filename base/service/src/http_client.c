@@ -152,7 +152,7 @@ uint64_t http_retry_after_ms(const char *value, uint64_t now_us)
 /* A refused option (no such protocol built in, say) shows at the transfer. */
 static void set_rules(CURL *easy, const struct http_request *request)
 {
-    const char *agent = request->user_agent == NULL ? "oncebox" : request->user_agent;
+    const char *agent = request->user_agent == NULL ? "rowpost" : request->user_agent;
     uint32_t connect_ms = request->connect_ms == 0 ? request->timeout_ms : request->connect_ms;
 
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);

@@ -3,13 +3,13 @@
  * than once, or not at all.
  *
  * Called first in a handler, on the handler's transaction, so that the barrier row and the
- * handler's writes commit together. The table obx_barrier (sql/schema/barrier_0001_barrier.sql)
+ * handler's writes commit together. The table half_barrier (sql/schema/barrier_0001_barrier.sql)
  * must be in the consumer's database. The rules: a Cancel without its Try does nothing and keeps
  * the Try out for ever (null compensation, no hanging); a second Try, Confirm or Cancel does
  * nothing. Proved by tests/system/tcc_test.c.
  *
  * A producer whose half-message is checked through the barrier needs no call: the first statement
- * of its local transaction is `INSERT INTO obx_barrier (gid) VALUES (?)`; error 1062 means that the
+ * of its local transaction is `INSERT INTO half_barrier (gid) VALUES (?)`; error 1062 means that the
  * check was first, so it must roll back.
  */
 #ifndef OBX_BARRIER_H

@@ -1,5 +1,5 @@
 /*
- * Oncebox consumer library: applies each message exactly once.
+ * Rowpost consumer library: applies each message exactly once.
  *
  * The handler's writes and the dedup row of (consumer group, message id) commit in one transaction;
  * the message is acknowledged after that commit and never before. Whatever is redelivered, replayed
@@ -15,7 +15,7 @@
  * - obx_consumer_run() works until a signal handler calls obx_consumer_stop();
  * - obx_consumer_close() frees it.
  *
- * A message that fails is not given back to the broker. It becomes a row of obx_parked in the
+ * A message that fails is not given back to the broker. It becomes a row of inbox_parked in the
  * consumer's own database, written in the transaction of the batch that met it, and is acknowledged
  * after that commit; its next attempts come out of the table. So nothing that waits stays
  * unacknowledged: neither the prefetch window, nor RabbitMQ's consumer timeout (delivery
@@ -212,7 +212,7 @@ OBX_API void obx_rows_free(struct obx_rows *rows);
  * Say why the answer is OBX_RETRY or OBX_REJECT; printf-like, cut at 255 bytes, the last call
  * counts.
  *
- * It appears in the log, in obx_parked and, on a dead letter, in the header x-obx-reason. @thread
+ * It appears in the log, in inbox_parked and, on a dead letter, in the header x-obx-reason. @thread
  * the handler's, during its call.
  */
 OBX_API void obx_tx_reason(struct obx_tx *tx, const char *fmt, ...) OBX_PRINTF(2, 3);
@@ -239,7 +239,7 @@ enum obx_db_tls {
 
 /** What a dead message does to the later ones of its ordering key. */
 enum obx_on_dead {
-    /** They wait behind it, in obx_parked, until an operator replays or discards it, or until the
+    /** They wait behind it, in inbox_parked, until an operator replays or discards it, or until the
      * dead-letter queue has it where one is named. Nothing of a key is ever applied out of order.
      */
     OBX_ON_DEAD_FREEZE,
@@ -310,7 +310,7 @@ struct obx_consumer_opts {
     enum obx_on_dead on_dead; /**< default: freeze the key */
     /**
      * A queue that dead messages are published to, with confirms, after which their rows are
-     * removed; NULL: none, they stay in obx_parked where `outboxctl dead` works on them. Also the
+     * removed; NULL: none, they stay in inbox_parked where `outboxctl dead` works on them. Also the
      * routing key used. A letter can come twice, and never not at all. It has the original's
      * properties and headers and x-obx-reason, -reason-code, -attempts, -first-failed-at,
      * -failed-at, -original-exchange, -original-routing-key, -original-queue, -consumer-group.
@@ -426,7 +426,7 @@ OBX_API void obx_consumer_stop(struct obx_consumer *consumer);
  * Stop new deliveries, apply and acknowledge what has been delivered, end the threads, and wait for
  * that.
  *
- * What waits for a retry has its row in obx_parked and stays there. A consumer that was not started
+ * What waits for a retry has its row in inbox_parked and stays there. A consumer that was not started
  * is drained at once.
  * @thread any but a handler's
  * @param timeout_ms  after it everything but the batches in work is given back to the broker; 0:
@@ -470,26 +470,26 @@ struct obx_consumer_stats {
     uint64_t duplicates;    /**< messages skipped because the dedup row was there */
     uint64_t retried;       /**< attempts that failed and are followed by another */
     uint64_t rejected;      /**< verdicts OBX_REJECT, and messages refused without the handler */
-    uint64_t parked;        /**< deliveries that got a row in obx_parked: failed, or behind one */
-    uint64_t taken_up;      /**< rows of obx_parked taken up for an attempt */
+    uint64_t parked;        /**< deliveries that got a row in inbox_parked: failed, or behind one */
+    uint64_t taken_up;      /**< rows of inbox_parked taken up for an attempt */
     uint64_t dead;          /**< messages that became dead */
     uint64_t replayed;      /**< dead ones that an operator had replayed */
     uint64_t discarded;     /**< and discarded */
     uint64_t dead_lettered; /**< confirmed by the dead-letter queue */
-    uint64_t dead_letter_failed;  /**< tries that were refused, unroutable or unconfirmed */
-    uint64_t tx_broken;           /**< times a handler was found to have ended its transaction */
-    uint64_t reruns;              /**< batches run again: deadlock, lock wait, lost connection */
-    uint64_t commits;             /**< successful COMMITs of batches */
-    uint64_t commit_unknown;      /**< connections lost in a COMMIT; settled from the dedup table */
-    uint64_t batches;             /**< transactions begun */
-    uint64_t acked;               /**< deliveries acknowledged */
-    uint64_t dropped;             /**< deliveries forgotten with their broker connection */
-    uint64_t broker_connects;     /**< times the broker connection came up */
-    uint64_t database_connects;   /**< times a worker's database connection came up */
-    uint64_t dedup_removed;       /**< dedup rows removed by the cleanup */
-    uint64_t in_flight;           /**< messages held now */
-    uint64_t in_flight_bytes;     /**< what they cost in memory */
-    uint64_t parked_rows;         /**< rows the group has in obx_parked, dead ones included, counted
+    uint64_t dead_letter_failed; /**< tries that were refused, unroutable or unconfirmed */
+    uint64_t tx_broken;          /**< times a handler was found to have ended its transaction */
+    uint64_t reruns;             /**< batches run again: deadlock, lock wait, lost connection */
+    uint64_t commits;            /**< successful COMMITs of batches */
+    uint64_t commit_unknown;     /**< connections lost in a COMMIT; settled from the dedup table */
+    uint64_t batches;            /**< transactions begun */
+    uint64_t acked;              /**< deliveries acknowledged */
+    uint64_t dropped;            /**< deliveries forgotten with their broker connection */
+    uint64_t broker_connects;    /**< times the broker connection came up */
+    uint64_t database_connects;  /**< times a worker's database connection came up */
+    uint64_t dedup_removed;      /**< dedup rows removed by the cleanup */
+    uint64_t in_flight;          /**< messages held now */
+    uint64_t in_flight_bytes;    /**< what they cost in memory */
+    uint64_t parked_rows; /**< rows the group has in inbox_parked, dead ones included, counted
                                        about once a second and up to 1000 */
     uint64_t dead_letter_pending; /**< dead letters on their way */
     uint64_t receipts;            /**< confirmed by the producers' queues */

@@ -67,7 +67,7 @@ static bool post_body(struct alert *alert, const char *body)
                                          .body = bytes_of(body),
                                          .timeout_ms = alert->opts.timeout_ms,
                                          .answer_max = ANSWER_MAX,
-                                         .user_agent = "oncebox-alert"};
+                                         .user_agent = "rowpost-alert"};
     struct post post = {.is_done = false};
     enum obx_code rc = http_headers_add(&headers, "Content-Type", "application/json");
 

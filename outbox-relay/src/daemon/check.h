@@ -11,7 +11,7 @@
 /** One thing that was looked at. Texts are borrowed for the call. */
 struct check_line {
     bool is_ok;
-    const char *subject; /* "database shop", "exchange oncebox" */
+    const char *subject; /* "database shop", "exchange rowpost" */
     const char *detail;  /* what was found */
     const char *fix;     /* what to do; "" when is_ok */
 };

@@ -148,7 +148,7 @@ bool check_db_side(struct check_visit *visit, const char *subject, enum schema_s
         check_ok(visit->out, subject, "%s version %u", schema_side_name(side),
                  (unsigned)schema_latest(side));
     else if (rc == OBX_E_DB_DENIED)
-        check_db_failed_grant(visit, subject, "SELECT", "oncebox_schema", &err);
+        check_db_failed_grant(visit, subject, "SELECT", "rowpost_schema", &err);
     else
         check_db_failed(visit, subject, &err);
     return rc == OBX_OK || rc == OBX_E_DB_DENIED;

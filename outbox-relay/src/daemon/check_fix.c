@@ -184,12 +184,12 @@ static void fix_broker_login(const struct bridge_opts *broker, const struct obx_
     if (strstr(err->text, "vhost") != NULL && err->sys == AMQP_NOT_ALLOWED)
         snprintf(fix, CHECK_FIX_MAX,
                  "correct vhost in [broker], or: rabbitmqctl add_vhost %s; rabbitmqctl "
-                 "set_permissions -p %s %s '^oncebox$' '^oncebox$' '^$' (its exchanges and queues)",
+                 "set_permissions -p %s %s '^rowpost$' '^rowpost$' '^$' (its exchanges and queues)",
                  broker->vhost, broker->vhost, broker->user);
     else
         snprintf(fix, CHECK_FIX_MAX,
                  "correct user and password in [broker], or: rabbitmqctl add_user %s; rabbitmqctl "
-                 "set_permissions -p %s %s '^oncebox$' '^oncebox$' '^$' (its exchanges and queues)",
+                 "set_permissions -p %s %s '^rowpost$' '^rowpost$' '^$' (its exchanges and queues)",
                  broker->user, broker->vhost, broker->user);
 }
 

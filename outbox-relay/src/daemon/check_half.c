@@ -25,8 +25,8 @@ static const struct check_trial half_trials[] = {
     {"DELETE", "half_history", "DELETE FROM half_history WHERE FALSE LIMIT 1"},
 };
 static const struct check_trial barrier_trials[] = {
-    {"SELECT", "obx_barrier", "SELECT reason FROM obx_barrier WHERE gid = ''"},
-    {"INSERT", "obx_barrier", "INSERT INTO obx_barrier (gid) SELECT '' FROM DUAL WHERE FALSE"},
+    {"SELECT", "half_barrier", "SELECT reason FROM half_barrier WHERE gid = ''"},
+    {"INSERT", "half_barrier", "INSERT INTO half_barrier (gid) SELECT '' FROM DUAL WHERE FALSE"},
 };
 enum {
     HALF_TRIALS = sizeof(half_trials) / sizeof(half_trials[0]),

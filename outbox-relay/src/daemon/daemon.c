@@ -4,8 +4,8 @@
  *
  *     RUNNING   lanes are started and kept                      next: DRAINING (first signal)
  *     DRAINING  lanes end on their own after their confirms     next: STOPPING (too long), DONE
- *     STOPPING  lanes were told to end at once                  next: DONE, or the process ends
- * without them DONE      no lane is left; the loop ends
+ *     STOPPING  lanes have to end at once                       next: DONE, or the process ends without them
+ *     DONE      no lane is left; the loop ends
  */
 #include "daemon.h"
 

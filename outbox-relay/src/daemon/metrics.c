@@ -36,63 +36,63 @@ struct lane_metric {
     }
 
 static const struct lane_metric counters[] = {
-    LANE_METRIC("oncebox_read_total", read, "Rows read from the outbox."),
-    LANE_METRIC("oncebox_published_total", published,
+    LANE_METRIC("rowpost_read_total", read, "Rows read from the outbox."),
+    LANE_METRIC("rowpost_published_total", published,
                 "Messages sent to the broker, repetitions included."),
-    LANE_METRIC("oncebox_confirmed_total", confirmed,
+    LANE_METRIC("rowpost_confirmed_total", confirmed,
                 "Messages that the broker confirmed as stored."),
-    LANE_METRIC("oncebox_returned_total", returned, "Messages returned because no queue is bound."),
-    LANE_METRIC("oncebox_nacked_total", nacked, "Messages that the broker refused."),
-    LANE_METRIC("oncebox_unknown_total", unknown,
+    LANE_METRIC("rowpost_returned_total", returned, "Messages returned because no queue is bound."),
+    LANE_METRIC("rowpost_nacked_total", nacked, "Messages that the broker refused."),
+    LANE_METRIC("rowpost_unknown_total", unknown,
                 "Messages whose fate a lost connection left open; they are published again."),
-    LANE_METRIC("oncebox_settled_total", settled, "Rows deleted after their confirm."),
-    LANE_METRIC("oncebox_parked_total", parked, "Rows moved to outbox_parked."),
-    LANE_METRIC("oncebox_resumed_total", resumed,
+    LANE_METRIC("rowpost_settled_total", settled, "Rows deleted after their confirm."),
+    LANE_METRIC("rowpost_parked_total", parked, "Rows moved to outbox_parked."),
+    LANE_METRIC("rowpost_resumed_total", resumed,
                 "Parked messages moved back by an operator's request."),
-    LANE_METRIC("oncebox_discarded_total", discarded,
+    LANE_METRIC("rowpost_discarded_total", discarded,
                 "Parked messages deleted by an operator's request."),
-    LANE_METRIC("oncebox_late_total", late, "Rows that became visible behind the cursor."),
-    LANE_METRIC("oncebox_awaited_total", awaited,
+    LANE_METRIC("rowpost_late_total", late, "Rows that became visible behind the cursor."),
+    LANE_METRIC("rowpost_awaited_total", awaited,
                 "Confirmed rows moved to outbox_awaiting, repetitions included."),
-    LANE_METRIC("oncebox_receipts_early_total", receipts_early,
+    LANE_METRIC("rowpost_receipts_early_total", receipts_early,
                 "Rows settled by the lane because their receipts were there."),
-    LANE_METRIC("oncebox_resent_total", resent,
+    LANE_METRIC("rowpost_resent_total", resent,
                 "Messages put back into the outbox for want of receipts."),
-    LANE_METRIC("oncebox_receipts_missing_total", receipts_missing,
+    LANE_METRIC("rowpost_receipts_missing_total", receipts_missing,
                 "Messages parked for want of receipts after the last send."),
-    LANE_METRIC("oncebox_rejected_total", rejected,
+    LANE_METRIC("rowpost_rejected_total", rejected,
                 "Messages that a consumer has rejected, settled by the lane."),
-    LANE_METRIC("oncebox_delayed_moved_total", delayed_moved, "Delayed messages that became due."),
-    LANE_METRIC("oncebox_delayed_backdated_total", delayed_backdated,
+    LANE_METRIC("rowpost_delayed_moved_total", delayed_moved, "Delayed messages that became due."),
+    LANE_METRIC("rowpost_delayed_backdated_total", delayed_backdated,
                 "Delayed messages that were due before they were written."),
-    LANE_METRIC("oncebox_lease_acquired_total", lease_acquired, "Times the lease was taken."),
-    LANE_METRIC("oncebox_lease_lost_total", lease_lost, "Times the lease was lost."),
-    LANE_METRIC("oncebox_db_connects_total", db_connects, "Connections made to the database."),
-    LANE_METRIC("oncebox_broker_connects_total", broker_connects,
+    LANE_METRIC("rowpost_lease_acquired_total", lease_acquired, "Times the lease was taken."),
+    LANE_METRIC("rowpost_lease_lost_total", lease_lost, "Times the lease was lost."),
+    LANE_METRIC("rowpost_db_connects_total", db_connects, "Connections made to the database."),
+    LANE_METRIC("rowpost_broker_connects_total", broker_connects,
                 "Connections made to the broker."),
-    LANE_METRIC("oncebox_broker_blocked_total", broker_blocked,
+    LANE_METRIC("rowpost_broker_blocked_total", broker_blocked,
                 "Times the broker blocked publishers."),
-    LANE_METRIC("oncebox_polls_total", polls, "Looks at the outbox table."),
-    LANE_METRIC("oncebox_queries_total", queries, "Statements sent to the database."),
+    LANE_METRIC("rowpost_polls_total", polls, "Looks at the outbox table."),
+    LANE_METRIC("rowpost_queries_total", queries, "Statements sent to the database."),
 };
 
 static const struct lane_metric gauges[] = {
-    LANE_METRIC("oncebox_lease_epoch", lease_epoch, "Epoch of the lease while it is ours, else 0."),
-    LANE_METRIC("oncebox_inflight", inflight, "Messages published and not yet confirmed."),
-    LANE_METRIC("oncebox_held", held, "Rows in memory that wait for an earlier one of their key."),
-    LANE_METRIC("oncebox_retrying", retrying, "Rows that wait for their next try."),
-    LANE_METRIC("oncebox_unsettled", unsettled, "Confirmed rows that are not deleted yet."),
-    LANE_METRIC("oncebox_frozen_keys", frozen_keys,
+    LANE_METRIC("rowpost_lease_epoch", lease_epoch, "Epoch of the lease while it is ours, else 0."),
+    LANE_METRIC("rowpost_inflight", inflight, "Messages published and not yet confirmed."),
+    LANE_METRIC("rowpost_held", held, "Rows in memory that wait for an earlier one of their key."),
+    LANE_METRIC("rowpost_retrying", retrying, "Rows that wait for their next try."),
+    LANE_METRIC("rowpost_unsettled", unsettled, "Confirmed rows that are not deleted yet."),
+    LANE_METRIC("rowpost_frozen_keys", frozen_keys,
                 "Ordering keys frozen behind a parked message."),
-    LANE_METRIC("oncebox_rows_waiting", waiting,
-                "Rows in the outbox at the last count; see oncebox_rows_waiting_capped."),
-    LANE_METRIC("oncebox_awaiting_rows", awaiting_now,
+    LANE_METRIC("rowpost_rows_waiting", waiting,
+                "Rows in the outbox at the last count; see rowpost_rows_waiting_capped."),
+    LANE_METRIC("rowpost_awaiting_rows", awaiting_now,
                 "Messages that wait for receipts at the last count, capped alike."),
-    LANE_METRIC("oncebox_delayed_rows", delayed_now,
+    LANE_METRIC("rowpost_delayed_rows", delayed_now,
                 "Delayed messages at the last count, capped alike."),
-    LANE_METRIC("oncebox_delayed_stray_rows", delayed_stray,
+    LANE_METRIC("rowpost_delayed_stray_rows", delayed_stray,
                 "Delayed messages for an outbox that no relay drains, up to 1000."),
-    LANE_METRIC("oncebox_parked_rows", parked_now,
+    LANE_METRIC("rowpost_parked_rows", parked_now,
                 "Parked messages of this outbox at the last count, capped alike."),
 };
 
@@ -209,19 +209,19 @@ static double starts(const struct lane_view *lane)
 static void add_lane_gauges(struct metrics_out *out, const struct relay_view *view)
 {
     add_table(out, view, gauges, sizeof(gauges) / sizeof(gauges[0]), "gauge");
-    add_lane_gauge(out, view, "oncebox_rows_waiting_capped",
-                   "1: there are at least oncebox_rows_waiting rows, counting stopped there.",
+    add_lane_gauge(out, view, "rowpost_rows_waiting_capped",
+                   "1: there are at least rowpost_rows_waiting rows, counting stopped there.",
                    is_capped);
-    add_lane_gauge(out, view, "oncebox_oldest_age_seconds",
+    add_lane_gauge(out, view, "rowpost_oldest_age_seconds",
                    "Age of the oldest row of the outbox by the database's clock; 0: empty.",
                    oldest_age_s);
-    add_lane_gauge(out, view, "oncebox_lane_ready",
+    add_lane_gauge(out, view, "rowpost_lane_ready",
                    "1: owner at work, or sound standby; /readyz says why not.", is_ready);
-    add_lane_gauge(out, view, "oncebox_lease_held", "1: this relay owns the outbox.", has_lease);
-    add_lane_gauge(out, view, "oncebox_broker_up", "1: connected to the broker.", is_broker_up);
-    add_lane_gauge(out, view, "oncebox_broker_blocked",
+    add_lane_gauge(out, view, "rowpost_lease_held", "1: this relay owns the outbox.", has_lease);
+    add_lane_gauge(out, view, "rowpost_broker_up", "1: connected to the broker.", is_broker_up);
+    add_lane_gauge(out, view, "rowpost_broker_blocked",
                    "1: the broker takes no messages (resource alarm).", is_broker_blocked);
-    add_lane_gauge(out, view, "oncebox_lane_starts",
+    add_lane_gauge(out, view, "rowpost_lane_starts",
                    "Threads started for this lane so far; it grows when a lane fails.", starts);
 }
 
@@ -232,14 +232,14 @@ static void add_states(struct metrics_out *out, const struct relay_view *view)
                                              LANE_DB_DOWN,  LANE_DRAINING, LANE_STOPPED};
     char label[LABEL_MAX];
 
-    add_head(out, "oncebox_lane_state", "gauge", "1 for the state that the lane is in.");
+    add_head(out, "rowpost_lane_state", "gauge", "1 for the state that the lane is in.");
     for (size_t i = 0; i < view->lane_count; i++) {
         const struct lane_view *lane = &view->lanes[i];
         enum lane_state now = lane->slot == SLOT_WAITING ? LANE_STOPPED : lane->stats.state;
 
         for (size_t k = 0; k < sizeof(states) / sizeof(states[0]); k++) {
             snprintf(label, sizeof(label), ",state=\"%s\"", lane_state_name(states[k]));
-            add_series(out, "oncebox_lane_state", lane, label);
+            add_series(out, "rowpost_lane_state", lane, label);
             addf(out, "%d\n", now == states[k]);
         }
     }
@@ -303,39 +303,39 @@ static void add_seconds(struct metrics_out *out, const char *name, const char *t
 
 static void add_relay(struct metrics_out *out, const struct relay_view *view)
 {
-    add_head(out, "oncebox_build_info", "gauge", "The version that runs; always 1.");
-    addf(out, "oncebox_build_info{version=\"%s\"} 1\n", view->version);
-    add_u64(out, "oncebox_ready", "gauge", "1: every lane is ready and the topology is there.",
+    add_head(out, "rowpost_build_info", "gauge", "The version that runs; always 1.");
+    addf(out, "rowpost_build_info{version=\"%s\"} 1\n", view->version);
+    add_u64(out, "rowpost_ready", "gauge", "1: every lane is ready and the topology is there.",
             relay_view_is_ready(view));
-    add_u64(out, "oncebox_topology_ready", "gauge",
+    add_u64(out, "rowpost_topology_ready", "gauge",
             "1: exchanges and queues are declared or verified, or not to be looked at.",
             view->topology.is_done);
-    add_u64(out, "oncebox_topology_failures_total", "counter",
+    add_u64(out, "rowpost_topology_failures_total", "counter",
             "Attempts to declare or verify the topology that failed.", view->topology.failures);
-    add_u64(out, "oncebox_doorbell_rings_total", "counter", "Rings that were understood.",
+    add_u64(out, "rowpost_doorbell_rings_total", "counter", "Rings that were understood.",
             view->bell.rings);
-    add_u64(out, "oncebox_doorbell_malformed_total", "counter", "Datagrams that were no ring.",
+    add_u64(out, "rowpost_doorbell_malformed_total", "counter", "Datagrams that were no ring.",
             view->bell.malformed);
-    add_u64(out, "oncebox_doorbell_unknown_total", "counter", "Rings for no lane of this relay.",
+    add_u64(out, "rowpost_doorbell_unknown_total", "counter", "Rings for no lane of this relay.",
             view->bell.unknown);
-    add_u64(out, "oncebox_doorbell_passed_on_total", "counter",
+    add_u64(out, "rowpost_doorbell_passed_on_total", "counter",
             "Rings passed on to the relay that owns the lane.", view->bell.passed_on);
-    add_u64(out, "oncebox_doorbell_pass_failed_total", "counter",
+    add_u64(out, "rowpost_doorbell_pass_failed_total", "counter",
             "Rings that could not be passed on.", view->bell.pass_failed);
-    add_u64(out, "oncebox_reloads_total", "counter", "Reloads that took effect.", view->reloads);
-    add_u64(out, "oncebox_reloads_refused_total", "counter",
+    add_u64(out, "rowpost_reloads_total", "counter", "Reloads that took effect.", view->reloads);
+    add_u64(out, "rowpost_reloads_refused_total", "counter",
             "Reloads that were refused because the new configuration is wrong.",
             view->reloads_refused);
-    add_u64(out, "oncebox_restart_needed", "gauge",
+    add_u64(out, "rowpost_restart_needed", "gauge",
             "1: the configuration has changes that only a restart brings into force.",
             view->restart_needed);
-    add_u64(out, "oncebox_http_requests_total", "counter", "HTTP requests.", view->http.requests);
+    add_u64(out, "rowpost_http_requests_total", "counter", "HTTP requests.", view->http.requests);
 }
 
 /* The names that every Prometheus client library uses for the process. */
 static void add_process(struct metrics_out *out, const struct process_stats *process)
 {
-    add_u64(out, "oncebox_log_lines_dropped_total", "counter",
+    add_u64(out, "rowpost_log_lines_dropped_total", "counter",
             "Log lines that nobody took off standard error in time.", process->log_dropped);
     add_u64(out, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.",
             process->resident_bytes);
@@ -358,10 +358,10 @@ enum obx_code metrics_write(const struct relay_view *view, struct obx_buf *buf)
     add_table(&out, view, counters, sizeof(counters) / sizeof(counters[0]), "counter");
     add_lane_gauges(&out, view);
     add_states(&out, view);
-    add_histogram(&out, view, "oncebox_commit_to_confirm_seconds",
+    add_histogram(&out, view, "rowpost_commit_to_confirm_seconds",
                   "From the row's created_at, by the database's clock, to the broker's confirm.",
                   true);
-    add_histogram(&out, view, "oncebox_publish_to_confirm_seconds",
+    add_histogram(&out, view, "rowpost_publish_to_confirm_seconds",
                   "From the publish to the broker's confirm.", false);
     if (out.rc == OBX_OK && view->half != NULL)
         out.rc = metrics_half_write(view->half, buf);

@@ -19,57 +19,57 @@ struct half_metric {
         name, type, help, offsetof(struct half_view, member)                                       \
     }
 #define VERDICT(origin, member)                                                                    \
-    METRIC("oncebox_half_verdicts_total{origin=\"" origin "\"}", NULL, store.member, NULL)
+    METRIC("rowpost_half_verdicts_total{origin=\"" origin "\"}", NULL, store.member, NULL)
 
 static const struct half_metric numbers[] = {
-    METRIC("oncebox_half_prepared_total", "counter", store.prepared,
+    METRIC("rowpost_half_prepared_total", "counter", store.prepared,
            "Half-messages prepared here."),
-    METRIC("oncebox_half_committed_total", "counter", store.committed,
+    METRIC("rowpost_half_committed_total", "counter", store.committed,
            "Verdicts commit carried out here."),
-    METRIC("oncebox_half_rolled_back_total", "counter", store.rolled_back,
+    METRIC("rowpost_half_rolled_back_total", "counter", store.rolled_back,
            "Verdicts rollback carried out here."),
-    METRIC("oncebox_half_verdicts_total{origin=\"producer\"}", "counter",
+    METRIC("rowpost_half_verdicts_total{origin=\"producer\"}", "counter",
            store.verdicts_by_producer, "Verdicts carried out here, by who gave them."),
     VERDICT("check", verdicts_by_check),
     VERDICT("barrier", verdicts_by_barrier),
-    METRIC("oncebox_half_verdicts_total{origin=\"operator\"}", NULL, check.verdicts_by_operator,
+    METRIC("rowpost_half_verdicts_total{origin=\"operator\"}", NULL, check.verdicts_by_operator,
            NULL),
-    METRIC("oncebox_half_conflicts_total", "counter", store.conflicts,
+    METRIC("rowpost_half_conflicts_total", "counter", store.conflicts,
            "Verdicts refused because the opposite one was given before. Any is worth a look."),
-    METRIC("oncebox_half_gid_reused_total", "counter", store.reused,
+    METRIC("rowpost_half_gid_reused_total", "counter", store.reused,
            "Prepares refused because their gid has another content."),
-    METRIC("oncebox_half_repeats_total", "counter", store.repeats,
+    METRIC("rowpost_half_repeats_total", "counter", store.repeats,
            "Requests that had been carried out before."),
-    METRIC("oncebox_half_failed_total", "counter", store.failed,
+    METRIC("rowpost_half_failed_total", "counter", store.failed,
            "Requests answered 503 for want of the database."),
-    METRIC("oncebox_half_overloads_total", "counter", store.overloads,
+    METRIC("rowpost_half_overloads_total", "counter", store.overloads,
            "Requests answered 503 because the queue was full."),
-    METRIC("oncebox_half_busy_total", "counter", store.busy,
+    METRIC("rowpost_half_busy_total", "counter", store.busy,
            "Requests answered 503 because another transaction held their half-message."),
-    METRIC("oncebox_half_batches_total", "counter", store.batches,
+    METRIC("rowpost_half_batches_total", "counter", store.batches,
            "Transactions that carried requests out."),
-    METRIC("oncebox_half_queue", "gauge", store.waiting, "Requests that wait for a transaction."),
-    METRIC("oncebox_half_api_requests_total", "counter", http.requests,
+    METRIC("rowpost_half_queue", "gauge", store.waiting, "Requests that wait for a transaction."),
+    METRIC("rowpost_half_api_requests_total", "counter", http.requests,
            "HTTP requests to the API."),
-    METRIC("oncebox_half_api_unauthorized_total", "counter", http.unauthorized,
+    METRIC("rowpost_half_api_unauthorized_total", "counter", http.unauthorized,
            "HTTP requests without a valid token."),
-    METRIC("oncebox_half_api_connections", "gauge", http.http.connections,
+    METRIC("rowpost_half_api_connections", "gauge", http.http.connections,
            "Connections to the API."),
-    METRIC("oncebox_half_api_body_bytes", "gauge", http.http.bytes_in_flight,
+    METRIC("rowpost_half_api_body_bytes", "gauge", http.http.bytes_in_flight,
            "Bytes of bodies that are being read or worked on."),
-    METRIC("oncebox_half_api_cut_off_total", "counter", http.http.cut_off,
+    METRIC("rowpost_half_api_cut_off_total", "counter", http.http.cut_off,
            "Connections closed because they were slow, or to make room."),
-    METRIC("oncebox_half_api_turned_away_total", "counter", http.http.turned_away,
+    METRIC("rowpost_half_api_turned_away_total", "counter", http.http.turned_away,
            "Connections for which no room could be made."),
-    METRIC("oncebox_half_prepared_now", "gauge", check.prepared_now,
+    METRIC("rowpost_half_prepared_now", "gauge", check.prepared_now,
            "Open half-messages, counted up to 10000."),
-    METRIC("oncebox_half_parked_now", "gauge", check.parked_now,
+    METRIC("rowpost_half_parked_now", "gauge", check.parked_now,
            "Parked half-messages, counted up to 10000."),
-    METRIC("oncebox_half_checks_asked_total", "counter", check.asked, "Questions to producers."),
-    METRIC("oncebox_half_checks_answered_total", "counter", check.answered, "Answers received."),
-    METRIC("oncebox_half_checks_failed_total", "counter", check.failed,
+    METRIC("rowpost_half_checks_asked_total", "counter", check.asked, "Questions to producers."),
+    METRIC("rowpost_half_checks_answered_total", "counter", check.answered, "Answers received."),
+    METRIC("rowpost_half_checks_failed_total", "counter", check.failed,
            "Questions without an answer."),
-    METRIC("oncebox_half_parked_total", "counter", check.parked,
+    METRIC("rowpost_half_parked_total", "counter", check.parked,
            "Half-messages parked by this relay."),
 };
 
@@ -101,17 +101,17 @@ static enum obx_code add_gauge(struct obx_buf *buf, const char *name, const char
 
 static enum obx_code add_producers(struct obx_buf *buf, const struct half_view *half)
 {
-    enum obx_code rc = add_head(buf, "oncebox_half_breaker_open", "gauge",
+    enum obx_code rc = add_head(buf, "rowpost_half_breaker_open", "gauge",
                                 "1: the producer has not answered for a while and is left alone.");
 
     for (size_t i = 0; rc == OBX_OK && i < half->producer_count; i++)
-        rc = buf_addf(buf, "oncebox_half_breaker_open{producer=\"%s\"} %d\n",
+        rc = buf_addf(buf, "rowpost_half_breaker_open{producer=\"%s\"} %d\n",
                       half->producers[i].name, half->producer_stats[i].breaker != BREAKER_CLOSED);
     if (rc == OBX_OK)
-        rc = add_head(buf, "oncebox_half_checks_under_way", "gauge",
+        rc = add_head(buf, "rowpost_half_checks_under_way", "gauge",
                       "Questions that wait for their answer.");
     for (size_t i = 0; rc == OBX_OK && i < half->producer_count; i++)
-        rc = buf_addf(buf, "oncebox_half_checks_under_way{producer=\"%s\"} %u\n",
+        rc = buf_addf(buf, "rowpost_half_checks_under_way{producer=\"%s\"} %u\n",
                       half->producers[i].name, half->producer_stats[i].under_way);
     return rc;
 }
@@ -119,14 +119,14 @@ static enum obx_code add_producers(struct obx_buf *buf, const struct half_view *
 static enum obx_code add_latency(struct obx_buf *buf, const struct half_view *half)
 {
     enum obx_code rc =
-        add_head(buf, "oncebox_half_api_latency_seconds", "summary",
+        add_head(buf, "rowpost_half_api_latency_seconds", "summary",
                  "From the whole request to its answer, of requests that reached the database.");
 
     return rc != OBX_OK
                ? rc
                : buf_addf(buf,
-                          "oncebox_half_api_latency_seconds_sum %.6f\n"
-                          "oncebox_half_api_latency_seconds_count %" PRIu64 "\n",
+                          "rowpost_half_api_latency_seconds_sum %.6f\n"
+                          "rowpost_half_api_latency_seconds_count %" PRIu64 "\n",
                           (double)half->http.latency_us_sum / US_PER_S, half->http.answered);
 }
 
@@ -141,14 +141,14 @@ enum obx_code metrics_half_write(const struct half_view *half, struct obx_buf *b
                           number_at(half, numbers[i].offset));
     }
     if (rc == OBX_OK)
-        rc = add_gauge(buf, "oncebox_half_oldest_prepared_seconds",
+        rc = add_gauge(buf, "rowpost_half_oldest_prepared_seconds",
                        "Age of the oldest open half-message.",
                        (double)half->check.oldest_prepared_us / US_PER_S);
     if (rc == OBX_OK)
-        rc = add_gauge(buf, "oncebox_half_up", "1: connected to the database, schema fits.",
+        rc = add_gauge(buf, "rowpost_half_up", "1: connected to the database, schema fits.",
                        half->store.is_up);
     if (rc == OBX_OK)
-        rc = add_gauge(buf, "oncebox_half_check_lease_held", "1: this relay asks.",
+        rc = add_gauge(buf, "rowpost_half_check_lease_held", "1: this relay asks.",
                        half->check.is_owner);
     if (rc == OBX_OK)
         rc = add_latency(buf, half);

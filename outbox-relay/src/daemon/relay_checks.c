@@ -126,12 +126,12 @@ static bool is_table_name(const char *name)
  */
 static bool is_other_table(const char *name)
 {
-    static const char *const all[] = {"outbox_parked",    "outbox_lease",   "outbox_awaiting",
-                                      "outbox_receipt",   "outbox_delayed", "outbox_secret",
-                                      "outbox_journal",   "half_message",   "half_part",
-                                      "half_history",     "oncebox_schema", "obx_barrier",
-                                      "obx_dedup",        "obx_parked",     "obx_parked_piece",
-                                      "obx_notification", "outbox_audit",   "obx_audit"};
+    static const char *const all[] = {"outbox_parked",  "outbox_lease",   "outbox_awaiting",
+                                      "outbox_receipt", "outbox_delayed", "outbox_secret",
+                                      "outbox_journal", "half_message",   "half_part",
+                                      "half_history",   "rowpost_schema", "half_barrier",
+                                      "inbox_applied",  "inbox_parked",   "inbox_parked_piece",
+                                      "inbox_call",     "outbox_audit",   "inbox_audit"};
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         if (strcasecmp(name, all[i]) == 0)
@@ -187,7 +187,7 @@ static void check_shared_outboxes(const struct keys_source *a, const struct keys
  * made to write into any other queue. */
 static void check_receipt_queue(const struct keys_source *source, struct cfg_report *report)
 {
-    static const char prefix[] = "oncebox.receipts.";
+    static const char prefix[] = "rowpost.receipts.";
 
     if (source->receipt_queue[0] != '\0' &&
         strncmp(source->receipt_queue, prefix, sizeof(prefix) - 1) != 0)

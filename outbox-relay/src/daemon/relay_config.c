@@ -102,7 +102,7 @@ static enum obx_code build_rules(struct relay_config *config, const struct keys_
             .exchange = or_null(topic->exchange),
             .routing_key = or_null(topic->routing_key),
             .on_park = (enum park_policy)topic->on_park,
-            .max_tries = topic->max_tries,
+            .max_attempts = topic->max_attempts,
         };
     }
     return OBX_OK;
@@ -152,7 +152,7 @@ static struct lane_opts lane_opts_of(const struct relay_config *config, const ch
         .poll_max_ms = keys->poll_max,
         .sweep_ms = keys->sweep,
         .lease_ms = keys->lease,
-        .max_tries = keys->max_tries,
+        .max_attempts = keys->max_attempts,
         .retry_min_ms = keys->retry_min,
         .retry_cap_ms = keys->retry_max,
         .confirm_timeout_ms = keys->confirm_timeout,

@@ -53,7 +53,7 @@ static bool same_rules(const struct lane_opts *a, const struct lane_opts *b)
 
         if (!same_text(x->pattern, y->pattern) || !same_text(x->exchange, y->exchange) ||
             !same_text(x->routing_key, y->routing_key) || x->on_park != y->on_park ||
-            x->max_tries != y->max_tries)
+            x->max_attempts != y->max_attempts)
             return false;
     }
     return true;
@@ -66,7 +66,7 @@ static bool same_tuning(const struct lane_opts *a, const struct lane_opts *b)
            a->max_body_bytes == b->max_body_bytes && a->settle_max_rows == b->settle_max_rows &&
            a->settle_max_age_ms == b->settle_max_age_ms && a->poll_min_ms == b->poll_min_ms &&
            a->poll_max_ms == b->poll_max_ms && a->sweep_ms == b->sweep_ms &&
-           a->lease_ms == b->lease_ms && a->max_tries == b->max_tries &&
+           a->lease_ms == b->lease_ms && a->max_attempts == b->max_attempts &&
            a->retry_min_ms == b->retry_min_ms && a->retry_cap_ms == b->retry_cap_ms &&
            a->confirm_timeout_ms == b->confirm_timeout_ms && a->drain_ms == b->drain_ms &&
            a->receipt_timeout_ms == b->receipt_timeout_ms &&

@@ -99,7 +99,7 @@ static const struct cfg_key broker_keys[] = {
         "User. RabbitMQ lets guest in from its own host only."),
     ROW(struct keys_broker, password, CFG_SECRET, "guest", 0, 1024,
         "Password, better given as password_file or in the environment."),
-    ROW(struct keys_broker, exchange, CFG_STRING, "oncebox", 1, 255,
+    ROW(struct keys_broker, exchange, CFG_STRING, "rowpost", 1, 255,
         "Exchange for every topic without a [topic] section that names another one."),
     CHOICE(struct keys_broker, topology, "declare", topology_choices,
            "declare: make the exchanges, queues and bindings that are missing; verify: change "
@@ -148,7 +148,7 @@ static const struct cfg_key broker_keys[] = {
       "How often rows of transactions that committed late are looked for.")                        \
     X(T, AT, lease, CFG_DURATION, "10s", SECOND, HOUR,                                             \
       "How long a dead relay's outbox stays its own before another relay takes over.")             \
-    X(T, AT, max_tries, CFG_COUNT, "10", 1, 1000000,                                               \
+    X(T, AT, max_attempts, CFG_COUNT, "10", 1, 1000000,                                            \
       "Tries of one message that the broker refuses or cannot route before it is parked.")         \
     X(T, AT, retry_min, CFG_DURATION, "200ms", 1, HOUR,                                            \
       "First wait between two tries; doubles with jitter.")                                        \
@@ -216,7 +216,7 @@ static const struct cfg_key source_keys[] = {
         "How long a statement waits for a row lock; whole seconds."),
     ROW(struct keys_source, receipt_queue, CFG_STRING, "", 0, 255,
         "Queue to which consumers report what they have applied, declared by the relay; its name "
-        "begins with oncebox.receipts. A process reads it for this source. Empty: messages that "
+        "begins with rowpost.receipts. A process reads it for this source. Empty: messages that "
         "ask for receipts are parked."),
     ROW(struct keys_source, journal, CFG_BOOL, "no", 0, 0,
         "Keep id, topic and times of what was published in outbox_journal, so that `outboxctl "
@@ -236,7 +236,7 @@ static const struct cfg_key topic_keys[] = {
     CHOICE(struct keys_topic, on_park, "freeze", park_choices,
            "What becomes of the followers of a parked message with the same ordering key. freeze: "
            "they are parked behind it, in order, until an operator decides; skip: they go on."),
-    ROW(struct keys_topic, max_tries, CFG_COUNT, "0", 0, 1000000,
+    ROW(struct keys_topic, max_attempts, CFG_COUNT, "0", 0, 1000000,
         "Tries of one message before it is parked. 0: as in [lane]."),
 };
 
@@ -317,7 +317,7 @@ static const struct cfg_key half_keys[] = {
     FIXED(struct keys_half, retention, CFG_DURATION, "168h", MINUTE, 1000 * HOUR,
           "How long a decided half-message is kept to answer repeated requests."),
     FIXED(struct keys_half, barrier_keep, CFG_DURATION, "720h", HOUR, 1000 * HOUR,
-          "How long rows of obx_barrier are kept (outboxctl barrier clean --keep). About an older "
+          "How long rows of half_barrier are kept (outboxctl barrier clean --keep). About an older "
           "half-message a missing row says nothing: it is parked."),
 };
 
@@ -334,16 +334,16 @@ static const struct cfg_key producer_keys[] = {
           "Questions under way at most. 0: 16 over HTTP, 4 through the barrier."),
     FIXED(struct keys_producer, timeout, CFG_DURATION, "5s", 10, HOUR, "Of one question by HTTP."),
     FIXED(struct keys_producer, host, CFG_STRING, "127.0.0.1", 0, 255,
-          "check = barrier: host of the database with its obx_barrier, the primary."),
+          "check = barrier: host of the database with its half_barrier, the primary."),
     FIXED(struct keys_producer, port, CFG_COUNT, "3306", 1, 65535, "Its port."),
     FIXED(struct keys_producer, socket, CFG_STRING, "", 0, 107,
           "Unix socket of the server, in place of host and port. Empty: none."),
     FIXED(struct keys_producer, user, CFG_STRING, "", 0, 80,
-          "User there; it needs SELECT and INSERT on obx_barrier."),
+          "User there; it needs SELECT and INSERT on half_barrier."),
     FIXED(struct keys_producer, password, CFG_SECRET, "", 0, 1024,
           "Password, better given as password_file or in the environment."),
     FIXED(struct keys_producer, database, CFG_STRING, "", 0, 64,
-          "Database that holds obx_barrier."),
+          "Database that holds half_barrier."),
     FIXED_CHOICE(struct keys_producer, tls, "preferred", db_tls_choices,
                  "TLS with that database, as in [source]."),
     FIXED(struct keys_producer, tls_ca_file, CFG_STRING, "", 0, 4095,
@@ -405,7 +405,7 @@ static const struct cfg_sample samples[] = {
     {"topic", NULL, "order.*"},
     {"exchange", NULL, "orders"},
     {"queue", NULL, "inventory"},
-    {"queue", "bind", "oncebox:order.*"},
+    {"queue", "bind", "rowpost:order.*"},
     {"queue", "arguments", "x-max-length=1000000, x-overflow=reject-publish"},
     {"half", "token", "/run/secrets/half_token"},
     {"half", "previous_token", "/run/secrets/half_token_before"},

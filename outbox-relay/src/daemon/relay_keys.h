@@ -58,7 +58,7 @@ struct keys_lane {
     uint32_t poll_max;
     uint32_t sweep;
     uint32_t lease;
-    uint32_t max_tries;
+    uint32_t max_attempts;
     uint32_t retry_min;
     uint32_t retry_max;
     uint32_t confirm_timeout;
@@ -97,7 +97,7 @@ struct keys_topic {
     const char *exchange;
     const char *routing_key;
     unsigned on_park; /* enum park_policy */
-    uint32_t max_tries;
+    uint32_t max_attempts;
 };
 
 struct keys_exchange {

@@ -42,7 +42,7 @@ static enum obx_code look(struct db *db, const char *gid, bool *found, enum chec
 {
     struct db_rows *rows = NULL;
     enum obx_code rc =
-        db_query(db, "SELECT reason FROM obx_barrier WHERE gid = ? AND branch = '' AND op = 'msg'",
+        db_query(db, "SELECT reason FROM half_barrier WHERE gid = ? AND branch = '' AND op = 'msg'",
                  DB_ARGS(DB_TEXT(gid)), &rows, err);
 
     *found = rc == OBX_OK && db_rows_next(rows);
@@ -67,7 +67,7 @@ enum obx_code barrier_ask(struct db *db, const char *gid, bool may_decide,
         return OBX_OK;
     }
     rc = db_exec(
-        db, "INSERT INTO obx_barrier (gid, branch, op, reason) VALUES (?, '', 'msg', 'rollback')",
+        db, "INSERT INTO half_barrier (gid, branch, op, reason) VALUES (?, '', 'msg', 'rollback')",
         DB_ARGS(DB_TEXT(gid)), NULL, err);
     if (rc == OBX_OK) {
         *answer = CHECK_ROLLED_BACK;

@@ -108,7 +108,7 @@ static enum obx_code start(struct ask_http *asker, const struct ask_target *targ
                                    .timeout_ms = target->timeout_ms,
                                    .answer_max = CHECK_ANSWER_MAX,
                                    .keep_max = CHECK_ANSWER_MAX,
-                                   .user_agent = "oncebox-check-back",
+                                   .user_agent = "rowpost-check-back",
                                    .ca_file = target->ca_file};
     enum obx_code rc = build_url(&url, target->url, gid);
 

@@ -21,8 +21,8 @@ static enum obx_code build(struct obx_buf *sql, const char *table, const char *f
         " CONVERT(m.message_id USING utf8mb4),"
         " LEFT(SHA2(m.message_id, 256), 60))), m.on_rejected, m.ordering_key,"
         " JSON_MERGE_PATCH(IF(JSON_VALID(COALESCE(m.headers, '')), m.headers, '{}'),"
-        " JSON_OBJECT('oncebox-rejected-id', m.message_id, 'oncebox-rejected-topic', m.topic,"
-        " 'oncebox-rejected-by', ?, 'oncebox-rejected-reason', ?)), m.content_type, m.payload"
+        " JSON_OBJECT('rowpost-rejected-id', m.message_id, 'rowpost-rejected-topic', m.topic,"
+        " 'rowpost-rejected-by', ?, 'rowpost-rejected-reason', ?)), m.content_type, m.payload"
         " FROM %s m WHERE %s AND m.on_rejected <> ''",
         table, from, where);
 }

@@ -540,7 +540,7 @@ enum obx_code envelope_build(struct envelope *envelope, const struct outbox_row 
     *msg = (struct bridge_message){.message_id = row->message_id,
                                    .type = row->topic,
                                    .content_type = row->content_type,
-                                   .app_id = bytes_of("oncebox"),
+                                   .app_id = bytes_of("rowpost"),
                                    .timestamp_s = row->created_us / US_PER_S,
                                    .headers = envelope->headers,
                                    .header_count = envelope->header_count,

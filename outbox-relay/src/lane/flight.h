@@ -49,13 +49,13 @@ struct flight_row {
     struct outbox_row *data; /* NULL: has to be read again. Owned by the table */
     char *reason;            /* DOOMED: why; owned by the table; NULL: see behind */
     enum obx_code reason_code;
-    uint16_t tries;     /* user's: refusals that counted */
+    uint16_t attempts;  /* user's: refusals that counted */
     uint16_t nacks;     /* user's: refusals that did not */
     uint16_t rule;      /* user's: the topic rule it was published by */
     uint8_t state;      /* enum flight_state */
     uint16_t refusals;  /* user's: how often the tables have refused to settle or park it */
     bool wants_receipt; /* it asks for receipts, so a confirm is not the end of it */
-    bool is_told;       /* user's: DOOMED: what it is has been logged */
+    bool is_reported;   /* user's: DOOMED: what it is has been logged */
     uint64_t
         held_until_ms; /* user's: CONFIRMED, DOOMED: not settled or parked before; 0: at once */
     uint64_t

@@ -76,8 +76,8 @@ void held_rows_add(struct held_rows *held, struct obx_bytes name, uint32_t cap_m
     if (row == NULL)
         row = make(held);
     (void)snprintf(row->name, sizeof(row->name), "%s", text);
-    row->tries++;
-    row->until_ms = clock_now_ms() + backoff_nth_ms(MIN_MS, cap_ms, row->tries, random_u64());
+    row->attempts++;
+    row->until_ms = clock_now_ms() + backoff_nth_ms(MIN_MS, cap_ms, row->attempts, random_u64());
     (void)snprintf(held->why, sizeof(held->why), "%s", why->text);
 }
 

@@ -19,7 +19,7 @@ enum { HELD_ROWS_MAX = 64, HELD_NAME_MAX = 64 };
 struct held_row {
     char name[HELD_NAME_MAX + 1]; /* its key in the table */
     uint64_t until_ms;
-    uint32_t tries;
+    uint32_t attempts;
 };
 
 /** Zero-initialise. */

@@ -75,7 +75,7 @@ static void fill_defaults(struct lane_opts *opts)
     uint32_t lock_wait_s = 0;
 
     if (opts->exchange == NULL)
-        opts->exchange = "oncebox";
+        opts->exchange = "rowpost";
     set_default(&opts->window, DEFAULT_WINDOW);
     set_default(&opts->key_window, 1);
     set_default(&opts->batch_rows, DEFAULT_BATCH_ROWS);
@@ -87,7 +87,7 @@ static void fill_defaults(struct lane_opts *opts)
     set_default(&opts->poll_max_ms, DEFAULT_POLL_MAX_MS);
     set_default(&opts->sweep_ms, DEFAULT_SWEEP_MS);
     set_default(&opts->lease_ms, DEFAULT_LEASE_MS);
-    set_default(&opts->max_tries, DEFAULT_TRIES);
+    set_default(&opts->max_attempts, DEFAULT_TRIES);
     set_default(&opts->retry_min_ms, DEFAULT_RETRY_MIN_MS);
     set_default(&opts->retry_cap_ms, DEFAULT_RETRY_CAP_MS);
     set_default(&opts->confirm_timeout_ms, DEFAULT_CONFIRM_MS);

@@ -32,7 +32,7 @@ static struct park_item item_of(const struct flight_row *row)
                              .reason_code = obx_code_name(row->reason_code),
                              .reason = row->reason,
                              .key = flight_key_name(row),
-                             .tries = row->tries,
+                             .attempts = row->attempts,
                              .holds_key = row->behind == 0 && flight_holds_key(row)};
 
     if (row->behind == 0 && row->reason == NULL)
@@ -56,7 +56,7 @@ static void tell(struct lane *lane, struct flight_row *row, const struct db_rows
     OBX_LOG(LOG_LVL_ERROR, "lane", "row.given_up", KV_STR("outbox", lane->opts.outbox),
             KV_U64("row", row->id), KV_BYTES("message_id", db_rows_bytes(rows, 1)),
             KV_BYTES("topic", db_rows_bytes(rows, 2)), KV_BYTES("key", flight_key_name(row)),
-            KV_U64("tries", row->tries), KV_STR("code", obx_code_name(row->reason_code)),
+            KV_U64("attempts", row->attempts), KV_STR("code", obx_code_name(row->reason_code)),
             KV_STR("why", row->reason));
     if (!is_copy && lane_freezes(lane, row))
         flight_freeze(lane->flight, row);
@@ -73,7 +73,7 @@ static enum obx_code tell_heads(struct lane *lane, struct obx_err *err)
     enum obx_code rc = OBX_OK;
 
     for (; row != NULL && count < PARK_ROWS; row = flight_next(row)) {
-        if (row->behind == 0 && !row->is_told)
+        if (row->behind == 0 && !row->is_reported)
             ids[count++] = row->id;
     }
     if (count == 0)
@@ -82,7 +82,7 @@ static enum obx_code tell_heads(struct lane *lane, struct obx_err *err)
     if (rc != OBX_OK)
         return rc;
     for (size_t i = 0; i < count; i++)
-        flight_find(lane->flight, ids[i])->is_told = true;
+        flight_find(lane->flight, ids[i])->is_reported = true;
     while (db_rows_next(rows)) {
         row = flight_find(lane->flight, db_rows_u64(rows, 0));
         if (row != NULL && row->behind == 0)
@@ -134,7 +134,7 @@ static size_t take_doomed(const struct lane *lane, struct flight_row **rows, uin
                 continue;
             if (row->held_until_ms > now_ms)
                 *next_ms = row->held_until_ms < *next_ms ? row->held_until_ms : *next_ms;
-            else if (followers ? !has_to_wait(lane, row, rows, heads) : row->is_told)
+            else if (followers ? !has_to_wait(lane, row, rows, heads) : row->is_reported)
                 rows[count++] = row;
         }
         heads = followers ? heads : count;

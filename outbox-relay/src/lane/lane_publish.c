@@ -103,11 +103,11 @@ static uint16_t count_up(uint16_t n)
 /* A refusal that counts: the last one parks the row. */
 static void refuse(struct lane *lane, struct flight_row *row, enum obx_code code, const char *why)
 {
-    row->tries = count_up(row->tries);
-    if (row->tries >= route_of(&lane->opts, row->rule).max_tries)
+    row->attempts = count_up(row->attempts);
+    if (row->attempts >= route_of(&lane->opts, row->rule).max_attempts)
         doom(lane, row, code, why);
     else
-        retry_later(lane, row, row->tries);
+        retry_later(lane, row, row->attempts);
 }
 
 /* ---- sending ---- */

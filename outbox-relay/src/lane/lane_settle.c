@@ -259,7 +259,7 @@ static enum obx_code park_confirmed(struct lane *lane, struct flight_row *row,
                              .reason_code = "SETTLE_REFUSED",
                              .reason = text.text,
                              .key = flight_key_name(row),
-                             .tries = row->tries};
+                             .attempts = row->attempts};
     enum obx_code rc = OBX_OK;
 
     (void)obx_fail(&text, why->code, "published and confirmed, but: %s", why->text);

@@ -21,7 +21,7 @@ static const char sql_renumber[] =
 static const char sql_delete[] =
     "DELETE a FROM outbox_awaiting a FORCE INDEX (PRIMARY) WHERE a.message_id = ?";
 static const char sql_park[] =
-    "INSERT INTO outbox_parked (outbox, id, " AWAITING_COLUMNS ", reason_code, reason, tries)"
+    "INSERT INTO outbox_parked (outbox, id, " AWAITING_COLUMNS ", reason_code, reason, attempts)"
     " SELECT outbox, id, " AWAITING_COLUMNS ", 'RECEIPT_MISSING',"
     " CONCAT('no receipt from ', receipt_from, ' after being sent ', sends, ' times'), sends"
     " FROM outbox_awaiting FORCE INDEX (PRIMARY) WHERE message_id IN (";

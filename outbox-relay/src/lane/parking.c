@@ -19,7 +19,7 @@ static enum obx_code build_park_one(struct parking *parking, const char *table)
         &parking->park_one,
         "INSERT INTO outbox_parked (outbox, id, message_id, topic, ordering_key,"
         " headers, content_type, payload, created_at, receipt_from, on_rejected,"
-        " reason_code, reason, tries, holds_key, behind_id)"
+        " reason_code, reason, attempts, holds_key, blocked_by)"
         " SELECT ?, id, message_id, topic, ordering_key, headers, content_type,"
         " payload, created_at, receipt_from, on_rejected, ?, ?, ?, ?, ? FROM %s WHERE id = ?",
         table);
@@ -32,7 +32,7 @@ static enum obx_code build_park_behind(struct parking *parking, const char *tabl
         "INSERT INTO outbox_parked (outbox, id, message_id, topic, ordering_key,"
         " headers, content_type, payload, created_at, receipt_from, on_rejected, reason_code, "
         "reason,"
-        " behind_id)"
+        " blocked_by)"
         " SELECT ?, o.id, o.message_id, o.topic, o.ordering_key, o.headers, o.content_type,"
         " o.payload, o.created_at, o.receipt_from, o.on_rejected, 'KEY_FROZEN', CONCAT('key frozen "
         "behind row ', ?), ?"
@@ -216,7 +216,7 @@ static enum obx_code park_one(struct parking *parking, struct db *db, const stru
     enum obx_code rc =
         db_exec(db, parking->park_one.data,
                 DB_ARGS(DB_TEXT(parking->outbox), DB_TEXT(item->reason_code),
-                        DB_TEXT(item->reason == NULL ? "" : item->reason), DB_U64(item->tries),
+                        DB_TEXT(item->reason == NULL ? "" : item->reason), DB_U64(item->attempts),
                         DB_U64(item->holds_key),
                         item->behind == 0 ? DB_NULL() : DB_U64(item->behind), DB_U64(item->id)),
                 &affected, err);

@@ -40,7 +40,7 @@ struct park_item {
     const char *reason_code;
     const char *reason;
     struct obx_bytes key;
-    uint32_t tries;
+    uint32_t attempts;
     bool holds_key; /* freeze the key */
 };
 

@@ -14,12 +14,12 @@
 enum { STEP_ROWS = 500, STEP_BYTES = 16 * 1024 * 1024, PORTION_FIRST = 32, LOCKED_CAP_MS = 2000 };
 
 static const char sql_next[] =
-    "SELECT id, ordering_key, holds_key, behind_id, COALESCE(requested_by, ''), parked_id"
+    "SELECT id, ordering_key, holds_key, blocked_by, COALESCE(requested_by, ''), parked_id"
     " FROM outbox_parked FORCE INDEX (outbox_request)"
     " WHERE outbox = ? AND request = ? AND parked_id > ? ORDER BY parked_id LIMIT 1";
 static const char sql_followers[] =
     "SELECT parked_id, id, OCTET_LENGTH(payload) FROM outbox_parked FORCE INDEX (outbox_key)"
-    " WHERE outbox = ? AND holds_key = 0 AND ordering_key = ? AND behind_id = ?"
+    " WHERE outbox = ? AND holds_key = 0 AND ordering_key = ? AND blocked_by = ?"
     " ORDER BY parked_id LIMIT ?";
 /* Only if it is still requested: an operator may have taken it back meanwhile. */
 #define SQL_SELF                                                                                   \

@@ -31,7 +31,7 @@ struct route route_of(const struct lane_opts *opts, uint16_t rule_index)
     struct route route = {.exchange = bytes_of(opts->exchange),
                           .routing_key = {.p = NULL, .len = 0},
                           .on_park = PARK_FREEZE,
-                          .max_tries = opts->max_tries};
+                          .max_attempts = opts->max_attempts};
 
     if (rule_index >= opts->rule_count)
         return route;
@@ -40,8 +40,8 @@ struct route route_of(const struct lane_opts *opts, uint16_t rule_index)
         route.exchange = bytes_of(rule->exchange);
     if (rule->routing_key != NULL)
         route.routing_key = bytes_of(rule->routing_key);
-    if (rule->max_tries != 0)
-        route.max_tries = rule->max_tries;
+    if (rule->max_attempts != 0)
+        route.max_attempts = rule->max_attempts;
     route.on_park = rule->on_park;
     return route;
 }

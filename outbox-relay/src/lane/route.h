@@ -14,7 +14,7 @@ struct route {
     struct obx_bytes exchange;
     struct obx_bytes routing_key; /* absent: the topic itself */
     enum park_policy on_park;
-    uint32_t max_tries;
+    uint32_t max_attempts;
 };
 
 /** The index of the rule for a topic, or ROUTE_DEFAULT. */

@@ -252,7 +252,7 @@ void db_login_register(void)
     gate.type = METHOD_TYPE;
     gate.interface_version = METHOD_INTERFACE;
     gate.name = gate_name;
-    gate.author = "Oncebox";
+    gate.author = "Rowpost";
     gate.desc = "waits for the method that the server asks for, and judges it";
     gate.version[0] = 1;
     gate.license = "Apache-2.0";
@@ -349,7 +349,7 @@ static enum obx_code set_options(MYSQL *mysql, const struct login *login, struct
     /* Else a server could ask for the files of this machine. */
     mysql_options(mysql, MYSQL_OPT_LOCAL_INFILE, &no);
     mysql_options4(mysql, MYSQL_OPT_CONNECT_ATTR_ADD, "program_name",
-                   program == NULL ? "oncebox" : program);
+                   program == NULL ? "rowpost" : program);
     if (login->use_socket)
         return OBX_OK;
     if (gate_name[0] == '\0')

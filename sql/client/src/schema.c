@@ -1,6 +1,6 @@
 /*
  * The schema's versions: what the programs know (built in from sql/schema), what a database has
- * (its table oncebox_schema), and the way from one to the other. Invariant: a version is recorded
+ * (its table rowpost_schema), and the way from one to the other. Invariant: a version is recorded
  * by the last statement of its own file, so a version that is there is whole, and a file that was
  * cut off is run again. Called by outboxctl migrate and by all programs at start.
  */
@@ -25,7 +25,7 @@ enum {
 
 /* Named locks are the server's, not the database's: one per database, within 64 characters. MySQL 9
  * has no SHA1() any more. */
-#define LOCK_NAME "CONCAT('oncebox_migrate_', LEFT(SHA2(DATABASE(), 256), 40))"
+#define LOCK_NAME "CONCAT('rowpost_migrate_', LEFT(SHA2(DATABASE(), 256), 40))"
 
 const char *schema_side_name(enum schema_side side)
 {
@@ -66,7 +66,7 @@ enum obx_code schema_version(struct db *db, enum schema_side side, uint32_t *ver
                              struct obx_err *err)
 {
     uint64_t number = 0;
-    enum obx_code rc = query_number(db, "SELECT MAX(version) FROM oncebox_schema WHERE side = ?",
+    enum obx_code rc = query_number(db, "SELECT MAX(version) FROM rowpost_schema WHERE side = ?",
                                     DB_ARGS(DB_TEXT(schema_side_name(side))), &number, err);
 
     *version = (uint32_t)number;

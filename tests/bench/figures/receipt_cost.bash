@@ -12,7 +12,7 @@ through() {
     fill outbox "$rows" --fresh 1 || return 1
     sql "UPDATE obx_bench.outbox SET receipt_from = $1" || return 1
     relay_config "$out/relay.conf" outbox "$OBX_TEST_AMQP_PORT" || return 1
-    echo 'receipt_queue = oncebox.receipts.bench' >>"$out/relay.conf"
+    echo 'receipt_queue = rowpost.receipts.bench' >>"$out/relay.conf"
     fresh_queue || return 1
     fields=$(program end_to_end.log "$bin/bench_end_to_end" --rows "$rows" --log "$out/log/relay.log" \
         -- "$relay_bin" --config "$out/relay.conf") || return 1

@@ -9,7 +9,7 @@ rabbitmq_cache() {
     if [ -n "${OBX_CACHE_DIR-}" ]; then
         echo "$OBX_CACHE_DIR"
     elif [ -n "${XDG_CACHE_HOME:-${HOME-}}" ]; then
-        echo "${XDG_CACHE_HOME:-$HOME/.cache}/oncebox"
+        echo "${XDG_CACHE_HOME:-$HOME/.cache}/rowpost"
     else
         echo "$dir/cache"
     fi

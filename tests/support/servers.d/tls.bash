@@ -18,7 +18,7 @@ tls_sign() {
 
 tls_make() {
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \
-        -subj '/CN=Oncebox test authority' -keyout ca-key.pem -out ca.pem &&
+        -subj '/CN=Rowpost test authority' -keyout ca-key.pem -out ca.pem &&
         tls_sign server /CN=localhost "subjectAltName=DNS:localhost,IP:127.0.0.1" &&
         tls_sign client /CN=obx_client "extendedKeyUsage=clientAuth"
 }

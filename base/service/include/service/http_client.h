@@ -47,7 +47,7 @@ struct http_request {
     size_t answer_max;                  /* bytes of body; more is a failure */
     size_t keep_max;                    /* of them, how many are kept to be looked at */
     const char *want_header;            /* an answer's header of this name is kept; NULL: none */
-    const char *user_agent;             /* NULL: "oncebox" */
+    const char *user_agent;             /* NULL: "rowpost" */
     const char *ca_file;                /* certificates to trust, PEM; NULL: those of the system */
     bool is_unverified;                 /* neither certificate nor host name is looked at */
 };

@@ -1,5 +1,5 @@
 /*
- * The tables that say what operators have ended or changed: outbox_audit and obx_audit. Whoever
+ * The tables that say what operators have ended or changed: outbox_audit and inbox_audit. Whoever
  * runs a request adds the rows; here is what keeps the tables from growing for ever.
  */
 #ifndef SQL_AUDIT_H

@@ -59,7 +59,7 @@ struct db_opts {
     const char *tls_cert_file;
     const char *tls_key_file;
     const char
-        *program_name; /* shown in performance_schema / processlist attributes; NULL: "oncebox" */
+        *program_name; /* shown in performance_schema / processlist attributes; NULL: "rowpost" */
 };
 
 /** One value for a `?`. Text and bodies are bytes; they are borrowed for the call. */

@@ -2,7 +2,7 @@
 -- Safe to run by hand and safe to run again.
 
 -- Which migrations this database has. Several sides may live in one database and share this table.
-CREATE TABLE IF NOT EXISTS oncebox_schema (
+CREATE TABLE IF NOT EXISTS rowpost_schema (
     side       VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     version    INT UNSIGNED NOT NULL,
     name       VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS oncebox_schema (
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
 -- One row per message and endpoint, written in the transaction in which the message is applied.
-CREATE TABLE IF NOT EXISTS obx_notification (
+CREATE TABLE IF NOT EXISTS inbox_call (
     id             BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
     consumer_group VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     endpoint       VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS obx_notification (
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
 -- Endpoints that are or were paused. One that is not here is active.
-CREATE TABLE IF NOT EXISTS obx_notification_endpoint (
+CREATE TABLE IF NOT EXISTS inbox_endpoint (
     consumer_group VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     endpoint       VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     is_paused      BOOLEAN NOT NULL DEFAULT 1,
@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS obx_notification_endpoint (
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
 -- Which process of a group calls. Judged by the database's clock, UTC_TIMESTAMP(6), only.
-CREATE TABLE IF NOT EXISTS obx_notification_lease (
+CREATE TABLE IF NOT EXISTS inbox_lease (
     consumer_group VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     owner          VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT '',
     -- Grows by one with each new owner; every write of an owner is made under its epoch.
@@ -63,6 +63,6 @@ CREATE TABLE IF NOT EXISTS obx_notification_lease (
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
 -- Last, so that a run that was cut off half-way is not taken for a whole one.
-INSERT INTO oncebox_schema (side, version, name)
-SELECT 'notify', 1, 'notify_0001_notification' FROM DUAL
-WHERE NOT EXISTS (SELECT 1 FROM oncebox_schema WHERE side = 'notify' AND version = 1);
+INSERT INTO rowpost_schema (side, version, name)
+SELECT 'notify', 1, 'notify_0001_call' FROM DUAL
+WHERE NOT EXISTS (SELECT 1 FROM rowpost_schema WHERE side = 'notify' AND version = 1);

@@ -1,9 +1,9 @@
 -- Consumer side, version 1: the messages already applied, those that wait or are dead.
--- Safe to run by hand (mysql DATABASE < consumer_0001_dedup.sql) and safe to run again.
+-- Safe to run by hand (mysql DATABASE < consumer_0001_inbox.sql) and safe to run again.
 -- Needs MariaDB 10.6+ or MySQL 8.0.13+, and binlog_format ROW or MIXED if the binary log is on.
 
 -- Which migrations this database has. Producer and consumer side may live in one database and share this table.
-CREATE TABLE IF NOT EXISTS oncebox_schema (
+CREATE TABLE IF NOT EXISTS rowpost_schema (
     side       VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     version    INT UNSIGNED NOT NULL,
     name       VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS oncebox_schema (
 
 -- One row per message that a consumer group has applied, written in the transaction of the handler's own writes.
 -- Bytes, so that no collation can take two ids for one. No secondary index: retention walks the primary key.
-CREATE TABLE IF NOT EXISTS obx_dedup (
+CREATE TABLE IF NOT EXISTS inbox_applied (
     consumer_group VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     message_id     VARBINARY(255) NOT NULL,
     applied_at     DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS obx_dedup (
 
 -- Messages that consumers have taken off their queues and not applied: each waits for its next attempt, waits behind an earlier
 -- one of its key, or is dead. Empty as long as nothing fails. Texts that come with a message are bytes: nobody has checked them.
-CREATE TABLE IF NOT EXISTS obx_parked (
+CREATE TABLE IF NOT EXISTS inbox_parked (
     -- In the order of arrival: of one ordering key, the order in which they are applied.
     id              BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
     consumer_group  VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS obx_parked (
     ordering_key    VARBINARY(255) NULL,
     -- A hash of the key, or of the id where there is none: which worker of a process the row belongs to.
     lane            INT UNSIGNED NOT NULL,
-    state           ENUM('waiting', 'behind', 'dead') CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    state           ENUM('waiting', 'blocked', 'dead') CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     -- When something is to be done with the row: the next attempt, a dead one's way into the dead-letter queue, a request.
     next_at         DATETIME(6) NULL,
     attempts        INT UNSIGNED NOT NULL DEFAULT 0,
@@ -56,7 +56,7 @@ CREATE TABLE IF NOT EXISTS obx_parked (
     topic           VARBINARY(255) NOT NULL DEFAULT '',
     properties      MEDIUMBLOB NOT NULL,
     body            LONGBLOB NOT NULL,
-    -- Above 0: the body is in so many rows of obx_parked_piece, and the column is empty; unless an operator has edited it.
+    -- Above 0: the body is in so many rows of inbox_parked_piece, and the column is empty; unless an operator has edited it.
     pieces          INT UNSIGNED NOT NULL DEFAULT 0,
     -- Bytes of the two, so that nobody needs to read them to know.
     size            BIGINT UNSIGNED NOT NULL,
@@ -68,7 +68,7 @@ CREATE TABLE IF NOT EXISTS obx_parked (
     -- Replays so far. The columns above stay as they are after a replay: who asked for the last one, and why.
     replays         INT UNSIGNED NOT NULL DEFAULT 0,
     -- 1: its producer is told that it was rejected, and acts on that: replayed only when that is forced.
-    is_told         BOOLEAN NOT NULL DEFAULT 0,
+    is_reported         BOOLEAN NOT NULL DEFAULT 0,
     -- 1: replayed although its producer has been told that it was rejected.
     is_forced       BOOLEAN NOT NULL DEFAULT 0,
     -- 1: the body is not the one that came, an operator has edited it.
@@ -76,12 +76,12 @@ CREATE TABLE IF NOT EXISTS obx_parked (
     PRIMARY KEY (id),
     UNIQUE KEY parked_message (consumer_group, message_id),
     -- Only a dead row is told, and then it has ended and holds up nobody.
-    KEY parked_key (consumer_group, ordering_key, is_told, id),
+    KEY parked_key (consumer_group, ordering_key, is_reported, id),
     KEY parked_due (consumer_group, next_at, lane)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
 -- Bodies larger than the server takes at once.
-CREATE TABLE IF NOT EXISTS obx_parked_piece (
+CREATE TABLE IF NOT EXISTS inbox_parked_piece (
     parked_id BIGINT UNSIGNED NOT NULL,
     n         INT UNSIGNED NOT NULL,
     piece     LONGBLOB NOT NULL,
@@ -90,7 +90,7 @@ CREATE TABLE IF NOT EXISTS obx_parked_piece (
 
 -- What operators have ended or changed: one row for each message that was discarded, replayed by force or given another body,
 -- written in the transaction that does it. Kept for a year; older rows are removed when new ones are written.
-CREATE TABLE IF NOT EXISTS obx_audit (
+CREATE TABLE IF NOT EXISTS inbox_audit (
     audit_id       BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
     done_at        DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
     action         VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -98,7 +98,7 @@ CREATE TABLE IF NOT EXISTS obx_audit (
     actor          VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     note           VARCHAR(1024) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     consumer_group VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-    -- In obx_parked.
+    -- In inbox_parked.
     parked_id      BIGINT UNSIGNED NOT NULL,
     message_id     VARBINARY(255) NOT NULL,
     topic          VARBINARY(255) NOT NULL,
@@ -110,6 +110,6 @@ CREATE TABLE IF NOT EXISTS obx_audit (
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
 -- Last, so that a run that was cut off half-way is not taken for a whole one.
-INSERT INTO oncebox_schema (side, version, name)
-SELECT 'consumer', 1, 'consumer_0001_dedup' FROM DUAL
-WHERE NOT EXISTS (SELECT 1 FROM oncebox_schema WHERE side = 'consumer' AND version = 1);
+INSERT INTO rowpost_schema (side, version, name)
+SELECT 'consumer', 1, 'consumer_0001_inbox' FROM DUAL
+WHERE NOT EXISTS (SELECT 1 FROM rowpost_schema WHERE side = 'consumer' AND version = 1);
