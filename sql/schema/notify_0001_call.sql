@@ -1,4 +1,4 @@
--- Notify side, version 1: calls to HTTP endpoints, in the database in which outbox-notify consumes (beside the consumer side).
+-- Notify side, version 1: calls to HTTP endpoints, in the database in which inbox-relay consumes (beside the consumer side).
 -- Safe to run by hand and safe to run again.
 
 -- Which migrations this database has. Several sides may live in one database and share this table.

@@ -1,11 +1,11 @@
 /*
- * notify_rate: calls a second of outbox-notify to a fast endpoint in this process, of notifications
+ * notify_rate: calls a second of inbox-relay to a fast endpoint in this process, of notifications
  * that are recorded already: from the first call to the moment when the last result is written.
  * Prints
  *
  *     calls seconds calls_per_second
  *
- * usage: bench_notify [--calls N] [--concurrency N] [--log FILE] --config FILE -- outbox-notify
+ * usage: bench_notify [--calls N] [--concurrency N] [--log FILE] --config FILE -- inbox-relay
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -133,7 +133,7 @@ int main(int argc, char **argv)
     printf("%" PRIu64 " %.3f %.1f\n", bench.calls, seconds, (double)bench.calls / seconds);
     proc_signal(proc, SIGTERM);
     if (!proc_wait(proc, END_MS, NULL))
-        fprintf(stderr, "bench: outbox-notify did not end in time\n");
+        fprintf(stderr, "bench: inbox-relay did not end in time\n");
     proc_destroy(proc);
     run(bench.db, "TRUNCATE TABLE inbox_call");
     endpoint_destroy(bench.endpoint);

@@ -11,7 +11,7 @@
 
 #include "base/clock.h"
 #include "bench/numbers.h"
-#include "ctl/reconcile.h"
+#include "outboxctl/reconcile/reconcile.h"
 
 enum { US_PER_S = 1000000, SQL_MAX = 600, PORTION = 100000 };
 #define START_US 1700000000000000ULL

@@ -30,7 +30,7 @@
 #include "broker.h"
 #include "crash/dice.h"
 #include "endpoint.h"
-#include "half/ask_barrier.h"
+#include "half/checkback/ask_barrier.h"
 #include "process.h"
 #include "sql/schema.h"
 #include "test_db.h"

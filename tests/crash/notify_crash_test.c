@@ -1,5 +1,5 @@
 /*
- * outbox-notify killed at each of its crash points, two of it side by side, one that was stopped
+ * inbox-relay killed at each of its crash points, two of it side by side, one that was stopped
  * past its lease, and a host whose clock is wrong: every message is called at least once, none is
  * lost, and who has lost the lease changes nothing.
  */

@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "daemon/bell_msg.h"
 #include "fuzz.h"
+#include "outbox/bell_msg.h"
 
 static bool is_within(struct obx_bytes part, struct obx_bytes whole)
 {

@@ -9,7 +9,7 @@
 #include "base/alloc.h"
 #include "base/bytes.h"
 #include "fuzz.h"
-#include "half/check_answer.h"
+#include "half/checkback/check_answer.h"
 
 enum { STATUS_BYTES = 2, HTTP_OK = 200, HTTP_NOT_FOUND = 404 };
 

@@ -8,7 +8,7 @@
 #include "base/bytes.h"
 #include "base/utf8.h"
 #include "fuzz.h"
-#include "lane/envelope.h"
+#include "outbox/envelope.h"
 
 static void check_message(const struct bridge_message *msg)
 {

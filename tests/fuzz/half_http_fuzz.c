@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "fuzz.h"
-#include "half/half_http.h"
+#include "half/api/half_http.h"
 
 enum { ANSWER_MS = 10000, ANSWER_MAX = 65536, SILENT_MS = 2000, MAX_BODY = 4096, STATUS_AT = 9 };
 

@@ -8,8 +8,8 @@
 #include "base/bytes.h"
 #include "base/utf8.h"
 #include "fuzz.h"
-#include "half/half_json.h"
-#include "half/half_query.h"
+#include "half/api/half_json.h"
+#include "half/api/half_query.h"
 
 enum { FIRST_CHECK_MS = 1000, QUERY_MAX = 4096, BAD_REQUEST = 400 };
 

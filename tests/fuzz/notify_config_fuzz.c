@@ -8,9 +8,9 @@
 
 #include "base/utf8.h"
 #include "fuzz.h"
+#include "inbox-relay/notify_config.h"
+#include "inbox-relay/topic_match.h"
 #include "memory.h"
-#include "notify_config.h"
-#include "topic_match.h"
 
 enum { FIXED = 256 * 1024, FACTOR = 200 };
 

@@ -9,8 +9,8 @@
 #include "base/bytes.h"
 #include "base/utf8.h"
 #include "fuzz.h"
-#include "lane/receipt_key.h"
 #include "memory.h"
+#include "outbox/receipt_key.h"
 #include "receipts/receipt_json.h"
 
 enum { FIXED = RECEIPTS_IN_MESSAGE * (sizeof(struct receipt) + 64) };

@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "half/ask_http.h"
+#include "half/checkback/ask_http.h"
 #include "process.h"
 #include "test_db.h"
 #include "wait.h"

@@ -14,9 +14,9 @@
 
 #include "base/bytes.h"
 #include "endpoint.h"
-#include "half/ask_barrier.h"
-#include "half/check_sql.h"
-#include "half/checkback.h"
+#include "half/checkback/ask_barrier.h"
+#include "half/checkback/check_sql.h"
+#include "half/checkback/checkback.h"
 #include "sql/schema.h"
 #include "test_db.h"
 #include "wait.h"

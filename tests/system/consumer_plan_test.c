@@ -16,14 +16,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/settings.h"
+#include "apply/item.h"
 #include "base/alloc.h"
 #include "base/bytes.h"
 #include "consumer_rig.h"
-#include "item.h"
-#include "parked_db.h"
-#include "parked_due.h"
-#include "settings.h"
-#include "store_db.h"
+#include "store/parked_db.h"
+#include "store/store_db.h"
+#include "worker/parked_due.h"
 
 enum { ROWS = 8000, FEW = 150, PAGE_READS = 2500, LOOK_ROWS = 200 };
 
@@ -77,7 +77,7 @@ static void fill(struct rig *rig)
                 "INSERT INTO inbox_parked (consumer_group, message_id, ordering_key, lane, state, "
                 "replay_until, queue, properties, body, size) VALUES ('group-a', 'head', 'frozen', "
                 "0, 'dead', UTC_TIMESTAMP(6), 'q', '', 'body', 4)");
-    multiply(rig, "'frozen'", "behind", 0, "NULL", rows);
+    multiply(rig, "'frozen'", "blocked", 0, "NULL", rows);
     multiply(rig, "'busy'", "dead", 1, "NULL", rows);
     multiply(rig, "CONCAT('key-', s.n)", "waiting", 0, "UTC_TIMESTAMP(6) + INTERVAL 1 HOUR", rows);
     test_db_run(rig->db, "ANALYZE TABLE inbox_parked");

@@ -156,9 +156,9 @@ static void listed_shown_and_replayed(void **state)
     assert_int_equal(DEAD(&scene, "list"), 0);
     said(&scene, "OBX_E_REJECTED");
     said(&scene, "no such order");
-    not_said(&scene, "behind");
-    assert_int_equal(DEAD(&scene, "list", "--state", "behind"), 0);
-    said(&scene, "behind");
+    not_said(&scene, "blocked");
+    assert_int_equal(DEAD(&scene, "list", "--state", "blocked"), 0);
+    said(&scene, "blocked");
     assert_int_equal(DEAD(&scene, "list", "--json", "--key", "k"), 0);
     said(&scene, "\"message_id\": \"m-0\"");
     not_said(&scene, "m-2");

@@ -21,7 +21,7 @@
 
 #include "base/bytes.h"
 #include "bridge/consumer.h"
-#include "half/half_http.h"
+#include "half/api/half_http.h"
 #include "http_call.h"
 #include "lane_rig.h"
 #include "obx/consumer.h"

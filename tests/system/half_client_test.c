@@ -16,7 +16,7 @@
 #include "base/clock.h"
 #include "cut_proxy.h"
 #include "endpoint.h"
-#include "half/half_http.h"
+#include "half/api/half_http.h"
 #include "obx/half.h"
 #include "sql/schema.h"
 #include "test_db.h"

@@ -21,8 +21,8 @@
 #include <cmocka.h>
 
 #include "endpoint.h"
-#include "half/checkback.h"
-#include "half/half_http.h"
+#include "half/api/half_http.h"
+#include "half/checkback/checkback.h"
 #include "http_call.h"
 #include "sql/schema.h"
 #include "test_db.h"

@@ -18,7 +18,7 @@
 
 #include "base/bytes.h"
 #include "cut_proxy.h"
-#include "half/half_http.h"
+#include "half/api/half_http.h"
 #include "http_call.h"
 #include "http_hostile.h"
 #include "http_raw.h"

@@ -16,7 +16,7 @@
 #include <cmocka.h>
 
 #include "base/bytes.h"
-#include "half/ask_barrier.h"
+#include "half/checkback/ask_barrier.h"
 #include "half/half.h"
 #include "sql/schema.h"
 #include "test_db.h"

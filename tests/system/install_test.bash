@@ -15,9 +15,9 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/obx-install-XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
 cmake --install "$build" --prefix "$work/first" >"$work/log" 2>&1 || { cat "$work/log"; die "cmake --install"; }
 mv "$work/first" "$work/moved"
-for file in bin/outbox-relay bin/outboxctl bin/outbox-notify lib/systemd/system/outbox-notify.service lib/systemd/system/outbox-relay.service \
+for file in bin/outbox-relay bin/outboxctl bin/inbox-relay lib/systemd/system/inbox-relay.service lib/systemd/system/outbox-relay.service \
     share/doc/rowpost/outbox-relay.conf.example share/doc/rowpost/Containerfile share/doc/rowpost/compose.yaml \
-    share/doc/rowpost/outbox-notify.conf.example share/doc/rowpost/grants.md; do
+    share/doc/rowpost/inbox-relay.conf.example share/doc/rowpost/grants.md; do
     [ -s "$work/moved/$file" ] || die "$file was not installed"
 done
 program=$(sed -n 's,^ExecStart=\(/[^ @]*\) --config /.*,\1,p' "$work/moved/lib/systemd/system/outbox-relay.service")

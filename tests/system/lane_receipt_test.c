@@ -12,8 +12,8 @@
 #include <cmocka.h>
 
 #include "base/bytes.h"
-#include "lane/receipt_key.h"
 #include "lane_rig.h"
+#include "outbox/receipt_key.h"
 #include "wait.h"
 
 #define QUEUE "rowpost.receipts.test"

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "broker.h"
-#include "lane.h"
+#include "lane/lane.h"
 #include "test_db.h"
 
 enum { RIG_WAIT_MS = 60000 };

@@ -1,5 +1,5 @@
 /*
- * outbox-notify as a process against real servers: what it calls, what it repeats, when it gives
+ * inbox-relay as a process against real servers: what it calls, what it repeats, when it gives
  * up, and what it does with endpoints that are slow, dead, flapping or lying.
  */
 #include <netinet/in.h>

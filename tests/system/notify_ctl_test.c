@@ -1,5 +1,5 @@
 /*
- * outboxctl notify: what outbox-notify has recorded is listed, shown, sent again and held back by
+ * outboxctl notify: what inbox-relay has recorded is listed, shown, sent again and held back by
  * the real program with the operator's account.
  */
 #include <ctype.h>

@@ -1,5 +1,5 @@
 /*
- * What the system tests of outbox-notify share: a database, an exchange and a queue of their own, a
+ * What the system tests of inbox-relay share: a database, an exchange and a queue of their own, a
  * configuration file, the program as a process, and receivers that write down every call and verify
  * its signature by themselves. Everything fails the running cmocka test when it does not work.
  */

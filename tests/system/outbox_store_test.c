@@ -15,8 +15,8 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
-#include "lane/outbox_store.h"
-#include "lane/reader.h"
+#include "lane/read/outbox_store.h"
+#include "lane/read/reader.h"
 #include "sql/schema.h"
 #include "test_db.h"
 

@@ -17,19 +17,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/shared.h"
 #include "base/bytes.h"
-#include "cleanup.h"
-#include "half/check_sql.h"
+#include "half/checkback/check_sql.h"
 #include "half/half.h"
-#include "lane/delayed.h"
-#include "lane/journal.h"
-#include "lane/outbox_store.h"
-#include "lane/overdue.h"
-#include "lane/parking.h"
-#include "lane/requests.h"
+#include "lane/park/parking.h"
+#include "lane/park/requests.h"
+#include "lane/read/delayed.h"
+#include "lane/read/outbox_store.h"
+#include "lane/settle/overdue.h"
+#include "outbox/journal.h"
 #include "receipts/receipt_batch.h"
-#include "shared.h"
 #include "sql/schema.h"
+#include "store/cleanup.h"
 #include "test_db.h"
 
 enum {

@@ -16,8 +16,8 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
-#include "lane/receipt_key.h"
 #include "lane_rig.h"
+#include "outbox/receipt_key.h"
 #include "receipts/receipt_batch.h"
 #include "receipts/receipts.h"
 #include "wait.h"

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "ctl/reconcile.h"
+#include "outboxctl/reconcile/reconcile.h"
 #include "process.h"
 #include "sql/schema.h"
 #include "test_db.h"

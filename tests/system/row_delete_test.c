@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #include "base/bytes.h"
-#include "lane/row_delete.h"
+#include "tables/row_delete.h"
 #include "test_db.h"
 
 enum { IDS_MAX = 1500 };

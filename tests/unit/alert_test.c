@@ -12,7 +12,7 @@
 
 #include <pthread.h>
 
-#include "alert.h"
+#include "daemon/alert.h"
 #include "endpoint.h"
 #include "wait.h"
 

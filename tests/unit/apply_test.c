@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "apply.h"
+#include "apply/apply.h"
 #include "base/alloc.h"
 #include "base/bytes.h"
 

@@ -1,5 +1,5 @@
 /*
- * Unit tests of outbox-relay/src/daemon/bell_msg: which datagrams are understood and which are
+ * Unit tests of outbox-relay/outbox/bell_msg: which datagrams are understood and which are
  * refused.
  */
 #include <setjmp.h>
@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "daemon/bell_msg.h"
+#include "outbox/bell_msg.h"
 
 static bool parse(const char *text, struct bell_msg *msg)
 {

@@ -1,5 +1,5 @@
 /*
- * Unit tests of outbox-relay/src/daemon/doorbell: its sockets, with an event loop that the test
+ * Unit tests of outbox-relay/daemon/doorbell/doorbell: its sockets, with an event loop that the test
  * turns by hand.
  */
 #include <setjmp.h>
@@ -22,7 +22,7 @@
 
 #include <event2/event.h>
 
-#include "daemon/doorbell.h"
+#include "daemon/doorbell/doorbell.h"
 #include "obx/doorbell.h"
 #include "wait.h"
 

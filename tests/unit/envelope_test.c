@@ -14,7 +14,7 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
-#include "lane/envelope.h"
+#include "outbox/envelope.h"
 
 static struct envelope *envelope;
 static struct bridge_message msg;

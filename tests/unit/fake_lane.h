@@ -6,7 +6,7 @@
 #ifndef OBX_TEST_FAKE_LANE_H
 #define OBX_TEST_FAKE_LANE_H
 
-#include "lane.h"
+#include "lane/lane.h"
 
 struct lane {
     struct lane_opts opts; /* as given to lane_create */

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "base/bytes.h"
-#include "lane/faults.h"
+#include "lane/publish/faults.h"
 
 enum { WINDOW = 100, MIN_MS = 10, CAP_MS = 1000 };
 

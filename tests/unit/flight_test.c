@@ -13,7 +13,7 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
-#include "lane/flight.h"
+#include "lane/flight/flight.h"
 
 enum { IDS = 400, KEYS = 6, STEPS = 3000, ROUNDS = 60, SHED_MAX = 4096 };
 

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "base/alloc.h"
-#include "lane/gaps.h"
+#include "lane/read/gaps.h"
 
 enum { IDS = 4000, ROUNDS = 200 };
 

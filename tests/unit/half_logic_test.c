@@ -13,8 +13,8 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
-#include "half/check_answer.h"
-#include "half/half_json.h"
+#include "half/api/half_json.h"
+#include "half/checkback/check_answer.h"
 #include "service/breaker.h"
 
 static void a_breaker_opens_probes_and_closes(void **state)

@@ -1,5 +1,5 @@
 /*
- * Unit tests of outbox-relay/src/daemon/http: the server runs on a thread of its own, the test is a
+ * Unit tests of base/service/http: the server runs on a thread of its own, the test is a
  * raw socket on the loopback, so that it can be as rude as it likes.
  */
 #include <setjmp.h>
@@ -24,7 +24,7 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
-#include "daemon/http_get.h"
+#include "service/http_get.h"
 #include "service/http_pages.h"
 
 struct fixture {

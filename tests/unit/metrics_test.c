@@ -1,5 +1,5 @@
 /*
- * Unit tests of outbox-relay/src/daemon/metrics: every line is valid in Prometheus' text format,
+ * Unit tests of outbox-relay/daemon/pages/metrics: every line is valid in Prometheus' text format,
  * and the numbers are the right ones.
  */
 #include <setjmp.h>
@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "base/hist.h"
-#include "daemon/metrics.h"
+#include "daemon/pages/metrics.h"
 
 static struct hist slow, fast;
 static struct lane_view lanes[2];

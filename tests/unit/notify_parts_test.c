@@ -1,4 +1,4 @@
-/* Unit tests of outbox-notify's pure parts: topics, signatures, Retry-After, delays, sets of ids,
+/* Unit tests of inbox-relay's pure parts: topics, signatures, Retry-After, delays, sets of ids,
  * the key table. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,13 +12,13 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
-#include "idset.h"
-#include "job.h"
-#include "notify_config.h"
-#include "reach.h"
+#include "inbox-relay/idset.h"
+#include "inbox-relay/job.h"
+#include "inbox-relay/notify_config.h"
+#include "inbox-relay/reach.h"
+#include "inbox-relay/sign.h"
+#include "inbox-relay/topic_match.h"
 #include "service/http_client.h"
-#include "sign.h"
-#include "topic_match.h"
 
 static bool matches(const char *pattern, const char *topic)
 {

@@ -1,5 +1,5 @@
 /*
- * Unit tests of outbox-relay/src/daemon/notify, with a socket of this process in the place of the
+ * Unit tests of outbox-relay/daemon/notify, with a socket of this process in the place of the
  * service manager.
  */
 #include <setjmp.h>

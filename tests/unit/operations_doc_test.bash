@@ -23,7 +23,7 @@ all_explained() {
 }
 
 metrics() {
-    grep -ohE '"(rowpost|process)_[a-z_]+' "$root"/outbox-relay/src/daemon/metrics*.c | tr -d '"' |
+    grep -ohE '"(rowpost|process)_[a-z_]+' "$root"/outbox-relay/daemon/pages/metrics*.c | tr -d '"' |
         grep -vE 'latency_seconds_(sum|count)$' | sort -u
 }
 
@@ -33,7 +33,7 @@ commands() {
 
 metrics | all_explained metric
 commands | all_explained command
-sed -n 's/^ *{"\(\/[a-z]*\)", get_.*/\1/p' "$root/outbox-relay/src/daemon/admin.c" | all_explained page
+sed -n 's/^ *{"\(\/[a-z]*\)", get_.*/\1/p' "$root/outbox-relay/daemon/pages/admin.c" | all_explained page
 
 known=$(metrics)
 while read -r name; do

@@ -11,8 +11,8 @@
 
 #include "base/backoff.h"
 #include "base/bytes.h"
-#include "parked_key.h"
-#include "props.h"
+#include "store/parked_key.h"
+#include "store/props.h"
 
 enum { ROUNDS = 2000, HEADERS_MAX = 8, TEXT_MAX = 40 };
 

@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "base/bytes.h"
-#include "lane/reader.h"
+#include "lane/read/reader.h"
 
 enum { IDS = 2000 };
 

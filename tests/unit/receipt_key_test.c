@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "lane/receipt_key.h"
+#include "outbox/receipt_key.h"
 
 static struct receipt_keys two_keys(void)
 {

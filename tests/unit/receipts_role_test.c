@@ -12,7 +12,7 @@
 
 #include "base/bytes.h"
 #include "base/config.h"
-#include "receipts_role.h"
+#include "daemon/receipts_role.h"
 #include "wait.h"
 
 enum { WAIT_MS = 30000, TEXT_MAX = 1024, MANY = 4 };

@@ -14,8 +14,8 @@
 
 #include "base/alloc.h"
 #include "base/config.h"
-#include "daemon/relay_config.h"
-#include "daemon/relay_keys.h"
+#include "config/relay_config.h"
+#include "config/relay_keys.h"
 
 #define SOURCE "[source shop]\nuser = u\ndatabase = d\n"
 

@@ -1,5 +1,5 @@
 /*
- * Unit tests of outbox-relay/src/daemon/relay: which lanes live under which configuration, with
+ * Unit tests of outbox-relay/daemon/relay: which lanes live under which configuration, with
  * lanes that only pretend.
  */
 #include <setjmp.h>

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "base/bytes.h"
-#include "lane/route.h"
+#include "lane/publish/route.h"
 
 static const struct topic_rule rules[] = {
     {.pattern = "order.created", .exchange = "orders", .routing_key = "new", .max_attempts = 3},

@@ -42,7 +42,7 @@ for setting in Type=notify WatchdogSec= DynamicUser=yes ProtectSystem=strict Res
 done
 
 for setting in Restart=always DynamicUser=yes ProtectSystem=strict RestartPreventExitStatus=2; do
-    grep -q "^$setting" "$root/consumer-lib/notify/outbox-notify.service.in" || complain "the unit of notify has no $setting"
+    grep -q "^$setting" "$root/consumer-lib/inbox-relay/inbox-relay.service.in" || complain "the unit of notify has no $setting"
 done
 
 # The examples are what the programs print, and can be loaded; a secret of the endpoint is all that is missing.
@@ -54,7 +54,7 @@ check_example() {
     env "$@" "$program" --config "$file" --dump >/dev/null || complain "$file cannot be loaded"
 }
 check_example "$relay" "$root/outbox-relay/outbox-relay.conf.example" LC_ALL=C
-check_example "$notify" "$root/consumer-lib/notify/outbox-notify.conf.example" \
+check_example "$notify" "$root/consumer-lib/inbox-relay/inbox-relay.conf.example" \
     OBX_ENDPOINT_BILLING_SECRETS=0123456789abcdef
 
 [ $rc = 0 ] && echo "shipping_test: image, unit and operations.md fit $(linked | wc -l) libraries"

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "base/bytes.h"
-#include "lane/skips.h"
+#include "lane/read/skips.h"
 
 static const struct obx_bytes absent = {.p = NULL, .len = 0};
 

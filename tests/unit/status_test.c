@@ -1,5 +1,5 @@
 /*
- * Unit tests of outbox-relay/src/daemon/status and readiness: what /readyz and /status say in each
+ * Unit tests of outbox-relay/daemon/pages/status and readiness: what /readyz and /status say in each
  * state.
  */
 #include <setjmp.h>
@@ -14,8 +14,8 @@
 
 #include <jansson.h>
 
-#include "daemon/readiness.h"
-#include "daemon/status.h"
+#include "daemon/pages/readiness.h"
+#include "daemon/pages/status.h"
 
 static struct lane_view lane_in(enum lane_state state, enum bridge_state broker,
                                 const char *trouble)

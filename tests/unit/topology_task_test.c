@@ -12,7 +12,7 @@
 
 #include "base/bytes.h"
 #include "base/config.h"
-#include "topology_task.h"
+#include "daemon/topology_task.h"
 
 static struct relay_config *load(void)
 {

@@ -15,7 +15,7 @@ enum schema_side {
     SCHEMA_CONSUMER, /* dedup: where a consumer applies */
     SCHEMA_HALF,     /* half-messages: beside the outbox of a source */
     SCHEMA_BARRIER,  /* the barrier: where a half-message's local transaction runs */
-    SCHEMA_NOTIFY,   /* notifications: where outbox-notify consumes, beside the consumer side */
+    SCHEMA_NOTIFY,   /* notifications: where inbox-relay consumes, beside the consumer side */
     SCHEMA_JOURNAL   /* what was published, for reconcile: beside the outbox of a source */
 };
 

@@ -1,0 +1,253 @@
+/*
+ * The public object: its making, its start, its end, and the answers to questions about it.
+ * Everything that happens while it runs is in io.c and worker.c.
+ */
+#include "obx/consumer.h"
+
+#include "base/alloc.h"
+#include "consumer_object.h"
+#include "io/topology.h"
+
+/* ------------------------------------------------------------------ making */
+
+static enum obx_code shared_open(struct shared *shared, const struct obx_consumer_opts *opts,
+                                 struct obx_err *err)
+{
+    enum obx_code rc = settings_init(&shared->settings, opts, err);
+
+    if (rc != OBX_OK)
+        return rc;
+    atomic_store(&shared->drain_ms, shared->settings.drain_timeout_ms);
+    rc = mailbox_init(&shared->to_io, err);
+    if (rc != OBX_OK)
+        goto no_mailbox;
+    rc = trouble_init(&shared->broker, err);
+    if (rc != OBX_OK)
+        goto no_trouble;
+    rc = bell_init(&shared->stop, err);
+    if (rc != OBX_OK)
+        goto no_bell;
+    if (pthread_mutex_init(&shared->end_lock, NULL) == 0 &&
+        pthread_cond_init(&shared->end_signal, NULL) == 0)
+        return OBX_OK;
+    rc = obx_fail(err, OBX_E_SYSTEM, "mutex");
+    bell_fini(&shared->stop);
+no_bell:
+    trouble_fini(&shared->broker);
+no_trouble:
+    mailbox_fini(&shared->to_io);
+no_mailbox:
+    settings_fini(&shared->settings);
+    return rc;
+}
+
+static void shared_close(struct shared *shared)
+{
+    pthread_cond_destroy(&shared->end_signal);
+    pthread_mutex_destroy(&shared->end_lock);
+    bell_fini(&shared->stop);
+    trouble_fini(&shared->broker);
+    mailbox_fini(&shared->to_io);
+    settings_fini(&shared->settings);
+}
+
+static enum obx_code make_workers(struct obx_consumer *consumer, struct obx_err *err)
+{
+    unsigned wanted = consumer->shared.settings.workers;
+
+    consumer->workers = obx_calloc(wanted, sizeof(*consumer->workers));
+    if (consumer->workers == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "%u workers", wanted);
+    for (unsigned i = 0; i < wanted; i++) {
+        enum obx_code rc = worker_init(&consumer->workers[i], &consumer->shared, i, err);
+
+        if (rc != OBX_OK)
+            return rc;
+        consumer->worker_count++;
+    }
+    return OBX_OK;
+}
+
+static void free_workers(struct obx_consumer *consumer)
+{
+    for (unsigned i = 0; i < consumer->worker_count; i++)
+        worker_fini(&consumer->workers[i]);
+    obx_free(consumer->workers);
+}
+
+enum obx_code obx_consumer_open(const struct obx_consumer_opts *opts, struct obx_consumer **out,
+                                struct obx_err *err)
+{
+    struct obx_consumer *consumer = obx_calloc(1, sizeof(*consumer));
+    enum obx_code rc = OBX_OK;
+
+    *out = NULL;
+    if (consumer == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "consumer");
+    rc = shared_open(&consumer->shared, opts, err);
+    if (rc != OBX_OK)
+        goto no_shared;
+    rc = make_workers(consumer, err);
+    if (rc == OBX_OK)
+        rc = cleanup_init(&consumer->cleanup, &consumer->shared, err);
+    if (rc != OBX_OK)
+        goto no_cleanup;
+    rc = io_init(&consumer->io, &consumer->shared, consumer->workers, err);
+    if (rc != OBX_OK)
+        goto no_io;
+    if (pthread_mutex_init(&consumer->join_lock, NULL) == 0) {
+        *out = consumer;
+        return OBX_OK;
+    }
+    rc = obx_fail(err, OBX_E_SYSTEM, "mutex");
+    io_fini(&consumer->io);
+no_io:
+    cleanup_fini(&consumer->cleanup);
+no_cleanup:
+    free_workers(consumer);
+    shared_close(&consumer->shared);
+no_shared:
+    obx_free(consumer);
+    return rc;
+}
+
+enum obx_code obx_consumer_subscribe(struct obx_consumer *consumer, obx_handler_fn *handler,
+                                     void *ctx, struct obx_err *err)
+{
+    if (handler == NULL)
+        return obx_fail(err, OBX_E_INVALID, "handler is NULL");
+    if (consumer->was_started || consumer->shared.handler != NULL)
+        return obx_fail(err, OBX_E_INVALID, "one handler, before the start");
+    consumer->shared.handler = handler;
+    consumer->shared.handler_ctx = ctx;
+    return OBX_OK;
+}
+
+/* ------------------------------------------------------------------ starting */
+
+static enum obx_code check_first(const struct settings *settings, struct obx_err *err)
+{
+    struct store_db *db = NULL;
+    enum obx_code rc = OBX_OK;
+
+    if (!settings->fail_fast)
+        return OBX_OK;
+    rc = store_db_open(settings, &db, err);
+    store_db_close(db);
+    return rc == OBX_OK ? topology_prepare(settings, err) : rc;
+}
+
+static enum obx_code start_threads(struct obx_consumer *consumer, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    for (unsigned i = 0; i < consumer->worker_count && rc == OBX_OK; i++)
+        rc = worker_start(&consumer->workers[i], err);
+    if (rc == OBX_OK && !consumer->shared.settings.no_cleanup)
+        rc = cleanup_start(&consumer->cleanup, err);
+    if (rc == OBX_OK)
+        rc = io_start(&consumer->io, err);
+    return rc;
+}
+
+static void join_threads(struct obx_consumer *consumer)
+{
+    pthread_mutex_lock(&consumer->join_lock);
+    io_join(&consumer->io);
+    for (unsigned i = 0; i < consumer->worker_count; i++)
+        worker_join(&consumer->workers[i]);
+    cleanup_stop(&consumer->cleanup);
+    pthread_mutex_unlock(&consumer->join_lock);
+}
+
+/* Some thread could not be started: without an I/O thread nobody else ends the others. */
+static void give_up_start(struct obx_consumer *consumer)
+{
+    atomic_store(&consumer->shared.phase, (int)OBX_CONSUMER_STOPPING);
+    for (unsigned i = 0; i < consumer->worker_count; i++)
+        bell_ring(&consumer->workers[i].box.bell);
+    join_threads(consumer);
+    atomic_store(&consumer->shared.phase, (int)OBX_CONSUMER_STOPPED);
+}
+
+enum obx_code obx_consumer_start(struct obx_consumer *consumer, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    if (consumer->shared.handler == NULL)
+        return obx_fail(err, OBX_E_INVALID, "no handler subscribed");
+    if (consumer->was_started)
+        return obx_fail(err, OBX_E_INVALID, "started before");
+    rc = check_first(&consumer->shared.settings, err);
+    if (rc != OBX_OK)
+        return rc;
+    consumer->was_started = true;
+    atomic_store(&consumer->shared.phase, (int)OBX_CONSUMER_RUNNING);
+    rc = start_threads(consumer, err);
+    if (rc != OBX_OK)
+        give_up_start(consumer);
+    return rc;
+}
+
+/* ------------------------------------------------------------------ ending */
+
+static enum obx_code wait_for_end(struct obx_consumer *consumer, struct obx_err *err)
+{
+    struct shared *shared = &consumer->shared;
+    bool timed_out = false;
+
+    pthread_mutex_lock(&shared->end_lock);
+    while (shared_phase(shared) != OBX_CONSUMER_STOPPED)
+        pthread_cond_wait(&shared->end_signal, &shared->end_lock);
+    timed_out = shared->timed_out;
+    pthread_mutex_unlock(&shared->end_lock);
+    join_threads(consumer);
+    if (timed_out)
+        return obx_fail(err, OBX_E_TIMEOUT,
+                        "drain not finished in time, deliveries given back to the broker");
+    return OBX_OK;
+}
+
+enum obx_code obx_consumer_run(struct obx_consumer *consumer, struct obx_err *err)
+{
+    enum obx_code rc = obx_consumer_start(consumer, err);
+
+    return rc == OBX_OK ? wait_for_end(consumer, err) : rc;
+}
+
+void obx_consumer_stop(struct obx_consumer *consumer)
+{
+    if (consumer != NULL)
+        bell_ring(&consumer->shared.stop);
+}
+
+enum obx_code obx_consumer_drain(struct obx_consumer *consumer, uint32_t timeout_ms,
+                                 struct obx_err *err)
+{
+    struct shared *shared = &consumer->shared;
+
+    if (!consumer->was_started)
+        return OBX_OK;
+    if (timeout_ms != 0)
+        atomic_store(&shared->drain_ms, timeout_ms);
+    atomic_store(&shared->drain_wanted, true);
+    bell_ring(&shared->to_io.bell);
+    return wait_for_end(consumer, err);
+}
+
+void obx_consumer_close(struct obx_consumer *consumer)
+{
+    if (consumer == NULL)
+        return;
+    if (consumer->was_started) {
+        obx_consumer_stop(consumer);
+        obx_consumer_stop(consumer);
+        (void)wait_for_end(consumer, NULL);
+    }
+    pthread_mutex_destroy(&consumer->join_lock);
+    io_fini(&consumer->io);
+    cleanup_fini(&consumer->cleanup);
+    free_workers(consumer);
+    shared_close(&consumer->shared);
+    obx_free(consumer);
+}

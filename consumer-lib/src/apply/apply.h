@@ -1,0 +1,81 @@
+/*
+ * Applying a batch of messages in one transaction: the heart of the exactly-once promise. No thread
+ * and no socket in here: the database is behind struct store, the handler behind a function
+ * pointer.
+ */
+#ifndef CONSUMER_APPLY_H
+#define CONSUMER_APPLY_H
+
+#include "obx/consumer.h"
+
+#include "api/counters.h"
+#include "item.h"
+#include "store/store.h"
+
+#define APPLY_NEVER UINT64_MAX
+
+/** Call the handler for one message. The seam lets the worker make the obx_tx, and a test script
+ * the handler. */
+struct apply_handler {
+    enum obx_verdict (*call)(void *ctx, struct item *item, struct obx_err *failed, char *reason,
+                             size_t reason_size);
+    void *ctx;
+};
+
+/* What becomes of a message that fails. */
+struct apply_policy {
+    uint32_t max_attempts;
+    uint32_t retry_min_ms;
+    uint32_t retry_cap_ms;
+    bool skips_dead;    /* a dead message does not hold up its key */
+    bool sends_letters; /* a dead message goes on into the dead-letter queue */
+};
+
+struct apply {
+    struct store store;
+    struct apply_handler handler;
+    struct counters *counters;
+    uint32_t
+        chunk; /* messages between two savepoints at most: what a failing one makes run again */
+    uint32_t max_ms;    /* commit what there is after this long; 0: no limit */
+    uint64_t refuse_us; /* event times before this wall clock time are refused; 0: none */
+    bool is_wary;       /* a dedup row was found locked not long ago: no insert waits unasked */
+    const char *group;  /* for the log */
+    struct apply_policy policy;
+};
+
+enum apply_end {
+    APPLY_COMMITTED, /* outcomes are final; items not reached are PENDING */
+    APPLY_AGAIN, /* all undone, all PENDING; the connection is sound: run again after a short wait
+                  */
+    APPLY_RECONNECT, /* all PENDING, undone or of unknown fate: run again over a new connection,
+                        which will tell */
+    APPLY_RENEW      /* as COMMITTED, but the session is not to be trusted any more: open a new
+                        connection       */
+};
+
+struct apply_report {
+    enum apply_end end;
+    struct obx_err err;   /* why not COMMITTED */
+    struct item *suspect; /* the last one whose handler ran before it went wrong, or what waited for
+                             a lock without one; NULL if none did */
+    uint64_t due_in_ms;   /* the earliest of the rows written is due then; UINT64_MAX: none */
+    bool has_rows;        /* the group has, or had, rows in inbox_parked */
+    bool met_lock;        /* another transaction holds a dedup row of a message of this batch */
+    bool is_unparkable;   /* and the row in inbox_parked of the suspect */
+};
+
+/**
+ * Run a batch: begin, for each message the dedup insert and the handler, the rows of those that
+ * were not applied, commit.
+ *
+ * On COMMITTED and RENEW each item has an outcome other than PENDING, or was not reached for lack
+ * of time. A failing message costs the others of its chunk a second run and nothing else. A message
+ * whose key waits is BEHIND. What is FAILED, REJECTED, BEHIND, CAREFUL or STALLED has its row in
+ * inbox_parked, dead if is_dead says so. Nothing is acknowledged or freed here. Items stay the
+ * caller's.
+ */
+void apply_batch(const struct apply *apply, struct item **items, size_t count,
+                 struct apply_report *report);
+
+#endif

@@ -1,0 +1,207 @@
+/*
+ * The end of a batch, before its COMMIT: the rows in inbox_parked of what was not applied, and of
+ * what came from there. Written in the order of the batch, so that the messages of one key have
+ * their rows in the order of their arrival.
+ */
+#include "apply_run.h"
+
+#include "base/backoff.h"
+#include "base/crash.h"
+#include "base/log.h"
+#include "outgoing/receipts.h"
+
+enum {
+    STALL_TRIES = 3, /* the first wait for what stands in the way: as after so many attempts */
+    /* Between two probes of a dedup row that is held, which cost little: soon at first, since a
+     * session that has broken is undone within milliseconds. */
+    HELD_MIN_MS = 50,
+    HELD_CAP_MS = 1000
+};
+
+static enum obx_code write_row(struct run *run, const struct item *item, const struct park *park)
+{
+    const struct store *store = &run->apply->store;
+
+    if (park->is_due && park->wait_ms < run->report->due_in_ms)
+        run->report->due_in_ms = park->wait_ms;
+    return store->ops->park(store->ctx, item, park, &run->report->err);
+}
+
+static uint32_t backoff(const struct run *run, uint32_t tries)
+{
+    const struct apply_policy *policy = &run->apply->policy;
+
+    return backoff_nth_ms(policy->retry_min_ms, policy->retry_cap_ms, tries, random_u64());
+}
+
+/* Whose attempt was counted, and has not been made after all. */
+static uint32_t uncounted(const struct item *item)
+{
+    return item->attempts > 0 ? item->attempts - 1 : 0;
+}
+
+bool run_is_reported(const struct run *run, const struct item *item)
+{
+    return item->wants_receipt && item_has_id(item) && receipts_may_reject(item) &&
+           receipts_are_asked(item, run->apply->group);
+}
+
+/*
+ * Nobody will try it again by itself. Where its producer waits to hear of it, it will hear
+ * "rejected" and act on that: so no copy may be applied any more, which a dedup row sees to.
+ */
+static enum obx_code bury(struct run *run, const struct item *item)
+{
+    const struct store *store = &run->apply->store;
+    const struct park park = {.state = PARK_DEAD,
+                              .attempts = run_attempt(item),
+                              .is_due = run->apply->policy.sends_letters,
+                              .is_reported = run_is_reported(run, item),
+                              .has_failed = true,
+                              .has_reason = true};
+    enum obx_code rc = OBX_OK;
+
+    rc = write_row(run, item, &park);
+    if (rc == OBX_OK && park.is_reported)
+        rc = store->ops->reject(store->ctx, item, &run->report->err);
+    return rc;
+}
+
+static enum obx_code wait_for_next(struct run *run, const struct item *item)
+{
+    const struct park park = {.state = PARK_WAITING,
+                              .attempts = run_attempt(item),
+                              .is_due = true,
+                              .wait_ms = backoff(run, run_attempt(item)),
+                              .has_failed = true,
+                              .has_reason = true};
+
+    return write_row(run, item, &park);
+}
+
+static enum obx_code wait_behind(struct run *run, const struct item *item)
+{
+    const struct park park = {.state = PARK_BLOCKED, .attempts = uncounted(item)};
+
+    return write_row(run, item, &park);
+}
+
+/*
+ * Not its fault, so no attempt is counted. A handler that waits for somebody's lock takes its
+ * worker's time with each try: these are made less often the longer it lasts.
+ */
+static enum obx_code wait_without_attempt(struct run *run, const struct item *item)
+{
+    const bool is_stall = item->outcome == ITEM_STALLED;
+    const uint32_t stall_ms = item->is_held ? HELD_MIN_MS : backoff(run, STALL_TRIES);
+    const uint32_t cap_ms = item->is_held ? HELD_CAP_MS : run->apply->policy.retry_cap_ms;
+    const struct park park = {.state = PARK_WAITING,
+                              .attempts = uncounted(item),
+                              .is_due = true,
+                              .wait_ms = is_stall ? stall_ms : 0,
+                              .cap_ms = is_stall ? cap_ms : 0,
+                              .has_reason = is_stall};
+
+    return write_row(run, item, &park);
+}
+
+static enum obx_code remove_row(struct run *run, const struct item *item)
+{
+    const struct store *store = &run->apply->store;
+
+    if (item->parked_id == 0)
+        return OBX_OK;
+    return store->ops->unpark(store->ctx, item, &run->report->err);
+}
+
+static enum obx_code park_one(struct run *run, const struct item *item)
+{
+    switch (item->outcome) {
+    case ITEM_FAILED:
+    case ITEM_REJECTED:
+        return item->is_dead ? bury(run, item) : wait_for_next(run, item);
+    case ITEM_BEHIND:
+        return wait_behind(run, item);
+    case ITEM_CAREFUL:
+    case ITEM_STALLED:
+        return wait_without_attempt(run, item);
+    case ITEM_APPLIED:
+    case ITEM_DUPLICATE:
+        return remove_row(run, item);
+    case ITEM_PENDING:
+    case ITEM_PARKED:
+    case ITEM_DEAD:
+    case ITEM_LETTER:
+    case ITEM_SETTLED:
+    case ITEM_DROPPED:
+        break;
+    }
+    return OBX_OK;
+}
+
+/*
+ * A message that the database does not take, not even in pieces (properties larger than
+ * max_allowed_packet), can wait nowhere but at the broker: it stays unacknowledged, and comes again
+ * with the next connection. The others go on.
+ */
+static enum obx_code park_or_leave(struct run *run, struct item *item)
+{
+    enum obx_code rc = park_one(run, item);
+
+    if (rc != OBX_E_TOO_LARGE || item->parked_id != 0)
+        return rc;
+    OBX_LOG(LOG_LVL_ERROR, "consumer", "message.too_large_to_park",
+            KV_STR("group", run->apply->group), KV_BYTES("message_id", item->msg.message_id),
+            KV_U64("bytes", item->msg.body.len), KV_STR("because", item->why.text));
+    item->outcome = ITEM_DROPPED;
+    return OBX_OK;
+}
+
+/* ------------------------------------------------------------------ keys that may go on */
+
+static bool is_last_row_of_key(const struct run *run, size_t at)
+{
+    for (size_t i = at + 1; i < run->count; i++) {
+        if (run->items[i]->parked_id != 0 && item_same_key(run->items[i], run->items[at]))
+            return false;
+    }
+    return true;
+}
+
+/* Of a key that had rows in this batch, all are done with: the next one, if any, is due. */
+static enum obx_code promote_next(struct run *run, size_t at)
+{
+    const struct store *store = &run->apply->store;
+    const struct item *item = run->items[at];
+
+    if (item->parked_id == 0 || item->outcome == ITEM_PENDING || !item_has_key(item) ||
+        run_holds_key(run, item) || !is_last_row_of_key(run, at))
+        return OBX_OK;
+    run->report->due_in_ms = 0;
+    return store->ops->promote(store->ctx, item, &run->report->err);
+}
+
+/* Another process has parked a copy of it, in a transaction that has not ended. */
+static void blame_lock(struct run *run, struct item *item)
+{
+    run->report->suspect = item;
+    run->report->is_unparkable = true;
+}
+
+enum obx_code run_park(struct run *run)
+{
+    enum obx_code rc = OBX_OK;
+
+    if (run->failures == 0 && !run->report->has_rows)
+        return OBX_OK;
+    for (size_t i = 0; i < run->count && rc == OBX_OK; i++) {
+        rc = park_or_leave(run, run->items[i]);
+        if (rc == OBX_E_DB_LOCK_WAIT || rc == OBX_E_DB_DEADLOCK)
+            blame_lock(run, run->items[i]);
+    }
+    for (size_t i = 0; i < run->count && rc == OBX_OK; i++)
+        rc = promote_next(run, i);
+    if (run->failures > 0)
+        OBX_CRASH_POINT("consumer-park-before-commit");
+    return rc;
+}

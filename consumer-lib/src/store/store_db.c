@@ -1,0 +1,320 @@
+/*
+ * The store over sql/client.
+ *
+ * Two settings make a transaction's end by a handler safe and visible. Autocommit is off: after a
+ * COMMIT that was not ours the next dedup insert opens another transaction instead of being
+ * committed by itself, without its handler's effect. And the savepoints carry a name that is made
+ * up per connection, so that no handler releases, renews or rolls back to one by accident: when
+ * ours is gone (error 1305), its transaction has ended.
+ */
+#include "store_db.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "apply/item.h"
+#include "base/alloc.h"
+#include "base/backoff.h"
+#include "base/bytes.h"
+#include "parked_db.h"
+#include "sql/schema.h"
+
+#define MARKS 2
+
+struct mark_sql {
+    char set[64];
+    char undo[64];
+    char release[64];
+};
+
+struct store_db {
+    const struct settings *settings;
+    struct db *db;
+    struct db *other; /* a second session, opened only to see what is committed */
+    struct mark_sql marks[MARKS];
+};
+
+static void make_marks(struct store_db *db)
+{
+    static const char *const names[MARKS] = {[STORE_MARK_TX] = "tx", [STORE_MARK_CHUNK] = "chunk"};
+    uint64_t random = random_u64();
+
+    for (int i = 0; i < MARKS; i++) {
+        struct mark_sql *mark = &db->marks[i];
+        char name[40];
+
+        snprintf(name, sizeof(name), "obx_%s_%016" PRIx64, names[i], random);
+        snprintf(mark->set, sizeof(mark->set), "SAVEPOINT %s", name);
+        snprintf(mark->undo, sizeof(mark->undo), "ROLLBACK TO %s", name);
+        snprintf(mark->release, sizeof(mark->release), "RELEASE SAVEPOINT %s", name);
+    }
+}
+
+static enum obx_code run_text(struct store_db *db, const char *sql, struct obx_err *err)
+{
+    return db_exec_text(db->db, bytes_of(sql), NULL, err);
+}
+
+enum obx_code store_db_open(const struct settings *settings, struct store_db **out,
+                            struct obx_err *err)
+{
+    struct store_db *db = obx_calloc(1, sizeof(*db));
+    enum obx_code rc = OBX_OK;
+
+    *out = NULL;
+    if (db == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "database connection");
+    db->settings = settings;
+    make_marks(db);
+    rc = db_open(&settings->db, &db->db, err);
+    if (rc == OBX_OK)
+        rc = schema_check(db->db, SCHEMA_CONSUMER, err);
+    if (rc == OBX_OK)
+        rc = run_text(db, "SET autocommit = 0", err);
+    if (rc != OBX_OK) {
+        store_db_close(db);
+        return rc;
+    }
+    *out = db;
+    return OBX_OK;
+}
+
+void store_db_close(struct store_db *db)
+{
+    if (db == NULL)
+        return;
+    db_close(db->other);
+    db_close(db->db);
+    obx_free(db);
+}
+
+const struct settings *store_db_settings(const struct store_db *db)
+{
+    return db->settings;
+}
+
+struct db *store_db_handle(struct store_db *db)
+{
+    return db->db;
+}
+
+static enum obx_code op_begin(void *ctx, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return db_begin(db->db, err);
+}
+
+static enum obx_code op_set_mark(void *ctx, enum store_mark mark, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return run_text(db, db->marks[mark].set, err);
+}
+
+static enum obx_code op_undo_to(void *ctx, enum store_mark mark, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return run_text(db, db->marks[mark].undo, err);
+}
+
+static enum obx_code op_release(void *ctx, enum store_mark mark, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return run_text(db, db->marks[mark].release, err);
+}
+
+static enum obx_code op_insert(void *ctx, struct obx_bytes message_id, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return db_exec(db->db, "INSERT INTO inbox_applied (consumer_group, message_id) VALUES (?, ?)",
+                   DB_ARGS(DB_TEXT(db->settings->group), DB_BYTES(message_id)), NULL, err);
+}
+
+static enum obx_code op_probe(void *ctx, struct obx_bytes message_id, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return parked_probe(db->db, db->settings, message_id, err);
+}
+
+static enum obx_code op_remove(void *ctx, struct obx_bytes message_id, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return db_exec(db->db, "DELETE FROM inbox_applied WHERE consumer_group = ? AND message_id = ?",
+                   DB_ARGS(DB_TEXT(db->settings->group), DB_BYTES(message_id)), NULL, err);
+}
+
+static enum obx_code look(struct store_db *db, struct db *session, struct obx_bytes message_id,
+                          bool *has, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc =
+        db_query(session, "SELECT 1 FROM inbox_applied WHERE consumer_group = ? AND message_id = ?",
+                 DB_ARGS(DB_TEXT(db->settings->group), DB_BYTES(message_id)), &rows, err);
+
+    *has = rc == OBX_OK && db_rows_count(rows) > 0;
+    db_rows_free(rows);
+    return rc;
+}
+
+static enum obx_code op_has(void *ctx, struct obx_bytes message_id, bool *has, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return look(db, db->db, message_id, has, err);
+}
+
+/* The second session is used so seldom that the server may have ended it (wait_timeout). */
+static enum obx_code op_has_committed(void *ctx, struct obx_bytes message_id, bool *has,
+                                      struct obx_err *err)
+{
+    struct store_db *db = ctx;
+    enum obx_code rc = OBX_OK;
+
+    if (db->other != NULL && look(db, db->other, message_id, has, NULL) == OBX_OK)
+        return OBX_OK;
+    db_close(db->other);
+    db->other = NULL;
+    rc = db_open(&db->settings->db, &db->other, err);
+    return rc == OBX_OK ? look(db, db->other, message_id, has, err) : rc;
+}
+
+static enum obx_code op_commit(void *ctx, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return db_commit(db->db, err);
+}
+
+static enum obx_code op_rollback(void *ctx, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return db_rollback(db->db, err);
+}
+
+/* ------------------------------------------------------------------ outcomes */
+
+static enum obx_code op_reject(void *ctx, const struct item *item, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+    enum obx_code rc =
+        db_exec(db->db,
+                "INSERT INTO inbox_applied (consumer_group, message_id, outcome, reason) "
+                "VALUES (?, ?, '" DEDUP_REJECTED "', ?)",
+                DB_ARGS(DB_TEXT(db->settings->group), DB_BYTES(item->msg.message_id),
+                        DB_TEXT(item->why.text)),
+                NULL, err);
+
+    return rc == OBX_E_DB_DUPLICATE ? OBX_OK : rc;
+}
+
+static enum obx_code op_read_outcome(void *ctx, struct item *item, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+    struct db_rows *rows = NULL;
+    enum obx_code rc = db_query(
+        db->db,
+        "SELECT outcome, reason FROM inbox_applied WHERE consumer_group = ? AND message_id = ?",
+        DB_ARGS(DB_TEXT(db->settings->group), DB_BYTES(item->msg.message_id)), &rows, err);
+
+    if (rc == OBX_OK && db_rows_next(rows))
+        parked_read_outcome(item, db_rows_bytes(rows, 0), db_rows_bytes(rows, 1));
+    db_rows_free(rows);
+    return rc;
+}
+
+/* ------------------------------------------------------------------ rows of inbox_parked */
+
+static enum obx_code op_any_parked(void *ctx, bool *any, struct obx_err *err)
+{
+    return store_db_any_parked(ctx, any, err);
+}
+
+enum obx_code store_db_any_parked(struct store_db *db, bool *any, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc =
+        db_query(db->db, "SELECT 1 FROM inbox_parked WHERE consumer_group = ? LIMIT 1",
+                 DB_ARGS(DB_TEXT(db->settings->group)), &rows, err);
+
+    *any = rc == OBX_OK && db_rows_count(rows) > 0;
+    db_rows_free(rows);
+    return rc;
+}
+
+static enum obx_code op_survey(void *ctx, struct item **items, size_t count, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return parked_survey(db->db, db->settings, items, count, err);
+}
+
+static enum obx_code op_park(void *ctx, const struct item *item, const struct park *park,
+                             struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return parked_write(db->db, db->settings, item, park, err);
+}
+
+static enum obx_code op_unpark(void *ctx, const struct item *item, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return parked_remove(db->db, item->parked_id, item->pieces, err);
+}
+
+static enum obx_code op_promote(void *ctx, const struct item *item, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return parked_promote(db->db, db->settings, item->msg.ordering_key, NULL, err);
+}
+
+static bool op_in_transaction(void *ctx)
+{
+    struct store_db *db = ctx;
+
+    return db_in_transaction(db->db);
+}
+
+static bool op_is_lost(void *ctx)
+{
+    struct store_db *db = ctx;
+
+    return db_is_lost(db->db);
+}
+
+struct store store_db_store(struct store_db *db)
+{
+    static const struct store_ops ops = {
+        .begin = op_begin,
+        .set_mark = op_set_mark,
+        .undo_to = op_undo_to,
+        .release = op_release,
+        .insert = op_insert,
+        .probe = op_probe,
+        .remove = op_remove,
+        .has = op_has,
+        .has_committed = op_has_committed,
+        .commit = op_commit,
+        .rollback = op_rollback,
+        .reject = op_reject,
+        .read_outcome = op_read_outcome,
+        .any_parked = op_any_parked,
+        .survey = op_survey,
+        .park = op_park,
+        .unpark = op_unpark,
+        .promote = op_promote,
+        .in_transaction = op_in_transaction,
+        .is_lost = op_is_lost,
+    };
+
+    return (struct store){.ops = &ops, .ctx = db};
+}

@@ -1,0 +1,172 @@
+/*
+ * Readiness. Called by admin.c, status.c, metrics.c and daemon.c, on the main thread.
+ */
+#include "readiness.h"
+
+#include <stdio.h>
+
+#include "daemon/half_role.h"
+#include "daemon/receipts_role.h"
+
+const char *slot_state_name(enum slot_state state)
+{
+    switch (state) {
+    case SLOT_WAITING:
+        return "waiting";
+    case SLOT_RUNNING:
+        return "running";
+    case SLOT_DRAINING:
+        return "draining";
+    case SLOT_STOPPING:
+        return "stopping";
+    }
+    return "unknown";
+}
+
+static bool not_ready(char *reason, size_t size, const char *what, const char *why)
+{
+    if (why == NULL || why[0] == '\0')
+        snprintf(reason, size, "%s", what);
+    else
+        snprintf(reason, size, "%s: %s", what, why);
+    return false;
+}
+
+static bool owner_is_ready(const struct lane_stats *stats, char *reason, size_t size)
+{
+    switch (stats->broker_state) {
+    case BRIDGE_UP:
+        break;
+    case BRIDGE_DOWN:
+        return not_ready(reason, size, "broker not connected", stats->trouble);
+    case BRIDGE_BLOCKED:
+        return not_ready(reason, size, "broker takes no messages (alarm)", stats->trouble);
+    case BRIDGE_CLOSED:
+        return not_ready(reason, size, "broker connection closed", stats->trouble);
+    }
+    if (stats->trouble[0] != '\0')
+        return not_ready(reason, size, "owner with trouble", stats->trouble);
+    return true;
+}
+
+/* Somebody else does the work: that is what a standby is ready for. */
+static bool standby_is_ready(const struct lane_stats *stats, char *reason, size_t size)
+{
+    if (stats->trouble[0] != '\0')
+        return not_ready(reason, size, "standby", stats->trouble);
+    if (stats->is_served)
+        return true;
+    return not_ready(reason, size, "standby, and nobody works",
+                     stats->lease_owner[0] == '\0' ? "no lease is held"
+                                                   : "a lease of this relay is in doubt");
+}
+
+static bool running_is_ready(const struct lane_stats *stats, char *reason, size_t size)
+{
+    switch (stats->state) {
+    case LANE_OWNER:
+        return owner_is_ready(stats, reason, size);
+    case LANE_STANDBY:
+        return standby_is_ready(stats, reason, size);
+    case LANE_STARTING:
+        return not_ready(reason, size, "not yet connected to the database", stats->trouble);
+    case LANE_DB_DOWN:
+        return not_ready(reason, size, "database lost or unfit", stats->trouble);
+    case LANE_DRAINING:
+        return not_ready(reason, size, "draining", stats->trouble);
+    case LANE_STOPPED:
+        return not_ready(reason, size, "stopped", stats->trouble);
+    }
+    return not_ready(reason, size, "unknown state", stats->trouble);
+}
+
+bool lane_view_is_ready(const struct lane_view *lane, char *reason, size_t size)
+{
+    reason[0] = '\0';
+    switch (lane->slot) {
+    case SLOT_RUNNING:
+        return running_is_ready(&lane->stats, reason, size);
+    case SLOT_WAITING:
+        return not_ready(reason, size, "not started", lane->trouble);
+    case SLOT_DRAINING:
+        return not_ready(reason, size, "draining", lane->stats.trouble);
+    case SLOT_STOPPING:
+        return not_ready(reason, size, "stopping", lane->stats.trouble);
+    }
+    return not_ready(reason, size, "unknown state", lane->trouble);
+}
+
+/* The first reader of receipts that cannot work; NULL: all can. */
+static const struct receipts_view *unready_receipts(const struct relay_view *view)
+{
+    for (size_t i = 0; i < view->receipts_count; i++) {
+        const struct receipts_stats *stats = &view->receipts[i].stats;
+
+        if (!stats->db_up || !stats->broker_up || stats->trouble[0] != '\0')
+            return &view->receipts[i];
+    }
+    return NULL;
+}
+
+bool relay_view_is_ready(const struct relay_view *view)
+{
+    char reason[OBX_ERR_TEXT_MAX];
+
+    if (view->is_stopping || !view->topology.is_done)
+        return false;
+    if (view->half != NULL && !view->half->store.is_up)
+        return false;
+    if (unready_receipts(view) != NULL)
+        return false;
+    for (size_t i = 0; i < view->lane_count; i++) {
+        if (!lane_view_is_ready(&view->lanes[i], reason, sizeof(reason)))
+            return false;
+    }
+    return true;
+}
+
+static size_t count_ready(const struct relay_view *view)
+{
+    char reason[OBX_ERR_TEXT_MAX];
+    size_t count = 0;
+
+    for (size_t i = 0; i < view->lane_count; i++)
+        count += lane_view_is_ready(&view->lanes[i], reason, sizeof(reason));
+    return count;
+}
+
+void relay_view_summary(const struct relay_view *view, char *text, size_t size)
+{
+    char reason[OBX_ERR_TEXT_MAX];
+    const struct receipts_view *receipts = NULL;
+
+    if (view->is_stopping) {
+        snprintf(text, size, "stopping");
+        return;
+    }
+    if (!view->topology.is_done) {
+        snprintf(text, size, "topology: %s",
+                 view->topology.trouble[0] == '\0' ? "not yet there" : view->topology.trouble);
+        return;
+    }
+    if (view->half != NULL && !view->half->store.is_up) {
+        snprintf(text, size, "half-messages: %s", view->half->store.trouble);
+        return;
+    }
+    for (size_t i = 0; i < view->lane_count; i++) {
+        const struct lane_view *lane = &view->lanes[i];
+
+        if (lane_view_is_ready(lane, reason, sizeof(reason)))
+            continue;
+        snprintf(text, size, "%zu of %zu lanes ready; %s/%s: %s", count_ready(view),
+                 view->lane_count, lane->source, lane->outbox, reason);
+        return;
+    }
+    receipts = unready_receipts(view);
+    if (receipts != NULL)
+        snprintf(text, size, "receipts of %s: %s", receipts->source,
+                 receipts->stats.trouble[0] == '\0' ? "not yet connected"
+                                                    : receipts->stats.trouble);
+    else
+        snprintf(text, size, "%zu lanes ready", view->lane_count);
+}

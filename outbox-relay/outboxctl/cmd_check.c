@@ -1,0 +1,79 @@
+/*
+ * outboxctl check: the checks of outbox-relay --check, as text or as JSON; and outboxctl ring.
+ */
+#include <stdio.h>
+
+#include <jansson.h>
+
+#include "config/config_or_say.h"
+#include "ctl_args.h"
+#include "obx/doorbell.h"
+#include "outboxctl/print/json_print.h"
+#include "preflight/check.h"
+
+extern char **environ;
+
+static void add_json_line(const struct check_line *line, void *ctx)
+{
+    json_array_append_new(ctx, json_pack("{s:b, s:s, s:s, s:s}", "ok", line->is_ok, "subject",
+                                         line->subject, "detail", line->detail, "fix", line->fix));
+}
+
+static bool check_as_json(const struct relay_config *config)
+{
+    json_t *lines = json_array();
+    struct check_out out = {.on_line = add_json_line, .ctx = lines};
+    bool is_ok = check_run(config, &out);
+
+    json_print(lines);
+    json_decref(lines);
+    return is_ok;
+}
+
+static struct relay_config *load(const struct ctl_args *args, enum ctl_exit *status)
+{
+    enum obx_code rc = OBX_OK;
+    struct relay_config *config = config_or_say("outboxctl", args->config, environ, &rc);
+
+    *status = rc == OBX_OK ? CTL_OK : rc == OBX_E_CONFIG ? CTL_USAGE : CTL_FAILED;
+    return config;
+}
+
+enum ctl_exit cmd_check(const struct ctl_args *args)
+{
+    struct check_out out = {.on_line = check_print_line, .ctx = stdout};
+    enum ctl_exit status = CTL_OK;
+    struct relay_config *config = load(args, &status);
+    bool is_ok;
+
+    if (config == NULL)
+        return status;
+    is_ok = args->json ? check_as_json(config) : check_run(config, &out);
+    relay_config_unref(config);
+    return is_ok ? CTL_OK : CTL_FAILED;
+}
+
+enum ctl_exit cmd_ring(const struct ctl_args *args)
+{
+    enum ctl_exit status = CTL_OK;
+    struct obx_err err = {0};
+    struct relay_config *config;
+
+    if (args->word_count > 1) {
+        fprintf(stderr, "outboxctl: ring takes one outbox at most\n");
+        return CTL_USAGE;
+    }
+    config = load(args, &status);
+    if (config == NULL)
+        return status;
+    if (config->doorbell_socket == NULL) {
+        fprintf(stderr, "outboxctl: the configuration has no doorbell_socket in [relay]\n");
+        status = CTL_USAGE;
+    } else if (obx_doorbell_ring(config->doorbell_socket,
+                                 args->word_count == 0 ? NULL : args->words[0], &err) != OBX_OK) {
+        fprintf(stderr, "outboxctl: %s\n", err.text);
+        status = CTL_FAILED;
+    }
+    relay_config_unref(config);
+    return status;
+}

@@ -1,0 +1,400 @@
+/*
+ * outboxctl reconcile: reads its options, connects to both databases, prints what was found.
+ */
+#define _GNU_SOURCE /* strptime, timegm */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <jansson.h>
+
+#include "base/fail.h"
+#include "outboxctl/print/human.h"
+#include "outboxctl/print/json_print.h"
+#include "outboxctl/print/progress.h"
+#include "outboxctl/print/table.h"
+#include "outboxctl/target.h"
+#include "reconcile.h"
+#include "sql/schema.h"
+
+enum { US_PER_S = 1000000, DECIMAL = 10, FRACTION_DIGITS = 6, MINUTE_S = 60, HOUR_S = 3600 };
+enum { DAY_S = 86400, YEAR_BASE = 1900, PASSWORD_MAX = 1024, NAME_MAX_LEN = 65 };
+enum { EXIT_DIFFERS = 3, EXIT_ON_THE_WAY = 4 };
+
+struct run {
+    const struct ctl_args *args;
+    const struct target *target;
+    struct db_url url; /* of the consumer */
+    char password[PASSWORD_MAX];
+    struct reconcile_opts opts;
+    char outboxes[RECONCILE_TABLES_MAX][NAME_MAX_LEN];
+    char *topics; /* the option's text, cut at its commas */
+    struct progress progress;
+    json_t *list; /* with --json: of the findings */
+    uint64_t shown;
+};
+
+static enum ctl_exit usage(const char *what)
+{
+    fprintf(stderr, "outboxctl: %s; see outboxctl reconcile --help\n", what);
+    return CTL_USAGE;
+}
+
+/* ---- times ---- */
+
+/* "90s", "15m", "2h", "7d". */
+static bool parse_span(const char *text, uint64_t *us)
+{
+    static const struct {
+        char unit;
+        uint64_t seconds;
+    } units[] = {{'s', 1}, {'m', MINUTE_S}, {'h', HOUR_S}, {'d', DAY_S}};
+    char *end = NULL;
+    unsigned long long number;
+
+    errno = 0;
+    number = strtoull(text, &end, DECIMAL);
+    if (errno != 0 || text[0] < '0' || text[0] > '9' || number > UINT32_MAX)
+        return false;
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+        if (end[0] == units[i].unit && end[1] == '\0') {
+            *us = number * units[i].seconds * US_PER_S;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool parse_fraction(const char *text, uint64_t *us, const char **end)
+{
+    uint64_t value = 0;
+    int digits = 0;
+
+    for (; *text >= '0' && *text <= '9' && digits < FRACTION_DIGITS; text++, digits++)
+        value = value * DECIMAL + (uint64_t)(*text - '0');
+    *end = text;
+    if (digits == 0)
+        return false;
+    for (; digits < FRACTION_DIGITS; digits++)
+        value *= DECIMAL;
+    *us += value;
+    return true;
+}
+
+/* UTC: "2026-11-25 10:00:00[.123456]", with T and Z as in ISO 8601, or the date alone. */
+static bool parse_date(const char *text, uint64_t *us)
+{
+    struct tm tm = {0};
+    const char *rest = strptime(text, "%Y-%m-%d", &tm);
+    time_t seconds;
+
+    if (rest != NULL && (*rest == ' ' || *rest == 'T'))
+        rest = strptime(rest + 1, "%H:%M:%S", &tm);
+    if (rest == NULL)
+        return false;
+    seconds = timegm(&tm);
+    if (seconds <= 0)
+        return false;
+    *us = (uint64_t)seconds * US_PER_S;
+    if (*rest == '.' && !parse_fraction(rest + 1, us, &rest))
+        return false;
+    return *rest == '\0' || strcmp(rest, "Z") == 0;
+}
+
+/* A date, or a span: so long ago. */
+static bool parse_time(const char *text, uint64_t now_us, uint64_t *us)
+{
+    uint64_t span_us = 0;
+
+    if (!parse_span(text, &span_us))
+        return parse_date(text, us);
+    *us = span_us < now_us ? now_us - span_us : 0;
+    return *us > 0;
+}
+
+static enum ctl_exit set_range(struct run *run, uint64_t now_us)
+{
+    const char *from = run->args->text[CTL_FROM];
+    const char *to = run->args->text[CTL_TO];
+    const char *grace = run->args->text[CTL_GRACE];
+
+    if (!parse_time(from == NULL ? "65m" : from, now_us, &run->opts.from_us))
+        return usage("--from is a UTC time (2026-11-25T10:00:00Z) or so long ago (2h, 7d)");
+    if (!parse_time(to == NULL ? "5m" : to, now_us, &run->opts.to_us))
+        return usage("--to is a UTC time (2026-11-25T11:00:00Z) or so long ago (5m)");
+    if (!parse_span(grace == NULL ? "5m" : grace, &run->opts.grace_us))
+        return usage("--grace is a time like 30s or 5m");
+    if (run->opts.from_us >= run->opts.to_us)
+        return usage("--from is not before --to");
+    return CTL_OK;
+}
+
+/* ---- both databases ---- */
+
+static enum ctl_exit read_password(const char *path, char *out)
+{
+    FILE *file = fopen(path, "re");
+    struct obx_err err = {0};
+
+    if (file == NULL) {
+        (void)obx_fail_errno(&err, OBX_E_SYSTEM, errno, "--consumer-password-file %s", path);
+        fprintf(stderr, "outboxctl: %s\n", err.text);
+        return CTL_USAGE;
+    }
+    if (fgets(out, PASSWORD_MAX, file) == NULL)
+        out[0] = '\0';
+    fclose(file);
+    out[strcspn(out, "\r\n")] = '\0';
+    return CTL_OK;
+}
+
+static enum ctl_exit set_consumer(struct run *run)
+{
+    const char *path = run->args->text[CTL_CONSUMER_PASSWORD_FILE];
+    struct obx_err err = {0};
+    enum ctl_exit status = CTL_OK;
+
+    if (run->args->text[CTL_CONSUMER_DB] == NULL || run->opts.group == NULL)
+        return usage("--consumer-db URL and --group GROUP say what to compare with");
+    if (db_url_parse(run->args->text[CTL_CONSUMER_DB], &run->url, &err) != OBX_OK) {
+        fprintf(stderr, "outboxctl: %s\n", err.text);
+        return CTL_USAGE;
+    }
+    if (path != NULL) {
+        status = read_password(path, run->password);
+        run->url.opts.password = run->password;
+    }
+    return status;
+}
+
+static enum ctl_exit complain(const char *which, const struct obx_err *err)
+{
+    fprintf(stderr, "outboxctl: %s: %s\n", which, err->text);
+    return CTL_FAILED;
+}
+
+static enum ctl_exit open_both(struct run *run)
+{
+    struct obx_err err = {0};
+
+    run->opts.source = target_connect(run->target);
+    if (run->opts.source == NULL)
+        return CTL_FAILED;
+    if (schema_check(run->opts.source, SCHEMA_JOURNAL, &err) != OBX_OK) {
+        obx_err_context(&err, "the relay must keep a journal (journal = yes in [source])");
+        return complain(run->target->source, &err);
+    }
+    run->opts.source_scan = target_connect(run->target);
+    if (run->opts.source_scan == NULL)
+        return CTL_FAILED;
+    if (db_open(&run->url.opts, &run->opts.consumer, &err) != OBX_OK ||
+        db_open(&run->url.opts, &run->opts.consumer_scan, &err) != OBX_OK ||
+        schema_check(run->opts.consumer, SCHEMA_CONSUMER, &err) != OBX_OK)
+        return complain("consumer", &err);
+    return CTL_OK;
+}
+
+/* Time, and the outbox tables unless the configuration names them. */
+static enum ctl_exit ask_source(struct run *run, uint64_t *now_us)
+{
+    static const char sql[] =
+        "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)), t.table_name"
+        " FROM information_schema.tables t WHERE t.table_schema = DATABASE()"
+        " AND (t.table_name = 'outbox' OR EXISTS (SELECT 1 FROM outbox_lease l"
+        " WHERE l.outbox = CONVERT(t.table_name USING ascii)"
+        /* Where names are kept in lower case, the lease has the name of the configuration. */
+        " OR (@@lower_case_table_names = 1 AND LOWER(l.outbox) = CONVERT(t.table_name USING"
+        " ascii))))";
+    struct db_rows *rows = NULL;
+    struct obx_err err = {0};
+    bool has_names = run->target->outbox_count > 0;
+
+    if (db_query(run->opts.source, sql, DB_NO_ARGS, &rows, &err) != OBX_OK)
+        return complain(run->target->source, &err);
+    for (size_t i = 0; db_rows_next(rows) && i < RECONCILE_TABLES_MAX; i++) {
+        *now_us = db_rows_u64(rows, 0);
+        (void)bytes_to_text(db_rows_bytes(rows, 1), run->outboxes[i], NAME_MAX_LEN);
+        if (!has_names)
+            run->opts.outboxes[run->opts.outbox_count++] = run->outboxes[i];
+    }
+    for (size_t i = 0; has_names && i < run->target->outbox_count && i < RECONCILE_TABLES_MAX; i++)
+        run->opts.outboxes[run->opts.outbox_count++] = run->target->outboxes[i];
+    db_rows_free(rows);
+    return CTL_OK;
+}
+
+static enum ctl_exit set_topics(struct run *run)
+{
+    char *save = NULL;
+
+    if (run->args->text[CTL_TOPIC] == NULL)
+        return CTL_OK;
+    run->topics = strdup(run->args->text[CTL_TOPIC]);
+    if (run->topics == NULL)
+        return CTL_FAILED;
+    for (char *word = strtok_r(run->topics, ", ", &save); word != NULL;
+         word = strtok_r(NULL, ", ", &save)) {
+        if (run->opts.topic_count == RECONCILE_TOPICS_MAX)
+            return usage("--topic takes 16 topics at most");
+        run->opts.topics[run->opts.topic_count++] = word;
+    }
+    return CTL_OK;
+}
+
+/* ---- what is found ---- */
+
+static json_t *text_of(struct obx_bytes text)
+{
+    json_t *value = bytes_is_absent(text) ? NULL : json_stringn(text.p, text.len);
+
+    return value == NULL ? json_null() : value;
+}
+
+static void on_finding(const struct reconcile_finding *finding, void *ctx)
+{
+    struct run *run = ctx;
+    struct obx_buf line = {0};
+
+    if (run->shown++ >= run->args->limit)
+        return;
+    if (run->list != NULL) {
+        json_array_append_new(
+            run->list, json_pack("{s:s, s:o, s:o, s:o}", "kind", reconcile_kind_name(finding->kind),
+                                 "message_id", text_of(finding->id), "topic",
+                                 text_of(finding->topic), "created_at", text_of(finding->created)));
+        return;
+    }
+    progress_end(&run->progress);
+    if (text_add_clean(&line, finding->id) == OBX_OK && buf_add_text(&line, "  ") == OBX_OK &&
+        text_add_clean(&line, finding->topic) == OBX_OK && buf_add_text(&line, "  ") == OBX_OK &&
+        text_add_clean(&line, finding->created) == OBX_OK)
+        printf("%-22s %s\n", reconcile_kind_name(finding->kind), line.data);
+    buf_fini(&line);
+}
+
+static void on_progress(uint64_t at_us, void *ctx)
+{
+    struct run *run = ctx;
+
+    if (at_us > run->opts.from_us)
+        progress_set(&run->progress, (at_us - run->opts.from_us) / US_PER_S);
+}
+
+static uint64_t on_the_way(const struct reconcile_result *result)
+{
+    uint64_t sum = 0;
+
+    for (unsigned kind = RECONCILE_OUTBOX; kind < RECONCILE_KINDS; kind++)
+        sum += result->found[kind];
+    return sum;
+}
+
+static void print_text(const struct run *run, const struct reconcile_result *result)
+{
+    char text[HUMAN_MAX];
+
+    if (run->shown > run->args->limit)
+        printf("... and %s more; --limit shows more\n",
+               human_count(run->shown - run->args->limit, false, text));
+    printf("%-22s %s\n", "published", human_count(result->compared, false, text));
+    printf("%-22s %s\n", "applied", human_count(result->applied, false, text));
+    for (unsigned kind = 0; kind < RECONCILE_KINDS; kind++) {
+        if (result->found[kind] > 0 || kind <= RECONCILE_EXTRA)
+            printf("%-22s %s\n", reconcile_kind_name((enum reconcile_kind)kind),
+                   human_count(result->found[kind], false, text));
+    }
+    if (result->found[RECONCILE_MISSING] > 0)
+        printf(
+            "missing: published, and in no table since; in a queue whose consumers do not take it, "
+            "or lost. Look into the queues of the group first (rabbitmqctl list_queues name "
+            "messages consumers): what is in one comes by itself.\n");
+}
+
+static void print_json(struct run *run, const struct reconcile_result *result)
+{
+    json_t *object =
+        json_pack("{s:I, s:I, s:I, s:I}", "published", (json_int_t)result->compared, "applied",
+                  (json_int_t)result->applied, "unsettled", (json_int_t)result->unsettled,
+                  "on_the_way", (json_int_t)on_the_way(result));
+    json_t *counts = json_object();
+
+    for (unsigned kind = 0; kind < RECONCILE_KINDS; kind++)
+        json_object_set_new(counts, reconcile_kind_name((enum reconcile_kind)kind),
+                            json_integer((json_int_t)result->found[kind]));
+    json_object_set_new(object, "found", counts);
+    json_object_set(object, "messages", run->list);
+    json_print(object);
+    json_decref(object);
+}
+
+static enum ctl_exit status_of(const struct reconcile_result *result)
+{
+    if (result->found[RECONCILE_MISSING] > 0 || result->found[RECONCILE_EXTRA] > 0)
+        return (enum ctl_exit)EXIT_DIFFERS;
+    return on_the_way(result) > 0 ? (enum ctl_exit)EXIT_ON_THE_WAY : CTL_OK;
+}
+
+static enum ctl_exit compare(struct run *run)
+{
+    struct reconcile_result result;
+    struct obx_err err = {0};
+    enum obx_code rc;
+
+    run->opts.on_finding = on_finding;
+    run->opts.on_progress = on_progress;
+    run->opts.ctx = run;
+    run->opts.all_ids = run->args->all_ids;
+    if (run->args->json)
+        run->list = json_array();
+    progress_begin(&run->progress, "seconds of the range",
+                   (run->opts.to_us - run->opts.from_us) / US_PER_S + 1);
+    rc = reconcile_run(&run->opts, &result, &err);
+    progress_end(&run->progress);
+    if (rc != OBX_OK)
+        return complain("reconcile", &err);
+    if (run->args->json)
+        print_json(run, &result);
+    else
+        print_text(run, &result);
+    return status_of(&result);
+}
+
+static enum ctl_exit prepare(struct run *run)
+{
+    uint64_t now_us = 0;
+    enum ctl_exit status = run->target == NULL ? CTL_USAGE : set_consumer(run);
+
+    if (status == CTL_OK)
+        status = set_topics(run);
+    if (status == CTL_OK)
+        status = open_both(run);
+    if (status == CTL_OK)
+        status = ask_source(run, &now_us);
+    return status == CTL_OK ? set_range(run, now_us) : status;
+}
+
+enum ctl_exit cmd_reconcile(const struct ctl_args *args)
+{
+    struct run run = {.args = args, .opts = {.group = args->text[CTL_GROUP]}};
+    struct targets targets;
+    enum ctl_exit status = targets_open(args, &targets);
+
+    if (status != CTL_OK)
+        return status;
+    run.target = targets_single(&targets);
+    status = prepare(&run);
+    if (status == CTL_OK)
+        status = compare(&run);
+    json_decref(run.list);
+    db_close(run.opts.source);
+    db_close(run.opts.consumer);
+    db_close(run.opts.source_scan);
+    db_close(run.opts.consumer_scan);
+    db_url_fini(&run.url);
+    free(run.topics);
+    memset(run.password, 0, sizeof(run.password));
+    targets_close(&targets);
+    return status;
+}
