@@ -4,7 +4,7 @@
 
 bin=$root/build/release/tests/bench
 relay_bin=$root/build/release/outbox-relay/outbox-relay
-outboxctl_bin=$root/build/release/outbox-relay/outboxctl
+outboxctl_bin=$root/build/release/outbox-relay/outboxctl/outboxctl
 queue=obx-bench
 
 # quietly LOG COMMAND...: runs a long command without input, its output to a log that is shown when it fails. In
