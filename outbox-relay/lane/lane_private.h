@@ -128,8 +128,8 @@ struct lane {
     uint64_t drain_until_ms;
     uint64_t owner_since_ms;
     uint64_t broker_connects_seen;
-    uint64_t own_queries;
     uint64_t past_broker_connects, past_broker_blocked; /* of publishers that were dropped */
+    uint64_t past_statements;                           /* of connections that were closed */
 };
 
 /* lane_turn.c */

@@ -35,7 +35,6 @@ enum obx_code lane_check_rights(struct lane *lane, struct obx_err *err)
     enum obx_code rc =
         unless_locked(db_exec(lane->db, lane->settle_del.one.data, DB_ARGS(DB_NULL()), NULL, err));
 
-    lane->own_queries += 2;
     if (rc == OBX_OK)
         rc = unless_locked(try_parking(lane, err));
     if (rc == OBX_OK && lane->opts.journal)

@@ -169,12 +169,19 @@ static void lose_lease(struct lane *lane, const char *why)
     set_state(lane, lane->state == LANE_DRAINING ? LANE_STOPPED : LANE_STANDBY);
 }
 
-static void lose_db(struct lane *lane, const struct obx_err *err)
+static void close_db(struct lane *lane)
 {
-    lane_set_trouble(lane, TROUBLE_DB, err->text);
+    if (lane->db != NULL)
+        lane->past_statements += db_statements(lane->db);
     db_close(lane->db);
     lane->db = NULL;
     lane->store.db = NULL;
+}
+
+static void lose_db(struct lane *lane, const struct obx_err *err)
+{
+    lane_set_trouble(lane, TROUBLE_DB, err->text);
+    close_db(lane);
     lease_drop(&lane->lease);
     drop_flight(lane);
     lane->db_due_ms = clock_now_ms() + backoff_next_ms(&lane->db_backoff);
@@ -276,7 +283,6 @@ static void stand_by(struct lane *lane, uint64_t now_ms)
 
     if (now_ms < lane->lease_due_ms)
         return;
-    lane->own_queries++;
     rc = lease_try(&lane->lease, lane->db, &acquired, &err);
     if (rc != OBX_OK && !lane_is_passing(rc)) {
         lose_db(lane, &err);
@@ -299,7 +305,6 @@ static enum obx_code renew(struct lane *lane, struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
 
-    lane->own_queries++;
     rc = lease_renew(&lane->lease, lane->db, err);
     if (rc == OBX_OK)
         lane->is_unsure = false;
@@ -680,10 +685,7 @@ static void fill_stats(struct lane *lane)
     stats->delayed_moved = lane->delayed.moved;
     stats->delayed_backdated = lane->delayed.backdated;
     stats->delayed_stray = lane->delayed.stray;
-    stats->queries = lane->awaiting.queries + lane->awaiting.del.queries + lane->overdue.queries +
-                     lane->delayed.queries + lane->journal.queries + lane->own_queries +
-                     lane->store.queries + lane->parking.queries + lane->requests.queries +
-                     lane->settle_del.queries + lane->locks.queries;
+    stats->queries = lane->past_statements + (lane->db == NULL ? 0 : db_statements(lane->db));
     stats->inflight = flight_count(lane->flight, FLIGHT_INFLIGHT);
     stats->held = flight_count(lane->flight, FLIGHT_WAITING);
     stats->retrying = flight_count(lane->flight, FLIGHT_RETRYING);
@@ -751,8 +753,7 @@ void lane_end(struct lane *lane)
     bridge_publisher_destroy(lane->publisher);
     lane->publisher = NULL;
     flight_clear(lane->flight);
-    db_close(lane->db);
-    lane->db = NULL;
+    close_db(lane);
     db_thread_end();
     show_stats(lane);
 }

@@ -165,7 +165,6 @@ static enum obx_code settle_early(struct awaiting *awaiting, struct db *db, cons
     enum obx_code rc = db_query(db, awaiting->early.data,
                                 DB_ARGS(DB_BYTES(buf_bytes(&awaiting->list))), &rows, err);
 
-    awaiting->queries++;
     while (rc == OBX_OK && db_rows_next(rows)) {
         begin_row(&row, rows);
         rc = take_early(awaiting, db, &row, rows, err);
@@ -182,7 +181,6 @@ static enum obx_code settle_early(struct awaiting *awaiting, struct db *db, cons
 
 static enum obx_code insert_awaiting(struct awaiting *awaiting, struct db *db, struct obx_err *err)
 {
-    awaiting->queries++;
     return db_exec(db, awaiting->move.data,
                    DB_ARGS(DB_TEXT(awaiting->opts.outbox), DB_BYTES(buf_bytes(&awaiting->list))),
                    NULL, err);

@@ -41,7 +41,7 @@ struct awaiting {
     struct obx_buf early, move; /* statements */
     struct obx_buf next_send;   /* an expression: when the next send is due */
     struct obx_buf list;        /* scratch */
-    uint64_t moved, settled_at_once, rejected, queries;
+    uint64_t moved, settled_at_once, rejected;
 };
 
 /** OBX_E_NOMEM. */

@@ -65,7 +65,6 @@ enum obx_code journal_write(struct journal *journal, struct db *db, const uint64
         rc = buf_add_text(&journal->list, "]");
     if (rc != OBX_OK)
         return obx_fail(err, rc, "list of rows for the journal");
-    journal->queries++;
     journal->written += count;
     return db_exec(db, journal->write.data,
                    DB_ARGS(DB_TEXT(journal->opts.outbox), DB_BYTES(buf_bytes(&journal->list))),
@@ -113,7 +112,6 @@ enum obx_code journal_clean(struct journal *journal, struct db *db, bool *may_ha
     *may_have_more = false;
     if (rc == OBX_OK)
         rc = lease_begin(journal->opts.lease, db, err);
-    journal->queries += 5;
     if (rc != OBX_OK)
         return rc;
     rc = clean_within(journal, db, end, &removed, err);

@@ -27,7 +27,7 @@ struct journal {
     struct obx_buf write; /* a statement */
     struct obx_buf list;  /* scratch */
     char cursor[256];     /* cleaning of custom ids walks on from here */
-    uint64_t written, removed, queries;
+    uint64_t written, removed;
 };
 
 /** OBX_E_NOMEM. */

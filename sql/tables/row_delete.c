@@ -77,7 +77,6 @@ static enum obx_code delete_run(struct row_delete *del, struct db *db, const uin
     enum obx_code rc = db_exec(db, del->range.data,
                                DB_ARGS(DB_U64(ids[0]), DB_U64(ids[length - 2])), &affected, err);
 
-    del->queries++;
     *deleted += affected;
     if (rc == OBX_OK && note_rest(del, ids[length - 1]) != OBX_OK)
         return obx_fail(err, OBX_E_NOMEM, "list of ids");
@@ -92,7 +91,6 @@ static enum obx_code delete_rest(struct row_delete *del, struct db *db, uint64_t
 
     if (rest_count == 0)
         return OBX_OK;
-    del->queries++;
     if (rest_count == 1) {
         rc = db_exec(db, del->one.data, DB_ARGS(DB_U64(only)), &affected, err);
     } else if (buf_add_text(&del->rest, "]") != OBX_OK) {

@@ -19,7 +19,6 @@
 struct row_delete {
     struct obx_buf range, list, one; /* statements */
     struct obx_buf rest;             /* scratch: the ids outside of runs, as JSON */
-    uint64_t queries;
 };
 
 /** table is quoted already, column is its primary key. OBX_E_NOMEM. */

@@ -46,7 +46,6 @@ static enum obx_code run(struct row_locks *locks, struct db *db, const struct ob
     rc = buf_addf(&locks->text, "%s%s) ORDER BY o.id%s", select->data, locks->list.data, end);
     if (rc != OBX_OK)
         return obx_fail(err, rc, "statement that looks for locked rows");
-    locks->queries++;
     return db_query_text(db, buf_bytes(&locks->text), rows, err);
 }
 

@@ -19,7 +19,6 @@ struct row_locks {
     struct obx_buf outbox;     /* "SELECT o.id FROM ... WHERE o.id IN (" */
     struct obx_buf awaiting;   /* the same of rows that have one in outbox_awaiting as well */
     struct obx_buf list, text; /* scratch */
-    uint64_t queries;
 };
 
 /** table is the quoted name of the outbox. OBX_E_NOMEM. */

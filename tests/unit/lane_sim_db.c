@@ -10,6 +10,7 @@
 
 struct db {
     bool is_lost;
+    uint64_t statements;
 };
 
 static struct db connections[SIM_LANES]; /* of each slot */
@@ -128,6 +129,7 @@ static enum obx_code run(struct call *call, struct obx_err *err)
     enum obx_code rc = OBX_OK;
 
     sim->queries++;
+    current()->statements++;
     pass_time();
     if (!sim->is_calm && sim_chance(sim->chaos.db_loss))
         return lose(err);
@@ -188,6 +190,7 @@ enum obx_code sim_exec_text(struct db *db, struct obx_bytes sql, uint64_t *affec
     if (strncmp(sql.p, "SET ", 4) != 0 && strncmp(sql.p, "START ", 6) != 0)
         return sim_exec(db, sql.p, NULL, 0, affected, err);
     sim->queries++;
+    current()->statements++;
     pass_time();
     if (!sim->is_calm && sim_chance(sim->chaos.db_loss))
         return lose(err);
@@ -209,6 +212,7 @@ enum obx_code sim_begin(struct db *db, struct obx_err *err)
 {
     (void)db;
     sim->queries++;
+    current()->statements++;
     if (!sim->is_calm && sim_chance(sim->chaos.db_loss))
         return lose(err);
     sim->in_tx = true;
@@ -236,6 +240,7 @@ enum obx_code sim_commit(struct db *db, struct obx_err *err)
 {
     (void)db;
     sim->queries++;
+    current()->statements++;
     check_parked();
     sim->now_us += 500 + sim_below(4000);
     sim_db_step();
@@ -273,7 +278,7 @@ enum obx_code sim_open(const struct db_opts *opts, struct db **out, struct obx_e
     if (!sim->is_calm && sim_chance(sim->chaos.db_loss / 8))
         return obx_fail(err, OBX_E_DB_CONNECT, "simulated");
     *out = current();
-    (*out)->is_lost = false;
+    **out = (struct db){.is_lost = false};
     return OBX_OK;
 }
 
@@ -281,6 +286,12 @@ void sim_close(struct db *db) WRAPS(db_close);
 void sim_close(struct db *db)
 {
     (void)db;
+}
+
+uint64_t sim_statements(const struct db *db) WRAPS(db_statements);
+uint64_t sim_statements(const struct db *db)
+{
+    return db->statements;
 }
 
 bool sim_is_lost(const struct db *db) WRAPS(db_is_lost);

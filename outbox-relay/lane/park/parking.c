@@ -93,7 +93,6 @@ enum obx_code parking_load(struct parking *parking, struct db *db, struct obx_er
     enum obx_code rc =
         db_query(db, sql_frozen, DB_ARGS(DB_TEXT(parking->outbox), DB_U64(LOAD_ROWS)), &rows, err);
 
-    parking->queries++;
     keyset_clear(&parking->frozen);
     parking->is_holding = false;
     parking->has_more = false;
@@ -169,7 +168,6 @@ static enum obx_code ask_table(struct parking *parking, struct db *db, struct ro
         return obx_fail(err, rc, "question for frozen keys");
     if (suspects == 0)
         return OBX_OK;
-    parking->queries++;
     rc = db_query_text(db, buf_bytes(&parking->text), &rows, err);
     if (rc != OBX_OK)
         return rc;
@@ -205,7 +203,6 @@ enum obx_code parking_known(struct parking *parking, struct db *db, const uint64
         rc = buf_add_text(&parking->text, ")");
     if (rc != OBX_OK)
         return obx_fail(err, rc, "rows that are given up");
-    parking->queries++;
     return db_query_text(db, buf_bytes(&parking->text), rows, err);
 }
 
@@ -221,7 +218,6 @@ static enum obx_code park_one(struct parking *parking, struct db *db, const stru
                         item->behind == 0 ? DB_NULL() : DB_U64(item->behind), DB_U64(item->id)),
                 &affected, err);
 
-    parking->queries++;
     *copied += affected;
     return rc;
 }
@@ -250,7 +246,6 @@ static enum obx_code park_followers(struct parking *parking, struct db *db,
         rc = buf_add_text(&parking->text, "]");
     if (rc != OBX_OK)
         return obx_fail(err, rc, "list of followers");
-    parking->queries++;
     rc = db_exec(db, parking->park_behind.data,
                  DB_ARGS(DB_TEXT(parking->outbox), DB_U64(head), DB_U64(head),
                          DB_BYTES(buf_bytes(&parking->text))),

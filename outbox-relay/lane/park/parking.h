@@ -30,7 +30,6 @@ struct parking {
     struct obx_buf text;        /* scratch */
     struct obx_buf held_key;    /* the key that is being resumed */
     bool is_holding;
-    uint64_t queries;
 };
 
 /** A row to park. */

@@ -186,7 +186,6 @@ static enum obx_code pass_on(struct requests *requests, struct db *db, uint64_t 
                      DB_ARGS(DB_TEXT("resumed with the head of its key"), DB_TEXT(requests->outbox),
                              DB_U64(id)),
                      NULL, err);
-    requests->queries += 2;
     if (rc != OBX_OK) {
         lease_rollback(db);
         return rc;
@@ -245,7 +244,6 @@ static enum obx_code look_for(struct requests *requests, struct db *db, bool is_
                          DB_U64(requests->after[is_discard])),
                  &rows, err);
 
-    requests->queries++;
     if (rc != OBX_OK)
         return rc;
     if (db_rows_next(rows))
@@ -299,7 +297,6 @@ static enum obx_code find_followers(struct requests *requests, struct db *db, st
                          DB_U64(requests->task.id), DB_U64(STEP_ROWS + 1)),
                  &rows, err);
 
-    requests->queries++;
     if (rc != OBX_OK)
         return rc;
     take_rows(step, rows);
@@ -327,7 +324,6 @@ static enum obx_code build(struct requests *requests, const char *before, const 
 {
     enum obx_code rc = OBX_OK;
 
-    requests->queries++;
     buf_reset(&requests->text);
     rc = buf_add_text(&requests->text, before);
     if (rc == OBX_OK)
@@ -376,7 +372,6 @@ static enum obx_code lock_followers(struct requests *requests, struct db *db, st
 static enum obx_code query_self(struct requests *requests, struct db *db, const char *sql,
                                 struct db_rows **rows, struct obx_err *err)
 {
-    requests->queries++;
     return db_query(db, sql,
                     DB_ARGS(DB_TEXT(requests->outbox), DB_U64(requests->task.id),
                             DB_TEXT(request_name(requests))),
@@ -418,7 +413,6 @@ static enum obx_code find_keyless(struct requests *requests, struct db *db, stru
                          DB_U64(requests->task.parked_id - 1), DB_U64(requests->portion)),
                  &rows, err);
 
-    requests->queries++;
     if (rc != OBX_OK)
         return rc;
     take_rows(step, rows);
@@ -503,7 +497,6 @@ static enum obx_code end_awaiting(struct requests *requests, struct db *db, cons
         rc = buf_add_text(&requests->text, "]");
     if (rc != OBX_OK)
         return obx_fail(err, rc, "list of rows");
-    requests->queries++;
     return db_exec(db, sql_end_awaiting, DB_ARGS(DB_BYTES(buf_bytes(&requests->text))), NULL, err);
 }
 
@@ -516,7 +509,6 @@ static enum obx_code audit(struct requests *requests, struct db *db, const struc
 
     if (rc == OBX_OK)
         rc = db_exec_text(db, buf_bytes(&requests->text), NULL, err);
-    requests->queries += 2;
     if (rc == OBX_OK)
         rc = audit_clean(db, "outbox_audit", err);
     if (rc == OBX_E_DB_DENIED || rc == OBX_E_DB_NO_TABLE || rc == OBX_E_DB_QUERY)
@@ -612,7 +604,6 @@ static enum obx_code refuse(struct requests *requests, struct db *db, struct obx
             KV_U64("row", requests->task.id), KV_ERR(why));
     if (rc != OBX_OK)
         return rc;
-    requests->queries++;
     rc = db_exec(db, sql_unrequest,
                  DB_ARGS(DB_TEXT(why->text), DB_TEXT(requests->outbox), DB_U64(requests->task.id)),
                  NULL, err);

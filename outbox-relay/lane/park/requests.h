@@ -40,7 +40,7 @@ struct requests {
     /* Requests that somebody has locked are passed over: the next one is looked for after it. */
     uint64_t after[2];     /* by kind: resume, discard; parked_id */
     struct held_rows held; /* the rows that are locked */
-    uint64_t resumed, discarded, refused, queries;
+    uint64_t resumed, discarded, refused;
 };
 
 /** table is the quoted name of the outbox. OBX_E_NOMEM. */

@@ -73,7 +73,6 @@ static enum obx_code build(struct delayed *delayed, const char *before, const ch
 {
     enum obx_code rc = OBX_OK;
 
-    delayed->queries++;
     buf_reset(&delayed->text);
     rc = buf_addf(&delayed->text, "%s%s%s", before, delayed->list.data, after);
     return rc == OBX_OK ? OBX_OK : obx_fail(err, rc, "statement over delayed messages");
@@ -85,7 +84,6 @@ static enum obx_code find_due(struct delayed *delayed, struct db *db, size_t *co
     struct db_rows *rows = NULL;
     enum obx_code rc = OBX_OK;
 
-    delayed->queries++;
     *count = 0;
     buf_reset(&delayed->list);
     buf_reset(&delayed->text);
@@ -252,7 +250,6 @@ static enum obx_code count_stray(struct delayed *delayed, struct db *db, struct 
     struct db_rows *rows = NULL;
     enum obx_code rc = db_query(db, sql_count_stray, DB_ARGS(DB_BYTES(outbox)), &rows, err);
 
-    delayed->queries++;
     if (rc == OBX_OK && db_rows_next(rows))
         delayed->stray = db_rows_u64(rows, 0);
     db_rows_free(rows);
@@ -264,7 +261,6 @@ enum obx_code delayed_find_stray(struct delayed *delayed, struct db *db, struct 
     struct db_rows *rows = NULL;
     enum obx_code rc = db_query(db, sql_stray, DB_NO_ARGS, &rows, err);
 
-    delayed->queries++;
     if (rc == OBX_OK && db_rows_next(rows)) {
         struct obx_bytes name = db_rows_bytes(rows, 0);
 

@@ -31,7 +31,7 @@ struct delayed {
     size_t portion;             /* rows in one transaction: halved by a row that is refused */
     size_t offset;              /* past rows of which none could be locked */
     struct held_rows held;      /* refused alone */
-    uint64_t moved, queries;
+    uint64_t moved;
     uint64_t backdated; /* were due a minute and more before they were written */
     uint64_t stray;     /* rows for an outbox that nobody drains, at the last look */
     uint64_t warned_ms; /* of them, last; 0: never */

@@ -162,7 +162,6 @@ enum obx_code outbox_store_forward(struct outbox_store *store, uint64_t from, ui
     enum obx_code rc =
         db_query(store->db, store->forward.data, DB_ARGS(DB_U64(from), DB_U64(limit)), &rows, err);
 
-    store->queries++;
     return rc == OBX_OK ? collect(rows, true, batch, err) : rc;
 }
 
@@ -194,7 +193,6 @@ enum obx_code outbox_store_behind(struct outbox_store *store, const struct id_ra
 
     if (range_count == 0)
         return OBX_OK;
-    store->queries++;
     if (range_count == 1)
         rc = db_query(store->db, store->range.data,
                       DB_ARGS(DB_U64(ranges[0].lo), DB_U64(ranges[0].hi), DB_U64(limit)), &rows,
@@ -210,10 +208,8 @@ enum obx_code outbox_store_snapshot(struct outbox_store *store, bool on, struct 
     static const char begin[] = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
     enum obx_code rc = OBX_OK;
 
-    store->queries++;
     if (!on)
         return db_rollback(store->db, err);
-    store->queries++;
     rc = db_exec_text(store->db, bytes_of(isolate), NULL, err);
     return rc == OBX_OK ? db_exec_text(store->db, bytes_of(begin), NULL, err) : rc;
 }
@@ -226,7 +222,6 @@ enum obx_code outbox_store_fetch(struct outbox_store *store, const uint64_t *ids
 
     if (count == 0)
         return OBX_OK;
-    store->queries++;
     buf_reset(&store->text);
     rc = buf_addf(&store->text, "%sid IN (", store->columns.data);
     for (size_t i = 0; i < count && rc == OBX_OK; i++)
@@ -244,7 +239,6 @@ enum obx_code outbox_store_large(struct outbox_store *store, uint64_t id, struct
 {
     enum obx_code rc = db_query(store->db, store->large.data, DB_ARGS(DB_U64(id)), rows, err);
 
-    store->queries++;
     memset(out, 0, sizeof(*out));
     if (rc == OBX_OK && db_rows_next(*rows)) {
         out->payload = db_rows_bytes(*rows, 0);
@@ -264,7 +258,6 @@ enum obx_code outbox_store_count(struct outbox_store *store, const char *outbox,
                          DB_TEXT(outbox), DB_U64(cap), DB_TEXT(outbox), DB_U64(cap)),
                  &rows, err);
 
-    store->queries++;
     memset(counts, 0, sizeof(*counts));
     if (rc != OBX_OK)
         return rc;

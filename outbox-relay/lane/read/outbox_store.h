@@ -13,8 +13,7 @@
 #include "sql/db.h"
 
 struct outbox_store {
-    struct db *db;    /* borrowed; set anew with each connection */
-    uint64_t queries; /* statements run */
+    struct db *db; /* borrowed; set anew with each connection */
     uint32_t inline_bytes;
     struct obx_buf table; /* quoted */
     struct obx_buf forward, range, columns, large, count;

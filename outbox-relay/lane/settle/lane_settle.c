@@ -187,7 +187,6 @@ static enum obx_code delete_rows(struct lane *lane, const uint64_t *ids, size_t 
     uint64_t deleted = 0;
     enum obx_code rc = lease_begin(&lane->lease, lane->db, err);
 
-    lane->own_queries += 3;
     if (rc != OBX_OK)
         return rc;
     if (lane->opts.journal)

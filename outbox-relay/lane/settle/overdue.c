@@ -125,7 +125,6 @@ static enum obx_code find_due(struct overdue *overdue, struct db *db, size_t *co
                       overdue->portion, overdue->offset);
     if (rc != OBX_OK)
         return obx_fail(err, rc, "statement over overdue messages");
-    overdue->queries++;
     rc = db_query_text(db, buf_bytes(&overdue->text), &rows, err);
     if (rc != OBX_OK)
         return rc;
@@ -155,7 +154,6 @@ static enum obx_code run_list(struct overdue *overdue, struct db *db, const char
     rc = buf_addf(&overdue->text, "%s%s%s", before, list->data, after);
     if (rc != OBX_OK)
         return obx_fail(err, rc, "statement over overdue messages");
-    overdue->queries++;
     return db_exec_text(db, buf_bytes(&overdue->text), NULL, err);
 }
 
@@ -170,7 +168,6 @@ static enum obx_code query_list(struct overdue *overdue, struct db *db, const ch
     rc = buf_addf(&overdue->text, "%s%s%s", before, list->data, after);
     if (rc != OBX_OK)
         return obx_fail(err, rc, "statement over overdue messages");
-    overdue->queries++;
     return db_query_text(db, buf_bytes(&overdue->text), rows, err);
 }
 
@@ -314,7 +311,6 @@ static enum obx_code look_on_way(struct overdue *overdue, struct db *db, struct 
 
     if (rc != OBX_OK)
         return obx_fail(err, rc, "statement over overdue messages");
-    overdue->queries++;
     rc = db_query_text(db, buf_bytes(&overdue->text), &rows, err);
     while (rc == OBX_OK && db_rows_next(rows))
         mark_on_way(scan, db_rows_u64(rows, 0), db_rows_bytes(rows, 1));
@@ -360,7 +356,6 @@ static enum obx_code send_anew(struct overdue *overdue, struct db *db, struct ov
     enum obx_code rc =
         db_exec(db, overdue->send_anew.data, DB_ARGS(DB_TEXT(row->message_id)), NULL, err);
 
-    overdue->queries += 2;
     if (rc != OBX_OK)
         return rc;
     row->id = db_insert_id(db);
@@ -375,7 +370,6 @@ static enum obx_code carry_out(struct overdue *overdue, struct db *db, struct sc
     for (size_t i = 0; i < scan->count && rc == OBX_OK; i++) {
         if (scan->rows[i].is_over)
             rc = db_exec(db, sql_delete, DB_ARGS(DB_TEXT(scan->rows[i].message_id)), NULL, err);
-        overdue->queries += scan->rows[i].is_over;
     }
     if (rc == OBX_OK)
         rc = run_list(overdue, db, overdue->resend.data, &overdue->resent, ") ORDER BY id", err);

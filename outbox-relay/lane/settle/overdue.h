@@ -23,8 +23,8 @@ struct overdue {
     size_t offset;                 /* past rows of which none could be locked */
     struct held_rows held;         /* refused alone */
     struct obx_buf text, ids, due; /* scratch */
-    struct obx_buf resent, late, over;                  /* scratch: lists of message ids */
-    uint64_t resends, found, parked, rejected, queries; /* found: settled by the scan */
+    struct obx_buf resent, late, over;         /* scratch: lists of message ids */
+    uint64_t resends, found, parked, rejected; /* found: settled by the scan */
 };
 
 /** OBX_E_NOMEM. */

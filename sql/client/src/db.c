@@ -94,6 +94,7 @@ static enum obx_code run(struct db *db, const char *sql, const struct db_value *
     struct db_pipe_guard guard;
     enum obx_code rc = OBX_OK;
 
+    db->statements++;
     db_pipe_enter(&guard);
     rc = arg_count == 0 ? db_text_run(db, text_of(sql), rows, err)
                         : db_stmt_run(db, &call, rows, err);
@@ -107,6 +108,7 @@ static enum obx_code run_text(struct db *db, struct obx_bytes sql, struct db_row
     struct db_pipe_guard guard;
     enum obx_code rc = OBX_OK;
 
+    db->statements++;
     db_pipe_enter(&guard);
     rc = db_text_run(db, sql, rows, err);
     db_pipe_leave(&guard);
@@ -197,6 +199,11 @@ enum obx_code db_commit(struct db *db, struct obx_err *err)
     }
     db->dead = true;
     return obx_fail_sys(err, OBX_E_DB_COMMIT_UNKNOWN, cause.sys, "%s", cause.text);
+}
+
+uint64_t db_statements(const struct db *db)
+{
+    return db->statements;
 }
 
 size_t db_max_packet(const struct db *db)

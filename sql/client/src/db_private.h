@@ -30,6 +30,7 @@ struct db {
     uint64_t connection_id;
     uint64_t insert_id; /* of the last statement, as `affected` */
     uint64_t affected;
+    uint64_t statements;      /* run by its user */
     size_t max_packet;        /* the server's max_allowed_packet */
     uint32_t read_timeout_ms; /* as the client library was told, in whole seconds */
     struct db_stmt *stmts[DB_STMT_CACHE_MAX];

@@ -112,6 +112,8 @@ bool db_server_is_mariadb(const struct db *db);
 uint64_t db_connection_id(const struct db *db);
 /** What the server said last about an open transaction (SERVER_STATUS_IN_TRANS); no round trip. */
 bool db_in_transaction(const struct db *db);
+/** Statements that were run on it so far, BEGIN and COMMIT among them, failed ones too. */
+uint64_t db_statements(const struct db *db);
 /** The server's max_allowed_packet: no statement is larger. */
 size_t db_max_packet(const struct db *db);
 /** Whether an earlier call has found the connection lost; no round trip. */
