@@ -97,7 +97,7 @@ static int set_up(void **state)
 {
     /* A broker without exchange and queue refuses everything for a while; that is no reason to park
      * a message here. */
-    if (setenv("OBX_LANE_MAX_TRIES", "100000", 1) != 0)
+    if (setenv("OBX_LANE_MAX_ATTEMPTS", "100000", 1) != 0)
         return -1;
     *state = scene_create();
     return 0;

@@ -52,7 +52,7 @@ static void park(struct program_rig *rig, const char *topic, const char *key, un
 
 static void start(struct program_rig *rig)
 {
-    rig_start_ready(rig, 0, WORDS("OBX_LANE_MAX_TRIES=1"));
+    rig_start_ready(rig, 0, WORDS("OBX_LANE_MAX_ATTEMPTS=1"));
 }
 
 /* The id of a parked message as an argument. */

@@ -242,7 +242,7 @@ static void exchange_deleted_and_declared_again(void **state)
 {
     struct program_rig *rig = *state;
 
-    rig_start_ready(rig, 0, WORDS("OBX_LANE_MAX_TRIES=1000"));
+    rig_start_ready(rig, 0, WORDS("OBX_LANE_MAX_ATTEMPTS=1000"));
     rig_insert(rig, "outbox", "t.x", NULL, "b");
     rig_wait_empty(rig, "outbox");
     broker_delete_exchange(rig->admin, rig->exchange);
@@ -261,7 +261,7 @@ static void exchange_deleted_under_one_that_verifies(void **state)
 
     rig_start_ready(rig, 1, NULL); /* this one declares, and ends */
     rig_stop(rig, 1);
-    rig_start_ready(rig, 0, WORDS("OBX_BROKER_TOPOLOGY=verify", "OBX_LANE_MAX_TRIES=1000"));
+    rig_start_ready(rig, 0, WORDS("OBX_BROKER_TOPOLOGY=verify", "OBX_LANE_MAX_ATTEMPTS=1000"));
     broker_delete_exchange(rig->admin, rig->exchange);
     rig_insert(rig, "outbox", "t.x", NULL, "b");
     rig_wait_unready(rig, 0, "404");
@@ -297,7 +297,7 @@ static void an_unroutable_topic_is_told_at_once(void **state)
 {
     struct program_rig *rig = *state;
 
-    rig_start_ready(rig, 0, WORDS("OBX_LANE_MAX_TRIES=1000"));
+    rig_start_ready(rig, 0, WORDS("OBX_LANE_MAX_ATTEMPTS=1000"));
     rig_insert(rig, "outbox", "nowhere.x", NULL, "b");
     rig_wait_unready(rig, 0, "routing key 'nowhere.x'");
     rig_wait_log(rig, 0, "message.returned");
