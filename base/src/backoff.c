@@ -1,13 +1,10 @@
 /*
- * Waits between tries, and the random numbers they are drawn from. Jitter is over the whole range,
- * so that clients which failed together do not come back together.
+ * Waits between tries. Jitter is over the whole range, so that clients which failed together do not
+ * come back together.
  */
 #include "base/backoff.h"
 
-#include <errno.h>
-#include <sys/random.h>
-
-#include "base/crash.h"
+#include "base/random.h"
 
 /* A counter in equal steps, put through the published mixer lea64: well spread numbers from one
  * word of state. */
@@ -20,19 +17,6 @@ static uint64_t next_random(uint64_t *state)
     x ^= x >> 32;
     x *= UINT64_C(0xDABA0B6EB09322E3);
     return x ^ (x >> 32);
-}
-
-uint64_t random_u64(void)
-{
-    uint64_t value = 0;
-    ssize_t got = 0;
-
-    /* Blocks only until the kernel has its first entropy, early in a boot. */
-    do {
-        got = getrandom(&value, sizeof(value), 0);
-    } while (got < 0 && errno == EINTR);
-    OBX_ASSERT(got == (ssize_t)sizeof(value));
-    return value;
 }
 
 static uint32_t upper_bound(uint32_t min_ms, uint32_t cap_ms, uint32_t tries)

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/backoff.h"
+#include "base/random.h"
 #include "base/utf8.h"
 
 struct obx_bytes bytes_of(const char *text)

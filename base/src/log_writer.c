@@ -14,18 +14,16 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/crash.h"
-#include "base/fail.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "log_format.h"
 
-enum { RING_SIZE = 256 * 1024, REOPEN_AT = RING_SIZE / 2, MS_PER_S = 1000, NS_PER_MS = 1000000 };
+enum { RING_SIZE = 256 * 1024, REOPEN_AT = RING_SIZE / 2 };
 
 /* A line is at most what a pipe takes in one piece, so lines of several processes do not mix. */
 _Static_assert(LOG_LINE_MAX + 1 <= PIPE_BUF, "a line and its newline fit into one write");
@@ -34,7 +32,7 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* for the writer: lines came, or it is to end */
     pthread_cond_t written; /* for log_flush */
-    pthread_t thread;
+    struct thread thread;
     enum log_format format;
     int fd;
     bool is_started;
@@ -188,28 +186,10 @@ static void sink(enum log_level level, const char *line, size_t len, void *ctx)
     (void)pthread_mutex_unlock(&writer.lock);
 }
 
-static int start_thread(void)
-{
-    pthread_condattr_t monotonic;
-    sigset_t all, old;
-    int failed = 0;
-
-    (void)pthread_condattr_init(&monotonic);
-    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&writer.changed, NULL);
-    (void)pthread_cond_init(&writer.written, &monotonic);
-    (void)pthread_condattr_destroy(&monotonic);
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &old);
-    failed = pthread_create(&writer.thread, NULL, run, NULL);
-    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return failed;
-}
-
 enum obx_code log_start(enum log_level min_level, enum log_format format, int fd,
                         struct obx_err *err)
 {
-    int failed = 0;
+    enum obx_code rc = OBX_OK;
 
     OBX_ASSERT(!writer.is_started);
     writer.format = format;
@@ -217,9 +197,11 @@ enum obx_code log_start(enum log_level min_level, enum log_format format, int fd
     writer.is_ending = writer.has_ended = writer.is_full = false;
     writer.head = writer.len = 0;
     writer.dropped = writer.untold = 0;
-    failed = start_thread();
-    if (failed != 0)
-        return obx_fail_errno(err, OBX_E_SYSTEM, failed, "thread of the log");
+    cond_init(&writer.changed);
+    cond_init(&writer.written);
+    rc = thread_start(&writer.thread, run, NULL, "the log", err);
+    if (rc != OBX_OK)
+        return rc;
     writer.is_started = true;
     log_setup(min_level, format, sink, NULL);
     return OBX_OK;
@@ -233,16 +215,10 @@ static bool is_idle(void)
 /* The lock is held. */
 static void await_idle(uint32_t wait_ms)
 {
-    struct timespec until;
+    uint64_t until_ms = clock_now_ms() + wait_ms;
 
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += wait_ms / MS_PER_S;
-    until.tv_nsec += (long)(wait_ms % MS_PER_S) * NS_PER_MS;
-    if (until.tv_nsec >= (long)MS_PER_S * NS_PER_MS) {
-        until.tv_sec++;
-        until.tv_nsec -= (long)MS_PER_S * NS_PER_MS;
-    }
-    while (!is_idle() && pthread_cond_timedwait(&writer.written, &writer.lock, &until) == 0)
+    while (!is_idle() &&
+           cond_wait_ms(&writer.written, &writer.lock, (uint64_t)clock_left_ms(until_ms)))
         ;
 }
 
@@ -269,7 +245,7 @@ void log_end(uint32_t wait_ms)
     (void)pthread_mutex_unlock(&writer.lock);
     if (!has_ended)
         return; /* the process ends without it; nothing it uses is freed */
-    (void)pthread_join(writer.thread, NULL);
+    thread_join(&writer.thread);
     log_setup(LOG_LVL_OFF, writer.format, NULL, NULL);
     writer.is_started = false;
 }

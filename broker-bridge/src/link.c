@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/log.h"
+#include "base/random.h"
 
 enum {
     READ_BUDGET = 10000, /* frames in one turn, so that a fast broker cannot keep the owner from its

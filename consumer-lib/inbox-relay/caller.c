@@ -9,16 +9,15 @@
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "call.h"
-#include "service/signals.h"
 
 enum { WAIT_MAX_MS = 500, TOO_MANY = 429, UNAVAILABLE = 503 };
 
 struct caller {
     struct caller_opts opts;
     struct calls *calls;
-    pthread_t thread;
-    bool has_thread;
+    struct thread thread;
     atomic_bool is_ending, recall, recall_all;
     atomic_int_fast64_t db_offset_us;
 };
@@ -318,24 +317,17 @@ enum obx_code caller_create(const struct caller_opts *opts, struct caller **out,
 
 enum obx_code caller_start(struct caller *caller, struct obx_err *err)
 {
-    sigset_t old;
-    int sys;
-
-    signals_block(&old);
-    sys = pthread_create(&caller->thread, NULL, caller_main, caller);
-    signals_restore(&old);
-    caller->has_thread = sys == 0;
-    return sys == 0 ? OBX_OK : obx_fail_sys(err, OBX_E_SYSTEM, sys, "thread of the caller");
+    return thread_start(&caller->thread, caller_main, caller, "the caller", err);
 }
 
 void caller_destroy(struct caller *caller)
 {
     if (caller == NULL)
         return;
-    if (caller->has_thread) {
+    if (caller->thread.is_started) {
         atomic_store(&caller->is_ending, true);
         wake(caller);
-        pthread_join(caller->thread, NULL);
+        thread_join(&caller->thread);
     }
     calls_destroy(caller->calls);
     obx_free(caller);

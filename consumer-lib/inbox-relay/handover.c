@@ -2,22 +2,16 @@
 #include "handover.h"
 
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
+#include "base/thread.h"
 #include "job.h"
-
-enum { MS_PER_S = 1000, NS_PER_MS = 1000000, NS_PER_S = 1000000000 };
 
 void handover_init(struct handover *handover)
 {
-    pthread_condattr_t attr;
-
     memset(handover, 0, sizeof(*handover));
     pthread_mutex_init(&handover->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&handover->wake, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&handover->wake);
 }
 
 static void free_all(struct job_list *list)
@@ -75,19 +69,12 @@ void handover_return(struct handover *handover, struct job *job)
 
 struct job_list handover_collect(struct handover *handover, uint32_t wait_ms)
 {
-    struct timespec until;
+    uint64_t until_ms = clock_now_ms() + wait_ms;
     struct job_list taken;
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += wait_ms / MS_PER_S;
-    until.tv_nsec += (long)(wait_ms % MS_PER_S) * NS_PER_MS;
-    if (until.tv_nsec >= NS_PER_S) {
-        until.tv_sec++;
-        until.tv_nsec -= NS_PER_S;
-    }
     pthread_mutex_lock(&handover->lock);
     while (handover->to_keeper.count == 0 && !handover->kicked) {
-        if (pthread_cond_timedwait(&handover->wake, &handover->lock, &until) != 0)
+        if (!cond_wait_ms(&handover->wake, &handover->lock, (uint64_t)clock_left_ms(until_ms)))
             break;
     }
     handover->kicked = false;

@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/log.h"
-#include "service/signals.h"
+#include "base/random.h"
 #include "sql/schema.h"
 
 enum { RECONNECT_MIN_MS = 100, RECONNECT_CAP_MS = 5000, HOST_MAX = 65, PAUSES_MS = 1000 };
@@ -268,14 +268,7 @@ enum obx_code keeper_create(const struct keeper_opts *opts, struct keeper **out,
 
 enum obx_code keeper_start(struct keeper *keeper, struct obx_err *err)
 {
-    sigset_t old;
-    int sys;
-
-    signals_block(&old);
-    sys = pthread_create(&keeper->thread, NULL, keeper_main, keeper);
-    signals_restore(&old);
-    keeper->has_thread = sys == 0;
-    return sys == 0 ? OBX_OK : obx_fail_sys(err, OBX_E_SYSTEM, sys, "thread of the keeper");
+    return thread_start(&keeper->thread, keeper_main, keeper, "the keeper", err);
 }
 
 void keeper_stop(struct keeper *keeper, uint32_t drain_ms)
@@ -295,10 +288,9 @@ void keeper_destroy(struct keeper *keeper)
 
     if (keeper == NULL)
         return;
-    if (keeper->has_thread) {
+    if (keeper->thread.is_started)
         keeper_stop(keeper, 0);
-        pthread_join(keeper->thread, NULL);
-    }
+    thread_join(&keeper->thread);
     while ((job = job_list_take(&keeper->finished)) != NULL)
         job_destroy(job);
     ledger_fini(&keeper->ledger);

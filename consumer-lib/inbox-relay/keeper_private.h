@@ -3,6 +3,7 @@
 #define NOTIFY_KEEPER_PRIVATE_H
 
 #include "base/backoff.h"
+#include "base/thread.h"
 #include "keeper.h"
 #include "ledger.h"
 
@@ -19,8 +20,7 @@ struct keeper {
     uint64_t held_bytes;      /* of their bodies */
     bool is_draining, is_cut_off, is_recalled;
 
-    pthread_t thread;
-    bool has_thread;
+    struct thread thread;
     atomic_bool is_stopping;
     atomic_uint_fast64_t drain_until_ms;
     pthread_mutex_t lock; /* of the view, which the keeper writes and others read */

@@ -148,15 +148,12 @@ static enum obx_code make_pages(struct notifier *notifier, struct obx_err *err)
 
 static enum obx_code start(struct notifier *notifier, struct obx_err *err)
 {
-    sigset_t old;
     enum obx_code rc = caller_start(notifier->caller, err);
 
     if (rc == OBX_OK)
         rc = keeper_start(notifier->keeper, err);
-    signals_block(&old);
     if (rc == OBX_OK)
         rc = obx_consumer_start(notifier->consumer, err);
-    signals_restore(&old);
     return rc;
 }
 

@@ -4,7 +4,6 @@
  */
 #include "alert.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,9 +13,9 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "half_role.h"
 #include "service/http_client.h"
-#include "service/signals.h"
 
 enum { STATUS_GOOD = 200, STATUS_GOOD_END = 300, ANSWER_MAX = 64 * 1024, WAIT_MS = 1000 };
 
@@ -25,7 +24,7 @@ struct alert {
     char *url;
     struct http_client *client; /* the thread's */
     atomic_bool stop;
-    pthread_t thread;
+    struct thread thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     /* Under the lock: */
@@ -120,31 +119,24 @@ static void *run(void *ctx)
 enum obx_code alert_create(const struct alert_opts *opts, struct alert **out, struct obx_err *err)
 {
     struct alert *alert = obx_calloc(1, sizeof(*alert));
-    sigset_t old;
-    int failed = 0;
+    enum obx_code rc = OBX_OK;
 
     *out = NULL;
     if (alert == NULL)
         return obx_fail(err, OBX_E_NOMEM, "alert");
     alert->opts = *opts;
-    alert->url = obx_strdup(opts->url);
-    if (alert->url == NULL || http_client_create(1, &alert->client, err) != OBX_OK) {
-        obx_free(alert->url);
-        obx_free(alert);
-        return obx_fail(err, OBX_E_NOMEM, "alert");
-    }
     (void)pthread_mutex_init(&alert->lock, NULL);
     (void)pthread_cond_init(&alert->changed, NULL);
-    signals_block(&old);
-    failed = pthread_create(&alert->thread, NULL, run, alert);
-    signals_restore(&old);
-    if (failed != 0) {
-        (void)pthread_cond_destroy(&alert->changed);
-        (void)pthread_mutex_destroy(&alert->lock);
-        http_client_destroy(alert->client);
-        obx_free(alert->url);
-        obx_free(alert);
-        return obx_fail_sys(err, OBX_E_SYSTEM, failed, "thread of the alert");
+    alert->url = obx_strdup(opts->url);
+    if (alert->url == NULL)
+        rc = obx_fail(err, OBX_E_NOMEM, "alert");
+    if (rc == OBX_OK)
+        rc = http_client_create(1, &alert->client, err);
+    if (rc == OBX_OK)
+        rc = thread_start(&alert->thread, run, alert, "the alert", err);
+    if (rc != OBX_OK) {
+        alert_destroy(alert);
+        return rc;
     }
     *out = alert;
     return OBX_OK;
@@ -158,8 +150,9 @@ void alert_destroy(struct alert *alert)
     atomic_store(&alert->stop, true);
     (void)pthread_cond_signal(&alert->changed);
     (void)pthread_mutex_unlock(&alert->lock);
-    http_client_wake(alert->client);
-    (void)pthread_join(alert->thread, NULL);
+    if (alert->thread.is_started)
+        http_client_wake(alert->client);
+    thread_join(&alert->thread);
     (void)pthread_cond_destroy(&alert->changed);
     (void)pthread_mutex_destroy(&alert->lock);
     free(alert->body);

@@ -18,8 +18,8 @@
 
 #include "alert.h"
 #include "base/alloc.h"
-#include "base/backoff.h"
 #include "base/clock.h"
+#include "base/random.h"
 #include "config/version.h"
 #include "daemon/doorbell/doorbell.h"
 #include "daemon/pages/admin.h"

@@ -1,14 +1,11 @@
 /* Composition of the half-message role. Called by daemon.c. */
 #include "half_role.h"
 
-#include <errno.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/config.h"
-#include "base/fail.h"
+#include "base/wake.h"
 #include "config/relay_keys.h"
 
 enum { MS_PER_S = 1000, TOKENS_MAX = 2 };
@@ -23,17 +20,15 @@ struct half_role {
     const char **producer_names; /* texts of the configuration */
     struct checkback_producer_stats *producer_stats;
     size_t producer_count;
-    int ring_fd;
+    struct wake ring; /* rows came into the outbox */
 };
 
-/* On a worker's thread. A full counter rings anyway. */
+/* On a worker's thread. */
 static void on_outbox_rows(void *ctx)
 {
     const struct half_role *role = ctx;
-    uint64_t one = 1;
-    ssize_t written = write(role->ring_fd, &one, sizeof(one));
 
-    (void)written;
+    wake_up(&role->ring);
 }
 
 static enum obx_code fill_producers(struct half_role *role, const struct keys_root *root)
@@ -118,11 +113,10 @@ static enum obx_code start(struct half_role *role, const char *owner, struct obx
 {
     const struct keys_root *root = cfg_root(role->config->cfg);
     const struct source_config *source = relay_config_source(role->config, role->keys->source);
-    enum obx_code rc;
+    enum obx_code rc = wake_init(&role->ring, err);
 
-    role->ring_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (role->ring_fd < 0)
-        return obx_fail_errno(err, OBX_E_SYSTEM, errno, "eventfd of half-messages");
+    if (rc != OBX_OK)
+        return rc;
     if (fill_producers(role, root) != OBX_OK)
         return obx_fail(err, OBX_E_NOMEM, "%zu producers", root->producer_count);
     rc = start_store(role, source, err);
@@ -148,7 +142,7 @@ enum obx_code half_role_create(const struct half_role_opts *opts, struct half_ro
         return obx_fail(err, OBX_E_NOMEM, "half-messages");
     role->config = relay_config_ref(opts->config);
     role->keys = &root->half;
-    role->ring_fd = -1;
+    role->ring.fd = -1;
     rc = start(role, opts->owner, err);
     if (rc != OBX_OK) {
         half_role_destroy(role);
@@ -173,8 +167,7 @@ void half_role_destroy(struct half_role *role)
     checkback_destroy(role->check);
     half_store_destroy(role->store);
     half_http_destroy(role->front);
-    if (role->ring_fd >= 0)
-        close(role->ring_fd);
+    wake_fini(&role->ring);
     obx_free(role->producers);
     obx_free(role->producer_names);
     obx_free(role->producer_stats);
@@ -184,15 +177,12 @@ void half_role_destroy(struct half_role *role)
 
 int half_role_fd(const struct half_role *role)
 {
-    return role->ring_fd;
+    return role->ring.fd;
 }
 
 void half_role_take_ring(struct half_role *role)
 {
-    uint64_t count;
-    ssize_t got = read(role->ring_fd, &count, sizeof(count));
-
-    (void)got;
+    (void)wake_clear(&role->ring);
 }
 
 const char *half_role_source(const struct half_role *role)

@@ -9,7 +9,6 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "service/signals.h"
 
 enum { START_PAUSE_MS = 5000 };
 
@@ -119,7 +118,6 @@ static enum obx_code start_one(struct receipts_role *role, const struct source_c
                                  .db = source->lane.db,
                                  .bridge = source->lane.bridge,
                                  .retention_ms = source->receipt_retention_ms};
-    sigset_t old;
     enum obx_code rc = OBX_OK;
 
     if (!reserve(role))
@@ -127,9 +125,7 @@ static enum obx_code start_one(struct receipts_role *role, const struct source_c
     opts.bridge.connection_name = "outbox-relay receipts";
     reader = &role->readers[role->count];
     memset(reader, 0, sizeof(*reader));
-    signals_block(&old);
     rc = receipts_create(&opts, &reader->receipts, err);
-    signals_restore(&old);
     if (rc != OBX_OK)
         return rc;
     reader->config = relay_config_ref(role->wanted);

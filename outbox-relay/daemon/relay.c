@@ -14,7 +14,6 @@
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/log.h"
-#include "service/signals.h"
 
 enum {
     RESTART_MIN_MS = 500,
@@ -214,7 +213,6 @@ static enum obx_code start_lane(struct relay *relay, struct slot *slot, struct o
     const struct source_config *source = relay_config_source(slot->wanted, slot->source);
     struct lane_opts opts = source->lane;
     enum obx_code rc;
-    sigset_t old;
 
     opts.outbox = slot->outbox;
     opts.owner = relay->opts.owner;
@@ -223,9 +221,7 @@ static enum obx_code start_lane(struct relay *relay, struct slot *slot, struct o
     rc = lane_create(&opts, &slot->lane, err);
     if (rc != OBX_OK)
         return rc;
-    signals_block(&old);
     rc = lane_start(slot->lane, err);
-    signals_restore(&old);
     if (rc != OBX_OK) {
         lane_destroy(slot->lane);
         slot->lane = NULL;

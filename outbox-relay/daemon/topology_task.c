@@ -5,31 +5,21 @@
  */
 #include "topology_task.h"
 
-#include <errno.h>
-#include <pthread.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/backoff.h"
 #include "base/log.h"
-#include "service/signals.h"
+#include "base/thread.h"
+#include "base/wake.h"
 
-enum {
-    RETRY_MIN_MS = 200,
-    RETRY_CAP_MS = 10000,
-    MS_PER_S = 1000,
-    NS_PER_MS = 1000000,
-    NS_PER_S = 1000000000
-};
+enum { RETRY_MIN_MS = 200, RETRY_CAP_MS = 10000 };
 
 struct topology_task {
-    pthread_t thread;
+    struct thread thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    int event_fd;
+    struct wake news; /* for the main thread */
     /* Under the lock: */
     struct relay_config *wanted;  /* newest configuration; NULL: none yet */
     struct relay_config *in_use;  /* what the thread works with right now: wanted or retired */
@@ -44,34 +34,10 @@ struct topology_task {
     uint64_t failures;
 };
 
-static void tell(struct topology_task *task)
-{
-    const uint64_t one = 1;
-
-    /* A full counter is readable already, which is all it has to be. */
-    if (write(task->event_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
-        OBX_LOG(LOG_LVL_ERROR, "topology", "tell.failed", KV_I64("errno", errno));
-}
-
 static bool has_work(const struct topology_task *task)
 {
     return task->wanted != NULL && task->wanted->topology_policy != TOPOLOGY_POLICY_NONE &&
            (task->repeat || !task->is_done);
-}
-
-/* Sleep under the lock until the mailbox changes or the time is over. */
-static void wait_ms(struct topology_task *task, uint32_t ms)
-{
-    struct timespec due = {0};
-
-    clock_gettime(CLOCK_MONOTONIC, &due);
-    due.tv_sec += ms / MS_PER_S;
-    due.tv_nsec += (long)(ms % MS_PER_S) * NS_PER_MS;
-    if (due.tv_nsec >= NS_PER_S) {
-        due.tv_sec++;
-        due.tv_nsec -= NS_PER_S;
-    }
-    pthread_cond_timedwait(&task->changed, &task->lock, &due);
 }
 
 static enum obx_code apply(const struct relay_config *config, struct obx_err *err)
@@ -131,9 +97,9 @@ static void attempt(struct topology_task *task, struct backoff *backoff)
     }
     task->in_use = NULL;
     log_result(rc, &err, pause, is_news);
-    tell(task);
+    wake_up(&task->news);
     if (rc != OBX_OK && !task->stop)
-        wait_ms(task, pause);
+        (void)cond_wait_ms(&task->changed, &task->lock, pause);
 }
 
 static void *run(void *ctx)
@@ -154,50 +120,22 @@ static void *run(void *ctx)
     return NULL;
 }
 
-static void init_lock(struct topology_task *task)
-{
-    pthread_condattr_t attr;
-
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_mutex_init(&task->lock, NULL);
-    pthread_cond_init(&task->changed, &attr);
-    pthread_condattr_destroy(&attr);
-}
-
-static void free_task(struct topology_task *task)
-{
-    pthread_cond_destroy(&task->changed);
-    pthread_mutex_destroy(&task->lock);
-    if (task->event_fd >= 0)
-        close(task->event_fd);
-    relay_config_unref(task->retired);
-    relay_config_unref(task->wanted);
-    obx_free(task);
-}
-
 enum obx_code topology_task_create(struct topology_task **out, struct obx_err *err)
 {
     struct topology_task *task = obx_calloc(1, sizeof(*task));
-    sigset_t old;
-    int sys;
+    enum obx_code rc = OBX_OK;
 
     *out = NULL;
     if (task == NULL)
         return obx_fail(err, OBX_E_NOMEM, "topology");
-    init_lock(task);
-    task->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (task->event_fd < 0) {
-        sys = errno;
-        free_task(task);
-        return obx_fail_sys(err, OBX_E_SYSTEM, sys, "eventfd: %s", strerror(sys));
-    }
-    signals_block(&old);
-    sys = pthread_create(&task->thread, NULL, run, task);
-    signals_restore(&old);
-    if (sys != 0) {
-        free_task(task);
-        return obx_fail_sys(err, OBX_E_SYSTEM, sys, "topology thread: %s", strerror(sys));
+    pthread_mutex_init(&task->lock, NULL);
+    cond_init(&task->changed);
+    rc = wake_init(&task->news, err);
+    if (rc == OBX_OK)
+        rc = thread_start(&task->thread, run, task, "the topology", err);
+    if (rc != OBX_OK) {
+        topology_task_destroy(task);
+        return rc;
     }
     *out = task;
     return OBX_OK;
@@ -226,8 +164,13 @@ void topology_task_destroy(struct topology_task *task)
     if (task == NULL)
         return;
     topology_task_stop(task);
-    pthread_join(task->thread, NULL);
-    free_task(task);
+    thread_join(&task->thread);
+    pthread_cond_destroy(&task->changed);
+    pthread_mutex_destroy(&task->lock);
+    wake_fini(&task->news);
+    relay_config_unref(task->retired);
+    relay_config_unref(task->wanted);
+    obx_free(task);
 }
 
 /* The retired configuration when the thread is through with it; the lock is held. */
@@ -264,7 +207,7 @@ void topology_task_set(struct topology_task *task, struct relay_config *config)
     pthread_mutex_unlock(&task->lock);
     relay_config_unref(retired);
     relay_config_unref(old);
-    tell(task);
+    wake_up(&task->news);
 }
 
 void topology_task_repeat(struct topology_task *task)
@@ -293,13 +236,10 @@ void topology_task_view(struct topology_task *task, struct topology_view *out)
 
 void topology_task_take_news(struct topology_task *task)
 {
-    uint64_t count;
-
-    if (read(task->event_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
-        OBX_LOG(LOG_LVL_ERROR, "topology", "event.failed", KV_I64("errno", errno));
+    (void)wake_clear(&task->news);
 }
 
 int topology_task_fd(const struct topology_task *task)
 {
-    return task->event_fd;
+    return task->news.fd;
 }

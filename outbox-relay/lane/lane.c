@@ -4,15 +4,11 @@
  */
 #include "lane_private.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "base/fail.h"
 
 enum {
     NAME_MAX_LEN = 64,
@@ -300,12 +296,7 @@ static enum obx_code init_lane(struct lane *lane, const struct lane_opts *opts, 
     rc = copy_names(lane, err);
     if (rc == OBX_OK)
         rc = create_parts(lane, err);
-    if (rc != OBX_OK)
-        return rc;
-    lane->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (lane->wake_fd < 0)
-        return obx_fail_errno(err, OBX_E_SYSTEM, errno, "eventfd");
-    return OBX_OK;
+    return rc == OBX_OK ? wake_init(&lane->wake, err) : rc;
 }
 
 enum obx_code lane_create(const struct lane_opts *opts, struct lane **out, struct obx_err *err)
@@ -319,7 +310,7 @@ enum obx_code lane_create(const struct lane_opts *opts, struct lane **out, struc
     lane = obx_calloc(1, sizeof(*lane));
     if (lane == NULL)
         return obx_fail(err, OBX_E_NOMEM, "lane");
-    lane->wake_fd = -1;
+    lane->wake.fd = -1;
     if (pthread_mutex_init(&lane->stats_lock, NULL) != 0) {
         obx_free(lane);
         return obx_fail(err, OBX_E_SYSTEM, "mutex");
@@ -352,8 +343,7 @@ void lane_destroy(struct lane *lane)
     row_batch_fini(&lane->fetched);
     for (size_t i = 0; i < sizeof(lane->names) / sizeof(lane->names[0]); i++)
         obx_free(lane->names[i]);
-    if (lane->wake_fd >= 0)
-        (void)close(lane->wake_fd);
+    wake_fini(&lane->wake);
     (void)pthread_mutex_destroy(&lane->stats_lock);
     obx_free(lane);
 }
@@ -362,16 +352,15 @@ void lane_destroy(struct lane *lane)
 
 static void wait_for_work(struct lane *lane)
 {
-    struct pollfd fds[2] = {{.fd = lane->wake_fd, .events = POLLIN}, {.fd = -1}};
+    struct pollfd fds[2] = {{.fd = lane->wake.fd, .events = POLLIN}, {.fd = -1}};
     int wait_ms = lane_wait_ms(lane);
-    uint64_t count = 0;
 
     if (lane->publisher != NULL) {
         fds[1].fd = bridge_publisher_fd(lane->publisher);
         fds[1].events = POLLIN;
     }
     if (poll(fds, 2, wait_ms) > 0 && (fds[0].revents & POLLIN) != 0)
-        (void)!read(lane->wake_fd, &count, sizeof(count)); /* only its readiness is of interest */
+        (void)wake_clear(&lane->wake);
 }
 
 static void *run(void *ctx)
@@ -389,55 +378,38 @@ static void *run(void *ctx)
 
 enum obx_code lane_start(struct lane *lane, struct obx_err *err)
 {
-    int rc = pthread_create(&lane->thread, NULL, run, lane);
-
-    if (rc != 0)
-        return obx_fail_errno(err, OBX_E_SYSTEM, rc, "thread of lane %s", lane->opts.outbox);
-    lane->is_started = true;
-    return OBX_OK;
+    return thread_start(&lane->thread, run, lane, lane->opts.outbox, err);
 }
 
 void lane_join(struct lane *lane)
 {
-    if (!lane->is_started)
-        return;
-    (void)pthread_join(lane->thread, NULL);
-    lane->is_started = false;
+    thread_join(&lane->thread);
 }
 
 /* ---- calls from other threads ---- */
 
-static void wake(struct lane *lane)
-{
-    const uint64_t one = 1;
-    int saved = errno;
-
-    (void)!write(lane->wake_fd, &one, sizeof(one)); /* fails only when it is awake anyway */
-    errno = saved;
-}
-
 void lane_ring(struct lane *lane)
 {
     atomic_store(&lane->rung, true);
-    wake(lane);
+    wake_up(&lane->wake);
 }
 
 void lane_open_gate(struct lane *lane)
 {
     atomic_store(&lane->gate_open, true);
-    wake(lane);
+    wake_up(&lane->wake);
 }
 
 void lane_drain(struct lane *lane)
 {
     atomic_store(&lane->drain_wanted, true);
-    wake(lane);
+    wake_up(&lane->wake);
 }
 
 void lane_stop(struct lane *lane)
 {
     atomic_store(&lane->stop_wanted, true);
-    wake(lane);
+    wake_up(&lane->wake);
 }
 
 const char *lane_source(const struct lane *lane)

@@ -11,6 +11,8 @@
 
 #include "base/backoff.h"
 #include "base/log.h"
+#include "base/thread.h"
+#include "base/wake.h"
 #include "lane.h"
 #include "lane/flight/flight.h"
 #include "lane/park/parking.h"
@@ -80,13 +82,12 @@ struct lane {
     struct lane_opts opts; /* defaults filled in */
     char *names[6];        /* copies that opts points to */
     /* Any thread. */
-    int wake_fd;
+    struct wake wake;
     _Atomic bool rung, drain_wanted, stop_wanted, gate_open;
     struct hist commit_to_confirm, publish_to_confirm;
     pthread_mutex_t stats_lock;
     struct lane_stats shared; /* under stats_lock */
-    pthread_t thread;
-    bool is_started;
+    struct thread thread;
 
     /* The thread's own. */
     enum lane_state state;

@@ -15,6 +15,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/crash.h"
+#include "base/random.h"
 #include "sql/schema.h"
 
 enum {

@@ -14,20 +14,17 @@
  */
 #include "receipts.h"
 
-#include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/backoff.h"
 #include "base/clock.h"
-#include "base/fail.h"
 #include "base/log.h"
+#include "base/thread.h"
+#include "base/wake.h"
 #include "bridge/consumer.h"
 #include "isolate.h"
 #include "outbox/receipt_key.h"
@@ -71,9 +68,8 @@ struct receipts {
     struct receipts_opts opts;
     char *source;
     char *queue;
-    pthread_t thread;
-    bool is_started;
-    int wake_fd;
+    struct thread thread;
+    struct wake wake;
     _Atomic bool stop_wanted;
     pthread_mutex_t lock;
     struct receipts_stats shared; /* under lock */
@@ -531,14 +527,13 @@ static uint64_t next_due_ms(const struct receipts *receipts)
 
 static void sleep_until_needed(struct receipts *receipts)
 {
-    struct pollfd fds[2] = {{.fd = receipts->wake_fd, .events = POLLIN},
+    struct pollfd fds[2] = {{.fd = receipts->wake.fd, .events = POLLIN},
                             {.fd = bridge_consumer_fd(receipts->consumer), .events = POLLIN}};
     int wait_ms = clock_left_ms(next_due_ms(receipts));
-    uint64_t rings = 0;
 
     if (poll(fds, 2, wait_ms < WAIT_MAX_MS ? wait_ms : WAIT_MAX_MS) > 0 &&
         (fds[0].revents & POLLIN) != 0)
-        (void)!read(receipts->wake_fd, &rings, sizeof(rings)); /* its readiness is what counts */
+        (void)wake_clear(&receipts->wake);
 }
 
 static void *run(void *ctx)
@@ -572,17 +567,16 @@ static enum obx_code make_parts(struct receipts *receipts, const struct receipts
                                             .on_delivery = on_delivery,
                                             .on_state = on_state,
                                             .ctx = receipts};
+    enum obx_code rc = OBX_OK;
 
     receipts->source = obx_strdup(opts->source);
     receipts->queue = obx_strdup(opts->queue);
     receipts->again = obx_calloc(AGAIN_MAX, sizeof(*receipts->again));
     if (receipts->source == NULL || receipts->queue == NULL || receipts->again == NULL)
         return obx_fail(err, OBX_E_NOMEM, "receipts");
-    receipts->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (receipts->wake_fd < 0)
-        return obx_fail_errno(err, OBX_E_SYSTEM, errno, "eventfd of receipts");
     consumer.queue = receipts->queue;
-    return bridge_consumer_create(&consumer, &receipts->consumer, err);
+    rc = wake_init(&receipts->wake, err);
+    return rc == OBX_OK ? bridge_consumer_create(&consumer, &receipts->consumer, err) : rc;
 }
 
 enum obx_code receipts_create(const struct receipts_opts *opts, struct receipts **out,
@@ -590,7 +584,6 @@ enum obx_code receipts_create(const struct receipts_opts *opts, struct receipts 
 {
     struct receipts *receipts = obx_calloc(1, sizeof(*receipts));
     enum obx_code rc = OBX_OK;
-    int failed_with = 0;
 
     *out = NULL;
     if (receipts == NULL)
@@ -598,19 +591,15 @@ enum obx_code receipts_create(const struct receipts_opts *opts, struct receipts 
     receipts->opts = *opts;
     receipts->opts.db.lock_wait_s = LOCK_WAIT_S;
     receipts->opts.db.idle_s = IDLE_S;
-    receipts->wake_fd = -1;
+    receipts->wake.fd = -1;
     receipts->first_ms = UINT64_MAX;
     if (receipts->opts.max_age_ms == 0)
         receipts->opts.max_age_ms = DEFAULT_AGE_MS;
     backoff_init(&receipts->backoff, RETRY_MIN_MS, RETRY_CAP_MS);
     (void)pthread_mutex_init(&receipts->lock, NULL);
     rc = make_parts(receipts, opts, err);
-    if (rc == OBX_OK) {
-        failed_with = pthread_create(&receipts->thread, NULL, run, receipts);
-        receipts->is_started = failed_with == 0;
-        if (failed_with != 0)
-            rc = obx_fail_errno(err, OBX_E_SYSTEM, failed_with, "thread of receipts");
-    }
+    if (rc == OBX_OK)
+        rc = thread_start(&receipts->thread, run, receipts, "receipts", err);
     if (rc != OBX_OK) {
         receipts_destroy(receipts);
         return rc;
@@ -621,27 +610,22 @@ enum obx_code receipts_create(const struct receipts_opts *opts, struct receipts 
 
 void receipts_stop(struct receipts *receipts)
 {
-    const uint64_t one = 1;
-
     if (receipts == NULL)
         return;
     atomic_store(&receipts->stop_wanted, true);
-    (void)!write(receipts->wake_fd, &one, sizeof(one)); /* fails only when it is awake anyway */
+    wake_up(&receipts->wake);
 }
 
 void receipts_destroy(struct receipts *receipts)
 {
     if (receipts == NULL)
         return;
-    if (receipts->is_started) {
-        receipts_stop(receipts);
-        (void)pthread_join(receipts->thread, NULL);
-    }
+    receipts_stop(receipts);
+    thread_join(&receipts->thread);
     bridge_consumer_destroy(receipts->consumer);
     free_taken(receipts);
     receipt_batch_fini(&receipts->batch);
-    if (receipts->wake_fd >= 0)
-        (void)close(receipts->wake_fd);
+    wake_fini(&receipts->wake);
     (void)pthread_mutex_destroy(&receipts->lock);
     obx_free(receipts->again);
     obx_free(receipts->source);

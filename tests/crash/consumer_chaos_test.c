@@ -21,8 +21,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/backoff.h"
 #include "base/bytes.h"
+#include "base/random.h"
 #include "crash/dice.h"
 #include "cut_proxy.h"
 #include "process.h"

@@ -25,8 +25,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/backoff.h"
 #include "base/bytes.h"
+#include "base/random.h"
 #include "broker.h"
 #include "crash/dice.h"
 #include "endpoint.h"

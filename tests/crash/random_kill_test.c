@@ -22,7 +22,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "base/backoff.h"
+#include "base/random.h"
 #include "crash/dice.h"
 #include "crash/scene.h"
 #include "cut_proxy.h"

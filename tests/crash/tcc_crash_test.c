@@ -25,8 +25,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/backoff.h"
 #include "base/bytes.h"
+#include "base/random.h"
 #include "broker.h"
 #include "crash/dice.h"
 #include "process.h"

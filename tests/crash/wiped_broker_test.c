@@ -14,7 +14,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "base/backoff.h"
+#include "base/random.h"
 #include "crash/scene.h"
 #include "test_db.h"
 #include "wait.h"

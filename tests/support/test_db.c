@@ -14,8 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/backoff.h"
 #include "base/bytes.h"
+#include "base/random.h"
 #include "test_db.h"
 
 enum { PATIENT_S = 3600 };

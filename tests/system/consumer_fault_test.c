@@ -15,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/backoff.h"
 #include "base/bytes.h"
+#include "base/random.h"
 #include "consumer_rig.h"
 #include "cut_proxy.h"
 #include "wait.h"

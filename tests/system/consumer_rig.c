@@ -13,9 +13,9 @@
 
 #include <cmocka.h>
 
-#include "base/backoff.h"
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/random.h"
 #include "sql/schema.h"
 #include "wait.h"
 

@@ -18,10 +18,10 @@
 
 #include <poll.h>
 
-#include "base/backoff.h"
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "bridge/consumer.h"
 #include "bridge/publisher.h"
 #include "bridge/topology.h"

@@ -12,9 +12,9 @@
 
 #include <cmocka.h>
 
-#include "base/backoff.h"
 #include "base/bytes.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "bridge/consumer.h"
 #include "sql/schema.h"
 #include "test_log.h"

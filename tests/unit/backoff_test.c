@@ -11,6 +11,7 @@
 
 #include "base/backoff.h"
 #include "base/clock.h"
+#include "base/random.h"
 
 static void waits_double_up_to_the_cap(void **state)
 {

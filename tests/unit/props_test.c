@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/backoff.h"
 #include "base/bytes.h"
+#include "base/random.h"
 #include "store/parked_key.h"
 #include "store/props.h"
 

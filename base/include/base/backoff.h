@@ -20,7 +20,5 @@ void backoff_reset(struct backoff *b);
 /** The wait for the nth try (1-based) without keeping state; for work items that carry their own
  * count. */
 uint32_t backoff_nth_ms(uint32_t min_ms, uint32_t cap_ms, uint32_t tries, uint64_t random);
-/** A 64-bit random number, good for jitter and for names, not for secrets. Any thread. */
-uint64_t random_u64(void);
 
 #endif

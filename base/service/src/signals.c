@@ -1,10 +1,7 @@
-/*
- * Signal events on libevent's evsignal. Called by daemon.c; signals_block by whoever starts a
- * thread.
- */
+/* Signal events on libevent's evsignal, for the main loops of the two daemons. */
 #include "service/signals.h"
 
-#include <pthread.h>
+#include <signal.h>
 #include <string.h>
 
 #include <event2/event.h>
@@ -70,17 +67,4 @@ void signals_destroy(struct signals *signals)
             event_free(signals->events[i]);
     }
     obx_free(signals);
-}
-
-void signals_block(sigset_t *old)
-{
-    sigset_t all;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, old);
-}
-
-void signals_restore(const sigset_t *old)
-{
-    pthread_sigmask(SIG_SETMASK, old, NULL);
 }

@@ -24,15 +24,15 @@ static enum obx_code shared_open(struct shared *shared, const struct obx_consume
     rc = trouble_init(&shared->broker, err);
     if (rc != OBX_OK)
         goto no_trouble;
-    rc = bell_init(&shared->stop, err);
+    rc = wake_init(&shared->stop, err);
     if (rc != OBX_OK)
-        goto no_bell;
+        goto no_wake;
     if (pthread_mutex_init(&shared->end_lock, NULL) == 0 &&
         pthread_cond_init(&shared->end_signal, NULL) == 0)
         return OBX_OK;
     rc = obx_fail(err, OBX_E_SYSTEM, "mutex");
-    bell_fini(&shared->stop);
-no_bell:
+    wake_fini(&shared->stop);
+no_wake:
     trouble_fini(&shared->broker);
 no_trouble:
     mailbox_fini(&shared->to_io);
@@ -45,7 +45,7 @@ static void shared_close(struct shared *shared)
 {
     pthread_cond_destroy(&shared->end_signal);
     pthread_mutex_destroy(&shared->end_lock);
-    bell_fini(&shared->stop);
+    wake_fini(&shared->stop);
     trouble_fini(&shared->broker);
     mailbox_fini(&shared->to_io);
     settings_fini(&shared->settings);
@@ -165,7 +165,7 @@ static void give_up_start(struct obx_consumer *consumer)
 {
     atomic_store(&consumer->shared.phase, (int)OBX_CONSUMER_STOPPING);
     for (unsigned i = 0; i < consumer->worker_count; i++)
-        bell_ring(&consumer->workers[i].box.bell);
+        wake_up(&consumer->workers[i].box.wake);
     join_threads(consumer);
     atomic_store(&consumer->shared.phase, (int)OBX_CONSUMER_STOPPED);
 }
@@ -218,7 +218,7 @@ enum obx_code obx_consumer_run(struct obx_consumer *consumer, struct obx_err *er
 void obx_consumer_stop(struct obx_consumer *consumer)
 {
     if (consumer != NULL)
-        bell_ring(&consumer->shared.stop);
+        wake_up(&consumer->shared.stop);
 }
 
 enum obx_code obx_consumer_drain(struct obx_consumer *consumer, uint32_t timeout_ms,
@@ -231,7 +231,7 @@ enum obx_code obx_consumer_drain(struct obx_consumer *consumer, uint32_t timeout
     if (timeout_ms != 0)
         atomic_store(&shared->drain_ms, timeout_ms);
     atomic_store(&shared->drain_wanted, true);
-    bell_ring(&shared->to_io.bell);
+    wake_up(&shared->to_io.wake);
     return wait_for_end(consumer, err);
 }
 

@@ -26,8 +26,8 @@ struct shared {
     _Atomic bool broker_up;
 
     /* Requests to the I/O thread. */
-    struct bell stop;          /* rung by obx_consumer_stop, also from signal handlers */
-    _Atomic bool drain_wanted; /* by obx_consumer_drain, with to_io's bell rung */
+    struct wake stop;          /* called by obx_consumer_stop, also from signal handlers */
+    _Atomic bool drain_wanted; /* by obx_consumer_drain, with to_io's wake */
     _Atomic uint32_t drain_ms; /* how long a drain may take */
 
     /* Its answer. */

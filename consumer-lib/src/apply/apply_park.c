@@ -8,6 +8,7 @@
 #include "base/backoff.h"
 #include "base/crash.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "outgoing/receipts.h"
 
 enum {

@@ -250,7 +250,7 @@ static void on_delivery(struct bridge_delivery *delivery, void *ctx)
 static void wake_workers(struct io *io)
 {
     for (unsigned i = 0; i < io->shared->settings.workers; i++)
-        bell_ring(&io->workers[i].box.bell);
+        wake_up(&io->workers[i].box.wake);
 }
 
 /* Everything unanswered will be delivered again. What a worker has begun it finishes; the rest it
@@ -379,10 +379,7 @@ static void begin_drain(struct io *io)
 
 static void follow_requests(struct io *io)
 {
-    unsigned long long rings = 0;
-
-    bell_clear(&io->shared->stop, &rings);
-    io->stops += rings;
+    io->stops += wake_clear(&io->shared->stop);
     if (shared_phase(io->shared) == OBX_CONSUMER_RUNNING &&
         (io->stops > 0 || atomic_load(&io->shared->drain_wanted)))
         begin_drain(io);
@@ -445,7 +442,7 @@ static void sleep_until_needed(struct io *io)
 {
     uint64_t due = next_due_ms(io);
     struct pollfd fds[] = {
-        {.fd = io->shared->to_io.bell.fd, .events = POLLIN},
+        {.fd = io->shared->to_io.wake.fd, .events = POLLIN},
         {.fd = io->shared->stop.fd, .events = POLLIN},
         {.fd = bridge_consumer_fd(io->consumer), .events = POLLIN},
         {.fd = dead_letters_fd(&io->dead), .events = POLLIN},
@@ -548,17 +545,10 @@ void io_fini(struct io *io)
 
 enum obx_code io_start(struct io *io, struct obx_err *err)
 {
-    int failed = pthread_create(&io->thread, NULL, io_main, io);
-
-    if (failed != 0)
-        return obx_fail_sys(err, OBX_E_SYSTEM, failed, "I/O thread");
-    io->is_started = true;
-    return OBX_OK;
+    return thread_start(&io->thread, io_main, io, "the consumer's I/O", err);
 }
 
 void io_join(struct io *io)
 {
-    if (io->is_started)
-        pthread_join(io->thread, NULL);
-    io->is_started = false;
+    thread_join(&io->thread);
 }

@@ -6,11 +6,10 @@
 #ifndef CONSUMER_IO_H
 #define CONSUMER_IO_H
 
-#include <pthread.h>
-
 #include "acks.h"
 #include "api/shared.h"
 #include "base/backoff.h"
+#include "base/thread.h"
 #include "bridge/consumer.h"
 #include "dispatch.h"
 #include "outgoing/dead_letters.h"
@@ -20,8 +19,7 @@
 struct io {
     struct shared *shared;  /* borrowed */
     struct worker *workers; /* borrowed: settings.workers of them */
-    pthread_t thread;
-    bool is_started;
+    struct thread thread;
 
     /* The I/O thread's own from here on. */
     struct bridge_consumer *consumer;

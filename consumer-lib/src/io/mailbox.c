@@ -10,7 +10,7 @@ enum obx_code mailbox_init(struct mailbox *box, struct obx_err *err)
     box->items = (struct item_list){0};
     if (failed != 0)
         return obx_fail_sys(err, OBX_E_SYSTEM, failed, "mutex");
-    rc = bell_init(&box->bell, err);
+    rc = wake_init(&box->wake, err);
     if (rc != OBX_OK)
         pthread_mutex_destroy(&box->lock);
     return rc;
@@ -18,7 +18,7 @@ enum obx_code mailbox_init(struct mailbox *box, struct obx_err *err)
 
 void mailbox_fini(struct mailbox *box)
 {
-    bell_fini(&box->bell);
+    wake_fini(&box->wake);
     pthread_mutex_destroy(&box->lock);
 }
 
@@ -33,7 +33,7 @@ void mailbox_post(struct mailbox *box, struct item_list *items)
     item_list_append(&box->items, items);
     pthread_mutex_unlock(&box->lock);
     if (was_empty)
-        bell_ring(&box->bell);
+        wake_up(&box->wake);
 }
 
 void mailbox_post_one(struct mailbox *box, struct item *item)
@@ -46,9 +46,9 @@ void mailbox_post_one(struct mailbox *box, struct item *item)
 
 void mailbox_take(struct mailbox *box, struct item_list *out)
 {
-    /* Quiet the bell first: an item that comes in between rings again for nothing, none is slept
+    /* Clear the wake first: an item that comes in between rings again for nothing, none is slept
      * through. */
-    bell_clear(&box->bell, NULL);
+    (void)wake_clear(&box->wake);
     pthread_mutex_lock(&box->lock);
     item_list_append(out, &box->items);
     pthread_mutex_unlock(&box->lock);

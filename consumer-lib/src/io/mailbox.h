@@ -1,5 +1,5 @@
 /*
- * Hand-over of items from one thread to another: a list under a lock and a bell for the receiver.
+ * Hand-over of items from one thread to another: a list under a lock and a wake for the receiver.
  * Items posted by one thread arrive in the order in which they were posted.
  */
 #ifndef CONSUMER_MAILBOX_H
@@ -8,12 +8,12 @@
 #include <pthread.h>
 
 #include "apply/item.h"
-#include "bell.h"
+#include "base/wake.h"
 
 struct mailbox {
     pthread_mutex_t lock;
     struct item_list items;
-    struct bell bell;
+    struct wake wake;
 };
 
 OBX_NODISCARD enum obx_code mailbox_init(struct mailbox *box, struct obx_err *err);
@@ -23,7 +23,7 @@ void mailbox_fini(struct mailbox *box);
  * list. */
 void mailbox_post(struct mailbox *box, struct item_list *items);
 void mailbox_post_one(struct mailbox *box, struct item *item);
-/** Append everything there is to out and quiet the bell. The receiver only. */
+/** Append everything there is to out and quiet the wake. The receiver only. */
 void mailbox_take(struct mailbox *box, struct item_list *out);
 
 #endif

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "dead_letter.h"
 
 enum {

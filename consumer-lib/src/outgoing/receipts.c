@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "base/utf8.h"
 
 enum {

@@ -33,14 +33,14 @@ enum {
 enum obx_code cleanup_init(struct cleanup *cleanup, struct shared *shared, struct obx_err *err)
 {
     *cleanup = (struct cleanup){.shared = shared};
-    return bell_init(&cleanup->bell, err);
+    return wake_init(&cleanup->wake, err);
 }
 
 void cleanup_fini(struct cleanup *cleanup)
 {
     buf_fini(&cleanup->position);
     buf_fini(&cleanup->sql);
-    bell_fini(&cleanup->bell);
+    wake_fini(&cleanup->wake);
 }
 
 static uint64_t keep_s(const struct cleanup *cleanup)
@@ -60,7 +60,7 @@ static void pause_for(struct cleanup *cleanup, uint32_t wait_ms)
     uint64_t due = clock_now_ms() + wait_ms;
 
     while (!is_ending(cleanup) && clock_now_ms() < due)
-        bell_wait(&cleanup->bell, clock_left_ms(due));
+        wake_wait(&cleanup->wake, clock_left_ms(due));
 }
 
 /* ------------------------------------------------------------------ one page */
@@ -226,19 +226,12 @@ static void *cleanup_main(void *arg)
 
 enum obx_code cleanup_start(struct cleanup *cleanup, struct obx_err *err)
 {
-    int failed = pthread_create(&cleanup->thread, NULL, cleanup_main, cleanup);
-
-    if (failed != 0)
-        return obx_fail_sys(err, OBX_E_SYSTEM, failed, "cleanup thread");
-    cleanup->is_started = true;
-    return OBX_OK;
+    return thread_start(&cleanup->thread, cleanup_main, cleanup, "the cleanup", err);
 }
 
 void cleanup_stop(struct cleanup *cleanup)
 {
     atomic_store(&cleanup->is_ending, true);
-    bell_ring(&cleanup->bell);
-    if (cleanup->is_started)
-        pthread_join(cleanup->thread, NULL);
-    cleanup->is_started = false;
+    wake_up(&cleanup->wake);
+    thread_join(&cleanup->thread);
 }

@@ -5,17 +5,15 @@
 #ifndef CONSUMER_CLEANUP_H
 #define CONSUMER_CLEANUP_H
 
-#include <pthread.h>
-
 #include "api/shared.h"
 #include "base/bytes.h"
-#include "io/bell.h"
+#include "base/thread.h"
+#include "base/wake.h"
 
 struct cleanup {
     struct shared *shared; /* borrowed */
-    struct bell bell;
-    pthread_t thread;
-    bool is_started;
+    struct wake wake;
+    struct thread thread;
     _Atomic bool is_ending;
 
     /* The thread's own. */

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/backoff.h"
 #include "base/bytes.h"
+#include "base/random.h"
 #include "parked_key.h"
 #include "props.h"
 

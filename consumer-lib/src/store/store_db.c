@@ -14,8 +14,8 @@
 
 #include "apply/item.h"
 #include "base/alloc.h"
-#include "base/backoff.h"
 #include "base/bytes.h"
+#include "base/random.h"
 #include "parked_db.h"
 #include "sql/schema.h"
 

@@ -18,6 +18,7 @@
 #include "base/bytes.h"
 #include "base/crash.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "sql/audit.h"
 #include "store/parked_db.h"
 #include "store/parked_item.h"

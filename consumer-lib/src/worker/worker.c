@@ -1,6 +1,6 @@
 /*
  * The worker thread: connect, take a batch, apply it, post the outcome, again. It sleeps on the
- * bell of its mailbox and on nothing else; every blocking call it makes is the database client's,
+ * mailbox and on nothing else; every blocking call it makes is the database client's,
  * which has deadlines, or the handler's.
  */
 #include "worker.h"
@@ -267,7 +267,7 @@ static void sleep_until(struct worker *worker, uint64_t due_ms)
 {
     int timeout_ms = due_ms == UINT64_MAX ? -1 : clock_left_ms(due_ms);
 
-    bell_wait(&worker->box.bell, timeout_ms);
+    wake_wait(&worker->box.wake, timeout_ms);
 }
 
 static uint64_t next_due_ms(const struct worker *worker)
@@ -294,11 +294,11 @@ static void turn(struct worker *worker)
     } else if (worker->ready.head == NULL) {
         /* Who drains has to see that nothing is left. */
         if (shared_phase(worker->shared) == OBX_CONSUMER_DRAINING)
-            bell_ring(&worker->shared->to_io.bell);
+            wake_up(&worker->shared->to_io.wake);
         ping_when_idle(worker);
         sleep_until(worker, next_due_ms(worker));
     } else if ((gather_us = left_to_gather_us(worker)) > 0) {
-        bell_wait(&worker->box.bell, (int)((gather_us + US_PER_MS - 1) / US_PER_MS));
+        wake_wait(&worker->box.wake, (int)((gather_us + US_PER_MS - 1) / US_PER_MS));
     } else {
         run_batch(worker);
     }
@@ -329,23 +329,16 @@ static void *worker_main(void *arg)
     /* Whoever reads the full count finds everything in the mailbox. */
     worker_post_back(worker);
     atomic_fetch_add(&worker->shared->workers_ended, 1);
-    bell_ring(&worker->shared->to_io.bell);
+    wake_up(&worker->shared->to_io.wake);
     return NULL;
 }
 
 enum obx_code worker_start(struct worker *worker, struct obx_err *err)
 {
-    int failed = pthread_create(&worker->thread, NULL, worker_main, worker);
-
-    if (failed != 0)
-        return obx_fail_sys(err, OBX_E_SYSTEM, failed, "worker thread %u", worker->index);
-    worker->is_started = true;
-    return OBX_OK;
+    return thread_start(&worker->thread, worker_main, worker, "a worker", err);
 }
 
 void worker_join(struct worker *worker)
 {
-    if (worker->is_started)
-        pthread_join(worker->thread, NULL);
-    worker->is_started = false;
+    thread_join(&worker->thread);
 }

@@ -6,13 +6,12 @@
 #ifndef CONSUMER_WORKER_H
 #define CONSUMER_WORKER_H
 
-#include <pthread.h>
-
 #include "api/shared.h"
 #include "api/tx.h"
 #include "apply/apply.h"
 #include "base/backoff.h"
 #include "base/bytes.h"
+#include "base/thread.h"
 #include "io/mailbox.h"
 #include "store/store_db.h"
 
@@ -21,8 +20,7 @@ struct worker {
     unsigned index;
     struct mailbox box;
     struct trouble trouble; /* of its database */
-    pthread_t thread;
-    bool is_started;
+    struct thread thread;
 
     /* The worker thread's own from here on. */
     struct store_db *db;         /* NULL: not connected */

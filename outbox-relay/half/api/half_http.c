@@ -2,7 +2,7 @@
  * The half-message API: what the HTTP server (service/http.h) and the store say to each other.
  *
  * Threads: everything here runs on the API's own thread but on_done, which a store worker calls: it
- * puts the request on the mailbox and rings the eventfd. A `call` is one HTTP request in flight; it
+ * puts the request on the mailbox and wakes the API's thread. A `call` is one HTTP request in flight; it
  * belongs to the loop until it is submitted, then to the store, then to the mailbox, then to the
  * loop again, which frees it. A peer that goes away meanwhile only takes the exchange out of its
  * call.
@@ -17,7 +17,6 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -27,6 +26,8 @@
 #include "base/crash.h"
 #include "base/fail.h"
 #include "base/log.h"
+#include "base/thread.h"
+#include "base/wake.h"
 #include "half_json.h"
 #include "half_query.h"
 #include "service/http.h"
@@ -55,15 +56,14 @@ struct half_http {
     struct event_base *base;
     struct http_server *server;
     struct event *bell;
-    int bell_fd;
+    struct wake wake;
     char *tokens[TOKEN_MAX];
     size_t token_count;
     char **producers;
     size_t producer_count;
     bool reads_need_token;
     uint32_t first_check_ms;
-    pthread_t thread;
-    bool has_thread;
+    struct thread thread;
     atomic_bool is_stopping;
     atomic_bool is_ending;
     pthread_mutex_t mutex;
@@ -234,7 +234,6 @@ static void on_done(struct half_request *req, void *ctx)
 {
     struct call *call = ctx;
     struct half_http *front = call->front;
-    uint64_t one = 1;
     bool first;
 
     (void)req;
@@ -242,8 +241,8 @@ static void on_done(struct half_request *req, void *ctx)
     first = front->done == NULL;
     call->next = front->done;
     front->done = call;
-    if (first && write(front->bell_fd, &one, sizeof(one)) < 0)
-        OBX_ASSERT(errno == EAGAIN); /* the counter is full: the bell is ringing anyway */
+    if (first)
+        wake_up(&front->wake);
     pthread_mutex_unlock(&front->mutex);
 }
 
@@ -269,11 +268,10 @@ static void take_done(struct half_http *front)
 static void on_bell(evutil_socket_t fd, short what, void *ctx)
 {
     struct half_http *front = ctx;
-    uint64_t count;
 
+    (void)fd;
     (void)what;
-    if (read(fd, &count, sizeof(count)) < 0)
-        OBX_ASSERT(errno == EAGAIN || errno == EINTR);
+    (void)wake_clear(&front->wake);
     if (atomic_load(&front->is_stopping))
         http_server_stop_listening(front->server);
     take_done(front);
@@ -618,27 +616,23 @@ static enum obx_code set_up(struct half_http *front, const struct half_http_opts
                             struct obx_err *err)
 {
     enum obx_code rc = copy_tokens(front, opts, err);
-    int sys;
 
     if (rc == OBX_OK)
         rc = copy_producers(front, opts, err);
+    if (rc == OBX_OK)
+        rc = wake_init(&front->wake, err);
     if (rc != OBX_OK)
         return rc;
-    front->bell_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     front->base = event_base_new();
-    if (front->bell_fd < 0 || front->base == NULL)
+    if (front->base == NULL)
         return obx_fail(err, OBX_E_NOMEM, "event loop of the half-message API");
-    front->bell = event_new(front->base, front->bell_fd, EV_READ | EV_PERSIST, on_bell, front);
+    front->bell = event_new(front->base, front->wake.fd, EV_READ | EV_PERSIST, on_bell, front);
     if (front->bell == NULL || event_add(front->bell, NULL) != 0)
         return obx_fail(err, OBX_E_NOMEM, "event loop of the half-message API");
     rc = listen_on(front, opts, err);
-    if (rc != OBX_OK)
-        return rc;
-    sys = pthread_create(&front->thread, NULL, front_main, front);
-    if (sys != 0)
-        return obx_fail_sys(err, OBX_E_SYSTEM, sys, "thread of the half-message API");
-    front->has_thread = true;
-    return OBX_OK;
+    if (rc == OBX_OK)
+        rc = thread_start(&front->thread, front_main, front, "the half-message API", err);
+    return rc;
 }
 
 enum obx_code half_http_create(const struct half_http_opts *opts, struct half_http **out,
@@ -651,7 +645,7 @@ enum obx_code half_http_create(const struct half_http_opts *opts, struct half_ht
     if (front == NULL)
         return obx_fail(err, OBX_E_NOMEM, "half-message API");
     front->store = opts->store;
-    front->bell_fd = -1;
+    front->wake.fd = -1;
     front->reads_need_token = !opts->open_lookup;
     front->first_check_ms = opts->first_check_ms == 0 ? 60000 : opts->first_check_ms;
     pthread_mutex_init(&front->mutex, NULL);
@@ -670,37 +664,28 @@ uint16_t half_http_port(const struct half_http *front)
     return http_server_port(front->server);
 }
 
-static void ring(struct half_http *front)
-{
-    uint64_t one = 1;
-
-    if (write(front->bell_fd, &one, sizeof(one)) < 0)
-        OBX_ASSERT(errno == EAGAIN);
-}
-
 void half_http_stop(struct half_http *front)
 {
     atomic_store(&front->is_stopping, true);
-    ring(front);
+    wake_up(&front->wake);
 }
 
 void half_http_destroy(struct half_http *front)
 {
     if (front == NULL)
         return;
-    if (front->has_thread) {
+    if (front->thread.is_started) {
         atomic_store(&front->is_stopping, true);
         atomic_store(&front->is_ending, true);
-        ring(front);
-        pthread_join(front->thread, NULL);
+        wake_up(&front->wake);
+        thread_join(&front->thread);
     }
     http_server_destroy(front->server);
     if (front->bell != NULL)
         event_free(front->bell);
     if (front->base != NULL)
         event_base_free(front->base);
-    if (front->bell_fd >= 0)
-        close(front->bell_fd);
+    wake_fini(&front->wake);
     for (size_t i = 0; i < front->token_count; i++)
         obx_free(front->tokens[i]);
     for (size_t i = 0; i < front->producer_count; i++)

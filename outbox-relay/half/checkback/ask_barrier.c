@@ -2,11 +2,11 @@
  * the INSERT means. */
 #include "ask_barrier.h"
 
-#include <pthread.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/bytes.h"
+#include "base/thread.h"
 #include "half/half.h"
 
 #define LOCK_WAIT_S 1 /* the shortest that MySQL knows; MariaDB is told not to wait at all */
@@ -25,7 +25,7 @@ struct ask_barrier {
     pthread_cond_t work;
     struct barrier_job *head, **tail;
     bool is_closing;
-    pthread_t *threads;
+    struct thread *threads;
     uint32_t thread_count;
 };
 
@@ -181,6 +181,7 @@ enum obx_code ask_barrier_create(const struct ask_barrier_opts *opts, struct ask
 {
     uint32_t threads = opts->threads == 0 ? 4 : opts->threads;
     struct ask_barrier *asker = obx_calloc(1, sizeof(*asker));
+    enum obx_code rc = OBX_OK;
 
     *out = NULL;
     if (asker == NULL)
@@ -192,12 +193,14 @@ enum obx_code ask_barrier_create(const struct ask_barrier_opts *opts, struct ask
     pthread_mutex_init(&asker->mutex, NULL);
     pthread_cond_init(&asker->work, NULL);
     asker->threads = obx_calloc(threads, sizeof(*asker->threads));
-    for (; asker->threads != NULL && asker->thread_count < threads; asker->thread_count++)
-        if (pthread_create(&asker->threads[asker->thread_count], NULL, barrier_main, asker) != 0)
-            break;
-    if (asker->thread_count < threads) {
+    if (asker->threads == NULL)
+        rc = obx_fail(err, OBX_E_NOMEM, "%u threads of check-back by the barrier", threads);
+    for (; rc == OBX_OK && asker->thread_count < threads; asker->thread_count++)
+        rc = thread_start(&asker->threads[asker->thread_count], barrier_main, asker,
+                          "check-back by the barrier", err);
+    if (rc != OBX_OK) {
         ask_barrier_destroy(asker);
-        return obx_fail(err, OBX_E_SYSTEM, "threads of the barrier asker");
+        return rc;
     }
     *out = asker;
     return OBX_OK;
@@ -212,7 +215,7 @@ void ask_barrier_destroy(struct ask_barrier *asker)
     pthread_cond_broadcast(&asker->work);
     pthread_mutex_unlock(&asker->mutex);
     for (uint32_t i = 0; i < asker->thread_count; i++)
-        pthread_join(asker->threads[i], NULL);
+        thread_join(&asker->threads[i]);
     while (asker->head != NULL) {
         struct barrier_job *job = asker->head;
 

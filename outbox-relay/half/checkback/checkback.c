@@ -10,7 +10,6 @@
  */
 #include "checkback.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -21,6 +20,7 @@
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "check_sql.h"
 #include "half/api/half_json.h"
 #include "sql/schema.h"
@@ -74,8 +74,7 @@ struct checkback {
     uint64_t history_seen;
     char scan_after[HALF_PRODUCER_MAX + 1]; /* where the next look for due producers goes on */
     struct due due[TAKE_MAX];
-    pthread_t thread;
-    bool has_thread;
+    struct thread thread;
     atomic_bool is_closing;
     pthread_mutex_t mutex; /* guards the mailbox, stats and each producer's published stats */
     struct slot *answered;
@@ -622,9 +621,8 @@ static enum obx_code set_up(struct checkback *cb, struct obx_err *err)
     }
     if (rc == OBX_OK)
         rc = ask_http_create(asks + 1, &cb->http, err);
-    if (rc == OBX_OK && pthread_create(&cb->thread, NULL, checkback_main, cb) != 0)
-        rc = obx_fail(err, OBX_E_SYSTEM, "thread of check-back");
-    cb->has_thread = rc == OBX_OK;
+    if (rc == OBX_OK)
+        rc = thread_start(&cb->thread, checkback_main, cb, "check-back", err);
     return rc;
 }
 
@@ -661,10 +659,9 @@ void checkback_destroy(struct checkback *cb)
     if (cb == NULL)
         return;
     atomic_store(&cb->is_closing, true);
-    if (cb->has_thread) {
+    if (cb->thread.is_started)
         ask_http_wake(cb->http);
-        pthread_join(cb->thread, NULL);
-    }
+    thread_join(&cb->thread);
     for (size_t i = 0; cb->producers != NULL && i < cb->opts.producer_count; i++)
         ask_barrier_destroy(cb->producers[i].barrier);
     ask_http_destroy(cb->http);

@@ -6,7 +6,6 @@
  * one gid twice: the second stays in the queue, in order. One whose rows somebody holds goes back
  * into the queue, to be tried again a little later, for a second; the others go on meanwhile.
  */
-#include <pthread.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -14,6 +13,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "half/half.h"
 #include "sql/schema.h"
 
@@ -33,7 +33,7 @@ struct half_store {
     uint32_t workers_up;
     bool is_closing;
     struct half_store_stats stats;
-    pthread_t *threads;
+    struct thread *threads;
     uint32_t thread_count;
 };
 
@@ -264,17 +264,6 @@ static struct db *try_connect(struct half_store *store, struct obx_err *err)
     return db;
 }
 
-static void wait_at_most(struct half_store *store, uint32_t ms)
-{
-    struct timespec at;
-
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_nsec += (long)(ms % 1000) * 1000 * 1000;
-    at.tv_sec += (time_t)(ms / 1000) + at.tv_nsec / 1000000000;
-    at.tv_nsec %= 1000000000;
-    pthread_cond_timedwait(&store->work, &store->mutex, &at);
-}
-
 /* Wait until something comes, or until what is in the queue is due. Called with the mutex held. */
 static void wait_for_work(struct half_store *store)
 {
@@ -286,7 +275,7 @@ static void wait_for_work(struct half_store *store)
     if (store->head == NULL)
         pthread_cond_wait(&store->work, &store->mutex);
     else
-        wait_at_most(store, (uint32_t)clock_left_ms(due_ms) + 1);
+        (void)cond_wait_ms(&store->work, &store->mutex, (uint32_t)clock_left_ms(due_ms) + 1);
 }
 
 /* The next batch; 0 when the store closes. */
@@ -360,7 +349,7 @@ static void refuse_until(struct half_store *store, uint64_t due_ms, const struct
             pthread_mutex_lock(&store->mutex);
             continue;
         }
-        wait_at_most(store, 20);
+        (void)cond_wait_ms(&store->work, &store->mutex, 20);
     }
     pthread_mutex_unlock(&store->mutex);
 }
@@ -401,17 +390,6 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
-static void init_sync(struct half_store *store)
-{
-    pthread_condattr_t attr;
-
-    pthread_mutex_init(&store->mutex, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&store->work, &attr);
-    pthread_condattr_destroy(&attr);
-}
-
 enum obx_code half_store_create(const struct half_store_opts *opts, struct half_store **out,
                                 struct obx_err *err)
 {
@@ -433,18 +411,20 @@ enum obx_code half_store_create(const struct half_store_opts *opts, struct half_
     store->db_opts.lock_wait_s = or_default(opts->db.lock_wait_s, 1);
     store->db_opts.idle_s = or_default(opts->db.idle_s, IDLE_S);
     store->tail = &store->head;
-    init_sync(store);
+    pthread_mutex_init(&store->mutex, NULL);
+    cond_init(&store->work);
     store->threads = obx_calloc(store->opts.workers, sizeof(*store->threads));
     if (store->threads == NULL) {
         half_store_destroy(store);
         return obx_fail(err, OBX_E_NOMEM, "%u workers", store->opts.workers);
     }
     for (; store->thread_count < store->opts.workers; store->thread_count++) {
-        int rc = pthread_create(&store->threads[store->thread_count], NULL, worker_main, store);
+        enum obx_code rc = thread_start(&store->threads[store->thread_count], worker_main, store,
+                                        "the half-message store", err);
 
-        if (rc != 0) {
+        if (rc != OBX_OK) {
             half_store_destroy(store);
-            return obx_fail_sys(err, OBX_E_SYSTEM, rc, "thread of the half-message store");
+            return rc;
         }
     }
     *out = store;
@@ -476,7 +456,7 @@ void half_store_destroy(struct half_store *store)
     pthread_cond_broadcast(&store->work);
     pthread_mutex_unlock(&store->mutex);
     for (uint32_t i = 0; i < store->thread_count; i++)
-        pthread_join(store->threads[i], NULL);
+        thread_join(&store->threads[i]);
     refuse_rest(store);
     pthread_cond_destroy(&store->work);
     pthread_mutex_destroy(&store->mutex);

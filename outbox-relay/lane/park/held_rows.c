@@ -8,6 +8,7 @@
 
 #include "base/backoff.h"
 #include "base/clock.h"
+#include "base/random.h"
 
 enum { MIN_MS = 500, FORGET_MS = 120 * 1000 };
 

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/random.h"
 
 enum {
     PARK_ROWS = 200,

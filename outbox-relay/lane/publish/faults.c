@@ -9,6 +9,7 @@
 
 #include "base/backoff.h"
 #include "base/bytes.h"
+#include "base/random.h"
 
 enum {
     DECIMAL = 10,

@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/crash.h"
+#include "base/random.h"
 
 enum {
     BURST_ROWS = 500,

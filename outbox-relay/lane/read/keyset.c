@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/backoff.h"
 #include "base/bytes.h"
+#include "base/random.h"
 
 enum { WORD_BITS = 64 };
 

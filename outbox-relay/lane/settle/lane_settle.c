@@ -14,6 +14,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/crash.h"
+#include "base/random.h"
 
 enum {
     PAUSE_MS = 200,

@@ -94,23 +94,15 @@ static void start_reading(struct id_stream *stream)
     if (stream->now->count < PORTION)
         return;
     id_copy(&stream->last, id_at(stream->now, stream->now->count - 1));
-    stream->has_thread = pthread_create(&stream->thread, NULL, thread_main, stream) == 0;
-    if (!stream->has_thread)
+    if (thread_start(&stream->thread, thread_main, stream, "a portion of ids", NULL) != OBX_OK)
         read_next(stream);
-}
-
-static void await(struct id_stream *stream)
-{
-    if (stream->has_thread)
-        pthread_join(stream->thread, NULL);
-    stream->has_thread = false;
 }
 
 static enum obx_code take_next(struct id_stream *stream, struct obx_err *err)
 {
     struct id_portion *done = stream->now;
 
-    await(stream);
+    thread_join(&stream->thread);
     stream->now = stream->next;
     stream->next = done;
     stream->at = 0;
@@ -161,7 +153,7 @@ static void free_portion(struct id_portion *portion)
 
 void id_stream_fini(struct id_stream *stream)
 {
-    await(stream);
+    thread_join(&stream->thread);
     free_portion(stream->now);
     free_portion(stream->next);
     stream->now = stream->next = NULL;

@@ -6,9 +6,8 @@
 #ifndef CTL_ID_STREAM_H
 #define CTL_ID_STREAM_H
 
-#include <pthread.h>
-
 #include "base/bytes.h"
+#include "base/thread.h"
 #include "sql/db.h"
 
 enum { ID_STREAM_ARGS = 24, ID_MAX = 255 };
@@ -41,8 +40,7 @@ struct id_stream {
     /* Private. */
     struct id_portion *now, *next;
     size_t at;
-    pthread_t thread; /* reads next */
-    bool has_thread;
+    struct thread thread; /* reads next */
 };
 
 /** Go to the next (first: the first) row; *has_row false behind the last. Any OBX_E_DB_*. */

@@ -5,8 +5,6 @@
 #ifndef SERVICE_SIGNALS_H
 #define SERVICE_SIGNALS_H
 
-#include <signal.h>
-
 #include "obx/err.h"
 
 struct event_base;
@@ -24,10 +22,5 @@ OBX_NODISCARD enum obx_code signals_create(const struct signals_opts *opts, stru
                                            struct obx_err *err);
 /** Back to the defaults. NULL is fine. */
 void signals_destroy(struct signals *signals);
-
-/** Block every signal on this thread, so that a thread started now takes none; *old gets what to
- * restore. */
-void signals_block(sigset_t *old);
-void signals_restore(const sigset_t *old);
 
 #endif

@@ -1,0 +1,57 @@
+/*
+ * Threads and timed waits. The mask is set around pthread_create and not by the new thread, which
+ * could take a signal before it comes to that.
+ */
+#include "base/thread.h"
+
+#include <signal.h>
+#include <time.h>
+
+#include "base/fail.h"
+
+enum { MS_PER_S = 1000, NS_PER_MS = 1000000, NS_PER_S = 1000000000 };
+
+enum obx_code thread_start(struct thread *thread, void *(*run)(void *), void *ctx, const char *what,
+                           struct obx_err *err)
+{
+    static const int own_faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+    sigset_t masked, before;
+    int failed = 0;
+
+    sigfillset(&masked);
+    for (size_t i = 0; i < sizeof(own_faults) / sizeof(own_faults[0]); i++)
+        sigdelset(&masked, own_faults[i]);
+    pthread_sigmask(SIG_SETMASK, &masked, &before);
+    failed = pthread_create(&thread->id, NULL, run, ctx);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    thread->is_started = failed == 0;
+    return failed == 0 ? OBX_OK : obx_fail_errno(err, OBX_E_SYSTEM, failed, "thread of %s", what);
+}
+
+void thread_join(struct thread *thread)
+{
+    if (thread->is_started)
+        pthread_join(thread->id, NULL);
+    thread->is_started = false;
+}
+
+void cond_init(pthread_cond_t *cond)
+{
+    pthread_condattr_t monotonic;
+
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(cond, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
+bool cond_wait_ms(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t ms)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += (long)(ms % MS_PER_S) * NS_PER_MS;
+    until.tv_sec += (time_t)(ms / MS_PER_S) + until.tv_nsec / NS_PER_S;
+    until.tv_nsec %= NS_PER_S;
+    return pthread_cond_timedwait(cond, lock, &until) == 0;
+}
