@@ -1,5 +1,5 @@
 /*
- * Half-messages: what a request on one is, and the store that carries requests out.
+ * Half-messages: what a request on one is, and the store that runs requests.
  *
  * The store owns a bounded queue and a few worker threads, each with a database connection of its
  * own. A worker takes all requests that wait, runs them in one transaction and answers each after
@@ -77,15 +77,16 @@ struct half_list {
     bool has_state;
     enum half_state state;                /* with has_state */
     char producer[HALF_PRODUCER_MAX + 1]; /* "": any */
-    char after[HALF_GID_MAX + 1];         /* gids behind this one; "": from the first */
+    char after[HALF_GID_MAX + 1];         /* gids after this one; "": from the first */
     uint32_t limit;                       /* 1 to HALF_LIST_MAX */
     struct half_item *items;              /* owned, see half_list_fini */
-    size_t count;
-    bool has_more;
+    size_t count;                         /* may be less than limit, 0 even, and more follow */
+    char next[HALF_GID_MAX + 1];          /* the `after` of the following page; "": there is none */
 };
 
-/** Find a page. Read by index: open ones through (state, producer), decided ones along the primary
- * key. Errors as db_query, OBX_E_NOMEM; list->items is NULL then. */
+/** Find a page. What it reads is bounded, however many half-messages there are: a page may end
+ * before its limit, with list->next set. Errors as db_query, OBX_E_NOMEM; list->items is NULL then.
+ */
 OBX_NODISCARD enum obx_code half_list_run(struct db *db, struct half_list *list,
                                           struct obx_err *err);
 void half_list_fini(struct half_list *list);
@@ -186,7 +187,7 @@ OBX_NODISCARD enum obx_code half_store_submit(struct half_store *store, struct h
 void half_store_get_stats(struct half_store *store, struct half_store_stats *out);
 
 /**
- * Carry out requests (distinct gids) in one transaction on db and fill in their answers, without
+ * Run requests (distinct gids) in one transaction on db and fill in their answers, without
  * calling done. One bad request costs the others nothing, and one whose rows somebody else holds
  * does not hold them up: it is answered HALF_ANS_BUSY. May reorder reqs. The unit under the
  * workers; also for callers with a connection of their own (outboxctl).

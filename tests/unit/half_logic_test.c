@@ -436,7 +436,7 @@ static enum obx_code build_answers(struct obx_buf *out)
                                     .prepared_us = 1,
                                     .decided_us = 2};
     struct half_item items[2] = {{.gid = "a", .rec = rec}, {.gid = "b", .rec = rec}};
-    const struct half_list list = {.items = items, .count = 2, .has_more = true};
+    const struct half_list list = {.items = items, .count = 2, .next = "b"};
     enum obx_code rc = half_json_add_record(out, bytes_of("g"), &rec, true);
 
     if (rc == OBX_OK)

@@ -661,7 +661,6 @@ enum obx_code half_json_add_list(struct obx_buf *out, const struct half_list *li
 {
     struct answer root = new_answer();
     json_t *items = json_array();
-    const char *last = list->count == 0 ? NULL : list->items[list->count - 1].gid;
 
     for (size_t i = 0; i < list->count; i++) {
         struct answer item = new_answer();
@@ -671,7 +670,7 @@ enum obx_code half_json_add_list(struct obx_buf *out, const struct half_list *li
             root.is_whole = false;
     }
     set(&root, "items", items);
-    set(&root, "next", list->has_more ? json_string(last) : json_null());
+    set(&root, "next", json_text_or_null(list->next));
     return add_answer(out, root);
 }
 

@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/crash.h"
 #include "base/utf8.h"
+#include "half/store/half_record.h"
 
 /* ---- lists of keys as SQL ---- */
 
@@ -441,22 +442,6 @@ enum obx_code check_count_operators(struct db *db, uint64_t *seen, uint64_t *cou
     return rc;
 }
 
-/* The last gid of the page; "" when the page is the last one. */
-static enum obx_code end_of_page(struct db *db, const char *after, uint32_t page, char *last,
-                                 struct obx_err *err)
-{
-    struct db_rows *rows = NULL;
-    enum obx_code rc =
-        db_query(db, "SELECT gid FROM half_message WHERE gid > ? ORDER BY gid LIMIT ?, 1",
-                 DB_ARGS(DB_TEXT(after), DB_U64(page - 1)), &rows, err);
-
-    last[0] = '\0';
-    if (rc == OBX_OK && db_rows_next(rows))
-        (void)bytes_to_text(db_rows_bytes(rows, 0), last, HALF_GID_MAX + 1);
-    db_rows_free(rows);
-    return rc;
-}
-
 static enum obx_code clean_in_tx(struct db *db, const char *after, const char *last,
                                  uint32_t retention_s, uint64_t *cleaned, struct obx_err *err)
 {
@@ -483,7 +468,7 @@ enum obx_code check_clean(struct db *db, struct lease *lease, char *after, uint3
 {
     char last[HALF_GID_MAX + 1];
     uint64_t affected = 0;
-    enum obx_code rc = end_of_page(db, after, page, last, err);
+    enum obx_code rc = half_page_end(db, after, page, last, err);
 
     if (rc == OBX_OK)
         rc = lease_begin(lease, db, err);

@@ -19,63 +19,75 @@
 #include "half/half.h"
 #include "half_record.h"
 
-#define BATCH_TRIES    6  /* of a transaction that met a deadlock */
-#define CONFLICTS_KEPT 10 /* rows of half_history of one half-message */
-#define WAITS_MAX      2  /* lock waits in a row, one by one: then it is not the row that is held */
+#define BATCH_TRIES    6    /* of a transaction that met a deadlock */
+#define CONFLICTS_KEPT "10" /* rows of half_history of one half-message */
+#define WAITS_MAX      2 /* lock waits in a row, one by one: then it is not the row that is held */
 #define LARGE_BYTES                                                                                \
     ((size_t)256 * 1024) /* a payload that is sent as a value, not written into a text */
+
+#define SELECT_RECORDS "SELECT " HALF_RECORD_COLUMNS " FROM half_message WHERE gid IN "
 
 struct batch {
     struct db *db;
     const char *outbox;
     struct half_request **reqs;
     size_t count;
-    struct obx_buf sql;
+    struct obx_buf sql;  /* the statement in the making */
+    enum obx_code built; /* what became of that so far */
     bool outbox_rows;
 };
 
-/* Text building. A failed append leaves the buffer as it was; the first failure is kept in rc. */
+/*
+ * Text building: begin, add, then exec_built or for_rows. The first append that fails is kept in
+ * `built`, the rest are passed over, and the end reports it.
+ */
 
-static void add(struct batch *b, enum obx_code *rc, const char *text)
+static void add(struct batch *b, const char *text)
 {
-    if (*rc == OBX_OK)
-        *rc = buf_add_text(&b->sql, text);
+    if (b->built == OBX_OK)
+        b->built = buf_add_text(&b->sql, text);
 }
 
-static void add_number(struct batch *b, enum obx_code *rc, uint64_t number)
+static void begin(struct batch *b, const char *text)
 {
-    if (*rc == OBX_OK)
-        *rc = buf_addf(&b->sql, "%llu", (unsigned long long)number);
+    buf_reset(&b->sql);
+    b->built = OBX_OK;
+    add(b, text);
 }
 
-static void add_text(struct batch *b, enum obx_code *rc, struct obx_bytes text)
+static void add_number(struct batch *b, uint64_t number)
 {
-    if (*rc == OBX_OK)
-        *rc = db_add_literal(b->db, &b->sql, text);
+    if (b->built == OBX_OK)
+        b->built = buf_addf(&b->sql, "%llu", (unsigned long long)number);
+}
+
+/* A literal, or `other` where there is no text. */
+static void add_text_or(struct batch *b, struct obx_bytes text, const char *other)
+{
+    if (bytes_is_absent(text))
+        add(b, other);
+    else if (b->built == OBX_OK)
+        b->built = db_add_literal(b->db, &b->sql, text);
+}
+
+static void add_text(struct batch *b, struct obx_bytes text)
+{
+    add_text_or(b, text, "NULL");
 }
 
 /* Bytes that are not text: the introducer keeps the server from checking them against a character
- * set. */
-static void add_binary(struct batch *b, enum obx_code *rc, struct obx_bytes bytes)
+ * set. Absent bytes are no bytes. */
+static void add_binary(struct batch *b, struct obx_bytes bytes)
 {
-    add(b, rc, "_binary");
-    add_text(b, rc, bytes);
+    add(b, "_binary");
+    add_text_or(b, bytes, "''");
 }
 
-static void add_text_or(struct batch *b, enum obx_code *rc, struct obx_bytes text,
-                        const char *other)
+static enum obx_code exec_built(struct batch *b, uint64_t *affected, struct obx_err *err)
 {
-    if (bytes_is_absent(text))
-        add(b, rc, other);
-    else
-        add_text(b, rc, text);
-}
-
-static enum obx_code exec_built(struct batch *b, enum obx_code built, struct obx_err *err)
-{
-    if (built != OBX_OK)
-        return obx_fail(err, built, "statement of a batch");
-    return db_exec_text(b->db, buf_bytes(&b->sql), NULL, err);
+    if (b->built != OBX_OK)
+        return obx_fail(err, b->built, "statement of a batch");
+    return db_exec_text(b->db, buf_bytes(&b->sql), affected, err);
 }
 
 /* Which requests of the batch a statement is about. */
@@ -119,18 +131,48 @@ static struct half_request *find(const struct batch *b, pick_fn *pick, struct ob
 }
 
 /* "(gid, gid, ...)" of those picked; nothing picked gives "()", which no caller asks for. */
-static void add_gids(struct batch *b, enum obx_code *rc, pick_fn *pick)
+static void add_gids(struct batch *b, pick_fn *pick)
 {
     const char *comma = "(";
 
     for (size_t i = 0; i < b->count; i++) {
         if (!pick(b->reqs[i]))
             continue;
-        add(b, rc, comma);
-        add_text(b, rc, b->reqs[i]->gid);
+        add(b, comma);
+        add_text(b, b->reqs[i]->gid);
         comma = ", ";
     }
-    add(b, rc, ")");
+    add(b, ")");
+}
+
+/* What a row says about the request of its gid. */
+typedef enum obx_code take_fn(struct half_request *req, const struct db_rows *rows,
+                              struct obx_err *err);
+
+/* Run "head (gids of those picked) tail" and take each of its rows, whose first column is the gid.
+ * Nothing is asked when nothing is picked. */
+static enum obx_code for_rows(struct batch *b, const char *head, pick_fn *pick, const char *tail,
+                              take_fn *take, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = OBX_OK;
+
+    if (!any(b, pick))
+        return OBX_OK;
+    begin(b, head);
+    add_gids(b, pick);
+    add(b, tail);
+    if (b->built != OBX_OK)
+        return obx_fail(err, b->built, "statement of a batch");
+    rc = db_query_text(b->db, buf_bytes(&b->sql), &rows, err);
+    while (rc == OBX_OK && db_rows_next(rows)) {
+        struct half_request *req = find(b, pick, db_rows_bytes(rows, HALF_COLUMN_GID));
+
+        if (req != NULL)
+            rc = take(req, rows, err);
+    }
+    db_rows_free(rows);
+    return rc;
 }
 
 static void answer(struct half_request *req, enum half_answer what, bool is_repeat)
@@ -140,163 +182,107 @@ static void answer(struct half_request *req, enum half_answer what, bool is_repe
     req->is_answered = true;
 }
 
-static void answer_prepare(struct half_request *req, const struct db_rows *rows)
-{
-    struct obx_bytes digest = db_rows_bytes(rows, HALF_COLUMN_DIGEST);
-    bool same =
-        digest.len == HALF_DIGEST_LEN && memcmp(digest.p, req->digest, HALF_DIGEST_LEN) == 0;
-
-    answer(req, same ? HALF_ANS_OK : HALF_ANS_REUSED, same);
-}
-
-static void answer_verdict(struct half_request *req)
-{
-    if (req->rec.state == HALF_PREPARED || req->rec.state == HALF_PARKED)
-        answer(req, HALF_ANS_OK, false);
-    else if (req->rec.state == half_state_after(req->verdict))
-        answer(req, HALF_ANS_OK, true);
-    else
-        answer(req, HALF_ANS_CONFLICT, false);
-}
-
-static void answer_found(struct half_request *req, const struct db_rows *rows)
-{
-    half_record_read(rows, &req->rec);
-    if (req->kind == HALF_REQ_PREPARE)
-        answer_prepare(req, rows);
-    else if (req->kind == HALF_REQ_VERDICT)
-        answer_verdict(req);
-    else
-        answer(req, HALF_ANS_OK, false);
-}
-
-/* Read the rows of those picked and answer each by what is there; those without a row stay
- * unanswered. */
-static enum obx_code read_picked(struct batch *b, pick_fn *pick, const char *tail,
+/* By what is there: those without a row stay unanswered. */
+static enum obx_code take_record(struct half_request *req, const struct db_rows *rows,
                                  struct obx_err *err)
 {
-    struct db_rows *rows = NULL;
-    enum obx_code rc = OBX_OK;
+    struct obx_bytes digest = db_rows_bytes(rows, HALF_COLUMN_DIGEST);
+    bool is_same;
 
-    buf_reset(&b->sql);
-    add(b, &rc, "SELECT " HALF_RECORD_COLUMNS " FROM half_message WHERE gid IN ");
-    add_gids(b, &rc, pick);
-    add(b, &rc, tail);
-    if (rc != OBX_OK)
-        return obx_fail(err, rc, "statement of a batch");
-    rc = db_query_text(b->db, buf_bytes(&b->sql), &rows, err);
-    while (rc == OBX_OK && db_rows_next(rows)) {
-        struct obx_bytes gid = db_rows_bytes(rows, 0);
-
-        for (size_t i = 0; i < b->count; i++)
-            if (pick(b->reqs[i]) && bytes_equal(b->reqs[i]->gid, gid)) {
-                answer_found(b->reqs[i], rows);
-                break;
-            }
+    (void)err;
+    half_record_read(rows, &req->rec);
+    switch (req->kind) {
+    case HALF_REQ_PREPARE:
+        is_same =
+            digest.len == HALF_DIGEST_LEN && memcmp(digest.p, req->digest, HALF_DIGEST_LEN) == 0;
+        answer(req, is_same ? HALF_ANS_OK : HALF_ANS_REUSED, is_same);
+        break;
+    case HALF_REQ_VERDICT:
+        if (req->rec.state == HALF_PREPARED || req->rec.state == HALF_PARKED)
+            answer(req, HALF_ANS_OK, false);
+        else if (req->rec.state == half_state_after(req->verdict))
+            answer(req, HALF_ANS_OK, true);
+        else
+            answer(req, HALF_ANS_CONFLICT, false);
+        break;
+    case HALF_REQ_LOOKUP:
+    case HALF_REQ_LIST:
+        answer(req, HALF_ANS_OK, false);
+        break;
     }
-    db_rows_free(rows);
-    return rc;
+    return OBX_OK;
 }
 
 /* Prepare */
 
 static enum obx_code insert_messages(struct batch *b, struct obx_err *err)
 {
-    enum obx_code rc = OBX_OK;
     const char *comma = "";
 
-    buf_reset(&b->sql);
-    add(b, &rc, "INSERT INTO half_message (gid, producer, digest, next_check_at) VALUES ");
+    begin(b, "INSERT INTO half_message (gid, producer, digest, next_check_at) VALUES ");
     for (size_t i = 0; i < b->count; i++) {
         const struct half_request *req = b->reqs[i];
 
         if (!is_open_prepare(req))
             continue;
-        add(b, &rc, comma);
-        add(b, &rc, "(");
-        add_text(b, &rc, req->gid);
-        add(b, &rc, ", ");
-        add_text(b, &rc, req->producer);
-        add(b, &rc, ", ");
-        add_binary(b, &rc, (struct obx_bytes){req->digest, HALF_DIGEST_LEN});
-        add(b, &rc, ", UTC_TIMESTAMP(6) + INTERVAL ");
-        add_number(b, &rc, (uint64_t)req->first_check_ms * 1000);
-        add(b, &rc, " MICROSECOND)");
+        add(b, comma);
+        add(b, "(");
+        add_text(b, req->gid);
+        add(b, ", ");
+        add_text(b, req->producer);
+        add(b, ", ");
+        add_binary(b, (struct obx_bytes){req->digest, HALF_DIGEST_LEN});
+        add(b, ", UTC_TIMESTAMP(6) + INTERVAL ");
+        add_number(b, (uint64_t)req->first_check_ms * 1000);
+        add(b, " MICROSECOND)");
         comma = ", ";
     }
-    return exec_built(b, rc, err);
+    return exec_built(b, NULL, err);
 }
 
-static void add_part(struct batch *b, enum obx_code *rc, struct obx_bytes gid, size_t seq,
+/* What a part and a row of the outbox have in common. */
+#define MESSAGE_COLUMNS                                                                            \
+    "message_id, topic, ordering_key, headers, content_type, payload, receipt_from, on_rejected"
+#define INSERT_PART "INSERT INTO half_part (gid, verdict, seq, " MESSAGE_COLUMNS ") VALUES "
+
+static void add_part(struct batch *b, struct obx_bytes gid, size_t seq,
                      const struct half_part *part)
 {
-    add(b, rc, "(");
-    add_text(b, rc, gid);
-    add(b, rc, part->on == HALF_COMMIT ? ", 'commit', " : ", 'rollback', ");
-    add_number(b, rc, seq);
-    add(b, rc, ", ");
-    add_text_or(b, rc, part->message_id, "DEFAULT");
-    add(b, rc, ", ");
-    add_text(b, rc, part->topic);
-    add(b, rc, ", ");
-    add_text_or(b, rc, part->ordering_key, "NULL");
-    add(b, rc, ", ");
-    add_text_or(b, rc, part->headers, "NULL");
-    add(b, rc, ", ");
-    add_text_or(b, rc, part->content_type, "DEFAULT");
-    add(b, rc, ", ");
-    add_binary(b, rc, part->payload);
-    add(b, rc, ", ");
-    add_text_or(b, rc, part->receipt_from, "NULL");
-    add(b, rc, ", ");
-    add_text_or(b, rc, part->on_rejected, "NULL");
-    add(b, rc, ")");
+    add(b, "(");
+    add_text(b, gid);
+    add(b, part->on == HALF_COMMIT ? ", 'commit', " : ", 'rollback', ");
+    add_number(b, seq);
+    add(b, ", ");
+    add_text_or(b, part->message_id, "DEFAULT");
+    add(b, ", ");
+    add_text(b, part->topic);
+    add(b, ", ");
+    add_text(b, part->ordering_key);
+    add(b, ", ");
+    add_text(b, part->headers);
+    add(b, ", ");
+    add_text_or(b, part->content_type, "DEFAULT");
+    add(b, ", ");
+    add_binary(b, part->payload);
+    add(b, ", ");
+    add_text(b, part->receipt_from);
+    add(b, ", ");
+    add_text(b, part->on_rejected);
+    add(b, ")");
 }
 
-#define INSERT_PART                                                                                \
-    "INSERT INTO half_part (gid, verdict, seq, message_id, topic, ordering_key, headers, "         \
-    "content_type, payload, receipt_from, on_rejected) VALUES "
-
-static bool is_large(const struct half_part *part)
-{
-    return part->payload.len >= LARGE_BYTES;
-}
-
-static enum obx_code insert_small_parts(struct batch *b, struct obx_err *err)
-{
-    enum obx_code rc = OBX_OK;
-    const char *comma = "";
-
-    buf_reset(&b->sql);
-    add(b, &rc, INSERT_PART);
-    for (size_t i = 0; i < b->count; i++) {
-        const struct half_request *req = b->reqs[i];
-
-        for (size_t seq = 0; is_open_prepare(req) && seq < req->part_count; seq++) {
-            if (is_large(&req->parts[seq]))
-                continue;
-            add(b, &rc, comma);
-            add_part(b, &rc, req->gid, seq, &req->parts[seq]);
-            comma = ", ";
-        }
-    }
-    return *comma == '\0' && rc == OBX_OK ? OBX_OK : exec_built(b, rc, err);
-}
-
-/* Escaped in a text a payload may need twice its bytes, and the server's limit is on the text. */
+/* Escaped in a text a payload may need twice its bytes, and the server's limit is on the text: a
+ * large one goes alone, as a value. */
 static enum obx_code insert_large_part(struct batch *b, struct obx_bytes gid, size_t seq,
                                        const struct half_part *part, struct obx_err *err)
 {
-    enum obx_code rc = OBX_OK;
-
-    buf_reset(&b->sql);
-    add(b, &rc, INSERT_PART "(?, ?, ?, ");
-    add_text_or(b, &rc, part->message_id, "DEFAULT");
-    add(b, &rc, ", ?, ?, ?, ");
-    add_text_or(b, &rc, part->content_type, "DEFAULT");
-    add(b, &rc, ", ?, ?, ?)");
-    if (rc != OBX_OK)
-        return obx_fail(err, rc, "statement of a batch");
+    begin(b, INSERT_PART "(?, ?, ?, ");
+    add_text_or(b, part->message_id, "DEFAULT");
+    add(b, ", ?, ?, ?, ");
+    add_text_or(b, part->content_type, "DEFAULT");
+    add(b, ", ?, ?, ?)");
+    if (b->built != OBX_OK)
+        return obx_fail(err, b->built, "statement of a batch");
     return db_exec(b->db, b->sql.data,
                    DB_ARGS(DB_BYTES(gid), DB_TEXT(half_verdict_name(part->on)), DB_U64(seq),
                            DB_BYTES(part->topic), DB_BYTES(part->ordering_key),
@@ -305,15 +291,31 @@ static enum obx_code insert_large_part(struct batch *b, struct obx_bytes gid, si
                    NULL, err);
 }
 
+/* The small ones of all prepares in one statement, the large ones after it. */
 static enum obx_code insert_parts(struct batch *b, struct obx_err *err)
 {
-    enum obx_code rc = insert_small_parts(b, err);
+    const char *comma = "";
+    enum obx_code rc = OBX_OK;
 
+    begin(b, INSERT_PART);
+    for (size_t i = 0; i < b->count; i++) {
+        const struct half_request *req = b->reqs[i];
+
+        for (size_t seq = 0; is_open_prepare(req) && seq < req->part_count; seq++) {
+            if (req->parts[seq].payload.len >= LARGE_BYTES)
+                continue;
+            add(b, comma);
+            add_part(b, req->gid, seq, &req->parts[seq]);
+            comma = ", ";
+        }
+    }
+    if (*comma != '\0' || b->built != OBX_OK)
+        rc = exec_built(b, NULL, err);
     for (size_t i = 0; i < b->count; i++) {
         const struct half_request *req = b->reqs[i];
 
         for (size_t seq = 0; rc == OBX_OK && is_open_prepare(req) && seq < req->part_count; seq++)
-            if (is_large(&req->parts[seq]))
+            if (req->parts[seq].payload.len >= LARGE_BYTES)
                 rc = insert_large_part(b, req->gid, seq, &req->parts[seq], err);
     }
     return rc;
@@ -333,78 +335,53 @@ static enum obx_code run_prepares(struct batch *b, struct obx_err *err)
         if (rc == OBX_OK)
             return insert_parts(b, err);
         if (rc == OBX_E_DB_DUPLICATE)
-            rc = read_picked(b, is_open_prepare, "", err);
+            rc = for_rows(b, SELECT_RECORDS, is_open_prepare, "", take_record, err);
     }
     return rc;
 }
 
 /* Verdict */
 
-static enum obx_code update_decided(struct batch *b, struct half_request *req, struct obx_err *err)
+static bool same_note(const char *a, const char *b)
 {
-    return db_exec(b->db,
-                   "UPDATE half_message SET state = ?, next_check_at = NULL, "
-                   "decided_at = UTC_TIMESTAMP(6), decided_by = ?, note = COALESCE(?, note) "
-                   "WHERE gid = ?",
-                   DB_ARGS(DB_TEXT(half_state_name(half_state_after(req->verdict))),
-                           DB_TEXT(req->actor), DB_TEXT(req->note), DB_BYTES(req->gid)),
-                   NULL, err);
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
-/* One statement carries both out: the same verdict by the same actor, with nothing to note. */
-static bool is_alike(const struct half_request *a, const struct half_request *b)
+/* The same verdict by the same actor with the same note: one statement for all of them. */
+static bool is_same_decision(const struct half_request *a, const struct half_request *b)
 {
-    return is_deciding(b) && a->note == NULL && b->note == NULL && a->verdict == b->verdict &&
-           strcmp(a->actor, b->actor) == 0;
+    return is_deciding(b) && a->verdict == b->verdict && strcmp(a->actor, b->actor) == 0 &&
+           same_note(a->note, b->note);
 }
 
-static bool is_first_alike(const struct batch *b, size_t index)
+/* Decide all that are decided as the request at `first` is; none where an earlier one has done it.
+ */
+static enum obx_code update_same(struct batch *b, size_t first, struct obx_err *err)
 {
-    for (size_t i = 0; i < index; i++)
-        if (is_alike(b->reqs[index], b->reqs[i]))
-            return false;
-    return true;
-}
-
-static enum obx_code update_alike(struct batch *b, const struct half_request *like,
-                                  struct obx_err *err)
-{
-    enum obx_code rc = OBX_OK;
+    const struct half_request *like = b->reqs[first];
     const char *comma = " WHERE gid IN (";
 
-    buf_reset(&b->sql);
-    add(b, &rc,
-        "UPDATE half_message FORCE INDEX (PRIMARY) SET next_check_at = NULL, decided_at = "
-        "UTC_TIMESTAMP(6), "
-        "decided_by = ");
-    add_text(b, &rc, bytes_of(like->actor));
-    add(b, &rc, ", state = ");
-    add_text(b, &rc, bytes_of(half_state_name(half_state_after(like->verdict))));
-    for (size_t i = 0; i < b->count; i++) {
-        if (!is_alike(like, b->reqs[i]))
+    for (size_t i = 0; i < first; i++)
+        if (is_same_decision(like, b->reqs[i]))
+            return OBX_OK;
+    begin(b, "UPDATE half_message FORCE INDEX (PRIMARY) SET next_check_at = NULL, "
+             "decided_at = UTC_TIMESTAMP(6), decided_by = ");
+    add_text(b, bytes_of(like->actor));
+    add(b, ", state = ");
+    add_text(b, bytes_of(half_state_name(half_state_after(like->verdict))));
+    if (like->note != NULL) {
+        add(b, ", note = ");
+        add_text(b, bytes_of(like->note));
+    }
+    for (size_t i = first; i < b->count; i++) {
+        if (!is_same_decision(like, b->reqs[i]))
             continue;
-        add(b, &rc, comma);
-        add_text(b, &rc, b->reqs[i]->gid);
+        add(b, comma);
+        add_text(b, b->reqs[i]->gid);
         comma = ", ";
     }
-    add(b, &rc, ")");
-    return exec_built(b, rc, err);
-}
-
-/* All that are alike together; those with a note, which are an operator's, one by one. */
-static enum obx_code update_messages(struct batch *b, struct obx_err *err)
-{
-    enum obx_code rc = OBX_OK;
-
-    for (size_t i = 0; rc == OBX_OK && i < b->count; i++) {
-        if (!is_deciding(b->reqs[i]))
-            continue;
-        if (b->reqs[i]->note != NULL)
-            rc = update_decided(b, b->reqs[i], err);
-        else if (is_first_alike(b, i))
-            rc = update_alike(b, b->reqs[i], err);
-    }
-    return rc;
+    add(b, ")");
+    return exec_built(b, NULL, err);
 }
 
 static bool is_deciding_commit(const struct half_request *req)
@@ -422,39 +399,42 @@ static enum obx_code move_parts(struct batch *b, pick_fn *pick, enum half_verdic
                                 struct obx_err *err)
 {
     uint64_t moved = 0;
-    enum obx_code rc = OBX_OK;
+    enum obx_code rc;
 
     if (!any(b, pick))
         return OBX_OK;
-    buf_reset(&b->sql);
-    add(b, &rc, "INSERT INTO ");
-    if (rc == OBX_OK)
-        rc = db_add_identifier(&b->sql, b->outbox);
-    add(b, &rc,
-        " (message_id, topic, ordering_key, headers, content_type, payload, receipt_from, "
-        "on_rejected) SELECT message_id, topic, ordering_key, headers, content_type, payload, "
-        "receipt_from, on_rejected "
-        "FROM half_part WHERE gid IN ");
-    add_gids(b, &rc, pick);
-    add(b, &rc, " AND verdict = ");
-    add_text(b, &rc, bytes_of(half_verdict_name(verdict)));
-    add(b, &rc, " ORDER BY gid, seq");
-    if (rc != OBX_OK)
-        return obx_fail(err, rc, "statement of a batch");
-    rc = db_exec_text(b->db, buf_bytes(&b->sql), &moved, err);
+    begin(b, "INSERT INTO ");
+    if (b->built == OBX_OK)
+        b->built = db_add_identifier(&b->sql, b->outbox);
+    add(b, " (" MESSAGE_COLUMNS ") SELECT " MESSAGE_COLUMNS " FROM half_part WHERE gid IN ");
+    add_gids(b, pick);
+    add(b, " AND verdict = ");
+    add_text(b, bytes_of(half_verdict_name(verdict)));
+    add(b, " ORDER BY gid, seq");
+    rc = exec_built(b, &moved, err);
     if (rc == OBX_OK && moved > 0)
         b->outbox_rows = true;
     return rc;
 }
 
-static enum obx_code delete_parts(struct batch *b, struct obx_err *err)
+static enum obx_code decide(struct batch *b, struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
 
-    buf_reset(&b->sql);
-    add(b, &rc, "DELETE p FROM half_part p FORCE INDEX (PRIMARY) WHERE p.gid IN ");
-    add_gids(b, &rc, is_deciding);
-    return exec_built(b, rc, err);
+    if (!any(b, is_deciding))
+        return OBX_OK;
+    for (size_t i = 0; rc == OBX_OK && i < b->count; i++)
+        if (is_deciding(b->reqs[i]))
+            rc = update_same(b, i, err);
+    if (rc == OBX_OK)
+        rc = move_parts(b, is_deciding_commit, HALF_COMMIT, err);
+    if (rc == OBX_OK)
+        rc = move_parts(b, is_deciding_rollback, HALF_ROLLBACK, err);
+    if (rc != OBX_OK)
+        return rc;
+    begin(b, "DELETE p FROM half_part p FORCE INDEX (PRIMARY) WHERE p.gid IN ");
+    add_gids(b, is_deciding);
+    return exec_built(b, NULL, err);
 }
 
 static bool is_conflict(const struct half_request *req)
@@ -472,64 +452,44 @@ static bool is_memorable(const struct half_request *req)
            (req->rec.state != HALF_PREPARED || strcmp(req->actor, "producer") != 0);
 }
 
-/* A caller may repeat a conflict without end; the first few of a half-message tell all there is.
- * The metric counts each. */
-static enum obx_code find_known_conflicts(struct batch *b, struct obx_err *err)
+static enum obx_code take_known_conflict(struct half_request *req, const struct db_rows *rows,
+                                         struct obx_err *err)
 {
-    struct db_rows *rows = NULL;
-    enum obx_code rc = OBX_OK;
-
-    if (!any(b, is_conflict))
-        return OBX_OK;
-    buf_reset(&b->sql);
-    add(b, &rc, "SELECT gid FROM half_history WHERE event = 'conflict' AND gid IN ");
-    add_gids(b, &rc, is_conflict);
-    add(b, &rc, " GROUP BY gid HAVING COUNT(*) >= ");
-    add_number(b, &rc, CONFLICTS_KEPT);
-    if (rc != OBX_OK)
-        return obx_fail(err, rc, "statement of a batch");
-    rc = db_query_text(b->db, buf_bytes(&b->sql), &rows, err);
-    while (rc == OBX_OK && db_rows_next(rows)) {
-        struct half_request *req = find(b, is_conflict, db_rows_bytes(rows, 0));
-
-        if (req != NULL)
-            req->is_known_conflict = true;
-    }
-    db_rows_free(rows);
-    return rc;
-}
-
-static void add_history(struct batch *b, enum obx_code *rc, const struct half_request *req)
-{
-    add(b, rc, "(");
-    add_text(b, rc, req->gid);
-    add(b, rc, req->answer == HALF_ANS_CONFLICT ? ", 'conflict', " : ", 'verdict', ");
-    add_text(b, rc, bytes_of(req->actor));
-    add(b, rc, ", CONCAT_WS(': ', ");
-    add_text(b, rc, bytes_of(half_verdict_name(req->verdict)));
-    add(b, rc, ", ");
-    add_text_or(b, rc, bytes_of(req->note), "NULL");
-    add(b, rc, "))");
+    (void)rows, (void)err;
+    req->is_known_conflict = true;
+    return OBX_OK;
 }
 
 static enum obx_code write_history(struct batch *b, struct obx_err *err)
 {
-    enum obx_code rc = OBX_OK;
     const char *comma = "";
+    /* A caller may repeat a conflict without end; the first few of a half-message say all there
+     * is. The metric counts each. */
+    enum obx_code rc = for_rows(
+        b, "SELECT gid FROM half_history WHERE event = 'conflict' AND gid IN ", is_conflict,
+        " GROUP BY gid HAVING COUNT(*) >= " CONFLICTS_KEPT, take_known_conflict, err);
 
-    rc = find_known_conflicts(b, err);
     if (rc != OBX_OK || !any(b, is_memorable))
         return rc;
-    buf_reset(&b->sql);
-    add(b, &rc, "INSERT INTO half_history (gid, event, actor, detail) VALUES ");
+    begin(b, "INSERT INTO half_history (gid, event, actor, detail) VALUES ");
     for (size_t i = 0; i < b->count; i++) {
-        if (!is_memorable(b->reqs[i]))
+        const struct half_request *req = b->reqs[i];
+
+        if (!is_memorable(req))
             continue;
-        add(b, &rc, comma);
-        add_history(b, &rc, b->reqs[i]);
+        add(b, comma);
+        add(b, "(");
+        add_text(b, req->gid);
+        add(b, req->answer == HALF_ANS_CONFLICT ? ", 'conflict', " : ", 'verdict', ");
+        add_text(b, bytes_of(req->actor));
+        add(b, ", CONCAT_WS(': ', ");
+        add_text(b, bytes_of(half_verdict_name(req->verdict)));
+        add(b, ", ");
+        add_text(b, bytes_of(req->note));
+        add(b, "))");
         comma = ", ";
     }
-    return exec_built(b, rc, err);
+    return exec_built(b, NULL, err);
 }
 
 static bool is_open_verdict(const struct half_request *req)
@@ -537,46 +497,25 @@ static bool is_open_verdict(const struct half_request *req)
     return is_verdict(req) && !req->is_answered;
 }
 
-/* Those of the picked that are there, although they have not been answered: somebody holds them. */
-static enum obx_code answer_held(struct batch *b, pick_fn *pick, struct obx_err *err)
+/* It is there, although it has not been answered: somebody holds it. */
+static enum obx_code take_held(struct half_request *req, const struct db_rows *rows,
+                               struct obx_err *err)
 {
-    struct db_rows *rows = NULL;
-    enum obx_code rc = OBX_OK;
-
-    if (!any(b, pick))
-        return OBX_OK;
-    buf_reset(&b->sql);
-    add(b, &rc, "SELECT gid FROM half_message WHERE gid IN ");
-    add_gids(b, &rc, pick);
-    if (rc != OBX_OK)
-        return obx_fail(err, rc, "statement of a batch");
-    rc = db_query_text(b->db, buf_bytes(&b->sql), &rows, err);
-    while (rc == OBX_OK && db_rows_next(rows))
-        for (size_t i = 0; i < b->count; i++)
-            if (pick(b->reqs[i]) && bytes_equal(b->reqs[i]->gid, db_rows_bytes(rows, 0)))
-                answer(b->reqs[i], HALF_ANS_BUSY, false);
-    db_rows_free(rows);
-    return rc;
+    (void)rows, (void)err;
+    answer(req, HALF_ANS_BUSY, false);
+    return OBX_OK;
 }
 
 static enum obx_code run_verdicts(struct batch *b, struct obx_err *err)
 {
-    enum obx_code rc;
+    enum obx_code rc = for_rows(b, SELECT_RECORDS, is_verdict,
+                                " ORDER BY gid FOR UPDATE SKIP LOCKED", take_record, err);
 
-    if (!any(b, is_verdict))
-        return OBX_OK;
-    rc = read_picked(b, is_verdict, " ORDER BY gid FOR UPDATE SKIP LOCKED", err);
     if (rc == OBX_OK)
-        rc = answer_held(b, is_open_verdict, err);
-    if (rc == OBX_OK && any(b, is_deciding)) {
-        rc = update_messages(b, err);
-        if (rc == OBX_OK)
-            rc = move_parts(b, is_deciding_commit, HALF_COMMIT, err);
-        if (rc == OBX_OK)
-            rc = move_parts(b, is_deciding_rollback, HALF_ROLLBACK, err);
-        if (rc == OBX_OK)
-            rc = delete_parts(b, err);
-    }
+        rc = for_rows(b, "SELECT gid FROM half_message WHERE gid IN ", is_open_verdict, "",
+                      take_held, err);
+    if (rc == OBX_OK)
+        rc = decide(b, err);
     return rc == OBX_OK ? write_history(b, err) : rc;
 }
 
@@ -594,55 +533,40 @@ static enum obx_code run_lists(struct batch *b, struct obx_err *err)
     return rc;
 }
 
-/* What the caller is told of what this transaction has made */
+/* What the caller learns of what this transaction has made */
 
 static bool is_fresh(const struct half_request *req)
 {
     return is_open_prepare(req) || is_deciding(req);
 }
 
-/* The times are the database's: they are read back, not guessed. */
-static enum obx_code read_fresh(struct batch *b, struct obx_err *err)
+static enum obx_code take_fresh(struct half_request *req, const struct db_rows *rows,
+                                struct obx_err *err)
 {
-    struct db_rows *rows = NULL;
-    enum obx_code rc = OBX_OK;
-
-    if (!any(b, is_fresh))
-        return OBX_OK;
-    buf_reset(&b->sql);
-    add(b, &rc, "SELECT " HALF_RECORD_COLUMNS " FROM half_message WHERE gid IN ");
-    add_gids(b, &rc, is_fresh);
-    if (rc != OBX_OK)
-        return obx_fail(err, rc, "statement of a batch");
-    rc = db_query_text(b->db, buf_bytes(&b->sql), &rows, err);
-    while (rc == OBX_OK && db_rows_next(rows)) {
-        struct half_request *req = find(b, is_fresh, db_rows_bytes(rows, HALF_COLUMN_GID));
-
-        if (req != NULL)
-            half_record_read(rows, &req->rec);
-    }
-    db_rows_free(rows);
-    return rc;
+    (void)err;
+    half_record_read(rows, &req->rec);
+    return OBX_OK;
 }
 
 /* Of a prepare, or a look-up, that is not yet decided. */
-static bool is_to_tell_ids(const struct half_request *req)
+static bool is_wanting_ids(const struct half_request *req)
 {
     return req->wants_ids && (req->kind == HALF_REQ_PREPARE || is_lookup(req)) &&
            (!req->is_answered || (req->answer == HALF_ANS_OK && (req->rec.state == HALF_PREPARED ||
                                                                  req->rec.state == HALF_PARKED)));
 }
 
-static enum obx_code keep_id(struct half_request *req, const struct db_rows *rows)
+static enum obx_code take_id(struct half_request *req, const struct db_rows *rows,
+                             struct obx_err *err)
 {
+    const size_t room = req->kind == HALF_REQ_PREPARE ? req->part_count : HALF_PARTS_ALL;
     struct half_id *id;
 
     if (req->ids == NULL)
-        req->ids = obx_calloc(req->kind == HALF_REQ_PREPARE ? req->part_count : HALF_PARTS_ALL,
-                              sizeof(*req->ids));
+        req->ids = obx_calloc(room, sizeof(*req->ids));
     if (req->ids == NULL)
-        return OBX_E_NOMEM;
-    if (req->id_count == (req->kind == HALF_REQ_PREPARE ? req->part_count : HALF_PARTS_ALL))
+        return obx_fail(err, OBX_E_NOMEM, "ids of a half-message");
+    if (req->id_count == room)
         return OBX_OK; /* by SQL there may be more */
     id = &req->ids[req->id_count++];
     id->on = bytes_is(db_rows_bytes(rows, 1), half_verdict_name(HALF_COMMIT)) ? HALF_COMMIT
@@ -651,61 +575,40 @@ static enum obx_code keep_id(struct half_request *req, const struct db_rows *row
     return OBX_OK;
 }
 
-static enum obx_code read_ids(struct batch *b, struct obx_err *err)
-{
-    struct db_rows *rows = NULL;
-    enum obx_code rc = OBX_OK;
-
-    if (!any(b, is_to_tell_ids))
-        return OBX_OK;
-    buf_reset(&b->sql);
-    add(b, &rc, "SELECT gid, verdict, message_id FROM half_part WHERE gid IN ");
-    add_gids(b, &rc, is_to_tell_ids);
-    add(b, &rc, " ORDER BY gid, verdict, seq");
-    if (rc != OBX_OK)
-        return obx_fail(err, rc, "statement of a batch");
-    rc = db_query_text(b->db, buf_bytes(&b->sql), &rows, err);
-    while (rc == OBX_OK && db_rows_next(rows)) {
-        struct half_request *req = find(b, is_to_tell_ids, db_rows_bytes(rows, 0));
-
-        if (req != NULL && keep_id(req, rows) != OBX_OK)
-            rc = obx_fail(err, OBX_E_NOMEM, "ids of a half-message");
-    }
-    db_rows_free(rows);
-    return rc;
-}
-
 /* The transaction */
 
-static void forget_answers(struct batch *b)
+static enum obx_code run_statements(struct batch *b, struct obx_err *err)
 {
-    b->outbox_rows = false;
-    for (size_t i = 0; i < b->count; i++) {
-        b->reqs[i]->is_answered = false;
-        b->reqs[i]->id_count = 0;
-        b->reqs[i]->is_known_conflict = false;
-        memset(&b->reqs[i]->rec, 0, sizeof(b->reqs[i]->rec));
-    }
+    enum obx_code rc = run_lists(b, err); /* first: no row is locked yet */
+
+    if (rc == OBX_OK)
+        rc = run_prepares(b, err);
+    if (rc == OBX_OK)
+        rc = run_verdicts(b, err);
+    if (rc == OBX_OK)
+        rc = for_rows(b, SELECT_RECORDS, is_lookup, "", take_record, err);
+    if (rc == OBX_OK) /* the times are the database's: they are read back, not guessed */
+        rc = for_rows(b, SELECT_RECORDS, is_fresh, "", take_fresh, err);
+    if (rc == OBX_OK)
+        rc = for_rows(b, "SELECT gid, verdict, message_id FROM half_part WHERE gid IN ",
+                      is_wanting_ids, " ORDER BY gid, verdict, seq", take_id, err);
+    return rc;
 }
 
 static enum obx_code run_once(struct batch *b, struct obx_err *err)
 {
     enum obx_code rc;
 
-    forget_answers(b);
+    b->outbox_rows = false;
+    for (size_t i = 0; i < b->count; i++) { /* of a try before this one */
+        b->reqs[i]->is_answered = false;
+        b->reqs[i]->id_count = 0;
+        b->reqs[i]->is_known_conflict = false;
+        memset(&b->reqs[i]->rec, 0, sizeof(b->reqs[i]->rec));
+    }
     rc = db_begin(b->db, err);
     if (rc == OBX_OK)
-        rc = run_lists(b, err); /* first: they may take a while, and no row is locked yet */
-    if (rc == OBX_OK)
-        rc = run_prepares(b, err);
-    if (rc == OBX_OK)
-        rc = run_verdicts(b, err);
-    if (rc == OBX_OK && any(b, is_lookup))
-        rc = read_picked(b, is_lookup, "", err);
-    if (rc == OBX_OK)
-        rc = read_fresh(b, err);
-    if (rc == OBX_OK)
-        rc = read_ids(b, err);
+        rc = run_statements(b, err);
     if (rc != OBX_OK)
         return rc;
     OBX_CRASH_POINT("half-before-commit");
@@ -728,11 +631,13 @@ static void finish(struct batch *b)
     }
 }
 
-static void fail_all(struct batch *b, const struct obx_err *why)
+/* why: of HALF_ANS_FAILED; else NULL. */
+static void answer_all(struct batch *b, enum half_answer what, const struct obx_err *why)
 {
     for (size_t i = 0; i < b->count; i++) {
-        answer(b->reqs[i], HALF_ANS_FAILED, false);
-        b->reqs[i]->err = *why;
+        answer(b->reqs[i], what, false);
+        if (why != NULL)
+            b->reqs[i]->err = *why;
     }
 }
 
@@ -758,47 +663,41 @@ static enum obx_code run_with_retries(struct batch *b, struct obx_err *err)
     return rc;
 }
 
-static void answer_all(struct batch *b, enum half_answer what)
-{
-    for (size_t i = 0; i < b->count; i++)
-        answer(b->reqs[i], what, false);
-}
-
 /* A statement that the server refuses (a value that does not fit, say) or that waited for a lock
  * names no request: run them one by one. */
 static enum obx_code run_apart(struct batch *b, struct obx_err *err)
 {
-    bool outbox_rows = false;
+    struct batch one = {.db = b->db, .outbox = b->outbox, .count = 1};
+    enum obx_code rc = OBX_OK;
     unsigned waits = 0;
 
+    b->outbox_rows = false; /* what the whole batch has made is undone */
     for (size_t i = 0; i < b->count; i++) {
-        struct batch one = {
-            .db = b->db, .outbox = b->outbox, .reqs = &b->reqs[i], .count = 1, .sql = b->sql};
         struct batch rest = {.reqs = &b->reqs[i], .count = b->count - i};
-        enum obx_code rc;
 
         if (waits == WAITS_MAX) {
-            answer_all(&rest, HALF_ANS_BUSY);
+            answer_all(&rest, HALF_ANS_BUSY, NULL);
+            rc = OBX_OK;
             break;
         }
+        one.reqs = rest.reqs;
         rc = run_with_retries(&one, err);
-        b->sql = one.sql;
         waits = rc == OBX_E_DB_LOCK_WAIT ? waits + 1 : 0;
+        if (!connection_is_sound(rc)) {
+            answer_all(&rest, HALF_ANS_FAILED, err);
+            break;
+        }
+        b->outbox_rows = b->outbox_rows || (rc == OBX_OK && one.outbox_rows);
         if (rc == OBX_OK)
             finish(&one);
         else if (rc == OBX_E_DB_LOCK_WAIT)
-            answer_all(&one, HALF_ANS_BUSY);
+            answer_all(&one, HALF_ANS_BUSY, NULL);
         else
-            fail_all(&one, err);
-        outbox_rows = outbox_rows || (rc == OBX_OK && one.outbox_rows);
-        if (rc != OBX_OK && !connection_is_sound(rc)) {
-            b->outbox_rows = outbox_rows;
-            fail_all(&rest, err);
-            return rc;
-        }
+            answer_all(&one, HALF_ANS_FAILED, err);
+        rc = OBX_OK;
     }
-    b->outbox_rows = outbox_rows;
-    return OBX_OK;
+    buf_fini(&one.sql);
+    return rc;
 }
 
 /* Before the transaction, so that nothing is undone by a wait and no lock is kept. */
@@ -808,57 +707,49 @@ static bool is_prepare(const struct half_request *req)
     return req->kind == HALF_REQ_PREPARE;
 }
 
-/* Whether all rows of the picked can be locked at once; OBX_E_DB_LOCK_WAIT when not. */
-static enum obx_code probe(struct batch *b, const char *table, pick_fn *pick, struct obx_err *err)
+static enum obx_code take_nothing(struct half_request *req, const struct db_rows *rows,
+                                  struct obx_err *err)
 {
-    struct db_rows *rows = NULL;
-    enum obx_code rc = OBX_OK;
-
-    if (!any(b, pick))
-        return OBX_OK;
-    buf_reset(&b->sql);
-    add(b, &rc, "SELECT gid FROM ");
-    add(b, &rc, table);
-    add(b, &rc, " WHERE gid IN ");
-    add_gids(b, &rc, pick);
-    add(b, &rc, " FOR UPDATE NOWAIT");
-    if (rc != OBX_OK)
-        return obx_fail(err, rc, "statement of a batch");
-    rc = db_query_text(b->db, buf_bytes(&b->sql), &rows, err);
-    db_rows_free(rows);
-    return rc;
+    (void)req, (void)rows, (void)err;
+    return OBX_OK;
 }
 
-static enum obx_code probe_both(struct batch *b, struct obx_err *err)
+/* Whether all rows that would be waited for can be locked at once; OBX_E_DB_LOCK_WAIT when not. */
+static enum obx_code probe(struct batch *b, struct obx_err *err)
 {
-    enum obx_code rc = probe(b, "half_message", is_prepare, err);
+    enum obx_code rc = for_rows(b, "SELECT gid FROM half_message WHERE gid IN ", is_prepare,
+                                " FOR UPDATE NOWAIT", take_nothing, err);
 
-    return rc == OBX_OK ? probe(b, "half_part", is_verdict, err) : rc;
+    return rc != OBX_OK ? rc
+                        : for_rows(b, "SELECT gid FROM half_part WHERE gid IN ", is_verdict,
+                                   " FOR UPDATE NOWAIT", take_nothing, err);
 }
 
-/* Put those whose rows are held behind the others, with their answer; b->count is what is left. */
+/* Put those whose rows are held after the others, with their answer; b->count is what is left. */
 static enum obx_code set_held_apart(struct batch *b, struct obx_err *err)
 {
-    enum obx_code rc = probe_both(b, err);
+    struct batch one = {.db = b->db, .count = 1};
+    enum obx_code rc = probe(b, err);
 
     if (rc != OBX_E_DB_LOCK_WAIT)
         return rc;
-    for (size_t i = b->count; i-- > 0;) {
-        struct batch one = {.db = b->db, .reqs = &b->reqs[i], .count = 1, .sql = b->sql};
+    rc = OBX_OK;
+    for (size_t i = b->count; rc == OBX_OK && i-- > 0;) {
         struct half_request *req = b->reqs[i];
 
-        rc = probe_both(&one, err);
-        b->sql = one.sql;
-        if (rc != OBX_OK && rc != OBX_E_DB_LOCK_WAIT)
-            return rc;
+        one.reqs = &b->reqs[i];
+        rc = probe(&one, err);
         if (rc == OBX_E_DB_LOCK_WAIT) {
             answer(req, HALF_ANS_BUSY, false);
             b->reqs[i] = b->reqs[--b->count];
             b->reqs[b->count] = req;
+            rc = OBX_OK;
         }
     }
-    obx_err_clear(err);
-    return OBX_OK;
+    buf_fini(&one.sql);
+    if (rc == OBX_OK)
+        obx_err_clear(err);
+    return rc;
 }
 
 enum obx_code half_batch_run(struct db *db, const char *outbox, struct half_request **reqs,
@@ -875,7 +766,7 @@ enum obx_code half_batch_run(struct db *db, const char *outbox, struct half_requ
     else if (connection_is_sound(rc))
         rc = run_apart(&b, &own);
     else
-        fail_all(&b, &own);
+        answer_all(&b, HALF_ANS_FAILED, &own);
     *outbox_rows = b.outbox_rows;
     buf_fini(&b.sql);
     if (rc != OBX_OK && err != NULL)

@@ -1,5 +1,5 @@
 /*
- * The queue of half-message requests and the workers that carry them out in batches.
+ * The queue of half-message requests and the workers that run them in batches.
  *
  * Invariant: an accepted request gets exactly one done call. The queue is bounded; a request
  * belongs to the queue until a worker takes it, then to that worker's batch. A batch never holds
@@ -42,22 +42,16 @@ static uint32_t or_default(uint32_t value, uint32_t def)
     return value == 0 ? def : value;
 }
 
-static size_t cost_of(const struct half_request *req)
-{
-    size_t cost = req->gid.len;
-
-    for (size_t i = 0; i < req->part_count; i++)
-        cost += req->parts[i].payload.len + req->parts[i].headers.len + req->parts[i].topic.len;
-    return cost;
-}
-
 enum obx_code half_store_submit(struct half_store *store, struct half_request *req,
                                 struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
 
     req->gid_hash = bytes_hash(req->gid);
-    req->cost = cost_of(req);
+    req->cost = req->gid.len;
+    for (size_t i = 0; i < req->part_count; i++)
+        req->cost +=
+            req->parts[i].payload.len + req->parts[i].headers.len + req->parts[i].topic.len;
     req->next = NULL;
     req->is_answered = false;
     req->busy_since_ms = req->due_ms = 0;
@@ -128,16 +122,6 @@ static void count_verdict(struct half_store_stats *stats, const struct half_requ
         stats->verdicts_by_barrier++;
 }
 
-static void count_ok(struct half_store_stats *stats, const struct half_request *req)
-{
-    if (req->is_repeat)
-        stats->repeats++;
-    else if (req->kind == HALF_REQ_PREPARE)
-        stats->prepared++;
-    else if (req->kind == HALF_REQ_VERDICT)
-        count_verdict(stats, req);
-}
-
 static void count_answers(struct half_store *store, struct half_request *const *batch, size_t count)
 {
     struct half_store_stats *stats = &store->stats;
@@ -146,7 +130,12 @@ static void count_answers(struct half_store *store, struct half_request *const *
     for (size_t i = 0; i < count; i++) {
         switch (batch[i]->answer) {
         case HALF_ANS_OK:
-            count_ok(stats, batch[i]);
+            if (batch[i]->is_repeat)
+                stats->repeats++;
+            else if (batch[i]->kind == HALF_REQ_PREPARE)
+                stats->prepared++;
+            else if (batch[i]->kind == HALF_REQ_VERDICT)
+                count_verdict(stats, batch[i]);
             break;
         case HALF_ANS_NOT_FOUND:
             stats->not_found++;
@@ -231,15 +220,14 @@ static void fail_batch(struct half_store *store, struct half_request **batch, si
     answer_batch(store, batch, count);
 }
 
-static void set_up(struct half_store *store, bool is_up, const struct obx_err *why)
+/* A worker has a connection now (+1), or has none any more (-1). */
+static void count_worker(struct half_store *store, int change)
 {
     pthread_mutex_lock(&store->mutex);
-    store->workers_up += is_up ? 1 : (uint32_t)-1;
+    store->workers_up += (uint32_t)change;
     store->stats.is_up = store->workers_up > 0;
-    if (is_up)
+    if (change > 0)
         store->stats.trouble[0] = '\0';
-    else if (why != NULL)
-        memcpy(store->stats.trouble, why->text, sizeof(store->stats.trouble));
     pthread_mutex_unlock(&store->mutex);
 }
 
@@ -381,9 +369,9 @@ static void *worker_main(void *arg)
             continue;
         }
         backoff_reset(&backoff);
-        set_up(store, true, NULL);
+        count_worker(store, 1);
         serve(store, db);
-        set_up(store, false, NULL);
+        count_worker(store, -1);
         db_close(db);
     }
     db_thread_end();
@@ -431,24 +419,10 @@ enum obx_code half_store_create(const struct half_store_opts *opts, struct half_
     return OBX_OK;
 }
 
-static void refuse_rest(struct half_store *store)
+void half_store_destroy(struct half_store *store)
 {
     struct obx_err why = {0};
 
-    (void)obx_fail(&why, OBX_E_CLOSED, "half-message store");
-    while (store->head != NULL) {
-        struct half_request *batch[BATCH_LIMIT];
-        size_t count;
-
-        pthread_mutex_lock(&store->mutex);
-        count = take_batch(store, UINT64_MAX, batch);
-        pthread_mutex_unlock(&store->mutex);
-        fail_batch(store, batch, count, &why);
-    }
-}
-
-void half_store_destroy(struct half_store *store)
-{
     if (store == NULL)
         return;
     pthread_mutex_lock(&store->mutex);
@@ -457,7 +431,14 @@ void half_store_destroy(struct half_store *store)
     pthread_mutex_unlock(&store->mutex);
     for (uint32_t i = 0; i < store->thread_count; i++)
         thread_join(&store->threads[i]);
-    refuse_rest(store);
+    /* Nobody else is left: what waits is answered here. */
+    (void)obx_fail(&why, OBX_E_CLOSED, "half-message store");
+    while (store->head != NULL) {
+        struct half_request *batch[BATCH_LIMIT];
+        size_t count = take_batch(store, UINT64_MAX, batch);
+
+        fail_batch(store, batch, count, &why);
+    }
     pthread_cond_destroy(&store->work);
     pthread_mutex_destroy(&store->mutex);
     obx_free(store->threads);

@@ -59,8 +59,8 @@ static enum ctl_exit list_as_table(const struct half_list *list)
         add_row(&table, &list->items[i]);
     rc = table_print(&table, stdout);
     table_fini(&table);
-    if (rc == OBX_OK && list->has_more)
-        printf("more: --after %s\n", list->items[list->count - 1].gid);
+    if (rc == OBX_OK && list->next[0] != '\0')
+        printf("more: --after %s\n", list->next);
     return rc == OBX_OK ? CTL_OK : CTL_FAILED;
 }
 
