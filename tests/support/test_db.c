@@ -124,7 +124,7 @@ void test_db_drop(struct test_db *test)
     as_root("DROP DATABASE IF EXISTS", test->name);
 }
 
-enum { LINE_MAX_LEN = 512 };
+enum { LINE_MAX_LEN = 512, STATEMENT_MAX = 1024 };
 
 #define USER_PASSWORD "Test-1-Password"
 
@@ -202,11 +202,30 @@ static bool has_sides(struct db *root, const struct test_db *test, const char *l
     return true;
 }
 
+/* A statement, which ends with a line that ends in ';'. False at the end of the block. */
+static bool next_statement(FILE *page, char statement[STATEMENT_MAX])
+{
+    char line[LINE_MAX_LEN];
+    size_t len = 0;
+
+    while (fgets(line, sizeof(line), page) != NULL && strncmp(line, "```", 3) != 0) {
+        line[strcspn(line, "\n")] = '\0';
+        len += (size_t)snprintf(statement + len, STATEMENT_MAX - len, "%s%s", len > 0 ? "\n" : "",
+                                line);
+        assert_true(len < STATEMENT_MAX);
+        if (statement[len - 1] == ';')
+            return true;
+    }
+    assert_int_equal(len, 0);
+    return false;
+}
+
 static void walk_block(FILE *page, struct db *root, struct test_user *user,
                        const struct test_db *test)
 {
     static const char head[] = "-- side: ";
     char line[LINE_MAX_LEN];
+    char statement[STATEMENT_MAX];
     bool is_wanted = false;
 
     assert_non_null(fgets(line, sizeof(line), page));
@@ -214,10 +233,9 @@ static void walk_block(FILE *page, struct db *root, struct test_user *user,
     if (strncmp(line, head, sizeof(head) - 1) != 0)
         fail_msg("%s: a block without its sides: %s", OBX_TEST_GRANTS, line);
     is_wanted = has_sides(root, test, line + sizeof(head) - 1);
-    while (fgets(line, sizeof(line), page) != NULL && strncmp(line, "```", 3) != 0) {
-        line[strcspn(line, "\n")] = '\0';
+    while (next_statement(page, statement)) {
         if (is_wanted)
-            run_grant(root, user, test, line);
+            run_grant(root, user, test, statement);
         user->granted += is_wanted;
         user->skipped += !is_wanted;
     }

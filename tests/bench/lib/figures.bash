@@ -165,16 +165,26 @@ measure_figure() {
     if [ "$is_smoke" = yes ]; then rm -f "$rows.new"; else mv "$rows.new" "$rows"; fi
 }
 
+# The table, and below it what each value was made from: in the table it would make lines of 150 columns.
 print_markdown() {
-    local name rc=0
-    cat "$out/results/machine" 2>/dev/null
-    printf '| value | target | median | range | measured | target |\n| --- | --- | --- | --- | --- | --- |\n'
+    local name rc=0 rows=''
     for name in "$@"; do
-        if ! cat "$out/results/$name.rows" 2>/dev/null; then
+        if ! rows+=$(cat "$out/results/$name.rows" 2>/dev/null)$'\n'; then
             note "$name was not measured yet"
             rc=1
         fi
     done
+    cat "$out/results/machine" 2>/dev/null
+    awk -F ' *[|] *' '
+        BEGIN { print "| value | target | median | range | target |\n| --- | --- | --- | --- | --- |" }
+        NF > 6 { printf "| %s | %s | %s | %s | %s |\n", $2, $3, $4, $5, $7 }
+        NF > 6 && $6 != "" { made[++count] = "- " $2 ": " $6 "." }
+        END {
+            if (count > 0)
+                print "\nWhat the values were made from:\n"
+            for (i = 1; i <= count; i++)
+                print made[i]
+        }' <<<"$rows"
     return $rc
 }
 

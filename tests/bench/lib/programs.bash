@@ -74,7 +74,7 @@ schema_sides() {
 # in the database obx_bench, and no others.
 documented_account() {
     local grants
-    grants=$(awk -v role="$1" '/^## / { is_wanted = $2 == role } is_wanted && /^GRANT /' sql/schema/grants.md |
+    grants=$(awk -v role="$1" '/^## / { is_wanted = $2 == role } is_wanted && /^GRANT /,/;$/' sql/schema/grants.md |
         sed "s/\`shop\`/\`obx_bench\`/; s/TO '[a-z_]*'@'%'/TO '$2'@'127.0.0.1'/")
     [ -n "$grants" ] || return 1
     sql "CREATE OR REPLACE USER '$2'@'127.0.0.1' IDENTIFIED BY '$3'; $grants"
