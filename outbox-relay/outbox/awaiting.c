@@ -31,12 +31,10 @@ static enum obx_code build_move(struct awaiting *awaiting)
 {
     return buf_addf(
         &awaiting->move,
-        "INSERT INTO outbox_awaiting (outbox, id, " AWAITING_COLUMNS ", next_send_at)"
-        " SELECT ?, o.id, o.message_id, o.topic, o.ordering_key, o.headers, o.content_type,"
-        " o.payload, o.created_at, o.receipt_from, o.on_rejected,"
+        "INSERT INTO outbox_awaiting (outbox, id, " OUTBOX_COLUMNS ", next_send_at)"
+        " SELECT ?, o.id, " OUTBOX_COLUMNS ","
         " UTC_TIMESTAMP(6) + INTERVAL CAST(%llu * (1 + RAND() / 4) AS UNSIGNED) MICROSECOND"
-        " FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k"
-        " STRAIGHT_JOIN %s o FORCE INDEX (PRIMARY) ON o.id = k.id"
+        " FROM " ID_LIST_TABLE " STRAIGHT_JOIN %s o FORCE INDEX (PRIMARY) ON o.id = k.id"
         " ON DUPLICATE KEY UPDATE sends = sends + 1, sent_at = UTC_TIMESTAMP(6),"
         " next_send_at = %s",
         (unsigned long long)awaiting->opts.timeout_ms * US_PER_MS, awaiting->opts.table,
@@ -49,8 +47,7 @@ static enum obx_code build(struct awaiting *awaiting)
     enum obx_code rc = buf_addf(
         &awaiting->early,
         "SELECT o.id, o.message_id, o.receipt_from, r.consumer_group, r.outcome, r.reason"
-        " FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k"
-        " STRAIGHT_JOIN %s o FORCE INDEX (PRIMARY) ON o.id = k.id"
+        " FROM " ID_LIST_TABLE " STRAIGHT_JOIN %s o FORCE INDEX (PRIMARY) ON o.id = k.id"
         " STRAIGHT_JOIN outbox_receipt r FORCE INDEX (PRIMARY) ON r.message_id = o.message_id"
         " WHERE r.consumer_group <> '' ORDER BY o.id",
         table);
@@ -81,11 +78,11 @@ enum obx_code awaiting_init(struct awaiting *awaiting, const struct awaiting_opt
 
 void awaiting_fini(struct awaiting *awaiting)
 {
-    struct obx_buf *bufs[] = {&awaiting->early, &awaiting->next_send, &awaiting->move,
-                              &awaiting->list};
+    struct obx_buf *bufs[] = {&awaiting->early, &awaiting->next_send, &awaiting->move};
 
     for (size_t i = 0; i < sizeof(bufs) / sizeof(bufs[0]); i++)
         buf_fini(bufs[i]);
+    id_list_fini(&awaiting->list);
     compensate_fini(&awaiting->comp);
     row_delete_fini(&awaiting->del);
 }
@@ -93,17 +90,17 @@ void awaiting_fini(struct awaiting *awaiting)
 /* ---- confirmed rows ---- */
 
 /* The ids of the rows that are not done yet. */
-static enum obx_code list_ids(struct obx_buf *list, const uint64_t *ids, const bool *is_done,
-                              size_t count)
+static enum obx_code list_ids(struct id_list *list, const uint64_t *ids, const bool *is_done,
+                              size_t count, struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
 
-    buf_reset(list);
+    id_list_clear(list);
     for (size_t i = 0; i < count && rc == OBX_OK; i++) {
         if (!is_done[i])
-            rc = buf_addf(list, list->len == 0 ? "[%llu" : ",%llu", (unsigned long long)ids[i]);
+            rc = id_list_add(list, ids[i], err);
     }
-    return rc == OBX_OK ? buf_add_text(list, list->len == 0 ? "[]" : "]") : rc;
+    return rc;
 }
 
 /* The reports of one row, while the result of `early` is walked, which has them side by side. */
@@ -162,8 +159,8 @@ static enum obx_code settle_early(struct awaiting *awaiting, struct db *db, cons
     struct early_row row = {.id = 0};
     struct db_rows *rows = NULL;
     size_t at = 0;
-    enum obx_code rc = db_query(db, awaiting->early.data,
-                                DB_ARGS(DB_BYTES(buf_bytes(&awaiting->list))), &rows, err);
+    enum obx_code rc =
+        db_query(db, awaiting->early.data, DB_ARGS(ID_LIST_ARG(&awaiting->list)), &rows, err);
 
     while (rc == OBX_OK && db_rows_next(rows)) {
         begin_row(&row, rows);
@@ -179,27 +176,20 @@ static enum obx_code settle_early(struct awaiting *awaiting, struct db *db, cons
     return rc;
 }
 
-static enum obx_code insert_awaiting(struct awaiting *awaiting, struct db *db, struct obx_err *err)
-{
-    return db_exec(db, awaiting->move.data,
-                   DB_ARGS(DB_TEXT(awaiting->opts.outbox), DB_BYTES(buf_bytes(&awaiting->list))),
-                   NULL, err);
-}
-
 static enum obx_code move_within(struct awaiting *awaiting, struct db *db, const uint64_t *ids,
                                  bool *is_done, size_t count, struct obx_err *err)
 {
     uint64_t deleted = 0;
-    enum obx_code rc = list_ids(&awaiting->list, ids, is_done, count);
+    enum obx_code rc = list_ids(&awaiting->list, ids, is_done, count, err);
 
     if (rc == OBX_OK)
         rc = settle_early(awaiting, db, ids, is_done, count, err);
     if (rc == OBX_OK)
-        rc = list_ids(&awaiting->list, ids, is_done, count);
-    if (rc == OBX_E_NOMEM)
-        return obx_fail(err, rc, "list of rows that await receipts");
-    if (rc == OBX_OK && awaiting->list.len > sizeof("[]") - 1)
-        rc = insert_awaiting(awaiting, db, err);
+        rc = list_ids(&awaiting->list, ids, is_done, count, err);
+    if (rc == OBX_OK && awaiting->list.count > 0)
+        rc = db_exec(db, awaiting->move.data,
+                     DB_ARGS(DB_TEXT(awaiting->opts.outbox), ID_LIST_ARG(&awaiting->list)), NULL,
+                     err);
     if (rc == OBX_OK)
         rc = row_delete_run(&awaiting->del, db, ids, count, &deleted, err);
     return rc;

@@ -16,13 +16,10 @@
 #include "compensate.h"
 #include "journal.h"
 #include "sql/db.h"
+#include "tables/id_list.h"
 #include "tables/lease.h"
+#include "tables/outbox_columns.h"
 #include "tables/row_delete.h"
-
-/** What outbox, outbox_awaiting and outbox_parked have in common, but for id. */
-#define AWAITING_COLUMNS                                                                           \
-    "message_id, topic, ordering_key, headers, content_type, payload, created_at, receipt_from,"   \
-    " on_rejected"
 
 struct awaiting_opts {
     const char *outbox;      /* borrowed */
@@ -40,7 +37,7 @@ struct awaiting {
     struct row_delete del;      /* from the outbox */
     struct obx_buf early, move; /* statements */
     struct obx_buf next_send;   /* an expression: when the next send is due */
-    struct obx_buf list;        /* scratch */
+    struct id_list list;        /* scratch */
     uint64_t moved, settled_at_once, rejected;
 };
 

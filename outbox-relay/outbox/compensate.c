@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "tables/outbox_columns.h"
+
 static const char sql_claim[] =
     "INSERT INTO outbox_receipt (message_id, consumer_group, outcome, reason)"
     " VALUES (?, '', 'rejected', ?)";
@@ -16,7 +18,7 @@ static enum obx_code build(struct obx_buf *sql, const char *table, const char *f
 {
     return buf_addf(
         sql,
-        "INSERT INTO %s (message_id, topic, ordering_key, headers, content_type, payload)"
+        "INSERT INTO %s (" MESSAGE_NAME_COLUMNS ", headers, content_type, payload)"
         " SELECT CONCAT('rej-', IF(LENGTH(m.message_id) <= 60,"
         " CONVERT(m.message_id USING utf8mb4),"
         " LEFT(SHA2(m.message_id, 256), 60))), m.on_rejected, m.ordering_key,"

@@ -37,8 +37,7 @@ enum obx_code journal_init(struct journal *journal, const struct journal_opts *o
     if (buf_addf(&journal->write,
                  "INSERT INTO outbox_journal (is_custom, message_id, outbox, topic, created_at)"
                  " SELECT " IS_CUSTOM ", o.message_id, ?, o.topic, o.created_at"
-                 " FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k"
-                 " STRAIGHT_JOIN %s o FORCE INDEX (PRIMARY) ON o.id = k.id"
+                 " FROM " ID_LIST_TABLE " STRAIGHT_JOIN %s o FORCE INDEX (PRIMARY) ON o.id = k.id"
                  " ON DUPLICATE KEY UPDATE settled_at = UTC_TIMESTAMP(6)",
                  opts->table) != OBX_OK) {
         journal_fini(journal);
@@ -50,25 +49,19 @@ enum obx_code journal_init(struct journal *journal, const struct journal_opts *o
 void journal_fini(struct journal *journal)
 {
     buf_fini(&journal->write);
-    buf_fini(&journal->list);
+    id_list_fini(&journal->list);
 }
 
 enum obx_code journal_write(struct journal *journal, struct db *db, const uint64_t *ids,
                             size_t count, struct obx_err *err)
 {
-    enum obx_code rc = OBX_OK;
+    enum obx_code rc = id_list_set(&journal->list, ids, count, err);
 
-    buf_reset(&journal->list);
-    for (size_t i = 0; i < count && rc == OBX_OK; i++)
-        rc = buf_addf(&journal->list, "%c%llu", i == 0 ? '[' : ',', (unsigned long long)ids[i]);
-    if (rc == OBX_OK)
-        rc = buf_add_text(&journal->list, "]");
     if (rc != OBX_OK)
-        return obx_fail(err, rc, "list of rows for the journal");
+        return rc;
     journal->written += count;
     return db_exec(db, journal->write.data,
-                   DB_ARGS(DB_TEXT(journal->opts.outbox), DB_BYTES(buf_bytes(&journal->list))),
-                   NULL, err);
+                   DB_ARGS(DB_TEXT(journal->opts.outbox), ID_LIST_ARG(&journal->list)), NULL, err);
 }
 
 /* The id that the next batch of custom ones ends with; empty when it is the last. */

@@ -13,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "sql/db.h"
+#include "tables/id_list.h"
 #include "tables/lease.h"
 
 struct journal_opts {
@@ -25,7 +26,7 @@ struct journal_opts {
 struct journal {
     struct journal_opts opts;
     struct obx_buf write; /* a statement */
-    struct obx_buf list;  /* scratch */
+    struct id_list list;  /* scratch */
     char cursor[256];     /* cleaning of custom ids walks on from here */
     uint64_t written, removed;
 };

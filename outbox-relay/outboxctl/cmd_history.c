@@ -12,6 +12,7 @@
 #include "outboxctl/print/human.h"
 #include "outboxctl/print/json_print.h"
 #include "outboxctl/print/table.h"
+#include "tables/outbox_columns.h"
 #include "target.h"
 
 /* The last ones, or those of one message. */
@@ -19,7 +20,7 @@ struct query {
     const char *all, *one;
 };
 #define SELECT_FROM(place, table)                                                                  \
-    "SELECT done_at, actor, action, message_id, topic, ordering_key, reason_code, note, " place    \
+    "SELECT done_at, actor, action, " MESSAGE_NAME_COLUMNS ", reason_code, note, " place           \
     " FROM " table
 #define QUERY(place, table)                                                                        \
     {                                                                                              \

@@ -20,7 +20,7 @@ enum obx_code row_delete_init(struct row_delete *del, const char *table, const c
                       column);
     if (rc == OBX_OK)
         rc = buf_addf(&del->list,
-                      "DELETE o FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k"
+                      "DELETE o FROM " ID_LIST_TABLE
                       " STRAIGHT_JOIN %s o FORCE INDEX (PRIMARY) ON o.%s = k.id",
                       table, column);
     if (rc != OBX_OK) {
@@ -35,12 +35,7 @@ void row_delete_fini(struct row_delete *del)
     buf_fini(&del->range);
     buf_fini(&del->list);
     buf_fini(&del->one);
-    buf_fini(&del->rest);
-}
-
-static enum obx_code note_rest(struct row_delete *del, uint64_t id)
-{
-    return buf_addf(&del->rest, del->rest.len == 0 ? "[%llu" : ",%llu", (unsigned long long)id);
+    id_list_fini(&del->rest);
 }
 
 /*
@@ -78,26 +73,20 @@ static enum obx_code delete_run(struct row_delete *del, struct db *db, const uin
                                DB_ARGS(DB_U64(ids[0]), DB_U64(ids[length - 2])), &affected, err);
 
     *deleted += affected;
-    if (rc == OBX_OK && note_rest(del, ids[length - 1]) != OBX_OK)
-        return obx_fail(err, OBX_E_NOMEM, "list of ids");
-    return rc;
+    return rc == OBX_OK ? id_list_add(&del->rest, ids[length - 1], err) : rc;
 }
 
-static enum obx_code delete_rest(struct row_delete *del, struct db *db, uint64_t only,
-                                 size_t rest_count, uint64_t *deleted, struct obx_err *err)
+static enum obx_code delete_rest(struct row_delete *del, struct db *db, uint64_t last,
+                                 uint64_t *deleted, struct obx_err *err)
 {
     uint64_t affected = 0;
     enum obx_code rc = OBX_OK;
 
-    if (rest_count == 0)
+    if (del->rest.count == 0)
         return OBX_OK;
-    if (rest_count == 1) {
-        rc = db_exec(db, del->one.data, DB_ARGS(DB_U64(only)), &affected, err);
-    } else if (buf_add_text(&del->rest, "]") != OBX_OK) {
-        return obx_fail(err, OBX_E_NOMEM, "list of ids");
-    } else {
-        rc = db_exec(db, del->list.data, DB_ARGS(DB_BYTES(buf_bytes(&del->rest))), &affected, err);
-    }
+    rc = del->rest.count == 1
+             ? db_exec(db, del->one.data, DB_ARGS(DB_U64(last)), &affected, err)
+             : db_exec(db, del->list.data, DB_ARGS(ID_LIST_ARG(&del->rest)), &affected, err);
     *deleted += affected;
     return rc;
 }
@@ -105,27 +94,20 @@ static enum obx_code delete_rest(struct row_delete *del, struct db *db, uint64_t
 enum obx_code row_delete_run(struct row_delete *del, struct db *db, const uint64_t *ids,
                              size_t count, uint64_t *deleted, struct obx_err *err)
 {
-    size_t rest_count = 0;
-    uint64_t last_rest = 0;
+    uint64_t last = 0;
     enum obx_code rc = OBX_OK;
 
     *deleted = 0;
-    buf_reset(&del->rest);
+    id_list_clear(&del->rest);
     for (size_t i = 0; i < count && rc == OBX_OK;) {
         size_t length = run_length(db, &ids[i], count - i);
 
-        if (length >= RUN_MIN) {
-            rc = delete_run(del, db, &ids[i], length, deleted, err);
-            last_rest = ids[i + length - 1];
-            rest_count++;
-            i += length;
-            continue;
-        }
-        if (note_rest(del, ids[i]) != OBX_OK)
-            return obx_fail(err, OBX_E_NOMEM, "list of ids");
-        last_rest = ids[i];
-        rest_count++;
-        i++;
+        if (length < RUN_MIN)
+            length = 1;
+        rc = length == 1 ? id_list_add(&del->rest, ids[i], err)
+                         : delete_run(del, db, &ids[i], length, deleted, err);
+        i += length;
+        last = ids[i - 1];
     }
-    return rc == OBX_OK ? delete_rest(del, db, last_rest, rest_count, deleted, err) : rc;
+    return rc == OBX_OK ? delete_rest(del, db, last, deleted, err) : rc;
 }

@@ -14,11 +14,12 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "id_list.h"
 #include "sql/db.h"
 
 struct row_delete {
     struct obx_buf range, list, one; /* statements */
-    struct obx_buf rest;             /* scratch: the ids outside of runs, as JSON */
+    struct id_list rest;             /* scratch: the ids outside of runs */
 };
 
 /** table is quoted already, column is its primary key. OBX_E_NOMEM. */

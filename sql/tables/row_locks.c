@@ -1,9 +1,8 @@
 /*
  * Rows that others have locked. See row_locks.h.
  *
- * Lists of ids are literals behind IN, with the index forced: both servers read and lock these rows
- * and no others, whatever the table's size. JSON_TABLE cannot stand here: MySQL locks it, too, and
- * refuses the statement.
+ * The ids are literals (see id_list.h), so that both servers read and lock these rows and no others,
+ * whatever the table's size.
  */
 #include "row_locks.h"
 
@@ -33,31 +32,16 @@ void row_locks_fini(struct row_locks *locks)
 {
     buf_fini(&locks->outbox);
     buf_fini(&locks->awaiting);
-    buf_fini(&locks->list);
-    buf_fini(&locks->text);
+    id_list_fini(&locks->list);
 }
 
 static enum obx_code run(struct row_locks *locks, struct db *db, const struct obx_buf *select,
                          const char *end, struct db_rows **rows, struct obx_err *err)
 {
-    enum obx_code rc = OBX_OK;
+    struct obx_bytes sql;
+    enum obx_code rc = id_list_statement(&locks->list, select->data, end, &sql, err);
 
-    buf_reset(&locks->text);
-    rc = buf_addf(&locks->text, "%s%s) ORDER BY o.id%s", select->data, locks->list.data, end);
-    if (rc != OBX_OK)
-        return obx_fail(err, rc, "statement that looks for locked rows");
-    return db_query_text(db, buf_bytes(&locks->text), rows, err);
-}
-
-static enum obx_code list_ids(struct row_locks *locks, const uint64_t *ids, size_t count,
-                              struct obx_err *err)
-{
-    enum obx_code rc = OBX_OK;
-
-    buf_reset(&locks->list);
-    for (size_t i = 0; i < count && rc == OBX_OK; i++)
-        rc = buf_addf(&locks->list, i == 0 ? "%llu" : ",%llu", (unsigned long long)ids[i]);
-    return rc == OBX_OK ? OBX_OK : obx_fail(err, rc, "list of rows");
+    return rc == OBX_OK ? db_query_text(db, sql, rows, err) : rc;
 }
 
 /* Sets the marks of the ids in the result; both ascend. */
@@ -84,14 +68,14 @@ static enum obx_code find_part(struct row_locks *locks, struct db *db, const str
     bool is_free[LIST_MAX] = {false};
     bool is_there[LIST_MAX] = {false};
     struct db_rows *rows = NULL;
-    enum obx_code rc = list_ids(locks, ids, count, err);
+    enum obx_code rc = id_list_set(&locks->list, ids, count, err);
 
     if (rc == OBX_OK)
-        rc = run(locks, db, select, " FOR UPDATE SKIP LOCKED", &rows, err);
+        rc = run(locks, db, select, ") ORDER BY o.id FOR UPDATE SKIP LOCKED", &rows, err);
     if (rc != OBX_OK)
         return rc;
     mark(ids, count, rows, is_free);
-    rc = run(locks, db, select, "", &rows, err);
+    rc = run(locks, db, select, ") ORDER BY o.id", &rows, err);
     if (rc != OBX_OK)
         return rc;
     mark(ids, count, rows, is_there);

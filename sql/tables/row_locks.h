@@ -13,12 +13,13 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "id_list.h"
 #include "sql/db.h"
 
 struct row_locks {
-    struct obx_buf outbox;     /* "SELECT o.id FROM ... WHERE o.id IN (" */
-    struct obx_buf awaiting;   /* the same of rows that have one in outbox_awaiting as well */
-    struct obx_buf list, text; /* scratch */
+    struct obx_buf outbox;   /* "SELECT o.id FROM ... WHERE o.id IN (" */
+    struct obx_buf awaiting; /* the same of rows that have one in outbox_awaiting as well */
+    struct id_list list;     /* scratch */
 };
 
 /** table is the quoted name of the outbox. OBX_E_NOMEM. */

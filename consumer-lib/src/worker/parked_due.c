@@ -19,9 +19,10 @@
 #include "base/crash.h"
 #include "base/log.h"
 #include "base/random.h"
-#include "sql/audit.h"
 #include "store/parked_db.h"
 #include "store/parked_item.h"
+#include "tables/audit.h"
+#include "tables/outbox_columns.h"
 
 enum {
     CLAIM_MIN_MS = 1000,   /* a claim is not looked at again earlier */
@@ -293,9 +294,10 @@ static void say_request(const struct take *take, const struct db_rows *rows, con
 }
 
 #define ADD_AUDIT                                                                                  \
-    "INSERT INTO inbox_audit (action, actor, note, consumer_group, parked_id, message_id, topic, " \
-    "ordering_key, reason_code) SELECT ?, COALESCE(requested_by, ''), COALESCE(request_note, "     \
-    "''), consumer_group, id, message_id, topic, ordering_key, reason_code FROM inbox_parked "     \
+    "INSERT INTO inbox_audit (action, actor, note, consumer_group, "                               \
+    "parked_id, " MESSAGE_NAME_COLUMNS ", reason_code) SELECT ?, COALESCE(requested_by, ''),"      \
+    " COALESCE(request_note, ''), consumer_group, id, " MESSAGE_NAME_COLUMNS                       \
+    ", reason_code FROM inbox_parked "                                                             \
     "FORCE INDEX (PRIMARY) WHERE id = ?"
 
 /* So that it is known ever after who ended or changed which message, and why. */

@@ -18,6 +18,7 @@
 #include "base/crash.h"
 #include "half/half.h"
 #include "half_record.h"
+#include "tables/outbox_columns.h"
 
 #define BATCH_TRIES    6    /* of a transaction that met a deadlock */
 #define CONFLICTS_KEPT "10" /* rows of half_history of one half-message */
@@ -240,9 +241,6 @@ static enum obx_code insert_messages(struct batch *b, struct obx_err *err)
     return exec_built(b, NULL, err);
 }
 
-/* What a part and a row of the outbox have in common. */
-#define MESSAGE_COLUMNS                                                                            \
-    "message_id, topic, ordering_key, headers, content_type, payload, receipt_from, on_rejected"
 #define INSERT_PART "INSERT INTO half_part (gid, verdict, seq, " MESSAGE_COLUMNS ") VALUES "
 
 static void add_part(struct batch *b, struct obx_bytes gid, size_t seq,

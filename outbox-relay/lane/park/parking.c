@@ -7,6 +7,7 @@
 
 #include "base/crash.h"
 #include "lane/read/reader.h"
+#include "tables/outbox_columns.h"
 
 enum { LOAD_ROWS = 5000 }; /* read when the lease is taken; not more */
 
@@ -15,30 +16,23 @@ static const char sql_frozen[] = "SELECT ordering_key FROM outbox_parked FORCE I
 
 static enum obx_code build_park_one(struct parking *parking, const char *table)
 {
-    return buf_addf(
-        &parking->park_one,
-        "INSERT INTO outbox_parked (outbox, id, message_id, topic, ordering_key,"
-        " headers, content_type, payload, created_at, receipt_from, on_rejected,"
-        " reason_code, reason, attempts, holds_key, blocked_by)"
-        " SELECT ?, id, message_id, topic, ordering_key, headers, content_type,"
-        " payload, created_at, receipt_from, on_rejected, ?, ?, ?, ?, ? FROM %s WHERE id = ?",
-        table);
+    return buf_addf(&parking->park_one,
+                    "INSERT INTO outbox_parked (outbox, id, " OUTBOX_COLUMNS ","
+                    " reason_code, reason, attempts, holds_key, blocked_by)"
+                    " SELECT ?, id, " OUTBOX_COLUMNS ", ?, ?, ?, ?, ? FROM %s WHERE id = ?",
+                    table);
 }
 
 static enum obx_code build_park_behind(struct parking *parking, const char *table)
 {
-    return buf_addf(
-        &parking->park_behind,
-        "INSERT INTO outbox_parked (outbox, id, message_id, topic, ordering_key,"
-        " headers, content_type, payload, created_at, receipt_from, on_rejected, reason_code, "
-        "reason,"
-        " blocked_by)"
-        " SELECT ?, o.id, o.message_id, o.topic, o.ordering_key, o.headers, o.content_type,"
-        " o.payload, o.created_at, o.receipt_from, o.on_rejected, 'KEY_FROZEN', CONCAT('key frozen "
-        "behind row ', ?), ?"
-        " FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k"
-        " STRAIGHT_JOIN %s o FORCE INDEX (PRIMARY) ON o.id = k.id ORDER BY o.id",
-        table);
+    return buf_addf(&parking->park_behind,
+                    "INSERT INTO outbox_parked (outbox, id, " OUTBOX_COLUMNS
+                    ", reason_code, reason, blocked_by)"
+                    " SELECT ?, o.id, " OUTBOX_COLUMNS
+                    ", 'KEY_FROZEN', CONCAT('key frozen behind row ', ?), ?"
+                    " FROM " ID_LIST_TABLE
+                    " STRAIGHT_JOIN %s o FORCE INDEX (PRIMARY) ON o.id = k.id ORDER BY o.id",
+                    table);
 }
 
 static enum obx_code build_known(struct parking *parking, const char *table)
@@ -81,6 +75,7 @@ void parking_fini(struct parking *parking)
     buf_fini(&parking->park_one);
     buf_fini(&parking->park_behind);
     buf_fini(&parking->known);
+    id_list_fini(&parking->list);
     buf_fini(&parking->text);
     buf_fini(&parking->held_key);
 }
@@ -192,18 +187,13 @@ enum obx_code parking_mark(struct parking *parking, struct db *db, struct row_ba
 enum obx_code parking_known(struct parking *parking, struct db *db, const uint64_t *ids,
                             size_t count, struct db_rows **rows, struct obx_err *err)
 {
-    enum obx_code rc = OBX_OK;
+    struct obx_bytes sql;
+    enum obx_code rc = id_list_set(&parking->list, ids, count, err);
 
     *rows = NULL;
-    buf_reset(&parking->text);
-    rc = buf_add_text(&parking->text, parking->known.data);
-    for (size_t i = 0; i < count && rc == OBX_OK; i++)
-        rc = buf_addf(&parking->text, i == 0 ? "%llu" : ",%llu", (unsigned long long)ids[i]);
     if (rc == OBX_OK)
-        rc = buf_add_text(&parking->text, ")");
-    if (rc != OBX_OK)
-        return obx_fail(err, rc, "rows that are given up");
-    return db_query_text(db, buf_bytes(&parking->text), rows, err);
+        rc = id_list_statement(&parking->list, parking->known.data, ")", &sql, err);
+    return rc == OBX_OK ? db_query_text(db, sql, rows, err) : rc;
 }
 
 static enum obx_code park_one(struct parking *parking, struct db *db, const struct park_item *item,
@@ -236,20 +226,17 @@ static enum obx_code park_followers(struct parking *parking, struct db *db,
     uint64_t affected = 0;
     enum obx_code rc = OBX_OK;
 
-    buf_reset(&parking->text);
+    id_list_clear(&parking->list);
     for (size_t i = 0; i < count && rc == OBX_OK; i++) {
         if (is_plain_follower(&items[i]) && items[i].behind == head)
-            rc = buf_addf(&parking->text, parking->text.len == 0 ? "[%llu" : ",%llu",
-                          (unsigned long long)items[i].id);
+            rc = id_list_add(&parking->list, items[i].id, err);
     }
-    if (rc == OBX_OK)
-        rc = buf_add_text(&parking->text, "]");
     if (rc != OBX_OK)
-        return obx_fail(err, rc, "list of followers");
-    rc = db_exec(db, parking->park_behind.data,
-                 DB_ARGS(DB_TEXT(parking->outbox), DB_U64(head), DB_U64(head),
-                         DB_BYTES(buf_bytes(&parking->text))),
-                 &affected, err);
+        return rc;
+    rc = db_exec(
+        db, parking->park_behind.data,
+        DB_ARGS(DB_TEXT(parking->outbox), DB_U64(head), DB_U64(head), ID_LIST_ARG(&parking->list)),
+        &affected, err);
     *copied += affected;
     return rc;
 }

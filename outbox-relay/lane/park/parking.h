@@ -15,6 +15,7 @@
 #include "lane/read/keyset.h"
 #include "outbox/outbox_row.h"
 #include "sql/db.h"
+#include "tables/id_list.h"
 #include "tables/lease.h"
 #include "tables/row_delete.h"
 
@@ -27,6 +28,7 @@ struct parking {
     struct obx_buf park_one;    /* a row with a reason of its own */
     struct obx_buf park_behind; /* rows behind a frozen head */
     struct obx_buf known;       /* the beginning of a statement */
+    struct id_list list;        /* scratch */
     struct obx_buf text;        /* scratch */
     struct obx_buf held_key;    /* the key that is being resumed */
     bool is_holding;

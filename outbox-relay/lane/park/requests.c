@@ -9,7 +9,8 @@
 
 #include "base/crash.h"
 #include "base/log.h"
-#include "sql/audit.h"
+#include "tables/audit.h"
+#include "tables/outbox_columns.h"
 
 enum { STEP_ROWS = 500, STEP_BYTES = 16 * 1024 * 1024, PORTION_FIRST = 32, LOCKED_CAP_MS = 2000 };
 
@@ -43,18 +44,18 @@ static const char sql_lock[] =
 static const char sql_lock_end[] = " ORDER BY parked_id FOR UPDATE SKIP LOCKED";
 /* What is known of rows that are discarded, for the log. */
 static const char sql_known[] =
-    "SELECT id, message_id, topic, ordering_key, COALESCE(requested_by, ''),"
+    "SELECT id, " MESSAGE_NAME_COLUMNS ", COALESCE(requested_by, ''),"
     " COALESCE(request_note, '') FROM outbox_parked FORCE INDEX (PRIMARY) WHERE parked_id IN (";
 /* So that it is known ever after who ended which message, and why. */
 static const char sql_audit[] =
-    "INSERT INTO outbox_audit (action, actor, note, outbox, id, message_id, topic, ordering_key,"
-    " reason_code) SELECT 'discard', COALESCE(p.requested_by, ''), COALESCE(p.request_note, ''),"
-    " p.outbox, p.id, p.message_id, p.topic, p.ordering_key, p.reason_code"
-    " FROM outbox_parked p FORCE INDEX (PRIMARY) WHERE p.parked_id IN (";
+    "INSERT INTO outbox_audit (action, actor, note, outbox, id, " MESSAGE_NAME_COLUMNS
+    ", reason_code) SELECT 'discard', COALESCE(requested_by, ''), COALESCE(request_note, ''),"
+    " outbox, id, " MESSAGE_NAME_COLUMNS ", reason_code"
+    " FROM outbox_parked FORCE INDEX (PRIMARY) WHERE parked_id IN (";
 /* The message that awaits its receipts, if the parked row was a copy of it: it would be sent again.
  */
 static const char sql_end_awaiting[] =
-    "DELETE a FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k"
+    "DELETE a FROM " ID_LIST_TABLE
     " STRAIGHT_JOIN outbox_parked p FORCE INDEX (PRIMARY) ON p.parked_id = k.id"
     " STRAIGHT_JOIN outbox_awaiting a FORCE INDEX (PRIMARY) ON a.message_id = p.message_id"
     " AND a.outbox = p.outbox AND a.id = p.id";
@@ -92,11 +93,8 @@ enum obx_code requests_init(struct requests *requests, struct parking *parking,
     requests->outbox = parking->outbox;
     requests->portion = PORTION_FIRST;
     rc = buf_addf(&requests->put_back,
-                  "INSERT INTO %s (id, message_id, topic, ordering_key, headers, content_type,"
-                  " payload, created_at, receipt_from, on_rejected)"
-                  " SELECT p.id, p.message_id, p.topic, p.ordering_key, p.headers,"
-                  " p.content_type, p.payload, p.created_at, p.receipt_from, p.on_rejected"
-                  " FROM outbox_parked p FORCE INDEX (PRIMARY) WHERE p.parked_id IN (",
+                  "INSERT INTO %s (id, " OUTBOX_COLUMNS ") SELECT id, " OUTBOX_COLUMNS
+                  " FROM outbox_parked FORCE INDEX (PRIMARY) WHERE parked_id IN (",
                   table);
     if (rc == OBX_OK)
         rc = row_delete_init(&requests->del, "outbox_parked", "parked_id", NULL);
@@ -111,7 +109,7 @@ void requests_fini(struct requests *requests)
 {
     buf_fini(&requests->task.key);
     buf_fini(&requests->put_back);
-    buf_fini(&requests->text);
+    id_list_fini(&requests->list);
     row_delete_fini(&requests->del);
 }
 
@@ -306,31 +304,14 @@ static enum obx_code find_followers(struct requests *requests, struct db *db, st
     return OBX_OK;
 }
 
-/* Appends the parked ids of rows [from, to) to requests->text. */
-static enum obx_code add_list(struct requests *requests, const struct step *step, size_t from,
-                              size_t to)
-{
-    enum obx_code rc = OBX_OK;
-
-    for (size_t i = from; i < to && rc == OBX_OK; i++)
-        rc = buf_addf(&requests->text, i == from ? "%llu" : ",%llu",
-                      (unsigned long long)step->parked_ids[i]);
-    return rc;
-}
-
-/* `before`, the list of rows [from, to), `after`; in requests->text. */
+/* The statement `before` + the parked ids of rows [from, to) + `after`. */
 static enum obx_code build(struct requests *requests, const char *before, const struct step *step,
-                           size_t from, size_t to, const char *after, struct obx_err *err)
+                           size_t from, size_t to, const char *after, struct obx_bytes *sql,
+                           struct obx_err *err)
 {
-    enum obx_code rc = OBX_OK;
+    enum obx_code rc = id_list_set(&requests->list, &step->parked_ids[from], to - from, err);
 
-    buf_reset(&requests->text);
-    rc = buf_add_text(&requests->text, before);
-    if (rc == OBX_OK)
-        rc = add_list(requests, step, from, to);
-    if (rc == OBX_OK)
-        rc = buf_addf(&requests->text, ")%s", after);
-    return rc == OBX_OK ? OBX_OK : obx_fail(err, rc, "list of rows");
+    return rc == OBX_OK ? id_list_statement(&requests->list, before, after, sql, err) : rc;
 }
 
 /* Leaves in the step what could be locked. */
@@ -338,15 +319,16 @@ static enum obx_code lock_rows(struct requests *requests, struct db *db, struct 
                                const char *only, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
+    struct obx_bytes sql;
     char end[sizeof(sql_lock_end) + 32];
     enum obx_code rc = OBX_OK;
 
     if (step->count == 0)
         return OBX_OK;
-    (void)snprintf(end, sizeof(end), "%s%s", only, sql_lock_end);
-    rc = build(requests, sql_lock, step, 0, step->count, end, err);
+    (void)snprintf(end, sizeof(end), ")%s%s", only, sql_lock_end);
+    rc = build(requests, sql_lock, step, 0, step->count, end, &sql, err);
     if (rc == OBX_OK)
-        rc = db_query_text(db, buf_bytes(&requests->text), &rows, err);
+        rc = db_query_text(db, sql, &rows, err);
     if (rc != OBX_OK)
         return rc;
     step->count = 0;
@@ -476,28 +458,13 @@ static enum obx_code check_ids(const struct step *step, struct obx_err *err)
 static enum obx_code put_back(struct requests *requests, struct db *db, const struct step *step,
                               struct obx_err *err)
 {
+    struct obx_bytes sql;
     enum obx_code rc = check_ids(step, err);
 
     if (rc != OBX_OK || step->back == 0)
         return rc;
-    rc = build(requests, requests->put_back.data, step, 0, step->back, " ORDER BY id", err);
-    return rc == OBX_OK ? db_exec_text(db, buf_bytes(&requests->text), NULL, err) : rc;
-}
-
-static enum obx_code end_awaiting(struct requests *requests, struct db *db, const struct step *step,
-                                  struct obx_err *err)
-{
-    enum obx_code rc = OBX_OK;
-
-    buf_reset(&requests->text);
-    rc = buf_add_text(&requests->text, "[");
-    if (rc == OBX_OK)
-        rc = add_list(requests, step, step->back, step->count);
-    if (rc == OBX_OK)
-        rc = buf_add_text(&requests->text, "]");
-    if (rc != OBX_OK)
-        return obx_fail(err, rc, "list of rows");
-    return db_exec(db, sql_end_awaiting, DB_ARGS(DB_BYTES(buf_bytes(&requests->text))), NULL, err);
+    rc = build(requests, requests->put_back.data, step, 0, step->back, ") ORDER BY id", &sql, err);
+    return rc == OBX_OK ? db_exec_text(db, sql, NULL, err) : rc;
 }
 
 /* Without the audit row nothing is discarded: where the table does not take it, the request is
@@ -505,10 +472,11 @@ static enum obx_code end_awaiting(struct requests *requests, struct db *db, cons
 static enum obx_code audit(struct requests *requests, struct db *db, const struct step *step,
                            struct obx_err *err)
 {
-    enum obx_code rc = build(requests, sql_audit, step, step->back, step->count, "", err);
+    struct obx_bytes sql;
+    enum obx_code rc = build(requests, sql_audit, step, step->back, step->count, ")", &sql, err);
 
     if (rc == OBX_OK)
-        rc = db_exec_text(db, buf_bytes(&requests->text), NULL, err);
+        rc = db_exec_text(db, sql, NULL, err);
     if (rc == OBX_OK)
         rc = audit_clean(db, "outbox_audit", err);
     if (rc == OBX_E_DB_DENIED || rc == OBX_E_DB_NO_TABLE || rc == OBX_E_DB_QUERY)
@@ -522,16 +490,19 @@ static enum obx_code audit(struct requests *requests, struct db *db, const struc
 static enum obx_code discard(struct requests *requests, struct db *db, struct step *step,
                              struct obx_err *err)
 {
+    struct obx_bytes sql;
     enum obx_code rc = OBX_OK;
 
     if (step->back == step->count)
         return OBX_OK;
-    rc = build(requests, sql_known, step, step->back, step->count, "", err);
+    rc = build(requests, sql_known, step, step->back, step->count, ")", &sql, err);
     if (rc == OBX_OK)
-        rc = db_query_text(db, buf_bytes(&requests->text), &step->discarded, err);
+        rc = db_query_text(db, sql, &step->discarded, err);
     if (rc == OBX_OK)
         rc = audit(requests, db, step, err);
-    return rc == OBX_OK ? end_awaiting(requests, db, step, err) : rc;
+    if (rc == OBX_OK)
+        rc = db_exec(db, sql_end_awaiting, DB_ARGS(ID_LIST_ARG(&requests->list)), NULL, err);
+    return rc;
 }
 
 static int compare_u64(const void *a, const void *b)

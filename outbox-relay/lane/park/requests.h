@@ -35,7 +35,7 @@ struct requests {
     struct request_task task;
     struct obx_buf put_back; /* the beginning of a statement */
     struct row_delete del;   /* from outbox_parked, by parked_id */
-    struct obx_buf text;     /* scratch */
+    struct id_list list;     /* scratch */
     size_t portion;          /* rows without a key in one transaction; less after a failure */
     /* Requests that somebody has locked are passed over: the next one is looked for after it. */
     uint64_t after[2];     /* by kind: resume, discard; parked_id */

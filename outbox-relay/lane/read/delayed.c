@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/log.h"
+#include "tables/outbox_columns.h"
 
 enum { BATCH_BYTES = 16 * 1024 * 1024, HELD_CAP_MS = 30000, WARN_MS = 60000 };
 
@@ -29,9 +30,6 @@ static const char sql_lock[] =
 static const char sql_lock_end[] = ") AND deliver_at <= UTC_TIMESTAMP(6) ORDER BY deliver_at, id"
                                    " FOR UPDATE SKIP LOCKED";
 
-#define MOVED_COLUMNS                                                                              \
-    "message_id, topic, ordering_key, headers, content_type, payload, receipt_from, on_rejected"
-
 enum obx_code delayed_init(struct delayed *delayed, const char *outbox, const char *table,
                            struct lease *lease, struct obx_err *err)
 {
@@ -42,7 +40,7 @@ enum obx_code delayed_init(struct delayed *delayed, const char *outbox, const ch
     delayed->lease = lease;
     delayed->portion = DELAYED_ROWS;
     rc = buf_addf(&delayed->move,
-                  "INSERT INTO %s (" MOVED_COLUMNS ") SELECT " MOVED_COLUMNS
+                  "INSERT INTO %s (" MESSAGE_COLUMNS ") SELECT " MESSAGE_COLUMNS
                   " FROM outbox_delayed FORCE INDEX (PRIMARY) WHERE id IN (",
                   table);
     if (rc == OBX_OK)
@@ -57,25 +55,8 @@ void delayed_fini(struct delayed *delayed)
 {
     row_delete_fini(&delayed->del);
     buf_fini(&delayed->move);
-    buf_fini(&delayed->list);
+    id_list_fini(&delayed->list);
     buf_fini(&delayed->text);
-}
-
-static enum obx_code add_id(struct delayed *delayed, uint64_t id)
-{
-    return buf_addf(&delayed->list, delayed->list.len == 0 ? "%llu" : ",%llu",
-                    (unsigned long long)id);
-}
-
-/* `before`, the list, `after`. */
-static enum obx_code build(struct delayed *delayed, const char *before, const char *after,
-                           struct obx_err *err)
-{
-    enum obx_code rc = OBX_OK;
-
-    buf_reset(&delayed->text);
-    rc = buf_addf(&delayed->text, "%s%s%s", before, delayed->list.data, after);
-    return rc == OBX_OK ? OBX_OK : obx_fail(err, rc, "statement over delayed messages");
 }
 
 static enum obx_code find_due(struct delayed *delayed, struct db *db, size_t *count,
@@ -85,7 +66,7 @@ static enum obx_code find_due(struct delayed *delayed, struct db *db, size_t *co
     enum obx_code rc = OBX_OK;
 
     *count = 0;
-    buf_reset(&delayed->list);
+    id_list_clear(&delayed->list);
     buf_reset(&delayed->text);
     rc = buf_add_text(&delayed->text, sql_due);
     if (rc == OBX_OK)
@@ -99,8 +80,7 @@ static enum obx_code find_due(struct delayed *delayed, struct db *db, size_t *co
         return obx_fail(err, rc, "statement over delayed messages");
     rc = db_query_text(db, buf_bytes(&delayed->text), &rows, err);
     while (rc == OBX_OK && db_rows_next(rows)) {
-        if (add_id(delayed, db_rows_u64(rows, 0)) != OBX_OK)
-            rc = obx_fail(err, OBX_E_NOMEM, "list of delayed messages");
+        rc = id_list_add(&delayed->list, db_rows_u64(rows, 0), err);
         (*count)++;
     }
     db_rows_free(rows);
@@ -129,15 +109,15 @@ static enum obx_code lock_due(struct delayed *delayed, struct db *db, size_t *co
 {
     struct db_rows *rows = NULL;
     uint64_t bytes = 0;
-    enum obx_code rc = build(delayed, sql_lock, sql_lock_end, err);
+    struct obx_bytes sql;
+    enum obx_code rc = id_list_statement(&delayed->list, sql_lock, sql_lock_end, &sql, err);
 
     *count = 0;
     if (rc == OBX_OK)
-        rc = db_query_text(db, buf_bytes(&delayed->text), &rows, err);
-    buf_reset(&delayed->list);
+        rc = db_query_text(db, sql, &rows, err);
+    id_list_clear(&delayed->list);
     while (rc == OBX_OK && bytes < BATCH_BYTES && *count < DELAYED_ROWS && db_rows_next(rows)) {
-        if (add_id(delayed, db_rows_u64(rows, 0)) != OBX_OK)
-            rc = obx_fail(err, OBX_E_NOMEM, "list of delayed messages");
+        rc = id_list_add(&delayed->list, db_rows_u64(rows, 0), err);
         bytes += db_rows_u64(rows, 1);
         if (db_rows_u64(rows, 2) == 1)
             note_backdated(delayed, db_rows_bytes(rows, 3));
@@ -160,13 +140,15 @@ static enum obx_code move_within(struct delayed *delayed, struct db *db, size_t 
 {
     uint64_t copied = 0;
     uint64_t deleted = 0;
+    struct obx_bytes sql;
     enum obx_code rc = lock_due(delayed, db, count, err);
 
     if (rc != OBX_OK || *count == 0)
         return rc;
-    rc = build(delayed, delayed->move.data, ") ORDER BY deliver_at, id", err);
+    rc = id_list_statement(&delayed->list, delayed->move.data, ") ORDER BY deliver_at, id", &sql,
+                           err);
     if (rc == OBX_OK)
-        rc = db_exec_text(db, buf_bytes(&delayed->text), &copied, err);
+        rc = db_exec_text(db, sql, &copied, err);
     qsort(delayed->ids, *count, sizeof(delayed->ids[0]), compare_ids);
     if (rc == OBX_OK)
         rc = row_delete_run(&delayed->del, db, delayed->ids, *count, &deleted, err);
@@ -208,11 +190,11 @@ static enum obx_code isolate(struct delayed *delayed, enum obx_code rc, size_t c
     }
     if (count == 0 || held_rows_is_full(&delayed->held))
         return rc;
-    (void)obx_fail(&why, rc, "delayed row %s: %s", delayed->list.data,
+    (void)obx_fail(&why, rc, "delayed row %llu: %s", (unsigned long long)delayed->ids[0],
                    err == NULL ? "" : err->text);
     OBX_LOG(LOG_LVL_ERROR, "lane", "delayed.refused", KV_STR("outbox", delayed->outbox),
-            KV_STR("row", delayed->list.data), KV_ERR(&why));
-    held_rows_add(&delayed->held, buf_bytes(&delayed->list), HELD_CAP_MS, &why);
+            KV_U64("row", delayed->ids[0]), KV_ERR(&why));
+    held_rows_add_id(&delayed->held, delayed->ids[0], HELD_CAP_MS, &why);
     return OBX_OK;
 }
 

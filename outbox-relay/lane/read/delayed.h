@@ -16,6 +16,7 @@
 #include "base/bytes.h"
 #include "lane/park/held_rows.h"
 #include "sql/db.h"
+#include "tables/id_list.h"
 #include "tables/lease.h"
 #include "tables/row_delete.h"
 
@@ -26,7 +27,8 @@ struct delayed {
     struct lease *lease;        /* borrowed */
     struct obx_buf move;        /* the beginning of a statement */
     struct row_delete del;      /* from outbox_delayed */
-    struct obx_buf list, text;  /* scratch */
+    struct id_list list;        /* scratch: what is due */
+    struct obx_buf text;        /* scratch */
     uint64_t ids[DELAYED_ROWS]; /* scratch: as list */
     size_t portion;             /* rows in one transaction: halved by a row that is refused */
     size_t offset;              /* past rows of which none could be locked */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "tables/outbox_columns.h"
 
 enum full_column {
     COL_ID,
@@ -34,7 +35,7 @@ static enum obx_code build_columns(struct outbox_store *store)
     unsigned long limit = store->inline_bytes;
     enum obx_code rc =
         buf_addf(&store->columns,
-                 "SELECT id, message_id, topic, ordering_key,"
+                 "SELECT id, " MESSAGE_NAME_COLUMNS ","
                  " IF(OCTET_LENGTH(headers) <= %lu, headers, NULL), content_type,"
                  " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', created_at), OCTET_LENGTH(payload),"
                  " NULLIF(receipt_from, ''),"
@@ -72,6 +73,8 @@ static enum obx_code build(struct outbox_store *store, const char *outbox)
     if (rc == OBX_OK)
         rc = buf_addf(&store->forward, "%sid >= ? ORDER BY id LIMIT ?", store->columns.data);
     if (rc == OBX_OK)
+        rc = buf_addf(&store->by_ids, "%sid IN (", store->columns.data);
+    if (rc == OBX_OK)
         rc = buf_addf(&store->range,
                       "%s%s FORCE INDEX (PRIMARY) WHERE id >= ? AND id <= ? ORDER BY id LIMIT ?",
                       light_columns, store->table.data);
@@ -102,9 +105,11 @@ void outbox_store_fini(struct outbox_store *store)
     buf_fini(&store->table);
     buf_fini(&store->forward);
     buf_fini(&store->range);
+    buf_fini(&store->by_ids);
     buf_fini(&store->columns);
     buf_fini(&store->large);
     buf_fini(&store->count);
+    id_list_fini(&store->list);
     buf_fini(&store->text);
 }
 
@@ -218,19 +223,16 @@ enum obx_code outbox_store_fetch(struct outbox_store *store, const uint64_t *ids
                                  struct row_batch *batch, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
+    struct obx_bytes sql;
     enum obx_code rc = OBX_OK;
 
     if (count == 0)
         return OBX_OK;
-    buf_reset(&store->text);
-    rc = buf_addf(&store->text, "%sid IN (", store->columns.data);
-    for (size_t i = 0; i < count && rc == OBX_OK; i++)
-        rc = buf_addf(&store->text, i == 0 ? "%llu" : ",%llu", (unsigned long long)ids[i]);
+    rc = id_list_set(&store->list, ids, count, err);
     if (rc == OBX_OK)
-        rc = buf_add_text(&store->text, ") ORDER BY id");
-    if (rc != OBX_OK)
-        return obx_fail(err, rc, "statement over %zu ids", count);
-    rc = db_query_text(store->db, buf_bytes(&store->text), &rows, err);
+        rc = id_list_statement(&store->list, store->by_ids.data, ") ORDER BY id", &sql, err);
+    if (rc == OBX_OK)
+        rc = db_query_text(store->db, sql, &rows, err);
     return rc == OBX_OK ? collect(rows, true, batch, err) : rc;
 }
 

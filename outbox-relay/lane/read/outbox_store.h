@@ -11,12 +11,14 @@
 #include "base/bytes.h"
 #include "outbox/outbox_row.h"
 #include "sql/db.h"
+#include "tables/id_list.h"
 
 struct outbox_store {
     struct db *db; /* borrowed; set anew with each connection */
     uint32_t inline_bytes;
     struct obx_buf table; /* quoted */
-    struct obx_buf forward, range, columns, large, count;
+    struct obx_buf forward, range, by_ids, columns, large, count;
+    struct id_list list; /* scratch */
     struct obx_buf text; /* scratch */
 };
 

@@ -21,8 +21,8 @@ static const char sql_renumber[] =
 static const char sql_delete[] =
     "DELETE a FROM outbox_awaiting a FORCE INDEX (PRIMARY) WHERE a.message_id = ?";
 static const char sql_park[] =
-    "INSERT INTO outbox_parked (outbox, id, " AWAITING_COLUMNS ", reason_code, reason, attempts)"
-    " SELECT outbox, id, " AWAITING_COLUMNS ", 'RECEIPT_MISSING',"
+    "INSERT INTO outbox_parked (outbox, id, " OUTBOX_COLUMNS ", reason_code, reason, attempts)"
+    " SELECT outbox, id, " OUTBOX_COLUMNS ", 'RECEIPT_MISSING',"
     " CONCAT('no receipt from ', receipt_from, ' after being sent ', sends, ' times'), sends"
     " FROM outbox_awaiting FORCE INDEX (PRIMARY) WHERE message_id IN (";
 
@@ -35,12 +35,12 @@ enum obx_code overdue_init(struct overdue *overdue, struct awaiting *awaiting, s
     overdue->awaiting = awaiting;
     overdue->portion = SCAN_ROWS;
     rc = buf_addf(&overdue->resend,
-                  "INSERT INTO %s (id, " AWAITING_COLUMNS ") SELECT id, " AWAITING_COLUMNS
+                  "INSERT INTO %s (id, " OUTBOX_COLUMNS ") SELECT id, " OUTBOX_COLUMNS
                   " FROM outbox_awaiting FORCE INDEX (PRIMARY) WHERE message_id IN (",
                   table);
     if (rc == OBX_OK)
         rc = buf_addf(&overdue->send_anew,
-                      "INSERT INTO %s (" AWAITING_COLUMNS ") SELECT " AWAITING_COLUMNS
+                      "INSERT INTO %s (" OUTBOX_COLUMNS ") SELECT " OUTBOX_COLUMNS
                       " FROM outbox_awaiting FORCE INDEX (PRIMARY) WHERE message_id = ?",
                       table);
     if (rc == OBX_OK)

@@ -13,6 +13,7 @@
 #include "outboxctl/print/human.h"
 #include "outboxctl/print/json_print.h"
 #include "outboxctl/print/table.h"
+#include "tables/outbox_columns.h"
 
 enum { HISTORY_LINES = 50 };
 
@@ -149,7 +150,7 @@ static enum obx_code read_story(struct db *db, const char *gid, struct story *st
     db_rows_free(rows);
     if (rc == OBX_OK)
         rc = db_query(db,
-                      "SELECT verdict, message_id, topic, ordering_key, LENGTH(payload), "
+                      "SELECT verdict, " MESSAGE_NAME_COLUMNS ", LENGTH(payload), "
                       "content_type FROM half_part WHERE gid = ? ORDER BY verdict, seq",
                       DB_ARGS(DB_TEXT(gid)), &story->parts, err);
     if (rc == OBX_OK)

@@ -2,8 +2,8 @@
  * The tables that say what operators have ended or changed: outbox_audit and inbox_audit. Whoever
  * runs a request adds the rows; here is what keeps the tables from growing for ever.
  */
-#ifndef SQL_AUDIT_H
-#define SQL_AUDIT_H
+#ifndef TABLES_AUDIT_H
+#define TABLES_AUDIT_H
 
 #include "sql/db.h"
 
