@@ -117,7 +117,7 @@ static enum obx_code measure_headers(struct delivery_builder *builder,
 {
     const int count = header_count(properties);
 
-    *size += (size_t)count * sizeof(struct bridge_header);
+    *size += (size_t)count * sizeof(struct obx_header);
     for (int i = 0; i < count; i++) {
         const amqp_table_entry_t *entry = &properties->headers.entries[i];
 
@@ -153,23 +153,23 @@ static size_t measure_properties(const amqp_basic_properties_t *p)
            len_if(p, AMQP_BASIC_APP_ID_FLAG, p->app_id);
 }
 
-static void set_number(struct bridge_header *header, int64_t value)
+static void set_number(struct obx_header *header, int64_t value)
 {
-    header->type = BRIDGE_H_I64;
+    header->type = OBX_H_I64;
     header->v.i64 = value;
 }
 
-static void set_double(struct bridge_header *header, double value)
+static void set_double(struct obx_header *header, double value)
 {
-    header->type = BRIDGE_H_F64;
+    header->type = OBX_H_F64;
     header->v.f64 = value;
 }
 
-static void set_simple(struct bridge_header *header, const amqp_field_value_t *value)
+static void set_simple(struct obx_header *header, const amqp_field_value_t *value)
 {
     switch (value->kind) {
     case AMQP_FIELD_KIND_BOOLEAN:
-        header->type = BRIDGE_H_BOOL;
+        header->type = OBX_H_BOOL;
         header->v.yes = value->value.boolean != 0;
         break;
     case AMQP_FIELD_KIND_I8:
@@ -207,7 +207,7 @@ static void set_simple(struct bridge_header *header, const amqp_field_value_t *v
         set_double(header, field_decimal(value->value.decimal));
         break;
     default:
-        header->type = BRIDGE_H_NULL;
+        header->type = OBX_H_NULL;
         break;
     }
 }
@@ -216,7 +216,7 @@ static void set_simple(struct bridge_header *header, const amqp_field_value_t *v
  * rare, are written twice. */
 static enum obx_code place_headers(struct delivery_builder *builder, struct cursor *cursor,
                                    const amqp_basic_properties_t *properties,
-                                   struct bridge_header *headers, size_t *placed)
+                                   struct obx_header *headers, size_t *placed)
 {
     const int count = header_count(properties);
 
@@ -224,20 +224,20 @@ static enum obx_code place_headers(struct delivery_builder *builder, struct curs
 
     for (int i = 0; i < count; i++) {
         const amqp_table_entry_t *entry = &properties->headers.entries[i];
-        struct bridge_header *header = &headers[*placed];
+        struct obx_header *header = &headers[*placed];
 
         if (is_hidden(entry))
             continue;
         ++*placed;
         header->name = place(cursor, from_amqp(entry->key));
         if (is_text(&entry->value)) {
-            header->type = BRIDGE_H_TEXT;
+            header->type = OBX_H_TEXT;
             header->v.text = place(cursor, from_amqp(entry->value.value.bytes));
         } else if (needs_text(&entry->value)) {
             buf_reset(&builder->scratch);
             if (field_text(&builder->scratch, &entry->value) != OBX_OK)
                 return OBX_E_NOMEM;
-            header->type = BRIDGE_H_TEXT;
+            header->type = OBX_H_TEXT;
             header->v.text = place(cursor, buf_bytes(&builder->scratch));
         } else {
             set_simple(header, &entry->value);
@@ -275,7 +275,7 @@ static enum obx_code build(struct delivery_builder *builder,
     const size_t head = aligned(sizeof(struct bridge_delivery));
     size_t size = head + names.len + measure_properties(properties) + (size_t)body_size;
     struct bridge_delivery *delivery;
-    struct bridge_header *headers;
+    struct obx_header *headers;
     struct cursor cursor;
     struct obx_bytes placed;
 
@@ -286,7 +286,7 @@ static enum obx_code build(struct delivery_builder *builder,
         return OBX_E_NOMEM;
     memset(delivery, 0, sizeof(*delivery));
     builder->delivery = delivery;
-    headers = (struct bridge_header *)(void *)((char *)delivery + head);
+    headers = (struct obx_header *)(void *)((char *)delivery + head);
     cursor.next = (char *)(headers + header_count(properties));
     cursor.end = (char *)delivery + size;
     delivery->tag = builder->tag;

@@ -403,6 +403,22 @@ uint64_t link_next_due_ms(const struct link *link)
     return due;
 }
 
+const char *bridge_state_name(enum bridge_state state)
+{
+    switch (state) {
+    case BRIDGE_DOWN:
+        return "down";
+    case BRIDGE_UP:
+        return "up";
+    case BRIDGE_BLOCKED:
+        return "blocked";
+    case BRIDGE_CLOSED:
+        return "closed";
+    default:
+        return "unknown";
+    }
+}
+
 enum bridge_state link_bridge_state(const struct link *link)
 {
     switch (link->state) {

@@ -56,12 +56,12 @@ static enum obx_code check_headers(const struct bridge_message *msg, struct obx_
     if (msg->header_count > HEADERS_MAX)
         return obx_fail(err, OBX_E_FORMAT, "%zu headers", msg->header_count);
     for (size_t i = 0; i < msg->header_count; i++) {
-        const struct bridge_header *header = &msg->headers[i];
+        const struct obx_header *header = &msg->headers[i];
 
         if (header->name.len == 0 || header->name.len > NAME_MAX_LEN)
             return obx_fail(err, OBX_E_FORMAT, "header name of %zu bytes, AMQP takes 1 to 255",
                             header->name.len);
-        if (header->type == BRIDGE_H_TEXT && header->v.text.len > UINT32_MAX)
+        if (header->type == OBX_H_TEXT && header->v.text.len > UINT32_MAX)
             return obx_fail(err, OBX_E_FORMAT, "header of %zu bytes", header->v.text.len);
     }
     return OBX_OK;
@@ -80,28 +80,28 @@ enum obx_code props_check(const struct bridge_message *msg, uint64_t max_body_by
     return rc;
 }
 
-static amqp_field_value_t value_of(const struct bridge_header *header)
+static amqp_field_value_t value_of(const struct obx_header *header)
 {
     amqp_field_value_t value = {.kind = AMQP_FIELD_KIND_VOID};
 
     switch (header->type) {
-    case BRIDGE_H_TEXT:
+    case OBX_H_TEXT:
         value.kind = AMQP_FIELD_KIND_UTF8;
         value.value.bytes = to_amqp(header->v.text);
         break;
-    case BRIDGE_H_I64:
+    case OBX_H_I64:
         value.kind = AMQP_FIELD_KIND_I64;
         value.value.i64 = header->v.i64;
         break;
-    case BRIDGE_H_F64:
+    case OBX_H_F64:
         value.kind = AMQP_FIELD_KIND_F64;
         value.value.f64 = header->v.f64;
         break;
-    case BRIDGE_H_BOOL:
+    case OBX_H_BOOL:
         value.kind = AMQP_FIELD_KIND_BOOLEAN;
         value.value.boolean = header->v.yes ? 1 : 0;
         break;
-    case BRIDGE_H_NULL:
+    case OBX_H_NULL:
     default:
         break;
     }

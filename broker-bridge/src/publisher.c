@@ -75,6 +75,24 @@ struct bridge_publisher {
     struct log_limit returns;
 };
 
+const char *pub_outcome_name(enum pub_outcome outcome)
+{
+    switch (outcome) {
+    case PUB_CONFIRMED:
+        return "confirmed";
+    case PUB_NACKED:
+        return "nacked";
+    case PUB_RETURNED:
+        return "returned";
+    case PUB_DENIED:
+        return "denied";
+    case PUB_UNKNOWN:
+        return "unknown";
+    default:
+        return "invalid";
+    }
+}
+
 static void set_channel(struct bridge_publisher *pub, enum channel_state state)
 {
     if (state == CHANNEL_CLOSED && pub->channel == CHANNEL_CLOSED)

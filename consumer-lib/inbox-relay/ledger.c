@@ -243,7 +243,7 @@ enum obx_code ledger_count(struct ledger *ledger, const char *endpoint, struct l
         " GREATEST(0, COALESCE((SELECT TIMESTAMPDIFF(MICROSECOND, due_at, UTC_TIMESTAMP(6))"
         " FROM inbox_call WHERE consumer_group = ? AND endpoint = ? AND state = 'waiting'"
         " ORDER BY due_at LIMIT 1), 0))";
-    const struct db_value group = DB_TEXT(ledger->group), name = DB_TEXT(endpoint);
+    const struct obx_value group = DB_TEXT(ledger->group), name = DB_TEXT(endpoint);
     struct db_rows *rows = NULL;
     enum obx_code rc = db_query(ledger->db, sql,
                                 DB_ARGS(group, name, DB_U64(LEDGER_COUNT_CAP), group, name,
@@ -260,7 +260,7 @@ enum obx_code ledger_count(struct ledger *ledger, const char *endpoint, struct l
 
 /* The ids that the query gives, into the array; how many. */
 static enum obx_code collect(struct ledger *ledger, const struct idset *held, const char *sql,
-                             const struct db_value *args, size_t arg_count, size_t *count,
+                             const struct obx_value *args, size_t arg_count, size_t *count,
                              struct obx_err *err)
 {
     struct db_rows *rows = NULL;
@@ -314,7 +314,7 @@ enum obx_code ledger_clean(struct ledger *ledger, const char *endpoint, uint64_t
         " (SELECT id FROM inbox_call FORCE INDEX (due) WHERE consumer_group = ?"
         " AND endpoint = ? AND state = 'given_up' AND due_at <= UTC_TIMESTAMP(6)"
         " ORDER BY due_at LIMIT ?)";
-    const struct db_value group = DB_TEXT(ledger->group), name = DB_TEXT(endpoint);
+    const struct obx_value group = DB_TEXT(ledger->group), name = DB_TEXT(endpoint);
     size_t count = 0;
     enum obx_code rc = collect(
         ledger, NULL, sql_find,

@@ -91,7 +91,7 @@ static enum obx_code record_failed(struct ledger *ledger, const struct job *job,
     uint32_t keep_ms = job->config->keep_given_up_ms;
     uint32_t delay_ms = 0;
     bool goes_on = ledger_next_delay(job, &delay_ms);
-    struct db_value due = DB_U64((uint64_t)(goes_on ? delay_ms : keep_ms) * LEDGER_US_PER_MS);
+    struct obx_value due = DB_U64((uint64_t)(goes_on ? delay_ms : keep_ms) * LEDGER_US_PER_MS);
 
     if (!goes_on && keep_ms == 0)
         due = DB_NULL();

@@ -54,7 +54,7 @@ enum obx_code compensate_run(struct compensate *comp, struct db *db,
                              const struct compensate_item *item, bool *is_first,
                              struct obx_err *err)
 {
-    struct db_value where = item->in_outbox ? DB_U64(item->outbox_id) : DB_BYTES(item->message_id);
+    struct obx_value where = item->in_outbox ? DB_U64(item->outbox_id) : DB_BYTES(item->message_id);
     struct obx_bytes reason = bytes_is_absent(item->reason) ? bytes_of("") : item->reason;
     uint64_t sent = 0;
     enum obx_code rc =

@@ -33,7 +33,7 @@ enum {
 
 struct envelope {
     char *source;
-    struct bridge_header *headers;
+    struct obx_header *headers;
     size_t header_count, header_cap;
     char *texts; /* what names and texts with escapes stand for; headers borrow from it */
     size_t text_len, text_cap;
@@ -155,14 +155,14 @@ static struct obx_bytes format_time(struct envelope *envelope, uint64_t us)
 
 /* ---- headers ---- */
 
-static struct bridge_header *add_header(struct envelope *envelope, struct obx_bytes name,
-                                        enum bridge_header_type type)
+static struct obx_header *add_header(struct envelope *envelope, struct obx_bytes name,
+                                     enum obx_header_type type)
 {
-    struct bridge_header *header = NULL;
+    struct obx_header *header = NULL;
 
     if (envelope->header_count == envelope->header_cap) {
         size_t cap = envelope->header_cap == 0 ? HEADERS_MIN : envelope->header_cap * 2;
-        struct bridge_header *headers = obx_realloc(envelope->headers, cap * sizeof(*headers));
+        struct obx_header *headers = obx_realloc(envelope->headers, cap * sizeof(*headers));
 
         if (headers == NULL)
             return NULL;
@@ -177,7 +177,7 @@ static struct bridge_header *add_header(struct envelope *envelope, struct obx_by
 
 static enum obx_code add_text(struct envelope *envelope, const char *name, struct obx_bytes text)
 {
-    struct bridge_header *header = add_header(envelope, bytes_of(name), BRIDGE_H_TEXT);
+    struct obx_header *header = add_header(envelope, bytes_of(name), OBX_H_TEXT);
 
     if (header == NULL)
         return OBX_E_NOMEM;
@@ -187,7 +187,7 @@ static enum obx_code add_text(struct envelope *envelope, const char *name, struc
 
 static enum obx_code add_own_headers(struct envelope *envelope, const struct outbox_row *row)
 {
-    struct bridge_header *header = NULL;
+    struct obx_header *header = NULL;
     enum obx_code rc = add_text(envelope, "cloudEvents_specversion", bytes_of("1.0"));
 
     if (rc == OBX_OK)
@@ -200,7 +200,7 @@ static enum obx_code add_own_headers(struct envelope *envelope, const struct out
         rc = add_text(envelope, "cloudEvents_time", format_time(envelope, row->created_us));
     if (rc == OBX_OK && row->key.p != NULL)
         rc = add_text(envelope, "cloudEvents_partitionkey", row->key);
-    header = rc == OBX_OK ? add_header(envelope, bytes_of("x-obx-outbox-id"), BRIDGE_H_I64) : NULL;
+    header = rc == OBX_OK ? add_header(envelope, bytes_of("x-obx-outbox-id"), OBX_H_I64) : NULL;
     if (header == NULL)
         return OBX_E_NOMEM;
     header->v.i64 = (int64_t)row->id;
@@ -333,13 +333,13 @@ static bool holds_whole(double number, const struct decimal *decimal)
 }
 
 /* A number goes as a number where AMQP has one that holds it whole, otherwise as the text it is. */
-static void set_number(struct bridge_header *header, struct obx_bytes value)
+static void set_number(struct obx_header *header, struct obx_bytes value)
 {
     char text[NUMBER_SIZE];
     struct decimal decimal;
     char *end = NULL;
 
-    header->type = BRIDGE_H_TEXT;
+    header->type = OBX_H_TEXT;
     header->v.text = value;
     if (value.len >= sizeof(text))
         return;
@@ -351,14 +351,14 @@ static void set_number(struct bridge_header *header, struct obx_bytes value)
         errno = 0;
         whole = strtoll(text, &end, DECIMAL);
         if (errno == 0) {
-            header->type = BRIDGE_H_I64;
+            header->type = OBX_H_I64;
             header->v.i64 = whole;
             return;
         }
     }
     read_decimal(text, &decimal);
     if (holds_whole(strtod(text, NULL), &decimal)) {
-        header->type = BRIDGE_H_F64;
+        header->type = OBX_H_F64;
         header->v.f64 = strtod(text, NULL);
     }
 }
@@ -367,22 +367,22 @@ static enum obx_code add_value(struct envelope *envelope, struct obx_bytes name,
                                struct obx_bytes value, struct obx_err *err)
 {
     const enum json_span_type type = json_span_type(value);
-    struct bridge_header *header = add_header(envelope, name, BRIDGE_H_NULL);
+    struct obx_header *header = add_header(envelope, name, OBX_H_NULL);
 
     if (header == NULL)
         return obx_fail(err, OBX_E_NOMEM, "headers");
     if (type == JSON_SPAN_STRING) {
-        header->type = BRIDGE_H_TEXT;
+        header->type = OBX_H_TEXT;
         if (!decode(envelope, value, &header->v.text) ||
             memchr(header->v.text.p, '\0', header->v.text.len) != NULL)
             return obx_fail(err, OBX_E_FORMAT, "headers: a text has a NUL or half a character");
     } else if (type == JSON_SPAN_OBJECT || type == JSON_SPAN_ARRAY) {
-        header->type = BRIDGE_H_TEXT;
+        header->type = OBX_H_TEXT;
         header->v.text = value;
     } else if (type == JSON_SPAN_NUMBER) {
         set_number(header, value);
     } else if (type != JSON_SPAN_NULL) {
-        header->type = BRIDGE_H_BOOL;
+        header->type = OBX_H_BOOL;
         header->v.yes = type == JSON_SPAN_TRUE;
     }
     return OBX_OK;
@@ -414,11 +414,11 @@ static enum obx_code check_headers(struct envelope *envelope, size_t first, stru
         envelope->name_cap = count;
     }
     for (size_t i = 0; i < count; i++) {
-        const struct bridge_header *header = &envelope->headers[first + i];
+        const struct obx_header *header = &envelope->headers[first + i];
 
         envelope->names[i] = header->name;
         cost += HEADER_COST + header->name.len;
-        cost += header->type == BRIDGE_H_TEXT ? header->v.text.len : sizeof(int64_t);
+        cost += header->type == OBX_H_TEXT ? header->v.text.len : sizeof(int64_t);
     }
     if (cost > ENVELOPE_HEADERS_MAX)
         return obx_fail(err, OBX_E_FORMAT, "headers of %zu bytes (%d are allowed)", cost,

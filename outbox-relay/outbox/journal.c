@@ -83,7 +83,7 @@ static enum obx_code clean_within(struct journal *journal, struct db *db, const 
                                   uint64_t *removed, struct obx_err *err)
 {
     const uint64_t age_us = (uint64_t)journal->opts.retention_ms * US_PER_MS;
-    const struct db_value last = end[0] == '\0' ? DB_NULL() : DB_TEXT(end);
+    const struct obx_value last = end[0] == '\0' ? DB_NULL() : DB_TEXT(end);
     uint64_t custom = 0;
     enum obx_code rc =
         db_exec(db, sql_clean, DB_ARGS(DB_U64(age_us), DB_U64(CLEAN_ROWS)), removed, err);

@@ -183,8 +183,7 @@ static void publish(struct bench *bench, struct bridge_publisher *pub, uint64_t 
 {
     char id[NAME_MAX_LEN];
     char key[NAME_MAX_LEN];
-    struct bridge_header header = {.name = bytes_of("cloudEvents:partitionkey"),
-                                   .type = BRIDGE_H_TEXT};
+    struct obx_header header = {.name = bytes_of("cloudEvents:partitionkey"), .type = OBX_H_TEXT};
     struct bridge_message msg = {.exchange = bytes_of(""),
                                  .routing_key = bytes_of(bench->common.queue),
                                  .message_id = {id, 0},

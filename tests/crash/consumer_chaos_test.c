@@ -206,10 +206,10 @@ static bool is_rejected(const struct play *play, unsigned n)
     return dice_percent(&dice, REJECT_PERCENT);
 }
 
-static struct bridge_header text_header(const char *name, const char *text)
+static struct obx_header text_header(const char *name, const char *text)
 {
-    return (struct bridge_header){
-        .name = bytes_of(name), .type = BRIDGE_H_TEXT, .v.text = bytes_of(text)};
+    return (struct obx_header){
+        .name = bytes_of(name), .type = OBX_H_TEXT, .v.text = bytes_of(text)};
 }
 
 /* The n-th message is the same each time it is put in. */
@@ -218,7 +218,7 @@ static void put(struct play *play, unsigned n)
     char id[32];
     const unsigned key_n = n % KEYS;
     char key[] = "key-00";
-    const struct bridge_header headers[] = {
+    const struct obx_header headers[] = {
         text_header("cloudEvents:partitionkey", key),
         text_header("x-obx-receipt-to", play->receipts),
         text_header("x-obx-receipt-from", "group-a"),

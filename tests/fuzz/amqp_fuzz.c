@@ -39,7 +39,7 @@ static void check_delivery(const struct reader *reader, const struct bridge_deli
     for (size_t i = 0; i < msg->header_count; i++) {
         FUZZ_CHECK(!bytes_is(msg->headers[i].name, PROPS_TAG_HEADER));
         sum += bytes_hash(msg->headers[i].name);
-        if (msg->headers[i].type == BRIDGE_H_TEXT)
+        if (msg->headers[i].type == OBX_H_TEXT)
             sum += bytes_hash(msg->headers[i].v.text);
     }
     sum += bytes_hash(msg->body) + bytes_hash(msg->message_id);

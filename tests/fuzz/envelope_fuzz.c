@@ -15,12 +15,12 @@ static void check_message(const struct bridge_message *msg)
     size_t own = 0;
 
     for (size_t i = 0; i < msg->header_count; i++) {
-        const struct bridge_header *header = &msg->headers[i];
+        const struct obx_header *header = &msg->headers[i];
 
         FUZZ_CHECK(header->name.len > 0 && header->name.len <= 255);
         FUZZ_CHECK(memchr(header->name.p, '\0', header->name.len) == NULL);
         own += bytes_is(header->name, "x-obx-outbox-id");
-        if (header->type == BRIDGE_H_TEXT)
+        if (header->type == OBX_H_TEXT)
             FUZZ_CHECK(utf8_is_valid(header->v.text));
     }
     FUZZ_CHECK(own == 1);

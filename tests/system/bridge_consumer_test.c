@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "bridge/consumer.h"
 #include "broker.h"
+#include "message_header.h"
 #include "test_log.h"
 
 #define QUEUE "bridge_consumer_test"
@@ -428,7 +429,7 @@ static void deep_headers_need_no_deep_stack(void **state)
     assert_int_equal(pthread_attr_destroy(&attr), 0);
     assert_int_equal(f->count, 2);
     assert_int_equal(f->deliveries[0]->msg.header_count, 1);
-    assert_int_equal(f->deliveries[0]->msg.headers[0].type, BRIDGE_H_TEXT);
+    assert_int_equal(f->deliveries[0]->msg.headers[0].type, OBX_H_TEXT);
     assert_true(bytes_equal(f->deliveries[1]->msg.message_id, bytes_of("next")));
 }
 
@@ -450,9 +451,9 @@ static void an_unreadable_message_is_handed_on(void **state)
     assert_true(is_up(f));
 }
 
-static const struct bridge_header *long_header(const struct bridge_delivery *delivery)
+static const struct obx_header *long_header(const struct bridge_delivery *delivery)
 {
-    return bridge_message_header(&delivery->msg, "h");
+    return message_header(&delivery->msg, "h");
 }
 
 /* RabbitMQ adds a header when it delivers again, and the frame was full before. */

@@ -411,9 +411,9 @@ static void what_is_older_than_the_dedup_rows_is_refused(void **state)
     struct rig *rig = *state;
     struct obx_consumer *consumer = NULL;
     struct bridge_delivery *dead = NULL;
-    const struct bridge_header header = {bytes_of("cloudEvents:time"),
-                                         BRIDGE_H_TEXT,
-                                         {.text = bytes_of("2001-01-01T00:00:00.000000Z")}};
+    const struct obx_header header = {bytes_of("cloudEvents:time"),
+                                      OBX_H_TEXT,
+                                      {.text = bytes_of("2001-01-01T00:00:00.000000Z")}};
     const struct bridge_message old = {.message_id = bytes_of("old-1"),
                                        .headers = &header,
                                        .header_count = 1,

@@ -515,11 +515,11 @@ static void declare_receipts(struct rig *rig)
 
 static void put_with_receipt(struct rig *rig, const char *id, const char *key, const char *body)
 {
-    const struct bridge_header headers[] = {
-        {bytes_of("x-obx-receipt-to"), BRIDGE_H_TEXT, {.text = bytes_of(RECEIPTS)}},
-        {bytes_of("x-obx-receipt-from"), BRIDGE_H_TEXT, {.text = bytes_of("group-a")}},
-        {bytes_of("x-obx-receipt-token"), BRIDGE_H_TEXT, {.text = bytes_of("token")}},
-        {bytes_of("cloudEvents:partitionkey"), BRIDGE_H_TEXT, {.text = bytes_of(key)}},
+    const struct obx_header headers[] = {
+        {bytes_of("x-obx-receipt-to"), OBX_H_TEXT, {.text = bytes_of(RECEIPTS)}},
+        {bytes_of("x-obx-receipt-from"), OBX_H_TEXT, {.text = bytes_of("group-a")}},
+        {bytes_of("x-obx-receipt-token"), OBX_H_TEXT, {.text = bytes_of("token")}},
+        {bytes_of("cloudEvents:partitionkey"), OBX_H_TEXT, {.text = bytes_of(key)}},
     };
     const struct bridge_message msg = {.message_id = bytes_of(id),
                                        .headers = headers,
@@ -654,14 +654,14 @@ static void it_is_the_same_message_the_second_time(void **state)
     struct rig *rig = *state;
     struct obx_consumer *consumer = NULL;
     char key[LONG_KEY];
-    const struct bridge_header headers[] = {
-        {bytes_of("cloudEvents:partitionkey"), BRIDGE_H_TEXT, {.text = {key, LONG_KEY}}},
-        {bytes_of("x-obx-outbox-id"), BRIDGE_H_I64, {.i64 = 77}},
-        {bytes_of("text = %41\n"), BRIDGE_H_TEXT, {.text = {"\0\r\n=%", 5}}},
-        {bytes_of("float"), BRIDGE_H_F64, {.f64 = 0.1}},
-        {bytes_of("yes"), BRIDGE_H_BOOL, {.yes = true}},
-        {bytes_of("none"), BRIDGE_H_NULL, {.i64 = 0}},
-        {bytes_of("empty"), BRIDGE_H_TEXT, {.text = {"", 0}}},
+    const struct obx_header headers[] = {
+        {bytes_of("cloudEvents:partitionkey"), OBX_H_TEXT, {.text = {key, LONG_KEY}}},
+        {bytes_of("x-obx-outbox-id"), OBX_H_I64, {.i64 = 77}},
+        {bytes_of("text = %41\n"), OBX_H_TEXT, {.text = {"\0\r\n=%", 5}}},
+        {bytes_of("float"), OBX_H_F64, {.f64 = 0.1}},
+        {bytes_of("yes"), OBX_H_BOOL, {.yes = true}},
+        {bytes_of("none"), OBX_H_NULL, {.i64 = 0}},
+        {bytes_of("empty"), OBX_H_TEXT, {.text = {"", 0}}},
     };
     struct bridge_message msg = {.message_id = bytes_of("m-0"),
                                  .type = bytes_of("order.created"),

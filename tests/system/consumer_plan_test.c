@@ -117,16 +117,14 @@ static uint64_t reads(struct bench *bench)
 
 static struct item *make_item(struct bench *bench, const char *id, const char *key)
 {
-    struct bridge_delivery *delivery =
-        obx_calloc(1, sizeof(*delivery) + sizeof(struct bridge_header));
-    struct bridge_header *header = NULL;
+    struct bridge_delivery *delivery = obx_calloc(1, sizeof(*delivery) + sizeof(struct obx_header));
+    struct obx_header *header = NULL;
     struct item *item = NULL;
 
     assert_non_null(delivery);
-    header = (struct bridge_header *)(void *)(delivery + 1);
-    *header = (struct bridge_header){.name = bytes_of("cloudEvents:partitionkey"),
-                                     .type = BRIDGE_H_TEXT,
-                                     .v.text = bytes_of(key)};
+    header = (struct obx_header *)(void *)(delivery + 1);
+    *header = (struct obx_header){
+        .name = bytes_of("cloudEvents:partitionkey"), .type = OBX_H_TEXT, .v.text = bytes_of(key)};
     delivery->msg =
         (struct bridge_message){.message_id = bytes_of(id), .headers = header, .header_count = 1};
     assert_int_equal(item_create(delivery, &bench->counters, &item), OBX_OK);

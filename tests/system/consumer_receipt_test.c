@@ -50,14 +50,12 @@ static int teardown(void **state)
 static void put_asking(struct rig *rig, const char *id, const char *key, const char *body,
                        const char *to, const char *from)
 {
-    const struct bridge_header headers[] = {
-        {.name = bytes_of("cloudEvents:partitionkey"),
-         .type = BRIDGE_H_TEXT,
-         .v.text = bytes_of(key)},
-        {.name = bytes_of("x-obx-receipt-to"), .type = BRIDGE_H_TEXT, .v.text = bytes_of(to)},
-        {.name = bytes_of("x-obx-receipt-from"), .type = BRIDGE_H_TEXT, .v.text = bytes_of(from)},
+    const struct obx_header headers[] = {
+        {.name = bytes_of("cloudEvents:partitionkey"), .type = OBX_H_TEXT, .v.text = bytes_of(key)},
+        {.name = bytes_of("x-obx-receipt-to"), .type = OBX_H_TEXT, .v.text = bytes_of(to)},
+        {.name = bytes_of("x-obx-receipt-from"), .type = OBX_H_TEXT, .v.text = bytes_of(from)},
         {.name = bytes_of("x-obx-receipt-token"),
-         .type = BRIDGE_H_TEXT,
+         .type = OBX_H_TEXT,
          .v.text = bytes_of("1.token")},
     };
     const size_t count = sizeof(headers) / sizeof(headers[0]);

@@ -18,6 +18,7 @@
 
 #include "base/bytes.h"
 #include "consumer_rig.h"
+#include "message_header.h"
 #include "wait.h"
 
 enum { GATHER_US = 300000, BATCH = 500, POISON_EVERY = 100 };
@@ -222,7 +223,7 @@ static void a_dead_letter_with_huge_headers_loses_them_and_not_itself(void **sta
     struct obx_consumer *consumer = NULL;
     struct bridge_delivery *dead = NULL;
     char *huge = calloc(1, HUGE);
-    const struct bridge_header header = {bytes_of("huge"), BRIDGE_H_TEXT, {.text = {huge, HUGE}}};
+    const struct obx_header header = {bytes_of("huge"), OBX_H_TEXT, {.text = {huge, HUGE}}};
     const struct bridge_message msg = {.message_id = bytes_of("m-0"),
                                        .headers = &header,
                                        .header_count = 1,
@@ -240,7 +241,7 @@ static void a_dead_letter_with_huge_headers_loses_them_and_not_itself(void **sta
     dead = rig_take(rig, rig->dead, RIG_WAIT_MS);
     assert_non_null(dead);
     assert_true(bytes_is(dead->msg.body, "reject"));
-    assert_null(bridge_message_header(&dead->msg, "huge"));
+    assert_null(message_header(&dead->msg, "huge"));
     assert_string_equal(rig_header(dead, "x-obx-headers-dropped"), "1");
     assert_string_equal(rig_header(dead, "x-obx-reason-code"), "OBX_E_REJECTED");
     bridge_delivery_free(dead);

@@ -16,6 +16,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "message_header.h"
 #include "sql/schema.h"
 #include "wait.h"
 
@@ -187,9 +188,8 @@ void rig_flush(struct rig *rig)
 
 void rig_put(struct rig *rig, const char *id, const char *key, const char *body)
 {
-    const struct bridge_header header = {.name = bytes_of("cloudEvents:partitionkey"),
-                                         .type = BRIDGE_H_TEXT,
-                                         .v.text = bytes_of(key)};
+    const struct obx_header header = {
+        .name = bytes_of("cloudEvents:partitionkey"), .type = OBX_H_TEXT, .v.text = bytes_of(key)};
     const struct bridge_message msg = {.message_id = bytes_of(id),
                                        .type = bytes_of("test.topic"),
                                        .headers = &header,
@@ -447,12 +447,12 @@ struct bridge_delivery *rig_take(struct rig *rig, const char *queue, int64_t tim
 const char *rig_header(const struct bridge_delivery *delivery, const char *name)
 {
     static char text[TEXT_MAX];
-    const struct bridge_header *header = bridge_message_header(&delivery->msg, name);
+    const struct obx_header *header = message_header(&delivery->msg, name);
 
     text[0] = '\0';
-    if (header != NULL && header->type == BRIDGE_H_TEXT)
+    if (header != NULL && header->type == OBX_H_TEXT)
         (void)bytes_to_text(header->v.text, text, sizeof(text));
-    else if (header != NULL && header->type == BRIDGE_H_I64)
+    else if (header != NULL && header->type == OBX_H_I64)
         (void)snprintf(text, sizeof(text), "%" PRId64, header->v.i64);
     return text;
 }

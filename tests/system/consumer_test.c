@@ -104,18 +104,18 @@ static void the_handler_sees_the_whole_message(void **state)
     struct rig *rig = *state;
     struct obx_consumer *consumer = NULL;
     int wrong = 0;
-    const struct bridge_header headers[] = {
-        {bytes_of("cloudEvents_source"), BRIDGE_H_TEXT, {.text = bytes_of("/shop/outbox")}},
-        {bytes_of("cloudEvents:partitionkey"), BRIDGE_H_TEXT, {.text = bytes_of("order-7")}},
+    const struct obx_header headers[] = {
+        {bytes_of("cloudEvents_source"), OBX_H_TEXT, {.text = bytes_of("/shop/outbox")}},
+        {bytes_of("cloudEvents:partitionkey"), OBX_H_TEXT, {.text = bytes_of("order-7")}},
         {bytes_of("cloudEvents:time"),
-         BRIDGE_H_TEXT,
+         OBX_H_TEXT,
          {.text = bytes_of("2099-01-01T00:00:00.123456Z")}},
-        {bytes_of("x-obx-outbox-id"), BRIDGE_H_I64, {.i64 = 42}},
+        {bytes_of("x-obx-outbox-id"), OBX_H_I64, {.i64 = 42}},
         {bytes_of("traceparent"),
-         BRIDGE_H_TEXT,
+         OBX_H_TEXT,
          {.text = bytes_of("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")}},
-        {bytes_of("count"), BRIDGE_H_I64, {.i64 = -3}},
-        {bytes_of("yes"), BRIDGE_H_BOOL, {.yes = true}},
+        {bytes_of("count"), OBX_H_I64, {.i64 = -3}},
+        {bytes_of("yes"), OBX_H_BOOL, {.yes = true}},
     };
     const struct bridge_message msg = {.message_id = bytes_of("m-1"),
                                        .type = bytes_of("order.created"),
@@ -158,9 +158,9 @@ static void a_rejected_message_is_dead_lettered_with_its_reason(void **state)
     struct rig *rig = *state;
     struct obx_consumer *consumer = NULL;
     struct bridge_delivery *dead = NULL;
-    const struct bridge_header headers[] = {
-        {bytes_of("tenant"), BRIDGE_H_TEXT, {.text = bytes_of("acme")}},
-        {bytes_of("x-obx-reason"), BRIDGE_H_TEXT, {.text = bytes_of("of an earlier life")}},
+    const struct obx_header headers[] = {
+        {bytes_of("tenant"), OBX_H_TEXT, {.text = bytes_of("acme")}},
+        {bytes_of("x-obx-reason"), OBX_H_TEXT, {.text = bytes_of("of an earlier life")}},
     };
     const struct bridge_message bad = {.message_id = bytes_of("bad-1"),
                                        .type = bytes_of("order.created"),

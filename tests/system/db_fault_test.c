@@ -359,7 +359,7 @@ static void make_numbers(struct db *on, unsigned count)
 }
 
 /* A result is all there or an error: the answer is cut at every one of its bytes. */
-static void check_cut_result(const char *sql, const struct db_value *args, size_t arg_count)
+static void check_cut_result(const char *sql, const struct obx_value *args, size_t arg_count)
 {
     const struct db_opts opts = hasty_opts(true);
     uint64_t whole = 0;

@@ -236,7 +236,7 @@ static struct obx_bytes every_byte(char *space, size_t len)
     return (struct obx_bytes){space, len};
 }
 
-static void assert_body(const char *sql, const struct db_value *args, size_t arg_count,
+static void assert_body(const char *sql, const struct obx_value *args, size_t arg_count,
                         struct obx_bytes body)
 {
     struct db_rows *rows = NULL;

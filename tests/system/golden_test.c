@@ -24,6 +24,7 @@
 #include "half/api/half_http.h"
 #include "http_call.h"
 #include "lane_rig.h"
+#include "message_header.h"
 #include "obx/consumer.h"
 #include "process.h"
 #include "sql/schema.h"
@@ -115,23 +116,23 @@ static void differ(struct wanted *wanted, const struct expected *item, const cha
                        item->golden->name, what);
 }
 
-static void describe(char *text, size_t size, enum bridge_header_type type, struct obx_bytes string,
+static void describe(char *text, size_t size, enum obx_header_type type, struct obx_bytes string,
                      int64_t i64, double f64, bool yes)
 {
     switch (type) {
-    case BRIDGE_H_TEXT:
+    case OBX_H_TEXT:
         (void)snprintf(text, size, "text %.*s", (int)string.len, (const char *)string.p);
         break;
-    case BRIDGE_H_I64:
+    case OBX_H_I64:
         (void)snprintf(text, size, "number %lld", (long long)i64);
         break;
-    case BRIDGE_H_F64:
+    case OBX_H_F64:
         (void)snprintf(text, size, "double %.17g", f64);
         break;
-    case BRIDGE_H_BOOL:
+    case OBX_H_BOOL:
         (void)snprintf(text, size, "%s", yes ? "true" : "false");
         break;
-    case BRIDGE_H_NULL:
+    case OBX_H_NULL:
         (void)snprintf(text, size, "null");
         break;
     }
@@ -171,7 +172,7 @@ static void check_message(struct wanted *wanted, const struct bridge_message *ms
 {
     const char *const(*headers)[2] = header_values;
     struct expected *item = find_expected(wanted, msg->message_id);
-    const struct bridge_header *key = bridge_message_header(msg, "cloudEvents_partitionkey");
+    const struct obx_header *key = message_header(msg, "cloudEvents_partitionkey");
 
     if (item == NULL)
         return; /* of an earlier case */
@@ -182,12 +183,12 @@ static void check_message(struct wanted *wanted, const struct bridge_message *ms
     check_bytes(wanted, item, "key", bytes_of(item->golden->key),
                 key == NULL ? (struct obx_bytes){0} : key->v.text);
     for (; (*headers)[0] != NULL; headers++) {
-        const struct bridge_header *header = bridge_message_header(msg, (*headers)[0]);
+        const struct obx_header *header = message_header(msg, (*headers)[0]);
         char came[SQL_SIZE] = "not there";
 
         if (header != NULL)
             describe(came, sizeof(came), header->type, header->v.text, header->v.i64, header->v.f64,
-                     header->type == BRIDGE_H_BOOL && header->v.yes);
+                     header->type == OBX_H_BOOL && header->v.yes);
         check_header(wanted, item, (*headers)[0], (*headers)[1], came);
     }
 }
@@ -260,7 +261,7 @@ static int setup(void **state)
     return 0;
 }
 
-static void run(struct lane_rig *rig, const char *sql, const struct db_value *args, size_t count)
+static void run(struct lane_rig *rig, const char *sql, const struct obx_value *args, size_t count)
 {
     struct obx_err err = {0};
 
@@ -515,11 +516,11 @@ static void check_given(struct bin *bin, const struct obx_message *msg, struct e
 
         if (header != NULL)
             describe(came, sizeof(came),
-                     header->type == OBX_H_TEXT   ? BRIDGE_H_TEXT
-                     : header->type == OBX_H_I64  ? BRIDGE_H_I64
-                     : header->type == OBX_H_F64  ? BRIDGE_H_F64
-                     : header->type == OBX_H_BOOL ? BRIDGE_H_BOOL
-                                                  : BRIDGE_H_NULL,
+                     header->type == OBX_H_TEXT   ? OBX_H_TEXT
+                     : header->type == OBX_H_I64  ? OBX_H_I64
+                     : header->type == OBX_H_F64  ? OBX_H_F64
+                     : header->type == OBX_H_BOOL ? OBX_H_BOOL
+                                                  : OBX_H_NULL,
                      header->v.text, header->v.i64, header->v.f64,
                      header->type == OBX_H_BOOL && header->v.yes);
         check_header(wanted, item, (*headers)[0], (*headers)[1], came);

@@ -190,10 +190,10 @@ static void on_delivery(struct bridge_delivery *delivery, void *ctx)
     size_t sum = delivery->msg.message_id.len + delivery->msg.body.len;
 
     for (size_t i = 0; i < delivery->msg.header_count; i++) {
-        const struct bridge_header *header = &delivery->msg.headers[i];
+        const struct obx_header *header = &delivery->msg.headers[i];
 
         sum += bytes_hash(header->name) % 2;
-        if (header->type == BRIDGE_H_TEXT)
+        if (header->type == OBX_H_TEXT)
             sum += bytes_hash(header->v.text) % 2;
     }
     sum += bytes_hash(delivery->msg.body) % 2;

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "bridge/consumer.h"
+#include "message_header.h"
 #include "sql/schema.h"
 #include "test_log.h"
 #include "wait.h"
@@ -282,10 +283,10 @@ void rig_wait_confirmed(struct lane *lane, uint64_t count)
 
 static void copy_header(const struct bridge_message *msg, const char *name, char *dst, size_t size)
 {
-    const struct bridge_header *header = bridge_message_header(msg, name);
+    const struct obx_header *header = message_header(msg, name);
 
     dst[0] = '\0';
-    if (header != NULL && header->type == BRIDGE_H_TEXT)
+    if (header != NULL && header->type == OBX_H_TEXT)
         (void)bytes_to_text(header->v.text, dst, size);
 }
 
@@ -299,7 +300,7 @@ static void on_delivery(struct bridge_delivery *delivery, void *ctx)
 {
     struct collector *collector = ctx;
     struct lane_rig *rig = collector->rig;
-    const struct bridge_header *id = bridge_message_header(&delivery->msg, "x-obx-outbox-id");
+    const struct obx_header *id = message_header(&delivery->msg, "x-obx-outbox-id");
     struct rig_message *message = NULL;
 
     if (rig->seen_count == rig->seen_cap) {

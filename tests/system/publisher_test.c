@@ -69,7 +69,7 @@ static void messages_are_persistent_and_carry_their_properties(void **state)
     struct rig *rig = *state;
     struct broker_message got;
     struct rig_message message;
-    const struct bridge_header header = {.name = bytes_of("h"), .type = BRIDGE_H_NULL};
+    const struct obx_header header = {.name = bytes_of("h"), .type = OBX_H_NULL};
 
     broker_queue(rig->admin, QUEUE, NULL, 0);
     rig_start(rig);
@@ -231,9 +231,9 @@ static void a_tag_of_an_earlier_publish_is_replaced(void **state)
     struct rig *rig = *state;
     struct rig_message message;
     struct broker_message got;
-    const struct bridge_header old[] = {
-        {.name = bytes_of("x-obx-tag"), .type = BRIDGE_H_I64, .v.i64 = 1},
-        {.name = bytes_of("kept"), .type = BRIDGE_H_BOOL, .v.yes = true},
+    const struct obx_header old[] = {
+        {.name = bytes_of("x-obx-tag"), .type = OBX_H_I64, .v.i64 = 1},
+        {.name = bytes_of("kept"), .type = OBX_H_BOOL, .v.yes = true},
     };
 
     broker_queue(rig->admin, QUEUE, NULL, 0);
@@ -396,7 +396,7 @@ static void what_can_never_be_sent_is_refused_and_harms_nothing(void **state)
 {
     struct rig *rig = *state;
     struct rig_message message;
-    struct bridge_header header = {.name = bytes_of("big"), .type = BRIDGE_H_TEXT};
+    struct obx_header header = {.name = bytes_of("big"), .type = OBX_H_TEXT};
     char *text = malloc(LARGE);
 
     assert_non_null(text);
@@ -439,7 +439,7 @@ static void headers_up_to_the_frame_limit_go(void **state)
 {
     struct rig *rig = *state;
     struct rig_message message;
-    struct bridge_header header = {.name = bytes_of("big"), .type = BRIDGE_H_TEXT};
+    struct obx_header header = {.name = bytes_of("big"), .type = OBX_H_TEXT};
     char *text = malloc(LARGE);
 
     assert_non_null(text);

@@ -14,6 +14,7 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
+#include "message_header.h"
 #include "outbox/envelope.h"
 
 static struct envelope *envelope;
@@ -62,9 +63,9 @@ static enum obx_code build_headers(const char *headers)
 
 static void assert_text(const char *name, const char *wanted)
 {
-    const struct bridge_header *header = bridge_message_header(&msg, name);
+    const struct obx_header *header = message_header(&msg, name);
 
-    if (header == NULL || header->type != BRIDGE_H_TEXT || !bytes_is(header->v.text, wanted))
+    if (header == NULL || header->type != OBX_H_TEXT || !bytes_is(header->v.text, wanted))
         fail_msg("header %s is not '%s'", name, wanted);
 }
 
@@ -87,7 +88,7 @@ static void attributes(void **state)
     assert_text("cloudEvents_type", "order.placed");
     assert_text("cloudEvents_time", "2026-07-26T00:00:00.123456Z");
     assert_text("cloudEvents_partitionkey", "customer-42");
-    assert_int_equal(bridge_message_header(&msg, "x-obx-outbox-id")->v.i64, 81);
+    assert_int_equal(message_header(&msg, "x-obx-outbox-id")->v.i64, 81);
     assert_true(bytes_is(msg.message_id, "id-1"));
     assert_true(bytes_is(msg.type, "order.placed"));
     assert_true(bytes_is(msg.content_type, "application/json"));
@@ -96,7 +97,7 @@ static void attributes(void **state)
     row.key = (struct obx_bytes){.p = NULL, .len = 0};
     row.content_type = bytes_of("");
     assert_int_equal(build(&row), OBX_OK);
-    assert_null(bridge_message_header(&msg, "cloudEvents_partitionkey"));
+    assert_null(message_header(&msg, "cloudEvents_partitionkey"));
     assert_true(bytes_is_absent(msg.content_type));
 }
 
@@ -133,18 +134,18 @@ static void headers_of_every_type(void **state)
                                    " [1, \"\xc3\xa4\"]}, \"l\": [], \"e\": \"\"}"),
                      OBX_OK);
     assert_text("traceparent", "00-aa-bb-01");
-    assert_int_equal(bridge_message_header(&msg, "n")->v.i64, -7);
-    assert_true(bridge_message_header(&msg, "f")->v.f64 == 1.5);
-    assert_true(bridge_message_header(&msg, "yes")->v.yes);
-    assert_int_equal(bridge_message_header(&msg, "no")->type, BRIDGE_H_BOOL);
-    assert_false(bridge_message_header(&msg, "no")->v.yes);
-    assert_int_equal(bridge_message_header(&msg, "nil")->type, BRIDGE_H_NULL);
+    assert_int_equal(message_header(&msg, "n")->v.i64, -7);
+    assert_true(message_header(&msg, "f")->v.f64 == 1.5);
+    assert_true(message_header(&msg, "yes")->v.yes);
+    assert_int_equal(message_header(&msg, "no")->type, OBX_H_BOOL);
+    assert_false(message_header(&msg, "no")->v.yes);
+    assert_int_equal(message_header(&msg, "nil")->type, OBX_H_NULL);
     assert_text("o", "{\"a\": [1, \"\xc3\xa4\"]}");
     assert_text("l", "[]");
     assert_text("e", "");
     /* Nothing of one row is left over for the next. */
     assert_int_equal(build_headers("{}"), OBX_OK);
-    assert_null(bridge_message_header(&msg, "n"));
+    assert_null(message_header(&msg, "n"));
     assert_int_equal(build_headers("null"), OBX_OK);
 }
 
@@ -184,9 +185,9 @@ static void headers_that_are_none(void **state)
 
 static void assert_f64(const char *name, double wanted)
 {
-    const struct bridge_header *header = bridge_message_header(&msg, name);
+    const struct obx_header *header = message_header(&msg, name);
 
-    if (header == NULL || header->type != BRIDGE_H_F64 || header->v.f64 != wanted)
+    if (header == NULL || header->type != OBX_H_F64 || header->v.f64 != wanted)
         fail_msg("header %s is not the double %g", name, wanted);
 }
 
@@ -205,8 +206,8 @@ static void no_digit_of_a_number_is_lost(void **state)
             " \"small\": 4.94e-324, \"whole\": 100000000000000000000.0,"
             " \"o\": {\"b\": 12.50,  \"a\": [0.1, 1E400, \"\\u00e4\\/\"], \"b\": 1}}"),
         OBX_OK);
-    assert_int_equal(bridge_message_header(&msg, "i")->v.i64, INT64_MAX);
-    assert_int_equal(bridge_message_header(&msg, "j")->v.i64, INT64_MIN);
+    assert_int_equal(message_header(&msg, "i")->v.i64, INT64_MAX);
+    assert_int_equal(message_header(&msg, "j")->v.i64, INT64_MIN);
     assert_text("big", "9223372036854775808");
     assert_f64("f", 12.5);
     assert_f64("tenth", 0.1);
@@ -231,7 +232,7 @@ static void escapes_stand_for_what_they_are(void **state)
     assert_text("ab", "x\ty");
     assert_text("c", "\xf0\x9f\x98\x80");
     assert_text("d", "plain");
-    assert_int_equal(bridge_message_header(&msg, "tr\xc3\xa4")->v.i64, 1);
+    assert_int_equal(message_header(&msg, "tr\xc3\xa4")->v.i64, 1);
     assert_int_equal(build_headers("{\"a\": 1, \"\\u0061\": 2}"), OBX_E_FORMAT);
     assert_int_equal(build_headers("{\"x\\u002dobx-a\": 2}"), OBX_E_FORMAT);
     assert_int_equal(build_headers("{\"\\ud800\": 2}"), OBX_E_FORMAT);

@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "lane_sim.h"
+#include "message_header.h"
 
 enum {
     HASTY_MAX = 100,
@@ -262,7 +263,7 @@ enum obx_code sim_pub_publish(struct bridge_publisher *pub, const struct bridge_
 enum obx_code sim_pub_publish(struct bridge_publisher *pub, const struct bridge_message *msg,
                               uint64_t token, struct obx_err *err)
 {
-    const struct bridge_header *id = bridge_message_header(msg, "x-obx-outbox-id");
+    const struct obx_header *id = message_header(msg, "x-obx-outbox-id");
     struct sim_row *row = id == NULL ? NULL : sim_find((uint64_t)id->v.i64);
     struct sim_slot *slot = sim_slot_of(pub->opts.ctx);
 

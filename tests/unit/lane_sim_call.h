@@ -23,7 +23,7 @@ struct db_rows {
 /** A statement, its values, and what comes of it. */
 struct call {
     const char *sql;
-    const struct db_value *args;
+    const struct obx_value *args;
     uint64_t affected;
     struct db_rows *rows; /* NULL: it has no result */
 };

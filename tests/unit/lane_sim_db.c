@@ -148,9 +148,9 @@ static enum obx_code run(struct call *call, struct obx_err *err)
 
 /* ---- in the place of sql/client ---- */
 
-enum obx_code sim_exec(struct db *db, const char *sql, const struct db_value *args, size_t count,
+enum obx_code sim_exec(struct db *db, const char *sql, const struct obx_value *args, size_t count,
                        uint64_t *affected, struct obx_err *err) WRAPS(db_exec);
-enum obx_code sim_exec(struct db *db, const char *sql, const struct db_value *args, size_t count,
+enum obx_code sim_exec(struct db *db, const char *sql, const struct obx_value *args, size_t count,
                        uint64_t *affected, struct obx_err *err)
 {
     struct call call = {.sql = sql, .args = args};
@@ -163,9 +163,9 @@ enum obx_code sim_exec(struct db *db, const char *sql, const struct db_value *ar
     return rc;
 }
 
-enum obx_code sim_query(struct db *db, const char *sql, const struct db_value *args, size_t count,
+enum obx_code sim_query(struct db *db, const char *sql, const struct obx_value *args, size_t count,
                         struct db_rows **rows, struct obx_err *err) WRAPS(db_query);
-enum obx_code sim_query(struct db *db, const char *sql, const struct db_value *args, size_t count,
+enum obx_code sim_query(struct db *db, const char *sql, const struct obx_value *args, size_t count,
                         struct db_rows **rows, struct obx_err *err)
 {
     struct call call = {.sql = sql, .args = args, .rows = calloc(1, sizeof(struct db_rows))};

@@ -89,7 +89,7 @@ static enum obx_code lease_make(struct call *call)
     return OBX_OK;
 }
 
-static bool is_own(const struct db_value *owner, const struct db_value *epoch)
+static bool is_own(const struct obx_value *owner, const struct obx_value *epoch)
 {
     return sim->lease.is_there && bytes_is(owner->v.bytes, sim->lease.owner) &&
            epoch->v.u64 == sim->lease.epoch;
@@ -101,7 +101,7 @@ static enum obx_code lease_take(struct call *call)
 
     if (!sim->lease.is_there || sim->lease.epoch != call->args[4].v.u64 ||
         (sim->lease.expires_us > now && !is_own(&call->args[5], &call->args[6]) &&
-         (call->args[7].type == DB_TYPE_NULL || sim->lease.expires_us != call->args[7].v.u64)))
+         (call->args[7].type == OBX_V_NULL || sim->lease.expires_us != call->args[7].v.u64)))
         return OBX_OK;
     (void)bytes_to_text(call->args[0].v.bytes, sim->lease.owner, sizeof(sim->lease.owner));
     sim->lease.epoch++;
@@ -383,7 +383,7 @@ static void park(struct call *call, uint64_t id, uint64_t behind, bool holds_key
 
 static enum obx_code park_one(struct call *call)
 {
-    bool has_behind = call->args[5].type != DB_TYPE_NULL;
+    bool has_behind = call->args[5].type != OBX_V_NULL;
 
     park(call, call->args[6].v.u64, has_behind ? call->args[5].v.u64 : 0, call->args[4].v.u64 != 0);
     return OBX_OK;
@@ -403,7 +403,7 @@ static enum obx_code park_followers(struct call *call)
     return OBX_OK;
 }
 
-static int request_of(const struct db_value *name)
+static int request_of(const struct obx_value *name)
 {
     return bytes_is(name->v.bytes, "resume") ? 1 : 2;
 }

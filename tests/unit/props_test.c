@@ -39,39 +39,39 @@ static void assert_bytes(struct obx_bytes a, struct obx_bytes b)
         assert_memory_equal(a.p, b.p, a.len);
 }
 
-static void assert_header(const struct bridge_header *a, const struct bridge_header *b)
+static void assert_header(const struct obx_header *a, const struct obx_header *b)
 {
     assert_bytes(a->name, b->name);
     assert_int_equal(a->type, b->type);
     switch (a->type) {
-    case BRIDGE_H_NULL:
+    case OBX_H_NULL:
         break;
-    case BRIDGE_H_TEXT:
+    case OBX_H_TEXT:
         assert_bytes(a->v.text, b->v.text);
         break;
-    case BRIDGE_H_I64:
+    case OBX_H_I64:
         assert_true(a->v.i64 == b->v.i64);
         break;
-    case BRIDGE_H_F64:
+    case OBX_H_F64:
         assert_true(a->v.f64 == b->v.f64);
         break;
-    case BRIDGE_H_BOOL:
+    case OBX_H_BOOL:
         assert_true(a->v.yes == b->v.yes);
         break;
     }
 }
 
-static void random_header(struct bridge_header *header, char name[TEXT_MAX], char text[TEXT_MAX])
+static void random_header(struct obx_header *header, char name[TEXT_MAX], char text[TEXT_MAX])
 {
-    *header = (struct bridge_header){.name = any_bytes(name, 1),
-                                     .type = (enum bridge_header_type)(random_u64() % 5)};
-    if (header->type == BRIDGE_H_TEXT)
+    *header = (struct obx_header){.name = any_bytes(name, 1),
+                                  .type = (enum obx_header_type)(random_u64() % 5)};
+    if (header->type == OBX_H_TEXT)
         header->v.text = any_bytes(text, 0);
-    else if (header->type == BRIDGE_H_I64)
+    else if (header->type == OBX_H_I64)
         header->v.i64 = (int64_t)random_u64();
-    else if (header->type == BRIDGE_H_F64)
+    else if (header->type == OBX_H_F64)
         header->v.f64 = (double)(int64_t)random_u64() / 3.0;
-    else if (header->type == BRIDGE_H_BOOL)
+    else if (header->type == OBX_H_BOOL)
         header->v.yes = random_u64() % 2 == 0;
 }
 
@@ -81,7 +81,7 @@ static void check_round_trip(const struct bridge_message *msg)
 {
     struct obx_buf text = {0};
     struct bridge_message back = {0};
-    struct bridge_header *headers = NULL;
+    struct obx_header *headers = NULL;
     char *scratch = NULL;
 
     assert_int_equal(props_write(msg, &text), OBX_OK);
@@ -110,7 +110,7 @@ static void what_goes_in_comes_out(void **state)
 {
     (void)state;
     for (int round = 0; round < ROUNDS; round++) {
-        struct bridge_header headers[HEADERS_MAX];
+        struct obx_header headers[HEADERS_MAX];
         char names[HEADERS_MAX][TEXT_MAX];
         char texts[HEADERS_MAX][TEXT_MAX];
         char type[TEXT_MAX];
@@ -137,7 +137,7 @@ static void any_text_is_read_without_harm(void **state)
         struct obx_bytes text = any_bytes(room, 0);
         char *copy = malloc(text.len + 1);
         char *scratch = malloc(text.len + 1);
-        struct bridge_header *headers = malloc(props_header_count(text) * sizeof(*headers) + 1);
+        struct obx_header *headers = malloc(props_header_count(text) * sizeof(*headers) + 1);
         struct bridge_message msg = {0};
 
         assert_true(copy != NULL && scratch != NULL && headers != NULL);

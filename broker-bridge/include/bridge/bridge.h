@@ -11,6 +11,7 @@
 
 #include "obx/bytes.h"
 #include "obx/err.h"
+#include "obx/value.h"
 
 struct bridge_tls {
     bool enabled;
@@ -41,19 +42,6 @@ struct bridge_opts {
  * instead. */
 OBX_NODISCARD bool bridge_addresses_are_valid(const char *addresses, char *why, size_t why_size);
 
-/** One application header. Borrowed bytes. */
-enum bridge_header_type { BRIDGE_H_NULL, BRIDGE_H_TEXT, BRIDGE_H_I64, BRIDGE_H_F64, BRIDGE_H_BOOL };
-struct bridge_header {
-    struct obx_bytes name; /* 1 to 255 bytes */
-    enum bridge_header_type type;
-    union {
-        struct obx_bytes text;
-        int64_t i64;
-        double f64;
-        bool yes;
-    } v;
-};
-
 /** A message as it goes out or comes in. Everything is borrowed. Absent (p == NULL) properties are
  * not sent. */
 struct bridge_message {
@@ -67,14 +55,10 @@ struct bridge_message {
     struct obx_bytes reply_to;
     struct obx_bytes app_id;
     uint64_t timestamp_s; /* 0: not sent */
-    const struct bridge_header *headers;
+    const struct obx_header *headers;
     size_t header_count;
     struct obx_bytes body;
 };
-
-/** Find a header by its name; NULL when absent. */
-const struct bridge_header *bridge_message_header(const struct bridge_message *msg,
-                                                  const char *name);
 
 /** Visible states of a connection; see broker-bridge/src/link.c for the edges. */
 enum bridge_state {

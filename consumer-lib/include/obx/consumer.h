@@ -47,6 +47,7 @@
 #include "obx/bytes.h"
 #include "obx/err.h"
 #include "obx/export.h"
+#include "obx/value.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -63,19 +64,6 @@ enum obx_verdict {
     OBX_APPLIED, /**< done: commit my writes with the dedup row */
     OBX_RETRY,   /**< not now: undo my writes, give me the message again after a backoff */
     OBX_REJECT   /**< never: undo my writes, keep the message as dead, with my reason */
-};
-
-/** One application header; type as in the message. */
-enum obx_header_type { OBX_H_NULL, OBX_H_TEXT, OBX_H_I64, OBX_H_F64, OBX_H_BOOL };
-struct obx_header {
-    struct obx_bytes name;
-    enum obx_header_type type;
-    union {
-        struct obx_bytes text;
-        int64_t i64;
-        double f64;
-        bool yes;
-    } v;
 };
 
 /** A message as the handler sees it. Everything is borrowed for the call. Absent values have p ==
@@ -126,18 +114,6 @@ typedef enum obx_verdict obx_handler_fn(const struct obx_message *msg, struct ob
                                         void *ctx);
 
 /* ------------------------------------------------------------------ a handler's transaction */
-
-/** One value for a `?` of a statement. */
-enum obx_value_type { OBX_V_NULL, OBX_V_U64, OBX_V_I64, OBX_V_F64, OBX_V_BYTES };
-struct obx_value {
-    enum obx_value_type type;
-    union {
-        uint64_t u64;
-        int64_t i64;
-        double f64;
-        struct obx_bytes bytes; /**< text and binary alike; borrowed for the call */
-    } v;
-};
 
 /** SQL NULL. These makers are functions rather than macros so that they work from C++ as well. Any
  * thread. */

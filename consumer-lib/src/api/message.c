@@ -33,46 +33,19 @@ static void read_attribute(struct obx_message *msg, struct obx_bytes name, struc
         msg->created_us = message_time_us(value);
 }
 
-static void read_header(struct obx_message *msg, const struct bridge_header *header)
+static void read_header(struct obx_message *msg, const struct obx_header *header)
 {
-    if (header->type == BRIDGE_H_TEXT) {
+    if (header->type == OBX_H_TEXT) {
         struct obx_bytes attribute = attribute_name(header->name);
 
         if (!bytes_is_absent(attribute))
             read_attribute(msg, attribute, header->v.text);
         else if (bytes_is(header->name, "traceparent"))
             msg->traceparent = header->v.text;
-    } else if (header->type == BRIDGE_H_I64 && header->v.i64 > 0 &&
+    } else if (header->type == OBX_H_I64 && header->v.i64 > 0 &&
                bytes_is(header->name, "x-obx-outbox-id")) {
         msg->outbox_id = (uint64_t)header->v.i64;
     }
-}
-
-static struct obx_header copy_header(const struct bridge_header *from)
-{
-    struct obx_header to = {.name = from->name, .type = OBX_H_NULL};
-
-    switch (from->type) {
-    case BRIDGE_H_NULL:
-        break;
-    case BRIDGE_H_TEXT:
-        to.type = OBX_H_TEXT;
-        to.v.text = from->v.text;
-        break;
-    case BRIDGE_H_I64:
-        to.type = OBX_H_I64;
-        to.v.i64 = from->v.i64;
-        break;
-    case BRIDGE_H_F64:
-        to.type = OBX_H_F64;
-        to.v.f64 = from->v.f64;
-        break;
-    case BRIDGE_H_BOOL:
-        to.type = OBX_H_BOOL;
-        to.v.yes = from->v.yes;
-        break;
-    }
-    return to;
 }
 
 /* A property that is there but empty says as little as an absent one. */
@@ -81,8 +54,7 @@ static struct obx_bytes not_empty(struct obx_bytes bytes)
     return bytes.len > 0 ? bytes : (struct obx_bytes){0};
 }
 
-uint64_t message_read(struct obx_message *msg, struct obx_header *headers,
-                      const struct bridge_delivery *delivery)
+uint64_t message_read(struct obx_message *msg, const struct bridge_delivery *delivery)
 {
     uint64_t event_us = 0;
     const struct bridge_message *from = &delivery->msg;
@@ -93,13 +65,11 @@ uint64_t message_read(struct obx_message *msg, struct obx_header *headers,
         .content_type = from->content_type,
         .body = from->body,
         .redelivered = delivery->redelivered,
-        .headers = headers,
+        .headers = from->headers,
         .header_count = from->header_count,
     };
-    for (size_t i = 0; i < from->header_count; i++) {
-        headers[i] = copy_header(&from->headers[i]);
+    for (size_t i = 0; i < from->header_count; i++)
         read_header(msg, &from->headers[i]);
-    }
     msg->message_id = not_empty(msg->message_id);
     msg->topic = not_empty(msg->topic);
     if (bytes_is_absent(msg->topic))

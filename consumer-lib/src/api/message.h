@@ -11,13 +11,11 @@
 #include "bridge/consumer.h"
 
 /**
- * Fill msg; headers has room for all of the delivery's. Everything is borrowed from both. attempt
- * stays 0. Returns the CloudEvents time in microseconds since 1970, 0 without one: what says how
+ * Fill msg; everything is borrowed from the delivery. attempt stays 0. Returns the CloudEvents time in microseconds since 1970, 0 without one: what says how
  * old the event is, while the AMQP timestamp, which msg->created_us falls back to, may be anything
  * that a foreign producer put there.
  */
-uint64_t message_read(struct obx_message *msg, struct obx_header *headers,
-                      const struct bridge_delivery *delivery);
+uint64_t message_read(struct obx_message *msg, const struct bridge_delivery *delivery);
 
 /**
  * Microseconds since 1970 of an RFC 3339 time in UTC or with an offset

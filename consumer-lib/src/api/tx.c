@@ -8,8 +8,6 @@
 #include "base/alloc.h"
 #include "base/bytes.h"
 
-#define ARGS_ON_STACK 32
-
 /* A result that a handler holds, linked so that one it forgets is freed when it returns. */
 struct obx_rows {
     struct db_rows *rows;
@@ -27,37 +25,6 @@ void tx_fini(struct obx_tx *tx)
 {
     while (tx->rows != NULL)
         obx_rows_free(tx->rows);
-}
-
-static struct db_value to_db_value(const struct obx_value *value)
-{
-    switch (value->type) {
-    case OBX_V_U64:
-        return DB_U64(value->v.u64);
-    case OBX_V_I64:
-        return DB_I64(value->v.i64);
-    case OBX_V_F64:
-        return DB_F64(value->v.f64);
-    case OBX_V_BYTES:
-        return DB_BYTES(value->v.bytes);
-    case OBX_V_NULL:
-        break;
-    }
-    return DB_NULL();
-}
-
-/* The values in the database client's own form: on the caller's stack when they fit, otherwise on
- * the heap. */
-static struct db_value *to_db_values(const struct obx_value *args, size_t count,
-                                     struct db_value *stack)
-{
-    struct db_value *values = stack;
-
-    if (count > ARGS_ON_STACK)
-        values = obx_calloc(count, sizeof(*values));
-    for (size_t i = 0; values != NULL && i < count; i++)
-        values[i] = to_db_value(&args[i]);
-    return values;
 }
 
 /* Whether after this error the unit of work has to be run again from its beginning. */
@@ -87,22 +54,15 @@ static enum obx_code run(struct obx_tx *tx, const char *sql, const struct obx_va
                          size_t arg_count, uint64_t *affected, struct db_rows **rows,
                          struct obx_err *err)
 {
-    struct db_value stack[ARGS_ON_STACK];
-    struct db_value *values = NULL;
     struct obx_err why = {0};
     enum obx_code rc = OBX_OK;
 
     if (tx->failed.code != OBX_OK)
         return copy_out(err, &tx->failed);
-    values = to_db_values(args, arg_count, stack);
-    if (values == NULL)
-        rc = obx_fail(&why, OBX_E_NOMEM, "%zu values", arg_count);
-    else if (rows != NULL)
-        rc = db_query(tx->db, sql, values, arg_count, rows, &why);
+    if (rows != NULL)
+        rc = db_query(tx->db, sql, args, arg_count, rows, &why);
     else
-        rc = db_exec(tx->db, sql, values, arg_count, affected, &why);
-    if (values != stack)
-        obx_free(values);
+        rc = db_exec(tx->db, sql, args, arg_count, affected, &why);
     if (rc == OBX_OK)
         return OBX_OK;
     why.code = rc;

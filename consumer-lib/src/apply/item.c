@@ -27,17 +27,15 @@ static uint32_t stable_hash(struct obx_bytes bytes)
 enum obx_code item_create(struct bridge_delivery *delivery, struct counters *counters,
                           struct item **out)
 {
-    size_t headers = delivery->msg.header_count;
-    struct item *item = obx_calloc(1, sizeof(*item) + headers * sizeof(item->headers[0]));
+    struct item *item = obx_calloc(1, sizeof(*item));
 
     *out = item;
     if (item == NULL)
         return OBX_E_NOMEM;
     item->delivery = delivery;
-    item->memory_bytes =
-        delivery->memory_bytes + sizeof(*item) + headers * sizeof(item->headers[0]);
+    item->memory_bytes = delivery->memory_bytes + sizeof(*item);
     item->arrived_us = clock_now_us();
-    item->event_us = message_read(&item->msg, item->headers, delivery);
+    item->event_us = message_read(&item->msg, delivery);
     item->lane = stable_hash(item_has_key(item) ? item->msg.ordering_key : item->msg.message_id);
     item->wants_receipt = obx_message_header(&item->msg, "x-obx-receipt-to") != NULL;
     counters_add(counters, CNT_IN_FLIGHT, 1);

@@ -66,7 +66,7 @@ struct item_survey {
 struct item {
     struct item *next; /* in the one list that holds it */
     struct bridge_delivery *delivery;
-    struct obx_message msg; /* borrows from delivery and headers */
+    struct obx_message msg; /* borrows from delivery */
     uint32_t
         lane; /* a hash of the ordering key, or of the id without one; the same in every process */
     uint64_t arrived_us;
@@ -102,7 +102,6 @@ struct item {
     struct obx_err why; /* the reason of FAILED, REJECTED, STALLED, DEAD */
     struct item_ack ack;
     size_t memory_bytes;
-    struct obx_header headers[];
 };
 
 /**

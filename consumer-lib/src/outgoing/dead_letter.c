@@ -24,18 +24,18 @@ static bool is_own(struct obx_bytes name)
     return false;
 }
 
-static void add_text(struct bridge_message *msg, struct bridge_header *headers, const char *name,
+static void add_text(struct bridge_message *msg, struct obx_header *headers, const char *name,
                      struct obx_bytes text)
 {
     headers[msg->header_count++] =
-        (struct bridge_header){.name = bytes_of(name), .type = BRIDGE_H_TEXT, .v.text = text};
+        (struct obx_header){.name = bytes_of(name), .type = OBX_H_TEXT, .v.text = text};
 }
 
-static void add_number(struct bridge_message *msg, struct bridge_header *headers, const char *name,
+static void add_number(struct bridge_message *msg, struct obx_header *headers, const char *name,
                        int64_t number)
 {
     headers[msg->header_count++] =
-        (struct bridge_header){.name = bytes_of(name), .type = BRIDGE_H_I64, .v.i64 = number};
+        (struct obx_header){.name = bytes_of(name), .type = OBX_H_I64, .v.i64 = number};
 }
 
 static void add_originals(struct dead_letter *letter, const struct bridge_message *original)
@@ -51,7 +51,7 @@ static void add_own(struct dead_letter *letter, const struct item *item,
 {
     const struct bridge_message *original = &item->delivery->msg;
     struct bridge_message *msg = &letter->msg;
-    struct bridge_header *headers = letter->headers;
+    struct obx_header *headers = letter->headers;
 
     add_text(msg, headers, "x-obx-reason", bytes_of(item->why.text));
     add_text(msg, headers, "x-obx-reason-code", bytes_of(obx_code_name(item->why.code)));

@@ -9,7 +9,7 @@
 
 struct dead_letter {
     struct bridge_message msg;
-    struct bridge_header *headers; /* on the heap */
+    struct obx_header *headers; /* on the heap */
 };
 
 /**

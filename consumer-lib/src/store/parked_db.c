@@ -46,7 +46,7 @@ static struct obx_bytes cut(struct obx_bytes bytes, size_t max)
     return (struct obx_bytes){bytes.p != NULL ? bytes.p : "", bytes.len < max ? bytes.len : max};
 }
 
-static struct db_value wait_of(const struct park *park)
+static struct obx_value wait_of(const struct park *park)
 {
     return park->is_due ? DB_U64((uint64_t)park->wait_ms * US_PER_MS) : DB_NULL();
 }
@@ -190,8 +190,8 @@ enum obx_code parked_read_pieces(struct db *db, uint64_t id, uint32_t pieces, st
 static enum obx_code update(struct db *db, const struct item *item, const struct park *park,
                             struct obx_err *err)
 {
-    const struct db_value failed = DB_U64(park->has_failed);
-    const struct db_value has_reason = DB_U64(park->has_reason);
+    const struct obx_value failed = DB_U64(park->has_failed);
+    const struct obx_value has_reason = DB_U64(park->has_reason);
 
     return db_exec(db, UPDATE_ROW,
                    DB_ARGS(DB_TEXT(state_names[park->state]), DB_U64(park->is_reported),

@@ -44,7 +44,7 @@ static struct bridge_delivery *make_delivery(const struct db_rows *rows,
     const struct obx_bytes routing_key = db_rows_bytes(rows, COL_ROUTING_KEY);
     const struct obx_bytes body =
         whole_body != NULL ? buf_bytes(whole_body) : db_rows_bytes(rows, COL_BODY);
-    const size_t headers = props_header_count(props) * sizeof(struct bridge_header);
+    const size_t headers = props_header_count(props) * sizeof(struct obx_header);
     const size_t size = sizeof(struct bridge_delivery) + headers + props.len + id.len +
                         exchange.len + routing_key.len + body.len;
     struct bridge_delivery *delivery = obx_calloc(1, size);
@@ -53,7 +53,7 @@ static struct bridge_delivery *make_delivery(const struct db_rows *rows,
     if (delivery == NULL)
         return NULL;
     at = (char *)(delivery + 1) + headers;
-    props_read(props, at, (struct bridge_header *)(void *)(delivery + 1), &delivery->msg);
+    props_read(props, at, (struct obx_header *)(void *)(delivery + 1), &delivery->msg);
     at += props.len;
     delivery->memory_bytes = size;
     delivery->redelivered = true;

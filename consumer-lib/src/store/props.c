@@ -27,8 +27,8 @@ static const struct {
 #define TEXT_COUNT (sizeof(texts) / sizeof(texts[0]))
 
 static const char *const type_names[] = {
-    [BRIDGE_H_NULL] = "null", [BRIDGE_H_TEXT] = "text", [BRIDGE_H_I64] = "i64",
-    [BRIDGE_H_F64] = "f64",   [BRIDGE_H_BOOL] = "bool",
+    [OBX_H_NULL] = "null", [OBX_H_TEXT] = "text", [OBX_H_I64] = "i64",
+    [OBX_H_F64] = "f64",   [OBX_H_BOOL] = "bool",
 };
 #define TYPE_COUNT (sizeof(type_names) / sizeof(type_names[0]))
 
@@ -61,7 +61,7 @@ static enum obx_code add_line(struct obx_buf *out, const char *prefix, struct ob
     return rc == OBX_OK ? buf_add_text(out, "\n") : rc;
 }
 
-static enum obx_code add_header(struct obx_buf *out, const struct bridge_header *header)
+static enum obx_code add_header(struct obx_buf *out, const struct obx_header *header)
 {
     char prefix[NUMBER_MAX];
     char number[NUMBER_MAX] = "";
@@ -69,22 +69,22 @@ static enum obx_code add_header(struct obx_buf *out, const struct bridge_header 
 
     snprintf(prefix, sizeof(prefix), HEADER_PREFIX "%s.", type_names[header->type]);
     switch (header->type) {
-    case BRIDGE_H_NULL:
+    case OBX_H_NULL:
         break;
-    case BRIDGE_H_TEXT:
+    case OBX_H_TEXT:
         value = header->v.text;
         break;
-    case BRIDGE_H_I64:
+    case OBX_H_I64:
         snprintf(number, sizeof(number), "%" PRId64, header->v.i64);
         break;
-    case BRIDGE_H_F64:
+    case OBX_H_F64:
         snprintf(number, sizeof(number), "%a", header->v.f64); /* exact */
         break;
-    case BRIDGE_H_BOOL:
+    case OBX_H_BOOL:
         snprintf(number, sizeof(number), "%d", header->v.yes);
         break;
     }
-    if (header->type != BRIDGE_H_TEXT)
+    if (header->type != OBX_H_TEXT)
         value = bytes_of(number);
     return add_line(out, prefix, header->name, value);
 }
@@ -191,41 +191,41 @@ static void number_text(struct obx_bytes from, char text[NUMBER_MAX])
     (void)bytes_to_text(from, text, NUMBER_MAX);
 }
 
-static void read_value(struct bridge_header *header, struct obx_bytes value)
+static void read_value(struct obx_header *header, struct obx_bytes value)
 {
     char number[NUMBER_MAX];
 
     number_text(value, number);
     switch (header->type) {
-    case BRIDGE_H_NULL:
+    case OBX_H_NULL:
         break;
-    case BRIDGE_H_TEXT:
+    case OBX_H_TEXT:
         header->v.text = value;
         break;
-    case BRIDGE_H_I64:
+    case OBX_H_I64:
         header->v.i64 = strtoll(number, NULL, DECIMAL);
         break;
-    case BRIDGE_H_F64:
+    case OBX_H_F64:
         header->v.f64 = strtod(number, NULL);
         break;
-    case BRIDGE_H_BOOL:
+    case OBX_H_BOOL:
         header->v.yes = number[0] == '1';
         break;
     }
 }
 
 /* "header.<type>.<name>". A type of no known name is taken for a text: nothing is lost by it. */
-static void read_header(struct bridge_header *header, struct obx_bytes name, struct obx_bytes value)
+static void read_header(struct obx_header *header, struct obx_bytes name, struct obx_bytes value)
 {
     const char *type = (const char *)name.p + strlen(HEADER_PREFIX);
     size_t left = name.len - strlen(HEADER_PREFIX);
     const char *dot = memchr(type, '.', left);
     size_t len = dot != NULL ? (size_t)(dot - type) : left;
 
-    *header = (struct bridge_header){.type = BRIDGE_H_TEXT};
+    *header = (struct obx_header){.type = OBX_H_TEXT};
     for (size_t i = 0; i < TYPE_COUNT; i++) {
         if (bytes_is((struct obx_bytes){type, len}, type_names[i]))
-            header->type = (enum bridge_header_type)i;
+            header->type = (enum obx_header_type)i;
     }
     header->name =
         dot != NULL ? (struct obx_bytes){dot + 1, left - len - 1} : (struct obx_bytes){type, left};
@@ -246,7 +246,7 @@ static void read_property(struct bridge_message *msg, struct obx_bytes name, str
     }
 }
 
-void props_read(struct obx_bytes text, char *scratch, struct bridge_header *headers,
+void props_read(struct obx_bytes text, char *scratch, struct obx_header *headers,
                 struct bridge_message *msg)
 {
     struct line line;

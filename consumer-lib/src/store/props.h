@@ -18,7 +18,7 @@ size_t props_header_count(struct obx_bytes text);
  * then borrows; headers has room for props_header_count. Lines of no known meaning are left out:
  * they are a later version's.
  */
-void props_read(struct obx_bytes text, char *scratch, struct bridge_header *headers,
+void props_read(struct obx_bytes text, char *scratch, struct obx_header *headers,
                 struct bridge_message *msg);
 
 #endif

@@ -19,7 +19,7 @@ enum { ARGS_MAX = 10 };
 struct query {
     struct obx_buf sql;
     struct obx_buf pattern;
-    struct db_value args[ARGS_MAX];
+    struct obx_value args[ARGS_MAX];
     size_t arg_count;
     enum obx_code rc;
 };

@@ -20,7 +20,7 @@ static const char columns[] =
 /* A statement while it is put together. */
 struct query {
     struct obx_buf sql;
-    struct db_value args[ARGS_MAX];
+    struct obx_value args[ARGS_MAX];
     size_t arg_count;
     struct obx_buf pattern; /* of a topic */
     enum obx_code rc;
@@ -38,7 +38,7 @@ static void add_text(struct query *query, const char *text)
         query->rc = buf_add_text(&query->sql, text);
 }
 
-static void add_condition(struct query *query, const char *condition, struct db_value value)
+static void add_condition(struct query *query, const char *condition, struct obx_value value)
 {
     add_text(query, condition);
     query->args[query->arg_count++] = value;

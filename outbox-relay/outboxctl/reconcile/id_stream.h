@@ -29,7 +29,7 @@ struct id_stream {
     /* Selects (message_id, a number); its last two places are the id to go on behind, and how many
      * rows: `... AND message_id > ? ... ORDER BY message_id LIMIT ?`. */
     const char *sql;
-    struct db_value args[ID_STREAM_ARGS]; /* those before the last two */
+    struct obx_value args[ID_STREAM_ARGS]; /* those before the last two */
     size_t arg_count;
     struct id_text last; /* set to where to begin */
     /* The present row, good until the next call. */

@@ -37,7 +37,7 @@ static enum obx_code look(struct reconcile *r, struct db *db, const char *sql, c
                           struct id_batch *batch, hit_fn *hit, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
-    const struct db_value args[2] = {DB_BYTES(buf_bytes(&r->json)), DB_TEXT(arg)};
+    const struct obx_value args[2] = {DB_BYTES(buf_bytes(&r->json)), DB_TEXT(arg)};
     enum obx_code rc = db_query(db, sql, args, arg == NULL ? 1 : 2, &rows, err);
 
     while (rc == OBX_OK && db_rows_next(rows)) {

@@ -18,7 +18,7 @@ struct reconcile {
     struct reconcile_result *result;
     char from[RECONCILE_TIME_MAX], to[RECONCILE_TIME_MAX]; /* as DATETIME(6) */
     struct obx_buf wanted; /* SQL: whether a row o is of the range and the topics */
-    struct db_value wanted_args[2 + RECONCILE_TOPICS_MAX];
+    struct obx_value wanted_args[2 + RECONCILE_TOPICS_MAX];
     size_t wanted_count;
     struct obx_buf patterns[RECONCILE_TOPICS_MAX];
     struct obx_buf sql, json; /* scratch */

@@ -36,7 +36,7 @@ static enum obx_code build_scan(struct reconcile *r, const struct table_scan *sc
 static enum obx_code scan_table(struct reconcile *r, const struct table_scan *scan, row_fn *each,
                                 struct obx_err *err)
 {
-    struct db_value args[RECONCILE_TOPICS_MAX + 4];
+    struct obx_value args[RECONCILE_TOPICS_MAX + 4];
     uint64_t last = 0;
     size_t found = PORTION;
     enum obx_code rc = build_scan(r, scan);

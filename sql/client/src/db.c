@@ -27,14 +27,14 @@ static struct obx_bytes text_of(const char *sql)
     return (struct obx_bytes){sql, strlen(sql)};
 }
 
-struct db_value db_value_bytes(struct obx_bytes b)
+struct obx_value db_value_bytes(struct obx_bytes b)
 {
     if (b.p == NULL)
         return DB_NULL();
-    return (struct db_value){.type = DB_TYPE_BYTES, .v.bytes = b};
+    return (struct obx_value){.type = OBX_V_BYTES, .v.bytes = b};
 }
 
-struct db_value db_value_text(const char *text)
+struct obx_value db_value_text(const char *text)
 {
     if (text == NULL)
         return DB_NULL();
@@ -87,7 +87,7 @@ enum obx_code db_failed_last(struct db *db, uint64_t started_ms, struct obx_err 
 
 /* Statements without values go as text: what cannot be prepared (transaction control, DDL) never
  * has any. */
-static enum obx_code run(struct db *db, const char *sql, const struct db_value *args,
+static enum obx_code run(struct db *db, const char *sql, const struct obx_value *args,
                          size_t arg_count, struct db_rows **rows, struct obx_err *err)
 {
     struct db_call call = {.sql = sql, .args = args, .arg_count = arg_count};
@@ -115,8 +115,8 @@ static enum obx_code run_text(struct db *db, struct obx_bytes sql, struct db_row
     return rc;
 }
 
-enum obx_code db_exec(struct db *db, const char *sql, const struct db_value *args, size_t arg_count,
-                      uint64_t *affected, struct obx_err *err)
+enum obx_code db_exec(struct db *db, const char *sql, const struct obx_value *args,
+                      size_t arg_count, uint64_t *affected, struct obx_err *err)
 {
     enum obx_code rc = run(db, sql, args, arg_count, NULL, err);
 
@@ -135,7 +135,7 @@ enum obx_code db_exec_text(struct db *db, struct obx_bytes sql, uint64_t *affect
     return rc;
 }
 
-enum obx_code db_query(struct db *db, const char *sql, const struct db_value *args,
+enum obx_code db_query(struct db *db, const char *sql, const struct obx_value *args,
                        size_t arg_count, struct db_rows **rows, struct obx_err *err)
 {
     *rows = NULL;

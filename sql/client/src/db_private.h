@@ -71,7 +71,7 @@ OBX_NODISCARD enum obx_code db_text_run(struct db *db, struct obx_bytes sql, str
 /** A statement with values for its places. */
 struct db_call {
     const char *sql;
-    const struct db_value *args;
+    const struct obx_value *args;
     size_t arg_count;
     uint64_t started_ms; /* set by db_stmt_run */
 };

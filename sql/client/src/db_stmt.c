@@ -224,24 +224,24 @@ static void *unconst(const void *p)
  * binary string for a JSON column, and compares a text column with one without its index. Into a
  * binary column they go unchanged.
  */
-static void bind_value(MYSQL_BIND *bind, const struct db_value *value)
+static void bind_value(MYSQL_BIND *bind, const struct obx_value *value)
 {
     memset(bind, 0, sizeof(*bind));
     switch (value->type) {
-    case DB_TYPE_NULL:
+    case OBX_V_NULL:
         bind->buffer_type = MYSQL_TYPE_NULL;
         break;
-    case DB_TYPE_U64:
-    case DB_TYPE_I64:
+    case OBX_V_U64:
+    case OBX_V_I64:
         bind->buffer_type = MYSQL_TYPE_LONGLONG;
-        bind->is_unsigned = (db_bool)(value->type == DB_TYPE_U64);
+        bind->is_unsigned = (db_bool)(value->type == OBX_V_U64);
         bind->buffer = unconst(&value->v);
         break;
-    case DB_TYPE_F64:
+    case OBX_V_F64:
         bind->buffer_type = MYSQL_TYPE_DOUBLE;
         bind->buffer = unconst(&value->v.f64);
         break;
-    case DB_TYPE_BYTES:
+    case OBX_V_BYTES:
         bind->buffer_type = MYSQL_TYPE_STRING;
         bind->buffer = unconst(value->v.bytes.p);
         bind->buffer_length = (unsigned long)value->v.bytes.len;
@@ -405,7 +405,7 @@ static size_t request_size(const struct db_call *call)
 
     for (size_t i = 0; i < call->arg_count; i++) {
         size += per_value;
-        if (call->args[i].type == DB_TYPE_BYTES)
+        if (call->args[i].type == OBX_V_BYTES)
             size += call->args[i].v.bytes.len;
     }
     return size;

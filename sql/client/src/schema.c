@@ -47,7 +47,7 @@ uint32_t schema_latest(enum schema_side side)
 }
 
 /* The number in the only column of the only row; NULL reads as 0. */
-static enum obx_code query_number(struct db *db, const char *sql, const struct db_value *args,
+static enum obx_code query_number(struct db *db, const char *sql, const struct obx_value *args,
                                   size_t arg_count, uint64_t *number, struct obx_err *err)
 {
     struct db_rows *rows = NULL;

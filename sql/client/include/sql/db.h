@@ -20,6 +20,7 @@
 
 #include "obx/bytes.h"
 #include "obx/err.h"
+#include "obx/value.h"
 
 struct db;
 struct db_rows;
@@ -62,30 +63,20 @@ struct db_opts {
         *program_name; /* shown in performance_schema / processlist attributes; NULL: "rowpost" */
 };
 
-/** One value for a `?`. Text and bodies are bytes; they are borrowed for the call. */
-enum db_type { DB_TYPE_NULL, DB_TYPE_U64, DB_TYPE_I64, DB_TYPE_BYTES, DB_TYPE_F64 };
-struct db_value {
-    enum db_type type;
-    union {
-        uint64_t u64;
-        int64_t i64;
-        double f64;
-        struct obx_bytes bytes;
-    } v;
-};
-#define DB_NULL()   ((struct db_value){.type = DB_TYPE_NULL})
-#define DB_U64(x)   ((struct db_value){.type = DB_TYPE_U64, .v.u64 = (x)})
-#define DB_I64(x)   ((struct db_value){.type = DB_TYPE_I64, .v.i64 = (x)})
-#define DB_F64(x)   ((struct db_value){.type = DB_TYPE_F64, .v.f64 = (x)})
+/* Makers of a value for a `?`. Text and bodies are bytes; they are borrowed for the call. */
+#define DB_NULL()   ((struct obx_value){.type = OBX_V_NULL})
+#define DB_U64(x)   ((struct obx_value){.type = OBX_V_U64, .v.u64 = (x)})
+#define DB_I64(x)   ((struct obx_value){.type = OBX_V_I64, .v.i64 = (x)})
+#define DB_F64(x)   ((struct obx_value){.type = OBX_V_F64, .v.f64 = (x)})
 #define DB_BYTES(b) (db_value_bytes(b)) /* NULL when the bytes are absent */
 #define DB_TEXT(s)  (db_value_text(s))  /* NULL when s is NULL */
-struct db_value db_value_bytes(struct obx_bytes b);
-struct db_value db_value_text(const char *text);
+struct obx_value db_value_bytes(struct obx_bytes b);
+struct obx_value db_value_text(const char *text);
 /** An argument list: db_exec(db, sql, DB_ARGS(DB_U64(id), DB_TEXT(name)), NULL, err); DB_NO_ARGS
  * for none. */
 #define DB_ARGS(...)                                                                               \
-    (const struct db_value[]){__VA_ARGS__},                                                        \
-        sizeof((const struct db_value[]){__VA_ARGS__}) / sizeof(struct db_value)
+    (const struct obx_value[]){__VA_ARGS__},                                                       \
+        sizeof((const struct obx_value[]){__VA_ARGS__}) / sizeof(struct obx_value)
 #define DB_NO_ARGS NULL, 0
 
 /**
@@ -128,7 +119,7 @@ OBX_NODISCARD enum obx_code db_ping(struct db *db, struct obx_err *err);
  * OBX_E_DB_DEADLOCK the transaction: db_rollback on both.
  * @return OBX_OK or any OBX_E_DB_*, OBX_E_TIMEOUT, OBX_E_NOMEM
  */
-OBX_NODISCARD enum obx_code db_exec(struct db *db, const char *sql, const struct db_value *args,
+OBX_NODISCARD enum obx_code db_exec(struct db *db, const char *sql, const struct obx_value *args,
                                     size_t arg_count, uint64_t *affected, struct obx_err *err);
 /** As db_exec, without preparing and without places: for built texts such as long IN lists, and for
  * DDL. */
@@ -142,7 +133,7 @@ uint64_t db_insert_id(const struct db *db);
  * *rows (db_rows_free) and may run other statements meanwhile. On failure *rows is NULL. Errors as
  * db_exec.
  */
-OBX_NODISCARD enum obx_code db_query(struct db *db, const char *sql, const struct db_value *args,
+OBX_NODISCARD enum obx_code db_query(struct db *db, const char *sql, const struct obx_value *args,
                                      size_t arg_count, struct db_rows **rows, struct obx_err *err);
 OBX_NODISCARD enum obx_code db_query_text(struct db *db, struct obx_bytes sql,
                                           struct db_rows **rows, struct obx_err *err);
