@@ -119,9 +119,15 @@ void buf_fini(struct obx_buf *buf)
 
 void buf_reset(struct obx_buf *buf)
 {
-    buf->len = 0;
+    buf_cut(buf, 0);
+}
+
+void buf_cut(struct obx_buf *buf, size_t len)
+{
+    buf->len = len;
+    buf->rc = OBX_OK;
     if (buf->data != NULL)
-        buf->data[0] = '\0';
+        buf->data[len] = '\0';
 }
 
 enum obx_code buf_reserve(struct obx_buf *buf, size_t extra)
@@ -130,16 +136,16 @@ enum obx_code buf_reserve(struct obx_buf *buf, size_t extra)
     size_t need = 0;
     char *data = NULL;
 
-    if (buf->data != NULL && extra < buf->cap - buf->len)
-        return OBX_OK;
-    if (extra >= SIZE_MAX / 2 - buf->len)
-        return OBX_E_NOMEM;
-    need = buf->len + extra + 1;
-    while (cap < need)
-        cap *= 2;
-    data = obx_realloc(buf->data, cap);
+    if (buf->rc != OBX_OK || (buf->data != NULL && extra < buf->cap - buf->len))
+        return buf->rc;
+    if (extra < SIZE_MAX / 2 - buf->len) {
+        need = buf->len + extra + 1;
+        while (cap < need)
+            cap *= 2;
+        data = obx_realloc(buf->data, cap);
+    }
     if (data == NULL)
-        return OBX_E_NOMEM;
+        return buf->rc = OBX_E_NOMEM;
     data[buf->len] = '\0';
     buf->data = data;
     buf->cap = cap;
@@ -148,10 +154,8 @@ enum obx_code buf_reserve(struct obx_buf *buf, size_t extra)
 
 enum obx_code buf_add(struct obx_buf *buf, const void *p, size_t len)
 {
-    enum obx_code rc = buf_reserve(buf, len);
-
-    if (rc != OBX_OK)
-        return rc;
+    if (buf_reserve(buf, len) != OBX_OK)
+        return buf->rc;
     if (len > 0)
         memcpy(buf->data + buf->len, p, len);
     buf->len += len;
@@ -166,18 +170,16 @@ enum obx_code buf_add_text(struct obx_buf *buf, const char *text)
 
 enum obx_code buf_addvf(struct obx_buf *buf, const char *fmt, va_list args)
 {
-    enum obx_code rc = OBX_E_INVALID;
     va_list measured;
     int len = 0;
 
     va_copy(measured, args);
     len = vsnprintf(NULL, 0, fmt, measured);
     va_end(measured);
-    if (len < 0)
-        return rc;
-    rc = buf_reserve(buf, (size_t)len);
-    if (rc != OBX_OK)
-        return rc;
+    if (len < 0 && buf->rc == OBX_OK)
+        buf->rc = OBX_E_INVALID;
+    if (len < 0 || buf_reserve(buf, (size_t)len) != OBX_OK)
+        return buf->rc;
     vsnprintf(buf->data + buf->len, (size_t)len + 1, fmt, args);
     buf->len += (size_t)len;
     return OBX_OK;

@@ -42,10 +42,9 @@ static size_t skip_user(struct obx_bytes text, size_t from, size_t end)
 enum obx_code url_add_shown(struct obx_buf *out, struct obx_bytes text)
 {
     const char *p = text.p;
-    enum obx_code rc = OBX_OK;
     size_t at = 0;
 
-    while (at < text.len && rc == OBX_OK) {
+    while (at < text.len) {
         const size_t authority = find_authority(text, at);
         const size_t host = skip_user(text, authority, span_to(text, authority, "/?# \t"));
         const size_t next = find_authority(text, host);
@@ -53,14 +52,13 @@ enum obx_code url_add_shown(struct obx_buf *out, struct obx_bytes text)
         const size_t query = next < text.len && next - 3 < tail ? next - 3 : tail;
         const bool has_query = query < text.len && p[query] == '?';
 
-        rc = buf_add(out, p + at, authority - at);
-        if (rc == OBX_OK && host > authority)
-            rc = buf_add_text(out, "***@");
-        if (rc == OBX_OK)
-            rc = buf_add(out, p + host, query - host);
-        if (rc == OBX_OK && has_query)
-            rc = buf_add_text(out, "?***");
+        buf_add(out, p + at, authority - at);
+        if (host > authority)
+            buf_add_text(out, "***@");
+        buf_add(out, p + host, query - host);
+        if (has_query)
+            buf_add_text(out, "?***");
         at = has_query ? span_to(text, query, "#, \t") : query;
     }
-    return rc;
+    return out->rc;
 }

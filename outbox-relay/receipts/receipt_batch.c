@@ -241,7 +241,7 @@ static enum obx_code insert_receipts(struct run *run, struct obx_err *err)
 static enum obx_code make_outbox(const char *name, struct receipt_outbox **out, struct obx_err *err)
 {
     struct receipt_outbox *outbox = obx_calloc(1, sizeof(*outbox));
-    struct obx_buf table = {NULL, 0, 0};
+    struct obx_buf table = {0};
     enum obx_code rc = outbox == NULL ? OBX_E_NOMEM : db_add_identifier(&table, name);
 
     *out = NULL;

@@ -156,9 +156,9 @@ static void find_user(const char *line, char *name, size_t size)
 static void run_grant(struct db *root, const struct test_user *user, const struct test_db *test,
                       const char *line)
 {
-    struct obx_buf with_database = {NULL, 0, 0};
-    struct obx_buf with_user = {NULL, 0, 0};
-    struct obx_buf sql = {NULL, 0, 0};
+    struct obx_buf with_database = {0};
+    struct obx_buf with_user = {0};
+    struct obx_buf sql = {0};
     struct obx_err err = {.code = OBX_OK};
     char written[64];
     enum obx_code code = OBX_OK;

@@ -387,7 +387,7 @@ static void bytes_suit_every_kind_of_column(void **state)
 
 static void assert_literal(struct obx_bytes text)
 {
-    struct obx_buf sql = {NULL, 0, 0};
+    struct obx_buf sql = {0};
     struct db_rows *rows = NULL;
 
     assert_int_equal(buf_add_text(&sql, "SELECT "), OBX_OK);
@@ -424,7 +424,7 @@ static void literals_are_escaped_as_the_session_wants(void **state)
 
 static void identifiers_are_quoted(void **state)
 {
-    struct obx_buf sql = {NULL, 0, 0};
+    struct obx_buf sql = {0};
 
     (void)state;
     assert_int_equal(buf_add_text(&sql, "SELECT 1 AS "), OBX_OK);

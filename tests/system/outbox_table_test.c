@@ -109,7 +109,7 @@ enum { SESSIONS = 4, STATEMENTS = 100, ROWS = 500 };
 static void *fill(void *arg)
 {
     struct db *mine = arg;
-    struct obx_buf sql = {NULL, 0, 0};
+    struct obx_buf sql = {0};
     enum obx_code code =
         buf_addf(&sql, "INSERT INTO outbox (topic, payload) VALUES ('%" PRIu64 "', '')",
                  db_connection_id(mine));
@@ -280,7 +280,7 @@ struct plan {
  * between the servers. */
 static struct plan plan_of(const char *statement, const char *table)
 {
-    struct obx_buf sql = {NULL, 0, 0};
+    struct obx_buf sql = {0};
     struct db_rows *rows = NULL;
     struct plan plan = {.type = "no row"};
     /* EXPLAIN's columns: id, select_type, table, [partitions,] type, possible_keys, key, ... */
@@ -334,7 +334,7 @@ static void fill_for_plans(uint64_t rows)
 
 static void the_relays_statements_go_by_the_primary_key(void **state)
 {
-    struct obx_buf sql = {NULL, 0, 0};
+    struct obx_buf sql = {0};
 
     (void)state;
     fill_for_plans(40000);
@@ -368,7 +368,7 @@ static void deleting_by_a_join_never_scans(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        struct obx_buf sql = {NULL, 0, 0};
+        struct obx_buf sql = {0};
 
         fill_for_plans(sizes[i]);
         add_ids(&sql, "DELETE o FROM (SELECT ", " AS id UNION ALL SELECT ", 3);

@@ -240,7 +240,7 @@ static void a_migration_that_never_ends_is_not_waited_for_for_ever(void **state)
 
 static void add_definition(struct obx_buf *out, const char *table)
 {
-    struct obx_buf sql = {NULL, 0, 0};
+    struct obx_buf sql = {0};
     struct db_rows *rows = NULL;
     struct obx_bytes text = {NULL, 0};
 
@@ -287,8 +287,8 @@ static void by_hand_comes_to_the_same(void **state)
 {
     static const enum schema_side sides[] = {SCHEMA_PRODUCER, SCHEMA_CONSUMER, SCHEMA_HALF,
                                              SCHEMA_BARRIER,  SCHEMA_NOTIFY,   SCHEMA_JOURNAL};
-    struct obx_buf by_hand = {NULL, 0, 0};
-    struct obx_buf by_program = {NULL, 0, 0};
+    struct obx_buf by_hand = {0};
+    struct obx_buf by_program = {0};
 
     for (size_t i = 0; i < sizeof(sides) / sizeof(sides[0]); i++) {
         size_t count = 0;
@@ -313,8 +313,8 @@ static void by_hand_comes_to_the_same(void **state)
 
 static void a_further_outbox_is_like_the_first(void **state)
 {
-    struct obx_buf first = {NULL, 0, 0};
-    struct obx_buf second = {NULL, 0, 0};
+    struct obx_buf first = {0};
+    struct obx_buf second = {0};
     char *check = NULL;
 
     (void)state;

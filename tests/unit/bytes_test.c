@@ -164,20 +164,53 @@ static void buffer_is_unchanged_when_memory_ends(void **state)
     obx_alloc_set_hook(allow_some, &left);
     assert_int_equal(buf_add_text(&buf, "x"), OBX_E_NOMEM);
     assert_null(buf.data);
+    assert_int_equal(buf.rc, OBX_E_NOMEM);
     left = 1;
+    buf_reset(&buf);
     assert_int_equal(buf_add_text(&buf, "kept"), OBX_OK);
     assert_int_equal(buf_add_text(&buf, big), OBX_E_NOMEM);
     assert_int_equal(buf_addf(&buf, "%s", big), OBX_E_NOMEM);
     assert_string_equal(buf.data, "kept");
-    assert_int_equal(buf_reserve(&buf, SIZE_MAX), OBX_E_NOMEM);
-    assert_int_equal(buf_reserve(&buf, SIZE_MAX / 2), OBX_E_NOMEM);
     obx_alloc_set_hook(NULL, NULL);
+    buf_cut(&buf, 4);
+    assert_int_equal(buf_reserve(&buf, SIZE_MAX), OBX_E_NOMEM);
+    buf_cut(&buf, 4);
+    assert_int_equal(buf_reserve(&buf, SIZE_MAX / 2), OBX_E_NOMEM);
+    buf_cut(&buf, 4);
+    assert_string_equal(buf.data, "kept");
     assert_int_equal(buf_reserve(&buf, 1000), OBX_OK);
     left = 0;
     obx_alloc_set_hook(allow_some, &left);
     for (int i = 0; i < 5; i++)
         assert_int_equal(buf_add_text(&buf, big), OBX_OK);
     obx_alloc_set_hook(NULL, NULL);
+    buf_fini(&buf);
+}
+
+static void a_failure_sticks_until_the_buffer_is_reset_or_cut(void **state)
+{
+    struct obx_buf buf = {0};
+    char big[200];
+    int left = 1;
+
+    (void)state;
+    memset(big, 'b', sizeof(big));
+    obx_alloc_set_hook(allow_some, &left);
+    buf_add_text(&buf, "one");
+    buf_add(&buf, big, sizeof(big));
+    obx_alloc_set_hook(NULL, NULL);
+    assert_int_equal(buf_add_text(&buf, "two"), OBX_E_NOMEM);
+    assert_int_equal(buf_addf(&buf, "%d", 3), OBX_E_NOMEM);
+    assert_int_equal(buf_reserve(&buf, 1), OBX_E_NOMEM);
+    assert_string_equal(buf.data, "one");
+    buf_cut(&buf, 2);
+    assert_int_equal(buf_add_text(&buf, "ce"), OBX_OK);
+    assert_string_equal(buf.data, "once");
+    buf.rc = OBX_E_INVALID; /* the owner's own refusal */
+    assert_int_equal(buf_add_text(&buf, "more"), OBX_E_INVALID);
+    buf_reset(&buf);
+    assert_int_equal(buf_add_text(&buf, "again"), OBX_OK);
+    assert_string_equal(buf.data, "again");
     buf_fini(&buf);
 }
 
@@ -231,6 +264,7 @@ int main(void)
         cmocka_unit_test(hash_spreads_counting_keys),
         cmocka_unit_test(buffer_grows_and_keeps_a_nul),
         cmocka_unit_test(buffer_is_unchanged_when_memory_ends),
+        cmocka_unit_test(a_failure_sticks_until_the_buffer_is_reset_or_cut),
         cmocka_unit_test(allocator_obeys_the_hook_and_never_returns_null_for_nothing),
         cmocka_unit_test(calloc_refuses_an_overflow),
     };

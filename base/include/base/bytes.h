@@ -29,25 +29,36 @@ bool bytes_to_text(struct obx_bytes b, char *dst, size_t dst_size);
  * (tokens, signatures). */
 bool bytes_equal_constant_time(struct obx_bytes a, struct obx_bytes b);
 
-/** A growable run of bytes. Zero-initialise; free with buf_fini. data always has a NUL behind len
- * once allocated. */
+/**
+ * A growable run of bytes. Zero-initialise; free with buf_fini. data always has a NUL after len
+ * once allocated.
+ *
+ * A failure sticks: the first append that fails marks the buffer, and from then on nothing is
+ * appended and every append returns that failure. So a run of appends is written without a check
+ * after each, and checked once at its end: by what the last one returned, or by rc. buf_reset,
+ * buf_cut and buf_fini clear the mark.
+ */
 struct obx_buf {
     char *data;
     size_t len;
     size_t cap;
+    enum obx_code rc; /* the first failure; also for its owner to set, when what it wanted to append
+                         is refused */
 };
 
 void buf_fini(struct obx_buf *buf);
 /** Length to 0; keeps the memory. */
 void buf_reset(struct obx_buf *buf);
-/** Make room for extra more bytes. On OBX_E_NOMEM the buffer is unchanged. */
+/** Back to what it was when its length was len: forgets what was appended since, and the failure. */
+void buf_cut(struct obx_buf *buf, size_t len);
+/** Make room for extra more bytes, to be written to data + len by the caller. Fails like an append.
+ */
 OBX_NODISCARD enum obx_code buf_reserve(struct obx_buf *buf, size_t extra);
 /** All append or, on OBX_E_NOMEM, nothing is appended. */
-OBX_NODISCARD enum obx_code buf_add(struct obx_buf *buf, const void *p, size_t len);
-OBX_NODISCARD enum obx_code buf_add_text(struct obx_buf *buf, const char *text);
-OBX_NODISCARD enum obx_code buf_addf(struct obx_buf *buf, const char *fmt, ...) OBX_PRINTF(2, 3);
-OBX_NODISCARD enum obx_code buf_addvf(struct obx_buf *buf, const char *fmt, va_list args)
-    OBX_PRINTF(2, 0);
+enum obx_code buf_add(struct obx_buf *buf, const void *p, size_t len);
+enum obx_code buf_add_text(struct obx_buf *buf, const char *text);
+enum obx_code buf_addf(struct obx_buf *buf, const char *fmt, ...) OBX_PRINTF(2, 3);
+enum obx_code buf_addvf(struct obx_buf *buf, const char *fmt, va_list args) OBX_PRINTF(2, 0);
 struct obx_bytes buf_bytes(const struct obx_buf *buf);
 
 #endif

@@ -9,6 +9,6 @@
 
 /** Append text; of each URL in it without user and password (`//user:pw@host`) and without the
  * values of its query (`?token=...`), which are often keys. OBX_E_NOMEM. */
-OBX_NODISCARD enum obx_code url_add_shown(struct obx_buf *out, struct obx_bytes text);
+enum obx_code url_add_shown(struct obx_buf *out, struct obx_bytes text);
 
 #endif

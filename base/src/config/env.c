@@ -36,38 +36,36 @@ static char upper(char c)
     return '_';
 }
 
-static void out_upper(struct cfg_out *out, const char *text)
+static void out_upper(struct obx_buf *out, const char *text)
 {
     const size_t len = strlen(text);
     char *to = NULL;
 
-    if (out->rc == OBX_OK)
-        out->rc = buf_add(out->buf, text, len);
-    if (out->rc != OBX_OK)
+    if (buf_add(out, text, len) != OBX_OK)
         return;
-    to = out->buf->data + out->buf->len - len;
+    to = out->data + out->len - len;
     for (size_t i = 0; i < len; i++)
         to[i] = upper(to[i]);
 }
 
-void cfg_out_variable(struct cfg_out *out, const struct cfg_section *section, const char *name,
+void cfg_out_variable(struct obx_buf *out, const struct cfg_section *section, const char *name,
                       const struct cfg_key *key)
 {
-    cfg_outf(out, "%s", prefix);
+    buf_addf(out, "%s", prefix);
     out_upper(out, section->name);
     if (name != NULL) {
-        cfg_outf(out, "_");
+        buf_addf(out, "_");
         out_upper(out, name);
     }
-    cfg_outf(out, "_");
+    buf_addf(out, "_");
     out_upper(out, key->name);
 }
 
-void cfg_out_names_variable(struct cfg_out *out, const struct cfg_section *section)
+void cfg_out_names_variable(struct obx_buf *out, const struct cfg_section *section)
 {
-    cfg_outf(out, "%s", prefix);
+    buf_addf(out, "%s", prefix);
     out_upper(out, section->name);
-    cfg_outf(out, "S");
+    buf_addf(out, "S");
 }
 
 /* One variable on its way to the key it belongs to. */
@@ -82,25 +80,25 @@ struct search {
     unsigned matches;
 };
 
-static bool is_wanted(struct search *search, enum obx_code made)
+static bool is_wanted(struct search *search)
 {
-    if (made != OBX_OK)
-        search->report->rc = made;
-    return made == OBX_OK && bytes_equal(buf_bytes(search->candidate), search->variable);
+    if (search->candidate->rc != OBX_OK)
+        search->report->rc = search->candidate->rc;
+    return search->report->rc == OBX_OK &&
+           bytes_equal(buf_bytes(search->candidate), search->variable);
 }
 
 static void try_key(struct search *search, struct cfg_instance *instance, const struct cfg_key *key)
 {
-    struct cfg_out out = {.buf = search->candidate, .rc = search->report->rc};
     bool is_key = false;
     bool is_path = false;
 
     buf_reset(search->candidate);
-    cfg_out_variable(&out, instance->section, instance->name, key);
-    is_key = is_wanted(search, out.rc);
+    cfg_out_variable(search->candidate, instance->section, instance->name, key);
+    is_key = is_wanted(search);
     if (key->type == CFG_SECRET) {
-        cfg_outf(&out, "_FILE");
-        is_path = is_wanted(search, out.rc);
+        buf_add_text(search->candidate, "_FILE");
+        is_path = is_wanted(search);
     }
     if (!is_key && !is_path)
         return;
@@ -121,13 +119,11 @@ static void try_all(struct search *search)
 static bool lists_names(struct search *search)
 {
     for (size_t i = 0; i < search->cfg->schema->section_count; i++) {
-        struct cfg_out out = {.buf = search->candidate, .rc = search->report->rc};
-
         if (!search->cfg->schema->sections[i].is_named)
             continue;
         buf_reset(search->candidate);
-        cfg_out_names_variable(&out, &search->cfg->schema->sections[i]);
-        if (is_wanted(search, out.rc))
+        cfg_out_names_variable(search->candidate, &search->cfg->schema->sections[i]);
+        if (is_wanted(search))
             return true;
     }
     return false;
@@ -184,12 +180,11 @@ static void add_names(struct cfg *cfg, struct cfg_report *report, const struct c
 static void create_sections(struct cfg *cfg, struct cfg_report *report,
                             const struct cfg_section *section, char *const *env)
 {
-    struct obx_buf variable = {0};
-    struct cfg_out out = {.buf = &variable, .rc = report->rc};
+    struct obx_buf variable = {.rc = report->rc};
     struct cfg_origin origin = {.kind = CFG_FROM_ENV};
 
-    cfg_out_names_variable(&out, section);
-    report->rc = out.rc;
+    cfg_out_names_variable(&variable, section);
+    report->rc = variable.rc;
     origin.variable = cfg_copy(cfg, report, buf_bytes(&variable));
     for (; *env != NULL && report->rc == OBX_OK; env++) {
         const char *value = value_of(*env, buf_bytes(&variable));

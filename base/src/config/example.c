@@ -34,27 +34,27 @@ static bool is_needed(const struct cfg_section *section)
     return false;
 }
 
-static void out_setting(struct cfg_out *out, bool is_comment, const char *key, const char *tail,
+static void out_setting(struct obx_buf *out, bool is_comment, const char *key, const char *tail,
                         const char *text)
 {
-    cfg_outf(out, "%s%s%s =%s%s\n", is_comment ? "#" : "", key, tail, text[0] != '\0' ? " " : "",
+    buf_addf(out, "%s%s%s =%s%s\n", is_comment ? "#" : "", key, tail, text[0] != '\0' ? " " : "",
              text);
 }
 
-static void out_key(struct cfg_out *out, const struct cfg_schema *schema,
+static void out_key(struct obx_buf *out, const struct cfg_schema *schema,
                     const struct cfg_section *section, const struct cfg_key *key)
 {
     const char *sample = sample_of(schema, section, key->name);
 
-    cfg_outf(out, "\n");
+    buf_addf(out, "\n");
     cfg_out_wrapped(out, "# ", key->help);
-    cfg_outf(out, "# (");
+    buf_addf(out, "# (");
     cfg_out_allowed(out, key);
-    cfg_outf(out, "; ");
+    buf_addf(out, "; ");
     cfg_out_default(out, key);
-    cfg_outf(out, "; %s; ", key->is_reloadable ? "reloadable" : "fixed until a restart");
+    buf_addf(out, "; %s; ", key->is_reloadable ? "reloadable" : "fixed until a restart");
     cfg_out_variable(out, section, section->is_named ? "<NAME>" : NULL, key);
-    cfg_outf(out, ")\n");
+    buf_addf(out, ")\n");
     if (key->type == CFG_SECRET) { /* the sample is a path: no secret is written down here */
         out_setting(out, true, key->name, "", "");
         out_setting(out, true, key->name, "_file", sample != NULL ? sample : "");
@@ -65,19 +65,19 @@ static void out_key(struct cfg_out *out, const struct cfg_schema *schema,
     }
 }
 
-static void out_section(struct cfg_out *out, const struct cfg_schema *schema,
+static void out_section(struct obx_buf *out, const struct cfg_schema *schema,
                         const struct cfg_section *section)
 {
     const char *name = sample_of(schema, section, NULL);
 
-    cfg_outf(out, "\n");
+    buf_addf(out, "\n");
     cfg_out_wrapped(out, "# ", section->help);
     if (section->is_named) {
-        cfg_outf(out, "# May be given several times; ");
+        buf_addf(out, "# May be given several times; ");
         cfg_out_names_variable(out, section);
-        cfg_outf(out, "=\"a,b\" adds sections too.\n");
+        buf_addf(out, "=\"a,b\" adds sections too.\n");
     }
-    cfg_outf(out, "%s[%s%s%s]\n", is_needed(section) ? "" : "#", section->name,
+    buf_addf(out, "%s[%s%s%s]\n", is_needed(section) ? "" : "#", section->name,
              section->is_named ? " " : "",
              !section->is_named ? ""
              : name != NULL     ? name
@@ -88,11 +88,9 @@ static void out_section(struct cfg_out *out, const struct cfg_schema *schema,
 
 enum obx_code cfg_reference_example(const struct cfg_schema *schema, struct obx_buf *buf)
 {
-    struct cfg_out out = {.buf = buf, .rc = OBX_OK};
-
-    cfg_outf(&out, "# Every key with its meaning. Take the '#' away from a key to set it. Each may "
-                   "come\n# from its environment variable instead.\n");
+    buf_addf(buf, "# Every key with its meaning. Take the '#' away from a key to set it. Each may "
+                  "come\n# from its environment variable instead.\n");
     for (size_t i = 0; i < schema->section_count; i++)
-        out_section(&out, schema, &schema->sections[i]);
-    return out.rc;
+        out_section(buf, schema, &schema->sections[i]);
+    return buf->rc;
 }

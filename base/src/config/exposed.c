@@ -27,8 +27,6 @@ static const char *file_of(const struct cfg *cfg, const struct cfg_value *value)
 
 enum obx_code cfg_exposed(const struct cfg *cfg, struct obx_buf *buf)
 {
-    struct cfg_out out = {.buf = buf, .rc = OBX_OK};
-
     for (const struct cfg_instance *at = cfg->instances; at != NULL; at = at->next) {
         for (size_t i = 0; i < at->section->key_count; i++) {
             const struct cfg_key *key = &at->section->keys[i];
@@ -37,11 +35,11 @@ enum obx_code cfg_exposed(const struct cfg *cfg, struct obx_buf *buf)
 
             if (!is_open_to_all(path))
                 continue;
-            cfg_out_section(&out, at);
-            cfg_outf(&out,
+            cfg_out_section(buf, at);
+            buf_addf(buf,
                      ".%s is in a file that everybody on this machine may read: chmod o-r %s\n",
                      key->name, cfg_show(&shown, bytes_of(path)));
         }
     }
-    return out.rc;
+    return buf->rc;
 }

@@ -61,22 +61,21 @@ static struct obx_bytes next_line(struct parser *parser)
     return trim(split(parser->rest, '\n', &parser->rest));
 }
 
-static void out_section_list(struct cfg_out *out, const struct cfg_schema *schema)
+static void out_section_list(struct obx_buf *out, const struct cfg_schema *schema)
 {
     for (size_t i = 0; i < schema->section_count; i++)
-        cfg_outf(out, "%s[%s%s]", i > 0 ? ", " : "", schema->sections[i].name,
+        buf_addf(out, "%s[%s%s]", i > 0 ? ", " : "", schema->sections[i].name,
                  schema->sections[i].is_named ? " NAME" : "");
 }
 
 static void complain_about_header(struct parser *parser, const char *what, struct obx_bytes header)
 {
-    struct obx_buf list = {0};
-    struct cfg_out out = {.buf = &list, .rc = parser->report->rc};
+    struct obx_buf list = {.rc = parser->report->rc};
     struct cfg_shown shown;
 
-    out_section_list(&out, parser->cfg->schema);
-    parser->report->rc = out.rc;
-    if (out.rc == OBX_OK)
+    out_section_list(&list, parser->cfg->schema);
+    parser->report->rc = list.rc;
+    if (list.rc == OBX_OK)
         cfg_problem(parser->report, &parser->here, NULL, NULL, "%s: %s; sections are %s", what,
                     cfg_show(&shown, header), list.data);
     buf_fini(&list);
@@ -154,15 +153,14 @@ static const struct cfg_key *find_key(const struct cfg_section *section, struct 
 static void complain_about_key(struct parser *parser, struct obx_bytes name)
 {
     const struct cfg_section *section = parser->current->section;
-    struct obx_buf list = {0};
-    struct cfg_out out = {.buf = &list, .rc = parser->report->rc};
+    struct obx_buf list = {.rc = parser->report->rc};
     struct cfg_shown shown;
     const char *meant = cfg_closest_key(section, cfg_show(&shown, name));
 
     for (size_t i = 0; i < section->key_count; i++)
-        cfg_outf(&out, "%s%s", i > 0 ? ", " : "", section->keys[i].name);
-    parser->report->rc = out.rc;
-    if (out.rc == OBX_OK)
+        buf_addf(&list, "%s%s", i > 0 ? ", " : "", section->keys[i].name);
+    parser->report->rc = list.rc;
+    if (list.rc == OBX_OK)
         cfg_problem(parser->report, &parser->here, parser->current, NULL,
                     "unknown key %s%s%s%s; keys are %s", cfg_show(&shown, name),
                     meant == NULL ? "" : " (did you mean ", meant == NULL ? "" : meant,

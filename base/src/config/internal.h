@@ -61,15 +61,7 @@ struct cfg_report {
     enum obx_code rc;
 };
 
-/* A buffer that remembers the first failure, so that a run of appends is checked once. */
-struct cfg_out {
-    struct obx_buf *buf;
-    enum obx_code rc;
-};
-
 /* ---- report.c ---- */
-
-void cfg_outf(struct cfg_out *out, const char *fmt, ...) OBX_PRINTF(2, 3);
 
 /* Room for a text from outside as it may be shown: shortened, without control characters. */
 struct cfg_shown {
@@ -82,11 +74,11 @@ const char *cfg_show(struct cfg_shown *shown, struct obx_bytes text);
 void cfg_problem(struct cfg_report *report, const struct cfg_origin *origin,
                  const struct cfg_instance *instance, const struct cfg_key *key, const char *fmt,
                  ...) OBX_PRINTF(5, 6);
-void cfg_out_origin(struct cfg_out *out, const struct cfg *cfg, const struct cfg_origin *origin);
+void cfg_out_origin(struct obx_buf *out, const struct cfg *cfg, const struct cfg_origin *origin);
 /* "relay" or "lane.shop.outbox". */
-void cfg_out_section(struct cfg_out *out, const struct cfg_instance *instance);
+void cfg_out_section(struct obx_buf *out, const struct cfg_instance *instance);
 /* A value as it may be shown: "***" for a secret that is not empty, no password in a URL. */
-void cfg_out_shown(struct cfg_out *out, const struct cfg_key *key, const char *text);
+void cfg_out_shown(struct obx_buf *out, const struct cfg_key *key, const char *text);
 /* What the report comes to: OBX_OK, OBX_E_CONFIG with the first problem in err, OBX_E_NOMEM. */
 enum obx_code cfg_judge(struct cfg_report *report, struct obx_err *err);
 
@@ -117,10 +109,10 @@ const char *cfg_closest_key(const struct cfg_section *section, const char *name)
 void cfg_read_file(struct cfg *cfg, struct cfg_report *report, const struct cfg_input *input);
 void cfg_read_env(struct cfg *cfg, struct cfg_report *report, char *const *env);
 /* "OBX_LANE_SHOP_OUTBOX_BATCH"; name NULL for a plain section. */
-void cfg_out_variable(struct cfg_out *out, const struct cfg_section *section, const char *name,
+void cfg_out_variable(struct obx_buf *out, const struct cfg_section *section, const char *name,
                       const struct cfg_key *key);
 /* "OBX_LANES", which lists the names of the named sections of a kind. */
-void cfg_out_names_variable(struct cfg_out *out, const struct cfg_section *section);
+void cfg_out_names_variable(struct obx_buf *out, const struct cfg_section *section);
 /* Append all of a file; OBX_E_SYSTEM, OBX_E_TOO_LARGE above max bytes, OBX_E_NOMEM. */
 enum obx_code cfg_slurp(const char *path, size_t max, struct obx_buf *out, struct obx_err *err);
 
@@ -134,13 +126,13 @@ bool cfg_convert(struct cfg *cfg, struct cfg_report *report, const struct cfg_ke
                  const char *text, void *field);
 bool cfg_same_value(const struct cfg_key *key, const void *a, const void *b);
 /* "a number from 1 to 1000", to stand after "expected" or "allowed:". */
-void cfg_out_allowed(struct cfg_out *out, const struct cfg_key *key);
+void cfg_out_allowed(struct obx_buf *out, const struct cfg_key *key);
 
 /* ---- reference.c ---- */
 
 /* "default 5s", "required" */
-void cfg_out_default(struct cfg_out *out, const struct cfg_key *key);
+void cfg_out_default(struct obx_buf *out, const struct cfg_key *key);
 /* Words of text in lines of at most 78 characters, each behind `before`. */
-void cfg_out_wrapped(struct cfg_out *out, const char *before, const char *text);
+void cfg_out_wrapped(struct obx_buf *out, const char *before, const char *text);
 
 #endif

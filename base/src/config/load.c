@@ -107,17 +107,16 @@ static const char *read_secret(struct cfg *cfg, struct cfg_report *report,
 static void complain_about_value(struct cfg_report *report, const struct cfg_instance *instance,
                                  const struct cfg_key *key, const struct cfg_value *value)
 {
-    struct obx_buf allowed = {0}, text = {0};
-    struct cfg_out out = {.buf = &allowed, .rc = report->rc};
+    struct obx_buf allowed = {.rc = report->rc}, text = {0};
     /* A value that is missing is a problem of its section, which may have a line. */
     const struct cfg_origin *origin = value->text == NULL ? &instance->origin : &value->origin;
     struct cfg_shown shown;
 
-    cfg_out_allowed(&out, key);
-    if (out.rc == OBX_OK && value->text != NULL)
-        out.rc = url_add_shown(&text, bytes_of(value->text));
-    report->rc = out.rc;
-    if (out.rc != OBX_OK)
+    cfg_out_allowed(&allowed, key);
+    if (value->text != NULL)
+        url_add_shown(&text, bytes_of(value->text));
+    report->rc = allowed.rc != OBX_OK ? allowed.rc : text.rc;
+    if (report->rc != OBX_OK)
         goto out;
     if (value->text == NULL)
         cfg_problem(report, origin, instance, key, "missing; expected %s", allowed.data);

@@ -4,32 +4,32 @@
  */
 #include "internal.h"
 
-static void out_origin(struct cfg_out *out, const struct cfg *cfg, const struct cfg_value *value)
+static void out_origin(struct obx_buf *out, const struct cfg *cfg, const struct cfg_value *value)
 {
-    cfg_outf(out, "; ");
+    buf_addf(out, "; ");
     cfg_out_origin(out, cfg, &value->origin);
     if (value->path != NULL)
-        cfg_outf(out, ", content of %s", value->path);
-    cfg_outf(out, "\n");
+        buf_addf(out, ", content of %s", value->path);
+    buf_addf(out, "\n");
 }
 
 /* Where it comes from stands behind a value, but above a secret: there it would cut it. */
-static void out_line(struct cfg_out *out, const struct cfg *cfg, const struct cfg_key *key,
+static void out_line(struct obx_buf *out, const struct cfg *cfg, const struct cfg_key *key,
                      const struct cfg_value *value, const char *text)
 {
     const bool is_secret = key->type == CFG_SECRET && text[0] != '\0';
 
     if (is_secret)
         out_origin(out, cfg, value);
-    cfg_outf(out, "%s = ", key->name);
+    buf_addf(out, "%s = ", key->name);
     cfg_out_shown(out, key, text);
-    cfg_outf(out, "%s", is_secret ? "\n" : text[0] != '\0' ? " " : "");
+    buf_addf(out, "%s", is_secret ? "\n" : text[0] != '\0' ? " " : "");
     if (!is_secret)
         out_origin(out, cfg, value);
 }
 
 /* One line for each item, which is easier to read and to compare. */
-static void out_list(struct cfg_out *out, const struct cfg *cfg, const struct cfg_key *key,
+static void out_list(struct obx_buf *out, const struct cfg *cfg, const struct cfg_key *key,
                      const struct cfg_value *value, const struct cfg_list *list)
 {
     for (size_t i = 0; i < list->count; i++)
@@ -38,7 +38,7 @@ static void out_list(struct cfg_out *out, const struct cfg *cfg, const struct cf
         out_line(out, cfg, key, value, "");
 }
 
-static void out_value(struct cfg_out *out, const struct cfg *cfg,
+static void out_value(struct obx_buf *out, const struct cfg *cfg,
                       const struct cfg_instance *instance, size_t index)
 {
     const struct cfg_key *key = &instance->section->keys[index];
@@ -53,15 +53,13 @@ static void out_value(struct cfg_out *out, const struct cfg *cfg,
 
 enum obx_code cfg_dump(const struct cfg *cfg, struct obx_buf *buf)
 {
-    struct cfg_out out = {.buf = buf, .rc = OBX_OK};
-
     for (const struct cfg_instance *at = cfg->instances; at != NULL; at = at->next) {
-        cfg_outf(&out, "%s[%s%s%s] ; ", at == cfg->instances ? "" : "\n", at->section->name,
+        buf_addf(buf, "%s[%s%s%s] ; ", at == cfg->instances ? "" : "\n", at->section->name,
                  at->name != NULL ? " " : "", at->name != NULL ? at->name : "");
-        cfg_out_origin(&out, cfg, &at->origin);
-        cfg_outf(&out, "\n");
+        cfg_out_origin(buf, cfg, &at->origin);
+        buf_addf(buf, "\n");
         for (size_t i = 0; i < at->section->key_count; i++)
-            out_value(&out, cfg, at, i);
+            out_value(buf, cfg, at, i);
     }
-    return out.rc;
+    return buf->rc;
 }

@@ -10,17 +10,6 @@
 #include "base/utf8.h"
 #include "internal.h"
 
-void cfg_outf(struct cfg_out *out, const char *fmt, ...)
-{
-    va_list args;
-
-    if (out->rc != OBX_OK)
-        return;
-    va_start(args, fmt);
-    out->rc = buf_addvf(out->buf, fmt, args);
-    va_end(args);
-}
-
 const char *cfg_show(struct cfg_shown *shown, struct obx_bytes text)
 {
     static const char more[] = "...";
@@ -45,51 +34,51 @@ const char *cfg_show(struct cfg_shown *shown, struct obx_bytes text)
     return shown->text;
 }
 
-void cfg_out_origin(struct cfg_out *out, const struct cfg *cfg, const struct cfg_origin *origin)
+void cfg_out_origin(struct obx_buf *out, const struct cfg *cfg, const struct cfg_origin *origin)
 {
     switch (origin->kind) {
     case CFG_FROM_DEFAULT:
-        cfg_outf(out, "default");
+        buf_addf(out, "default");
         return;
     case CFG_FROM_FILE:
-        cfg_outf(out, "%s:%u", cfg->path, origin->line);
+        buf_addf(out, "%s:%u", cfg->path, origin->line);
         return;
     case CFG_FROM_ENV:
-        cfg_outf(out, "%s", origin->variable);
+        buf_addf(out, "%s", origin->variable);
         return;
     }
 }
 
-void cfg_out_shown(struct cfg_out *out, const struct cfg_key *key, const char *text)
+void cfg_out_shown(struct obx_buf *out, const struct cfg_key *key, const char *text)
 {
     if (key->type == CFG_SECRET && text[0] != '\0')
-        cfg_outf(out, "***");
-    else if (out->rc == OBX_OK)
-        out->rc = url_add_shown(out->buf, bytes_of(text));
+        buf_addf(out, "***");
+    else
+        url_add_shown(out, bytes_of(text));
 }
 
-void cfg_out_section(struct cfg_out *out, const struct cfg_instance *instance)
+void cfg_out_section(struct obx_buf *out, const struct cfg_instance *instance)
 {
-    cfg_outf(out, "%s", instance->section->name);
+    buf_addf(out, "%s", instance->section->name);
     if (instance->name != NULL)
-        cfg_outf(out, ".%s", instance->name);
+        buf_addf(out, ".%s", instance->name);
 }
 
-static void out_head(struct cfg_out *out, const struct cfg *cfg, const struct cfg_origin *origin,
+static void out_head(struct obx_buf *out, const struct cfg *cfg, const struct cfg_origin *origin,
                      const struct cfg_instance *instance, const struct cfg_key *key)
 {
     /* What is missing has no line: it is a problem of the file as a whole. */
     if (origin->kind == CFG_FROM_DEFAULT)
-        cfg_outf(out, "%s", cfg->path);
+        buf_addf(out, "%s", cfg->path);
     else
         cfg_out_origin(out, cfg, origin);
-    cfg_outf(out, ": ");
+    buf_addf(out, ": ");
     if (instance == NULL)
         return;
     cfg_out_section(out, instance);
     if (key != NULL)
-        cfg_outf(out, ".%s", key->name);
-    cfg_outf(out, ": ");
+        buf_addf(out, ".%s", key->name);
+    buf_addf(out, ": ");
 }
 
 static void keep(struct cfg_report *report, const struct obx_buf *line)
@@ -106,14 +95,11 @@ static void vproblem(struct cfg_report *report, const struct cfg_origin *origin,
                      const struct cfg_instance *instance, const struct cfg_key *key,
                      const char *fmt, va_list args)
 {
-    struct obx_buf line = {0};
-    struct cfg_out out = {.buf = &line, .rc = report->rc};
+    struct obx_buf line = {.rc = report->rc};
 
-    out_head(&out, report->cfg, origin, instance, key);
-    if (out.rc == OBX_OK)
-        out.rc = buf_addvf(&line, fmt, args);
-    report->rc = out.rc;
-    if (out.rc == OBX_OK)
+    out_head(&line, report->cfg, origin, instance, key);
+    report->rc = buf_addvf(&line, fmt, args);
+    if (report->rc == OBX_OK)
         keep(report, &line);
     buf_fini(&line);
 }

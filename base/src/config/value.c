@@ -231,82 +231,82 @@ bool cfg_same_value(const struct cfg_key *key, const void *a, const void *b)
     return memcmp(a, b, key->size) == 0;
 }
 
-static void out_quantity(struct cfg_out *out, const struct unit *units, uint64_t number)
+static void out_quantity(struct obx_buf *out, const struct unit *units, uint64_t number)
 {
     size_t i = 0;
 
     while (i + 1 < UNITS && (number == 0 || number % units[i].factor != 0))
         i++;
-    cfg_outf(out, "%" PRIu64 "%s", number / units[i].factor, units[i].name);
+    buf_addf(out, "%" PRIu64 "%s", number / units[i].factor, units[i].name);
 }
 
-static void out_number(struct cfg_out *out, const struct cfg_key *key, uint64_t number)
+static void out_number(struct obx_buf *out, const struct cfg_key *key, uint64_t number)
 {
     if (key->type == CFG_DURATION)
         out_quantity(out, durations, number);
     else if (key->type == CFG_SIZE)
         out_quantity(out, sizes, number);
     else
-        cfg_outf(out, "%" PRIu64, number);
+        buf_addf(out, "%" PRIu64, number);
 }
 
 /* " from 1 to 9", " of at least 1" or nothing. */
-static void out_range(struct cfg_out *out, const struct cfg_key *key)
+static void out_range(struct obx_buf *out, const struct cfg_key *key)
 {
     if (key->max != 0) {
-        cfg_outf(out, " from ");
+        buf_addf(out, " from ");
         out_number(out, key, key->min);
-        cfg_outf(out, " to ");
+        buf_addf(out, " to ");
         out_number(out, key, key->max);
     } else if (key->min != 0) {
-        cfg_outf(out, " of at least ");
+        buf_addf(out, " of at least ");
         out_number(out, key, key->min);
     }
 }
 
 /* The same for what is counted: " of 1 to 64 bytes". */
-static void out_amount(struct cfg_out *out, const struct cfg_key *key, const char *noun)
+static void out_amount(struct obx_buf *out, const struct cfg_key *key, const char *noun)
 {
     if (key->max != 0)
-        cfg_outf(out, " of %" PRIu64 " to %" PRIu64 " %ss", key->min, key->max, noun);
+        buf_addf(out, " of %" PRIu64 " to %" PRIu64 " %ss", key->min, key->max, noun);
     else if (key->min != 0)
-        cfg_outf(out, " of at least %" PRIu64 " %s%s", key->min, noun, key->min > 1 ? "s" : "");
+        buf_addf(out, " of at least %" PRIu64 " %s%s", key->min, noun, key->min > 1 ? "s" : "");
 }
 
-void cfg_out_allowed(struct cfg_out *out, const struct cfg_key *key)
+void cfg_out_allowed(struct obx_buf *out, const struct cfg_key *key)
 {
     switch (key->type) {
     case CFG_STRING:
     case CFG_SECRET:
-        cfg_outf(out, "a text");
+        buf_addf(out, "a text");
         out_amount(out, key, "byte");
         return;
     case CFG_BOOL:
-        cfg_outf(out, "true or false (also yes/no, on/off, 1/0)");
+        buf_addf(out, "true or false (also yes/no, on/off, 1/0)");
         return;
     case CFG_COUNT:
-        cfg_outf(out, "a number");
+        buf_addf(out, "a number");
         out_range(out, key);
         return;
     case CFG_DURATION:
-        cfg_outf(out, "a duration");
+        buf_addf(out, "a duration");
         out_range(out, key);
-        cfg_outf(out, ", as 250ms, 5s, 2m or 1h");
+        buf_addf(out, ", as 250ms, 5s, 2m or 1h");
         return;
     case CFG_SIZE:
-        cfg_outf(out, "a size");
+        buf_addf(out, "a size");
         out_range(out, key);
-        cfg_outf(out, ", as 4096, 64KiB, 16MiB or 1GiB");
+        buf_addf(out, ", as 4096, 64KiB, 16MiB or 1GiB");
         return;
     case CFG_ENUM:
-        cfg_outf(out, "one of");
+        buf_addf(out, "one of");
         for (size_t i = 0; key->choices[i] != NULL; i++)
-            cfg_outf(out, "%s %s", i > 0 ? "," : "", key->choices[i]);
+            buf_addf(out, "%s %s", i > 0 ? "," : "", key->choices[i]);
         return;
     case CFG_LIST:
-        cfg_outf(out, "a list");
+        buf_addf(out, "a list");
         out_amount(out, key, "item");
-        cfg_outf(out, ", separated by commas");
+        buf_addf(out, ", separated by commas");
         return;
     }
 }

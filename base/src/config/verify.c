@@ -33,14 +33,12 @@ static bool is_variable_shared(struct verify *verify, const struct cfg_section *
                                const struct cfg_key *key_a, const struct cfg_section *b,
                                const struct cfg_key *key_b)
 {
-    struct obx_buf first = {0}, second = {0};
-    struct cfg_out out_a = {.buf = &first, .rc = verify->report.rc};
-    struct cfg_out out_b = {.buf = &second, .rc = verify->report.rc};
+    struct obx_buf first = {.rc = verify->report.rc}, second = {.rc = verify->report.rc};
     bool is_shared = false;
 
-    cfg_out_variable(&out_a, a, a->is_named ? "<NAME>" : NULL, key_a);
-    cfg_out_variable(&out_b, b, b->is_named ? "<NAME>" : NULL, key_b);
-    verify->report.rc = out_a.rc != OBX_OK ? out_a.rc : out_b.rc;
+    cfg_out_variable(&first, a, a->is_named ? "<NAME>" : NULL, key_a);
+    cfg_out_variable(&second, b, b->is_named ? "<NAME>" : NULL, key_b);
+    verify->report.rc = first.rc != OBX_OK ? first.rc : second.rc;
     if (verify->report.rc == OBX_OK)
         is_shared = bytes_equal(buf_bytes(&first), buf_bytes(&second));
     buf_fini(&first);

@@ -289,7 +289,7 @@ bool receipts_take(struct receipts *receipts, struct item *item)
         return false;
     before = batch->body.len;
     if (add_receipt(&batch->body, item, group, report == REPORT_REJECTED) != OBX_OK) {
-        batch->body.len = before;
+        buf_cut(&batch->body, before);
         return false;
     }
     item_list_push(&batch->items, item);

@@ -218,92 +218,81 @@ static enum obx_code call_gid(struct obx_half *half, const struct question *ques
     return rc;
 }
 
-/* Body of a prepare. Appending is checked once: the first failure is kept in rc. */
+/* Body of a prepare, checked once at its end. */
 
-static void add(struct obx_buf *body, enum obx_code *rc, const char *text)
+static void add_string(struct obx_buf *body, const char *text)
 {
-    if (*rc == OBX_OK)
-        *rc = buf_add_text(body, text);
-}
-
-static void add_string(struct obx_buf *body, enum obx_code *rc, const char *text)
-{
-    add(body, rc, "\"");
-    for (; *rc == OBX_OK && *text != '\0'; text++) {
+    buf_add_text(body, "\"");
+    for (; *text != '\0'; text++) {
         unsigned char c = (unsigned char)*text;
 
         if (c < ' ' || c == '"' || c == '\\')
-            *rc = buf_addf(body, "\\u%04x", c);
+            buf_addf(body, "\\u%04x", c);
         else
-            *rc = buf_add(body, text, 1);
+            buf_add(body, text, 1);
     }
-    add(body, rc, "\"");
+    buf_add_text(body, "\"");
 }
 
-static void add_field(struct obx_buf *body, enum obx_code *rc, const char *name, const char *text)
+static void add_field(struct obx_buf *body, const char *name, const char *text)
 {
     if (text == NULL)
         return;
-    if (*rc == OBX_OK)
-        *rc = buf_addf(body, ",\"%s\":", name);
-    add_string(body, rc, text);
+    buf_addf(body, ",\"%s\":", name);
+    add_string(body, text);
 }
 
-static void add_payload(struct obx_buf *body, enum obx_code *rc, struct obx_bytes payload)
+static void add_payload(struct obx_buf *body, struct obx_bytes payload)
 {
     size_t len = (payload.len + 2) / 3 * 4;
 
-    add(body, rc, ",\"payload_base64\":\"");
-    if (*rc == OBX_OK && payload.len > INT32_MAX / 2)
-        *rc = OBX_E_INVALID;
-    if (*rc == OBX_OK)
-        *rc = buf_reserve(body, len + 1);
-    if (*rc == OBX_OK && payload.len > 0) {
+    buf_add_text(body, ",\"payload_base64\":\"");
+    if (body->rc == OBX_OK && payload.len > INT32_MAX / 2)
+        body->rc = OBX_E_INVALID;
+    if (payload.len > 0 && buf_reserve(body, len + 1) == OBX_OK) {
         EVP_EncodeBlock((unsigned char *)body->data + body->len, payload.p, (int)payload.len);
         body->len += len;
     }
-    add(body, rc, "\"");
+    buf_add_text(body, "\"");
 }
 
 /* The headers are the text that was given, and nothing printed again: their numbers are theirs. */
-static void add_headers(struct obx_buf *body, enum obx_code *rc, const char *headers)
+static void add_headers(struct obx_buf *body, const char *headers)
 {
     struct json_span_fault fault = {0};
-    struct obx_bytes object;
+    struct obx_bytes object = {0};
 
     if (headers == NULL)
         return;
-    if (*rc == OBX_OK && !json_span_check(bytes_of(headers), &object, &fault))
-        *rc = OBX_E_INVALID;
-    add(body, rc, ",\"headers\":");
-    if (*rc == OBX_OK)
-        *rc = buf_add(body, object.p, object.len);
+    if (!json_span_check(bytes_of(headers), &object, &fault) && body->rc == OBX_OK)
+        body->rc = OBX_E_INVALID;
+    buf_add_text(body, ",\"headers\":");
+    buf_add(body, object.p, object.len);
 }
 
 /* Payloads go as base64, whatever they are; so the type that the header promises is named. */
-static void add_message(struct obx_buf *body, enum obx_code *rc, const struct obx_half_message *msg)
+static void add_message(struct obx_buf *body, const struct obx_half_message *msg)
 {
-    add(body, rc, "{\"topic\":");
-    add_string(body, rc, msg->topic != NULL ? msg->topic : "");
-    add_field(body, rc, "ordering_key", msg->ordering_key);
-    add_field(body, rc, "message_id", msg->message_id);
-    add_field(body, rc, "content_type",
+    buf_add_text(body, "{\"topic\":");
+    add_string(body, msg->topic != NULL ? msg->topic : "");
+    add_field(body, "ordering_key", msg->ordering_key);
+    add_field(body, "message_id", msg->message_id);
+    add_field(body, "content_type",
               msg->content_type != NULL ? msg->content_type : "application/json");
-    add_headers(body, rc, msg->headers);
-    add_payload(body, rc, msg->payload);
-    add(body, rc, "}");
+    add_headers(body, msg->headers);
+    add_payload(body, msg->payload);
+    buf_add_text(body, "}");
 }
 
-static void add_messages(struct obx_buf *body, enum obx_code *rc, const char *name,
+static void add_messages(struct obx_buf *body, const char *name,
                          const struct obx_half_message *messages, size_t count)
 {
-    if (*rc == OBX_OK)
-        *rc = buf_addf(body, ",\"%s\":[", name);
+    buf_addf(body, ",\"%s\":[", name);
     for (size_t i = 0; i < count; i++) {
-        add(body, rc, i == 0 ? "" : ",");
-        add_message(body, rc, &messages[i]);
+        buf_add_text(body, i == 0 ? "" : ",");
+        add_message(body, &messages[i]);
     }
-    add(body, rc, "]");
+    buf_add_text(body, "]");
 }
 
 /* Prepared before and decided meanwhile: the local transaction must not be started. */
@@ -331,12 +320,12 @@ enum obx_code obx_half_prepare(struct obx_half *half, const char *gid,
 
     if (!gid_is_valid(gid))
         return obx_fail(err, OBX_E_INVALID, "gid");
-    add(&body, &rc, "{\"gid\":");
-    add_string(&body, &rc, gid);
-    add_field(&body, &rc, "producer", half->producer);
-    add_messages(&body, &rc, "commit", on_commit, commit_count);
-    add_messages(&body, &rc, "rollback", on_rollback, rollback_count);
-    add(&body, &rc, "}");
+    buf_add_text(&body, "{\"gid\":");
+    add_string(&body, gid);
+    add_field(&body, "producer", half->producer);
+    add_messages(&body, "commit", on_commit, commit_count);
+    add_messages(&body, "rollback", on_rollback, rollback_count);
+    rc = buf_add_text(&body, "}");
     if (rc == OBX_OK)
         rc = buf_addf(&url, "%s" PATH, half->url);
     if (rc == OBX_OK) {

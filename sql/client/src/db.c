@@ -227,46 +227,35 @@ enum obx_code db_rollback(struct db *db, struct obx_err *err)
 
 enum obx_code db_add_identifier(struct obx_buf *buf, const char *name)
 {
-    const size_t before = buf->len;
-    enum obx_code rc = buf_add(buf, "`", 1);
-
-    for (const char *c = name; *c != '\0' && rc == OBX_OK; c++)
-        rc = *c == '`' ? buf_add(buf, "``", 2) : buf_add(buf, c, 1);
-    if (rc == OBX_OK)
-        rc = buf_add(buf, "`", 1);
-    if (rc != OBX_OK)
-        buf->len = before;
-    return rc;
+    buf_add(buf, "`", 1);
+    for (const char *c = name; *c != '\0'; c++)
+        buf_add(buf, *c == '`' ? "``" : c, *c == '`' ? 2 : 1);
+    return buf_add(buf, "`", 1);
 }
 
 /* In utf8mb4 no quote and no backslash is part of a longer character, so bytes may be looked at one
  * by one. */
-static enum obx_code add_literal_byte(struct obx_buf *buf, char c, bool backslashes)
+static void add_literal_byte(struct obx_buf *buf, char c, bool backslashes)
 {
     if (c == '\'')
-        return buf_add(buf, "''", 2);
-    if (backslashes && c == '\\')
-        return buf_add(buf, "\\\\", 2);
-    if (backslashes && c == '\0')
-        return buf_add(buf, "\\0", 2);
-    return buf_add(buf, &c, 1);
+        buf_add(buf, "''", 2);
+    else if (backslashes && c == '\\')
+        buf_add(buf, "\\\\", 2);
+    else if (backslashes && c == '\0')
+        buf_add(buf, "\\0", 2);
+    else
+        buf_add(buf, &c, 1);
 }
 
 enum obx_code db_add_literal(struct db *db, struct obx_buf *buf, struct obx_bytes text)
 {
     const bool backslashes = (db->mysql->server_status & SERVER_STATUS_NO_BACKSLASH_ESCAPES) == 0;
     const char *bytes = text.p;
-    const size_t before = buf->len;
-    enum obx_code rc = OBX_OK;
 
     if (text.p == NULL)
         return buf_add_text(buf, "NULL");
-    rc = buf_add(buf, "'", 1);
-    for (size_t i = 0; i < text.len && rc == OBX_OK; i++)
-        rc = add_literal_byte(buf, bytes[i], backslashes);
-    if (rc == OBX_OK)
-        rc = buf_add(buf, "'", 1);
-    if (rc != OBX_OK)
-        buf->len = before;
-    return rc;
+    buf_add(buf, "'", 1);
+    for (size_t i = 0; i < text.len && buf->rc == OBX_OK; i++)
+        add_literal_byte(buf, bytes[i], backslashes);
+    return buf_add(buf, "'", 1);
 }

@@ -154,7 +154,7 @@ static enum obx_code read_limits(struct db *db, struct obx_err *err)
 
 enum obx_code db_session_set(struct db *db, const struct db_opts *opts, struct obx_err *err)
 {
-    struct obx_buf sql = {NULL, 0, 0};
+    struct obx_buf sql = {0};
     enum obx_code rc = build_set(db, opts, &sql);
 
     if (rc == OBX_OK)

@@ -255,7 +255,7 @@ enum obx_code schema_check_outbox(struct db *db, const char *name, struct obx_er
 
 enum obx_code schema_add_outbox(struct db *db, const char *name, struct obx_err *err)
 {
-    struct obx_buf sql = {NULL, 0, 0};
+    struct obx_buf sql = {0};
     enum obx_code rc = OBX_OK;
 
     if (!is_table_name(name))

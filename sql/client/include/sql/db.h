@@ -159,11 +159,10 @@ OBX_NODISCARD enum obx_code db_commit(struct db *db, struct obx_err *err);
 /** ROLLBACK. On failure the connection is of no more use (the server rolls back when it closes). */
 enum obx_code db_rollback(struct db *db, struct obx_err *err);
 
-/** Append `name` as an identifier in backquotes, quotes inside doubled. */
+/** Append `name` as an identifier in backquotes, quotes inside doubled. A failure sticks to buf. */
 struct obx_buf;
-OBX_NODISCARD enum obx_code db_add_identifier(struct obx_buf *buf, const char *name);
-/** Append a string literal, escaped for this connection. */
-OBX_NODISCARD enum obx_code db_add_literal(struct db *db, struct obx_buf *buf,
-                                           struct obx_bytes text);
+enum obx_code db_add_identifier(struct obx_buf *buf, const char *name);
+/** Append a string literal, escaped for this connection. A failure sticks to buf. */
+enum obx_code db_add_literal(struct db *db, struct obx_buf *buf, struct obx_bytes text);
 
 #endif
