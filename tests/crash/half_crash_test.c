@@ -1,8 +1,8 @@
 /*
- * Half-messages under kills (P2, P5, P7): the relay dies at each of its crash points, or stands
- * still there with what it has locked, producers die all over their own steps, the database is
- * killed. Afterwards every half-message is decided,
- * agrees with the business table, and exactly the committed ones' messages were delivered.
+ * Half-messages under kills and silence (P2, P5, P7): the relay dies at each of its crash points, or
+ * stands still there with what it has locked, producers die all over their own steps, the database is
+ * killed, every line between them falls silent, programs stand still. Afterwards every half-message is
+ * decided, agrees with the business table, and exactly the committed ones' messages were delivered.
  *
  * OBX_TEST_SEED=N repeats a run's choices.
  */
@@ -29,6 +29,7 @@
 #include "base/random.h"
 #include "broker.h"
 #include "crash/dice.h"
+#include "cut_proxy.h"
 #include "endpoint.h"
 #include "half/checkback/ask_barrier.h"
 #include "process.h"
@@ -48,8 +49,14 @@ enum {
     PROGRESS = 40, /* decided half-messages after a restart */
     PASSES_MAX = 10,
     PATH_LEN = 128,
+    SILENCES = 6,
+    SILENCE_MAX_MS = 2500, /* longer than the leases and than a producer's patience */
+    HALF = 50,
     DECIMAL = 10
 };
+
+/* The lines that may fall silent. */
+enum line { LINE_API, LINE_MESSAGES, LINE_BUSINESS, LINE_BROKER, LINES };
 
 struct rig {
     struct test_db messages, business;
@@ -60,6 +67,7 @@ struct rig {
     struct proc *relay;
     struct proc *stopped; /* a relay that stands still */
     struct proc *producers[PRODUCERS];
+    struct cut_proxy *lines[LINES]; /* NULL: the line goes straight */
     char dir[64], config[PATH_LEN], log[PATH_LEN], producer_log[PATH_LEN];
     uint16_t port;
     unsigned generation;
@@ -149,23 +157,29 @@ static uint16_t free_port(void)
     return ntohs(address.sin_port);
 }
 
+static unsigned port_of(const struct rig *rig, enum line line, unsigned server_port)
+{
+    return rig->lines[line] != NULL ? cut_proxy_port(rig->lines[line]) : server_port;
+}
+
 static void write_config(const struct rig *rig)
 {
     const struct db_opts *db = &rig->messages.opts;
+    const unsigned amqp_port = (unsigned)atoi(test_env("OBX_TEST_AMQP_PORT"));
     FILE *file = fopen(rig->config, "w");
 
     assert_non_null(file);
     fprintf(file,
             "[relay]\nhttp_port = 0\ndrain = 1s\n"
-            "[broker]\naddresses = %s:%s\nvhost = %s\nuser = %s\npassword = %s\n"
+            "[broker]\naddresses = %s:%u\nvhost = %s\nuser = %s\npassword = %s\n"
             "reconnect_min = 50ms\nreconnect_max = 1s\n"
             "[lane]\nlease = 1500ms\n"
             "[queue " QUEUE "]\ntype = classic\nbind = rowpost:half.#\n"
             "[source shop]\nhost = %s\nport = %u\nuser = %s\npassword = %s\ndatabase = %s\n",
-            test_env("OBX_TEST_AMQP_HOST"), test_env("OBX_TEST_AMQP_PORT"),
+            test_env("OBX_TEST_AMQP_HOST"), port_of(rig, LINE_BROKER, amqp_port),
             test_env("OBX_TEST_AMQP_VHOST"), test_env("OBX_TEST_AMQP_USER"),
-            test_env("OBX_TEST_AMQP_PASSWORD"), db->host, (unsigned)db->port, db->user,
-            db->password, db->database);
+            test_env("OBX_TEST_AMQP_PASSWORD"), db->host, port_of(rig, LINE_MESSAGES, db->port),
+            db->user, db->password, db->database);
     fprintf(file,
             "[half]\nsource = shop\nhttp_port = %u\ntoken = " TOKEN "\nfirst_check = 150ms\n"
             "retry_min = 50ms\nretry_max = 400ms\nbreaker_min = 50ms\nbreaker_max = 300ms\n"
@@ -174,7 +188,7 @@ static void write_config(const struct rig *rig)
             "[producer by-barrier]\ncheck = barrier\nhost = %s\nport = %u\nuser = %s\n"
             "password = %s\ndatabase = %s\n",
             (unsigned)rig->port, (unsigned)endpoint_port(rig->endpoint), db->host,
-            (unsigned)db->port, db->user, db->password, rig->business.name);
+            port_of(rig, LINE_BUSINESS, db->port), db->user, db->password, rig->business.name);
     assert_int_equal(fclose(file), 0);
     assert_int_equal(chmod(rig->config, S_IRUSR | S_IWUSR), 0);
 }
@@ -239,6 +253,8 @@ static int tear_down(void **state)
         proc_destroy(rig->producers[i]);
     proc_destroy(rig->relay);
     proc_destroy(rig->stopped);
+    for (unsigned i = 0; i < LINES; i++)
+        cut_proxy_destroy(rig->lines[i]);
     endpoint_destroy(rig->endpoint);
     db_close(rig->asked);
     db_close(rig->db);
@@ -276,7 +292,7 @@ static void start_producers(struct rig *rig)
     const struct proc_opts opts = {.argv = argv, .log_path = rig->producer_log};
 
     rig->generation++;
-    snprintf(url, sizeof(url), "http://127.0.0.1:%u", (unsigned)rig->port);
+    snprintf(url, sizeof(url), "http://127.0.0.1:%u", port_of(rig, LINE_API, rig->port));
     for (unsigned i = 0; i < PRODUCERS; i++) {
         snprintf(prefix, sizeof(prefix), "p%u-%u", rig->generation, i);
         snprintf(seed, sizeof(seed), "%" PRIu64, dice_below(&rig->dice, UINT32_MAX));
@@ -391,7 +407,8 @@ static void finish(struct rig *rig)
     if (!wait_until(QUIET_MS, is_quiet, rig))
         fail_msg("no quiet in time; logs in %s", rig->dir);
     assert_true(proc_signal(rig->relay, SIGTERM));
-    if (!proc_wait(rig->relay, STOP_MS, &how) || how.code != 0)
+    /* With 1 it leaves without an answer that a silent line has swallowed. */
+    if (!proc_wait(rig->relay, STOP_MS, &how) || how.code > (rig->lines[0] != NULL ? 1 : 0))
         fail_msg("the relay did not end well: status %d, signal %d; logs in %s", how.code,
                  how.signal, rig->dir);
     fetch_deliveries(rig);
@@ -532,6 +549,79 @@ static void the_database_dies_under_all_of_them(void **state)
     finish(rig);
 }
 
+/* ---------------------------------------------------------------- silence */
+
+static void make_lines(struct rig *rig)
+{
+    const struct db_opts *db = &rig->messages.opts;
+    const uint16_t ports[LINES] = {[LINE_API] = rig->port,
+                                   [LINE_MESSAGES] = db->port,
+                                   [LINE_BUSINESS] = db->port,
+                                   [LINE_BROKER] = (uint16_t)atoi(test_env("OBX_TEST_AMQP_PORT"))};
+
+    for (unsigned i = 0; i < LINES; i++) {
+        rig->lines[i] = cut_proxy_create("127.0.0.1", ports[i]);
+        assert_non_null(rig->lines[i]);
+    }
+    write_config(rig);
+}
+
+/* How long a silence lasts is random: that is what is tested, not a guess how long something takes. */
+static void random_pause(struct rig *rig)
+{
+    (void)usleep((useconds_t)dice_below(&rig->dice, SILENCE_MAX_MS + 1) * 1000);
+}
+
+/* One line says nothing, one way or both. What goes into it meanwhile comes late, or never. */
+static void silence(struct rig *rig, enum line line)
+{
+    const enum cut_flow flow = dice_percent(&rig->dice, HALF) ? CUT_HOLD : CUT_SWALLOW;
+    const uint64_t ways = 1 + dice_below(&rig->dice, 3);
+
+    print_message("line %d is silent: %s, ways %" PRIu64 "\n", (int)line,
+                  flow == CUT_HOLD ? "held" : "swallowed", ways);
+    for (int dir = CUT_TO_SERVER; dir <= CUT_TO_CLIENT; dir++)
+        if ((ways & (UINT64_C(1) << dir)) != 0)
+            cut_proxy_set_flow(rig->lines[line], (enum cut_dir)dir, flow);
+    random_pause(rig);
+    for (int dir = CUT_TO_SERVER; dir <= CUT_TO_CLIENT; dir++)
+        cut_proxy_set_flow(rig->lines[line], (enum cut_dir)dir, CUT_PASS);
+    /* A network that is back takes up what it lost, or resets it. This proxy cannot give bytes back. */
+    if (flow == CUT_SWALLOW && dice_percent(&rig->dice, HALF))
+        cut_proxy_cut_all(rig->lines[line]);
+}
+
+static void stand_still(struct rig *rig, struct proc *proc)
+{
+    assert_true(proc_signal(proc, SIGSTOP));
+    random_pause(rig);
+    assert_true(proc_signal(proc, SIGCONT));
+}
+
+/* Every line once, a producer and the relay too, in an order of the seed's; work goes on after each. */
+static void every_line_falls_silent(void **state)
+{
+    struct rig *rig = *state;
+    unsigned order[SILENCES] = {0, 1, 2, 3, 4, 5};
+
+    make_lines(rig);
+    start_relay(rig, NULL);
+    start_producers(rig);
+    wait_progress(rig);
+    for (unsigned i = 0; i < SILENCES; i++) {
+        unsigned other = i + (unsigned)dice_below(&rig->dice, SILENCES - i);
+        unsigned what = order[other];
+
+        order[other] = order[i];
+        if (what < LINES)
+            silence(rig, (enum line)what);
+        else
+            stand_still(rig, what == LINES ? rig->relay : rig->producers[0]);
+        wait_progress(rig);
+    }
+    finish(rig);
+}
+
 int main(void)
 {
     const char *seed = getenv("OBX_TEST_SEED");
@@ -547,6 +637,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(producers_die_everywhere, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_database_dies_under_all_of_them, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(every_line_falls_silent, set_up, tear_down),
     };
 
     first_seed = seed != NULL ? strtoull(seed, NULL, DECIMAL) : random_u64() % UINT32_MAX;
