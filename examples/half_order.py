@@ -8,7 +8,7 @@ usage: half_order.py place GID SKU QUANTITY [before|inside|after]
 before, inside or after the local transaction. `serve` is the check address: the relay asks it
 ([producer bookings] url = http://127.0.0.1:PORT/check) about half-messages whose producer fell silent.
 
-The two exclude each other by the barrier table: whoever inserts the gid first decides. The file is DB_FILE, the
+The two exclude each other by the barrier table: the first to insert the gid decides. The file is DB_FILE, the
 relay HALF_URL and HALF_TOKEN. Exit status of place: 0 booked, 3 not booked.
 """
 

@@ -2,7 +2,7 @@
  * The inventory service of the demo: takes each order out of the stock exactly once.
  *
  * The handler writes in the transaction that the library has opened, in which the message's dedup
- * row stands already. They commit together, so whatever is delivered again, and whoever is killed
+ * row stands already. They commit together, so whatever is delivered again, and whatever is killed
  * when, the stock goes down once for each order.
  *
  * The database comes from DB_HOST, DB_PORT, DB_USER, DB_PASSWORD and DB_NAME, the broker from

@@ -9,7 +9,8 @@
  *     shop  <-- order.refunded ---- payment, when the money is back
  *
  * order.refused and payment.refused are compensations: the topics that their messages name in
- * on_rejected. No service sends them; a handler that rejects sets them off, once, whoever dies.
+ * on_rejected. No service sends them; a handler that rejects sets them off, once, whichever process
+ * dies.
  *
  * usage: saga-service shop|payment|stock, with DB_... and AMQP_... as for inventory-service.
  */

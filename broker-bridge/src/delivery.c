@@ -4,8 +4,8 @@
  * names and texts, and the body, which body frames fill.
  *
  * Invariants: BUILD_NONE has no delivery; BUILD_HEADER has the method's names only; BUILD_BODY has
- * a delivery and body_left > 0. Sizes come from the broker and, for headers, from whoever
- * published: all are bounded before memory is taken (frame.c has the bounds of headers). Called by
+ * a delivery and body_left > 0. Sizes come from the broker and, for headers, from the
+ * publisher: all are bounded before memory is taken (frame.c has the bounds of headers). Called by
  * consumer.c.
  */
 #include "delivery.h"

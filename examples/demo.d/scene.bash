@@ -220,7 +220,7 @@ start_scene() {
     rm -rf "$dir"
     mkdir -p "$dir"
     chmod 700 "$dir"
-    # The broker begins empty; the databases are made anew.
+    # The broker begins empty; the databases are made again.
     rm -rf "${OBX_SERVERS_DIR:?}/rabbitmq/data"
     built "the servers" "$dir/servers.log" server start || return 1
     coordinates=$(server env) || return 1

@@ -132,7 +132,7 @@ struct half_request {
     bool is_known_conflict;
     struct half_record rec;
     /** With wants_ids, of a prepare or a look-up: the messages while there is no verdict, in their
-     * order. Owned by whoever made the request: obx_free. NULL without any. */
+     * order. Owned by the caller that made the request: obx_free. NULL without any. */
     struct half_id *ids;
     size_t id_count;
     struct obx_err err;

@@ -443,7 +443,7 @@ out:
     return rc;
 }
 
-static enum obx_code carry_out(struct run *run, struct receipt_counts *counts, struct obx_err *err)
+static enum obx_code run_all(struct run *run, struct receipt_counts *counts, struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
 
@@ -474,7 +474,7 @@ enum obx_code receipt_batch_run(struct receipt_batch *batch, struct db *db,
     for (size_t i = 0; i < count; i++)
         run.entries[i] = (struct entry){.message_id = receipts[i].message_id, .only = &receipts[i]};
     run.count = count;
-    rc = carry_out(&run, counts, err);
+    rc = run_all(&run, counts, err);
     obx_free(run.entries);
     return rc;
 }
@@ -527,7 +527,7 @@ enum obx_code receipt_batch_again(struct receipt_batch *batch, struct db *db,
     sort_entries(&run);
     rc = keep_awaited(&run, err);
     if (rc == OBX_OK)
-        rc = carry_out(&run, counts, err);
+        rc = run_all(&run, counts, err);
     obx_free(run.entries);
     return rc;
 }

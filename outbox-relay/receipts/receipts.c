@@ -2,7 +2,7 @@
  * The receipts thread. See receipts.h.
  *
  * A turn services the consumer, which puts deliveries into `taken`; when there are enough reports,
- * or the oldest has waited long enough, they are carried out in transactions of a batch and
+ * or the oldest has waited long enough, they run in transactions of a batch and
  * acknowledged. A transaction that fails because of one of its reports is done in parts
  * (isolate.c); what is stuck then is left: its message stays in outbox_awaiting, is sent again and
  * reported again. Any other failure is tried again with the same reports after a backoff, over a
@@ -345,9 +345,9 @@ static enum obx_code gather_all(struct gather *gather, struct obx_err *err)
     return rc == OBX_OK ? run_batch(gather, err) : rc;
 }
 
-/* Reports that fail while others are carried out are at fault themselves, and are left. With
- * nothing carried out the fault may be anywhere, and all of them are kept. */
-static bool carry_out(struct receipts *receipts)
+/* Reports that fail while others succeed are at fault themselves, and are left. With
+ * no success the fault may be anywhere, and all of them are kept. */
+static bool run_waiting(struct receipts *receipts)
 {
     struct gather gather = {
         .receipts = receipts,
@@ -379,7 +379,7 @@ static void flush(struct receipts *receipts)
 {
     struct obx_err err = {0};
 
-    if (receipts->head == NULL || receipts->db == NULL || !carry_out(receipts))
+    if (receipts->head == NULL || receipts->db == NULL || !run_waiting(receipts))
         return;
     if (bridge_consumer_ack(receipts->consumer, receipts->tail->epoch, receipts->tail->tag, true,
                             &err) != OBX_OK)

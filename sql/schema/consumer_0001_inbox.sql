@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS inbox_applied (
     consumer_group VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     message_id     VARBINARY(255) NOT NULL,
     applied_at     DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
-    -- NULL is applied, 'rejected' that the message is dead and its producer has been told so: no copy of it may be applied any more.
+    -- NULL is applied, 'rejected' that the message is dead and its producer was notified: no copy of it may be applied any more.
     outcome        VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NULL,
     reason         VARBINARY(255) NULL,
     PRIMARY KEY (consumer_group, message_id)
@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS inbox_parked (
     -- When something is to be done with the row: the next attempt, a dead one's way into the dead-letter queue, a request.
     next_at         DATETIME(6) NULL,
     attempts        INT UNSIGNED NOT NULL DEFAULT 0,
-    -- An attempt has been counted and not been heard of since: whose it is, and how many messages shared it.
+    -- An attempt has been counted and nothing was heard of it since: whose it is, and how many messages shared it.
     claim           BIGINT UNSIGNED NOT NULL DEFAULT 0,
     claim_size      INT UNSIGNED NOT NULL DEFAULT 0,
     reason_code     VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
@@ -60,22 +60,22 @@ CREATE TABLE IF NOT EXISTS inbox_parked (
     pieces          INT UNSIGNED NOT NULL DEFAULT 0,
     -- Bytes of the two, so that nobody needs to read them to know.
     size            BIGINT UNSIGNED NOT NULL,
-    -- What an operator wants done with a dead one. A consumer of the group carries it out.
+    -- What an operator asks for with a dead one. A consumer of the group runs it.
     request         ENUM('replay', 'force-replay', 'discard') CHARACTER SET ascii COLLATE ascii_bin NULL,
     requested_at    DATETIME(6) NULL,
     requested_by    VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
     request_note    VARCHAR(1024) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
     -- Replays so far. The columns above stay as they are after a replay: who asked for the last one, and why.
     replays         INT UNSIGNED NOT NULL DEFAULT 0,
-    -- 1: its producer is told that it was rejected, and acts on that: replayed only when that is forced.
+    -- 1: its producer was notified of the rejection, and acts on that: replayed only when that is forced.
     is_reported         BOOLEAN NOT NULL DEFAULT 0,
-    -- 1: replayed although its producer has been told that it was rejected.
+    -- 1: replayed although its producer was notified of the rejection.
     is_forced       BOOLEAN NOT NULL DEFAULT 0,
     -- 1: the body is not the one that came, an operator has edited it.
     is_edited       BOOLEAN NOT NULL DEFAULT 0,
     PRIMARY KEY (id),
     UNIQUE KEY parked_message (consumer_group, message_id),
-    -- Only a dead row is told, and then it has ended and holds up nobody.
+    -- Only a dead row is reported, and then it has ended and holds up nobody.
     KEY parked_key (consumer_group, ordering_key, is_reported, id),
     KEY parked_due (consumer_group, next_at, lane)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;

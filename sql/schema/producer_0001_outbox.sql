@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS outbox (
     -- Messages of one key keep their order; NULL: no order asked for.
     ordering_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
     -- A JSON object of application headers; traceparent goes here too.
-    -- Text that is looked at, and no JSON: MySQL's type would print its numbers and members in its own way.
+    -- Text that is checked, and no JSON: MySQL's type would print its numbers and members in its own way.
     headers      LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL CHECK (JSON_VALID(headers)),
     content_type VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT 'application/json',
     payload      LONGBLOB NOT NULL,
@@ -61,11 +61,11 @@ CREATE TABLE IF NOT EXISTS outbox_parked (
     reason_code  VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     reason       VARCHAR(1024) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT '',
     attempts     INT UNSIGNED NOT NULL DEFAULT 0,
-    -- 1: the row's ordering key is frozen, and later rows of the key are parked behind this one.
+    -- 1: the row's ordering key is frozen, and later rows of the key are parked after this one.
     holds_key    BOOLEAN NOT NULL DEFAULT 0,
-    -- The id of the parked row that this one waits behind; NULL: it was parked for its own sake.
+    -- The id of the parked row that this one waits for; NULL: it was parked for its own sake.
     blocked_by    BIGINT UNSIGNED NULL,
-    -- What an operator wants done. Only the owner of the outbox's lease carries it out.
+    -- What an operator asks for. Only the owner of the outbox's lease runs it.
     request      ENUM('resume', 'discard') CHARACTER SET ascii COLLATE ascii_bin NULL,
     requested_at DATETIME(6) NULL,
     requested_by VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
@@ -75,7 +75,7 @@ CREATE TABLE IF NOT EXISTS outbox_parked (
     on_rejected  VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
     PRIMARY KEY (parked_id),
     UNIQUE KEY outbox_id (outbox, id),
-    -- The head of a frozen key is found beside any number of rows behind it, and heads are read alone.
+    -- The head of a frozen key is found beside any number of followers, and heads are read alone.
     KEY outbox_key (outbox, holds_key, ordering_key),
     KEY outbox_request (outbox, request)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;

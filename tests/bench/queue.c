@@ -4,7 +4,7 @@
  * from OBX_TEST_AMQP_... The exchange is a direct one, as the default exchange is that the bare
  * publisher sends to.
  *
- *     bench_queue fresh QUEUE EXCHANGE KEY   deletes it if it is there, and makes it anew and empty
+ *     bench_queue fresh QUEUE EXCHANGE KEY   deletes it if it is there, and makes it again, empty
  *     bench_queue delete QUEUE
  *     bench_queue depth QUEUE                prints the number of messages ready
  */

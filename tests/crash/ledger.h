@@ -21,8 +21,8 @@ enum {
 };
 
 /**
- * Make both databases anew, empty, with the application's tables only (no Rowpost tables). What was
- * there is dropped.
+ * Make both databases again, empty, with the application's tables only (no Rowpost tables). What
+ * was there is dropped.
  * @return OBX_OK or any OBX_E_DB_*
  */
 OBX_NODISCARD enum obx_code ledger_create(struct db *db, struct obx_err *err);

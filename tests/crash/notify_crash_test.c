@@ -56,7 +56,7 @@ static void killed_at_each_point_it_loses_nothing(void **state)
         notify_rig_stop(rig, 0);
         assert_all_called(to, prefix, MESSAGES);
     }
-    /* Repeated is at most what was under way or not yet written at each kill. */
+    /* Repeated is at most what was in flight or not yet written at each kill. */
     assert_in_range(receiver_count(to), MESSAGES * POINTS, MESSAGES * POINTS + POINTS * MESSAGES);
     assert_int_equal(notify_rig_number(rig, "SELECT MAX(attempts) FROM inbox_call"), 1);
     receiver_destroy(to);
@@ -87,7 +87,7 @@ static void another_process_takes_over(void **state)
     notify_rig_kill(rig, 0);
     notify_rig_wait_number(rig, MESSAGES, DELIVERED);
     assert_all_called(to, "m", MESSAGES);
-    /* Called again is what was under way, or answered and not yet written. */
+    /* Called again is what was in flight, or answered and not yet written. */
     assert_in_range(receiver_count(to), MESSAGES, MESSAGES + 8 * CONCURRENCY);
     notify_rig_stop(rig, 1);
     receiver_destroy(to);

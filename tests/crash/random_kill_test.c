@@ -117,7 +117,7 @@ static void stop_consumer(struct play *play)
     stop_program(play, SCENE_CONSUMER);
 }
 
-/* One line is silent one way or both: what is under way comes late, or never comes. */
+/* One line is silent one way or both: what is in flight comes late, or never comes. */
 static void silence_line(struct play *play, enum scene_role role, enum scene_line line)
 {
     unsigned index = (unsigned)dice_below(&play->dice, SCENE_ACTORS);

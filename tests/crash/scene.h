@@ -38,7 +38,7 @@ struct cut_proxy;
 
 /** Both servers' coordinates, made from the environment, for a producer. Static strings. */
 struct db_opts scene_producer_opts(void);
-/** Databases, tables, users and configuration files anew; the queues of an earlier scene are
+/** Databases, tables, users and configuration files, made again; the queues of an earlier scene are
  * removed. */
 struct scene *scene_create(void);
 /** Kill what still runs and close. NULL is fine. */

@@ -1,7 +1,7 @@
 /*
  * Receipts and resend for one message and one consumer group: the lane, the broker (which may lose
  * all of its data, twice), the consumer and the receipts role. A crash is a step that is not taken:
- * whoever may die between two durable steps may begin again before the second one. See
+ * a process that may die between two durable steps may begin again before the second one. See
  * docs/adr/0005-consumer-failure.md.
  *
  *   one_effect   the handler's effect is committed at most once, and the compensation too

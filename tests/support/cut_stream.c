@@ -189,7 +189,7 @@ static void swallow(struct cut_way *way, struct cut_rules *rules, int dir)
     }
 }
 
-/* Waits until the peer's kernel has everything, as a reset would take back what is still under way.
+/* Waits until the peer's kernel has everything, as a reset would take back what is still in flight.
  */
 static bool is_drained(void *ctx)
 {

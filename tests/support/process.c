@@ -44,7 +44,8 @@ static bool is_replaced(const char *entry, const char *const *additions)
     return false;
 }
 
-/* The child's environment: ours, less what is set anew, and the additions. Entries are borrowed. */
+/* The child's environment: ours, less what is set again, and the additions. Entries are borrowed.
+ */
 static char **merged_env(const char *const *additions)
 {
     size_t count = 0;

@@ -554,7 +554,7 @@ static void a_half_message_that_is_held_holds_up_no_check(void **state)
 }
 
 /* With the options as they come: one that says nothing, one that drips, one whose database is held.
- * The others are asked on time, and all of the bad ones' asks are still under way or failed. */
+ * The others are asked on time, and all of the bad ones' asks are still in flight or failed. */
 static void misbehave(const char *path, struct endpoint_answer *answer, void *ctx)
 {
     if (strstr(path, "gid=silent") != NULL)

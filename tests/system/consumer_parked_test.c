@@ -1,6 +1,6 @@
 /*
- * What waits in inbox_parked: attempts counted exactly whoever dies, order per key through the table,
- * frozen and skipped keys, an operator's replays and discards, several processes, restarts.
+ * What waits in inbox_parked: attempts counted exactly whatever dies, order per key through the
+ * table, frozen and skipped keys, an operator's replays and discards, several processes, restarts.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -484,7 +484,7 @@ static void a_dead_message_may_be_skipped(void **state)
     rig_stop(consumer);
 }
 
-/* The policy is the consumer's, not the row's: whoever changes it sets frozen keys free. */
+/* The policy is the consumer's, not the row's: who changes it sets frozen keys free. */
 static void a_frozen_key_is_set_free_by_the_other_policy(void **state)
 {
     struct rig *rig = *state;

@@ -204,7 +204,7 @@ static void edited_and_discarded(void **state)
     char path[] = "dead_ctl_body.XXXXXX";
     int fd = mkstemp(path);
 
-    assert_true(fd >= 0 && write(fd, "mended", 6) == 6);
+    assert_true(fd >= 0 && write(fd, "edited", 6) == 6);
     close(fd);
     rig_declare(rig);
     rig_put(rig, "m-0", "k", "bad");
@@ -217,7 +217,7 @@ static void edited_and_discarded(void **state)
     assert_int_equal(DEAD(&scene, "edit-replay", id_of(rig, "m-0"), "--body", path), 2);
     assert_int_equal(
         DEAD(&scene, "edit-replay", id_of(rig, "m-0"), "--body", path, "--note", "typo"), 0);
-    rig_wait_number(rig, "SELECT COUNT(*) FROM applied WHERE body = 'mended'", 1);
+    rig_wait_number(rig, "SELECT COUNT(*) FROM applied WHERE body = 'edited'", 1);
     /* The next of the key has died meanwhile. */
     rig_wait_number(rig, DEAD_ROWS " AND message_id = 'm-1'", 1);
     assert_int_equal(DEAD(&scene, "discard", id_of(rig, "m-1")), 2);
@@ -289,7 +289,7 @@ static void two_replays_at_once_do_no_harm(void **state)
     consumer = start(rig, &is_mended);
     RIG_WAIT_STAT(consumer, dead, MANY);
     rig_stop(consumer);
-    /* Nobody is there to carry it out: the request stands. */
+    /* Nobody is there to run it: the request stands. */
     for (size_t i = 0; i < 2; i++) {
         const char *argv[ARGS_MAX];
         const struct proc_opts opts = {.argv = argv};

@@ -184,7 +184,7 @@ static void rights_of_an_operator(void **state)
     ALLOWED("SELECT * FROM outbox_parked", "SELECT * FROM outbox_lease",
             "SELECT COUNT(*) FROM (SELECT 1 FROM outbox LIMIT 1000) x",
             "UPDATE outbox_parked SET request = 'resume', requested_at = UTC_TIMESTAMP(6), "
-            "requested_by = 'me', request_note = 'mended' WHERE parked_id = 1 AND request IS NULL",
+            "requested_by = 'me', request_note = 'edited' WHERE parked_id = 1 AND request IS NULL",
             "UPDATE inbox_call SET state = 'waiting', due_at = UTC_TIMESTAMP(6), "
             "attempts = 0 WHERE id IN (1, 2)",
             "INSERT INTO inbox_endpoint (consumer_group, endpoint) VALUES ('g', 'e') "
@@ -355,7 +355,7 @@ static void rights_of_a_consumers_operator(void **state)
     ALLOWED("SELECT id, message_id, body FROM inbox_parked WHERE state = 'dead'",
             "UPDATE inbox_parked SET request = 'replay', requested_at = UTC_TIMESTAMP(6), "
             "requested_by = 'me', request_note = 'why', next_at = UTC_TIMESTAMP(6), "
-            "body = 'mended', size = 6, is_edited = 1 "
+            "body = 'edited', size = 6, is_edited = 1 "
             "WHERE id = 1 AND state = 'dead' AND request IS NULL");
     DENIED("UPDATE inbox_parked SET state = 'waiting'", "UPDATE inbox_parked SET attempts = 0",
            "DELETE FROM inbox_parked", "DELETE FROM inbox_applied",

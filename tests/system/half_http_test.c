@@ -319,7 +319,7 @@ static bool was_overloaded(void *ctx)
     return stats.overloads >= 10;
 }
 
-/* With the table locked nothing can be carried out: the queue fills, the rest is refused at once,
+/* With the table locked nothing can run: the queue fills, the rest is refused at once,
  * and no answer is lost. */
 static void overload_is_refused_and_what_was_accepted_is_there(void **state)
 {

@@ -414,7 +414,7 @@ static void a_held_row_holds_up_no_other(void **state)
     }
     others_go_on(rig, held, "new-held");
     test_db_run(other, "ROLLBACK");
-    /* Let go, each is carried out. */
+    /* Let go, each one runs. */
     for (unsigned i = 0; i < HELD; i++)
         held[i] = prepare_of(gids[i], &one, 1);
     run_all(rig, held, HELD);

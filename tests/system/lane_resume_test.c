@@ -1,6 +1,6 @@
 /*
  * System tests of what operators ask for: a frozen key comes back whole and in order, a discarded
- * head lets its followers go, and a request that cannot be carried out says so. P4, P6.
+ * head lets its followers go, and a request that cannot run says so. P4, P6.
  */
 #include <setjmp.h>
 #include <stdarg.h>

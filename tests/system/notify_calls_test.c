@@ -458,7 +458,7 @@ static void gone_pauses_until_it_is_resumed(void **state)
     notify_rig_wait_number(rig, 20, "SELECT COUNT(*) FROM inbox_call");
     notify_rig_wait_log(rig, "endpoint.gone");
     wait_metric(rig, "rowpost_notify_paused{endpoint=\"to\"} ", 1);
-    /* A restart does not forget it. At most one more was under way when the first was answered. */
+    /* A restart does not forget it. At most one more was in flight when the first was answered. */
     notify_rig_stop(rig, 0);
     start(rig);
     notify_rig_wait_log(rig, "endpoint.paused");
@@ -522,7 +522,7 @@ static void half_a_second(const struct rig_call *call, size_t n, struct endpoint
     answer->delay_ms = 500;
 }
 
-/* TERM waits for what is under way and starts nothing more. */
+/* TERM waits for what is in flight and starts nothing more. */
 static void a_stop_awaits_the_calls_under_way(void **state)
 {
     struct notify_rig *rig = *state;

@@ -289,7 +289,7 @@ static void status_with_half_messages(void **state)
     rig_sql(rig, "DELETE FROM outbox_lease");
 }
 
-/* Somebody else on the relay's port, with a text for the terminal of whoever asks. */
+/* Somebody else on the relay's port, with a text for the terminal of the user who asks. */
 static void *answer_twice(void *ctx)
 {
     static const char answer[] =

@@ -235,7 +235,7 @@ static void bad_arguments_change_nothing(void **state)
     rig_said(rig, "there is no parked message 424242");
 }
 
-/* Without a relay the wish stands; it says so, and the next owner carries it out. */
+/* Without a relay the request stands; it says so, and the next owner runs it. */
 static void requests_outlive_the_relay(void **state)
 {
     struct program_rig *rig = *state;

@@ -32,7 +32,7 @@ struct proxied {
     char address[64];
 };
 
-static struct proxied proxied; /* one at a time; made anew for each test */
+static struct proxied proxied; /* one at a time; made again for each test */
 
 static int setup(void **state)
 {

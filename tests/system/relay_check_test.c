@@ -1,6 +1,6 @@
 /*
  * `outbox-relay --check` on real servers: everything that can be wrong, one at a time, is named
- * together with what mends it; what is right is said to be right beside it; nothing is changed.
+ * together with its fix; what is right is said to be right beside it; nothing is changed.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -281,7 +281,7 @@ static void missing_grants(void **state)
     assert_int_equal(rig_run_relay(rig, NULL, WORDS("--check")), 0);
 }
 
-/* All that is missing is said at once, so that nobody mends it one run at a time. */
+/* All that is missing is said at once, so that nobody fixes it one run at a time. */
 static void all_missing_grants_at_once(void **state)
 {
     struct program_rig *rig = *state;

@@ -146,7 +146,7 @@ static void servers_that_say_nothing(void **state)
     end_between(&away);
 }
 
-/* What is wrong at start and is mended later needs no restart. */
+/* What is wrong at start and is fixed later needs no restart. */
 static void wrong_at_start_and_mended(void **state)
 {
     struct program_rig *rig = *state;

@@ -1,5 +1,5 @@
 /*
- * Topology declared and verified on a real broker: what is alike is success, what differs or is
+ * Topology declared and verified on a real broker: what is the same is success, what differs or is
  * missing says so by name.
  */
 #include <setjmp.h>

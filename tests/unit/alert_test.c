@@ -164,7 +164,7 @@ static void not_too_often(void **state)
     assert_int_equal(endpoint_requests(endpoint), 1);
 }
 
-/* In one call or in two, as the failing ones were under way or not. */
+/* In one call or in two, as the failing ones were in flight or not. */
 static bool all_seven_are_said(void *ctx)
 {
     (void)ctx;

@@ -420,7 +420,7 @@ static void resume_all(void)
         settle_down();
     }
     if (is_anything_asked())
-        sim_fail("a request is not carried out");
+        sim_fail("a request does not run");
     for (size_t i = 0; i < sim->row_count; i++) {
         const struct sim_row *row = &sim->rows[i];
         const struct sim_row *head = row->behind == 0 ? NULL : sim_parked(row->behind);

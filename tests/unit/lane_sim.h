@@ -43,7 +43,7 @@ struct sim_row {
     int key;   /* -1: none */
     int topic; /* index; topic 3 is of the policy "skip" */
     uint64_t created_us, began_us, commit_us;
-    uint64_t commit_seq; /* order of becoming visible; anew when a resume puts it back */
+    uint64_t commit_seq; /* order of becoming visible; again when a resume puts it back */
     bool is_bad;         /* its headers are no object */
     bool may_vanish;     /* an operator asked for its end */
     uint32_t body_len;
@@ -85,7 +85,7 @@ struct sim_topic {
 struct sim_message {
     uint64_t token;
     size_t row;
-    bool is_done; /* the broker has decided; the answer is under way */
+    bool is_done; /* the broker has decided; the answer is on its way */
     enum pub_outcome outcome;
 };
 

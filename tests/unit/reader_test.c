@@ -29,7 +29,7 @@ struct table {
     uint64_t key_of[IDS + 1];  /* index in keys */
     uint64_t hold[IDS + 1];    /* what mark_frozen says */
     uint64_t after_forward[4]; /* become visible when the forward read has ended */
-    uint64_t after_behind[4];  /* alike, after a page of a look */
+    uint64_t after_behind[4];  /* the same, after a page of a rescan */
     int fail_in;               /* the statement that fails; 0 none */
     uint64_t now_us, cost_us;
     uint64_t forward_limit; /* of the last forward read */

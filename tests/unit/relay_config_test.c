@@ -90,7 +90,7 @@ static void the_shipped_example_is_what_the_table_says(void **state)
     (void)state;
     assert_int_equal(cfg_reference_example(&relay_schema, &made), OBX_OK);
     if (strcmp(shipped.data, made.data) != 0)
-        fail_msg("%s is not up to date; make it anew: outbox-relay --example >FILE",
+        fail_msg("%s is not up to date; make it again: outbox-relay --example >FILE",
                  OBX_TEST_EXAMPLE_CONFIG);
     buf_fini(&made);
     buf_fini(&shipped);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What is shipped beside the programs fits them: whoever adds a library to the build finds here the places that name the
-# packages too, and the unit, the image and the page that tells how to install know of no others.
+# What is shipped beside the programs fits them: the unit, the image and the page on installing name the packages of every
+# library that the build links, and no others.
 # usage: shipping_test.bash SOURCE_FOLDER OUTBOX_RELAY OUTBOX_NOTIFY
 set -u -o pipefail
 export LC_ALL=C
@@ -50,7 +50,7 @@ check_example() {
     local program=$1 file=$2
     shift 2
     diff "$file" <("$program" --example) >/dev/null ||
-        complain "$file is not up to date; make it anew: $(basename "$program") --example >FILE"
+        complain "$file is not up to date; make it again: $(basename "$program") --example >FILE"
     env "$@" "$program" --config "$file" --dump >/dev/null || complain "$file cannot be loaded"
 }
 check_example "$relay" "$root/outbox-relay/outbox-relay.conf.example" LC_ALL=C

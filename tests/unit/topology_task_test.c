@@ -1,5 +1,5 @@
-/* The news of the topology's thread reach whoever waits for them, whatever else looks on. Its
- * broker is not there, which is none of the mailbox's business. */
+/* The news of the topology's thread reach the threads that wait for them, however many others read
+ * them. Its broker is not there, which is none of the mailbox's business. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /*
  * Exchanges, queues and bindings: declared, or verified without changing anything, over a short
- * connection of its own. Declaring what already exists alike is success; what exists differently is
- * OBX_E_MQ_TOPOLOGY with both sides in the text.
+ * connection of its own. Declaring what exists already, the same, is success; what exists
+ * differently is OBX_E_MQ_TOPOLOGY with both sides in the text.
  */
 #ifndef BRIDGE_TOPOLOGY_H
 #define BRIDGE_TOPOLOGY_H

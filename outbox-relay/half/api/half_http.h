@@ -44,7 +44,7 @@ uint16_t half_http_port(const struct half_http *front);
 /** Stop listening; requests from now on are answered 503. First step of a stop: destroy the store
  * next, then the front. */
 void half_http_stop(struct half_http *front);
-/** After the store was destroyed, so that no request is under way. Answers are flushed for up to a
+/** After the store was destroyed, so that no request is running. Answers are flushed for up to a
  * second. NULL is fine. */
 void half_http_destroy(struct half_http *front);
 void half_http_get_stats(struct half_http *front, struct half_http_stats *out);

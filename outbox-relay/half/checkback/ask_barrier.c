@@ -1,5 +1,5 @@
-/* The barrier asker: see ask_barrier.h, and docs/adr/0004-half-messages.md for what each meeting of
- * the INSERT means. */
+/* The client that asks the barrier: see ask_barrier.h, and docs/adr/0004-half-messages.md for what
+ * each meeting of the INSERT means. */
 #include "ask_barrier.h"
 
 #include <string.h>
@@ -185,7 +185,7 @@ enum obx_code ask_barrier_create(const struct ask_barrier_opts *opts, struct ask
 
     *out = NULL;
     if (asker == NULL)
-        return obx_fail(err, OBX_E_NOMEM, "barrier asker");
+        return obx_fail(err, OBX_E_NOMEM, "barrier client");
     asker->db = opts->db;
     asker->db.lock_wait_s = LOCK_WAIT_S;
     asker->done = opts->done;

@@ -13,18 +13,18 @@
 
 struct ask_barrier;
 
-/** Runs on one of the asker's threads. why: for logs and history, borrowed. */
+/** Runs on one of the client's threads. why: for logs and history, borrowed. */
 typedef void ask_barrier_done_fn(void *ctx, enum check_answer answer, const char *why);
 
 struct ask_barrier_opts {
-    struct db_opts db; /* borrowed texts outlive the asker */
+    struct db_opts db; /* borrowed texts outlive the client */
     uint32_t threads;  /* asks at once; 0: 4 */
     ask_barrier_done_fn *done;
 };
 
 OBX_NODISCARD enum obx_code ask_barrier_create(const struct ask_barrier_opts *opts,
                                                struct ask_barrier **out, struct obx_err *err);
-/** What waits is dropped without a call of done; what is under way ends first. NULL is fine. */
+/** What waits is dropped without a call of done; what is in progress ends first. NULL is fine. */
 void ask_barrier_destroy(struct ask_barrier *asker);
 /** Queue one ask; the caller bounds their number. may_decide: see barrier_ask. OBX_E_NOMEM. */
 OBX_NODISCARD enum obx_code ask_barrier_start(struct ask_barrier *asker, const char *gid,

@@ -12,7 +12,7 @@
 
 struct ask_http;
 
-/** Where to ask; borrowed while the ask is under way. */
+/** Where to ask; borrowed while the ask is in flight. */
 struct ask_target {
     const char *url; /* http:// or https://; "{gid}" in it is replaced, otherwise "?gid=" or "&gid="
                         is appended */
@@ -24,10 +24,10 @@ struct ask_target {
 /** why: for logs and history, borrowed. Runs inside ask_http_service. */
 typedef void ask_done_fn(void *ctx, enum check_answer answer, const char *why);
 
-/** max_asks bounds what is under way and with it the connections kept open. OBX_E_NOMEM. */
+/** max_asks bounds what is in flight and with it the connections kept open. OBX_E_NOMEM. */
 OBX_NODISCARD enum obx_code ask_http_create(uint32_t max_asks, struct ask_http **out,
                                             struct obx_err *err);
-/** What is under way is dropped without a call of done. NULL is fine. */
+/** What is in flight is dropped without a call of done. NULL is fine. */
 void ask_http_destroy(struct ask_http *asker);
 /** Start one ask. OBX_E_FULL, OBX_E_NOMEM, OBX_E_INVALID (a gid or URL that makes no address). done
  * is called only after OBX_OK. */

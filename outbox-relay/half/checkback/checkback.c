@@ -3,7 +3,7 @@
  * decided nothing.
  *
  * Threads: everything belongs to the check-back thread but the mailbox of barrier answers (barrier
- * threads put in), the numbers (copied under the mutex) and is_closing. An ask under way is a
+ * threads put in), the numbers (copied under the mutex) and is_closing. An ask in flight is a
  * `slot`; it is one producer's and counts against its concurrency. Fairness: each producer has its
  * own slots and breaker, so none waits for another; a look goes from one producer that has
  * something due to the next.
@@ -652,8 +652,8 @@ enum obx_code checkback_create(const struct checkback_opts *opts, struct checkba
     return OBX_OK;
 }
 
-/* Slots of asks under way belong to the askers, which drop them: they are found through the list of
- * all. */
+/* Slots of asks in flight belong to the two clients, which drop them: they are found through the
+ * list of all. */
 void checkback_destroy(struct checkback *cb)
 {
     if (cb == NULL)

@@ -27,7 +27,7 @@ struct check_producer {
     const char *token;    /* NULL: none */
     const char *ca_file;  /* NULL: the system's */
     struct db_opts db;    /* CHECK_BY_BARRIER */
-    uint32_t concurrency; /* asks under way at most; 0: 16 over HTTP, 4 through the barrier */
+    uint32_t concurrency; /* asks in flight at most; 0: 16 over HTTP, 4 through the barrier */
     uint32_t timeout_ms;  /* of one ask; 0: 5000 */
 };
 
@@ -35,7 +35,7 @@ struct check_producer {
 struct checkback_opts {
     struct db_opts db;        /* where the half-messages are */
     const char *owner;        /* of the lease: this relay's unique name */
-    struct half_store *store; /* carries the verdicts out */
+    struct half_store *store; /* runs the verdicts */
     const struct check_producer *producers;
     size_t producer_count;
     uint32_t lease_ms;        /* 0: 10000 */

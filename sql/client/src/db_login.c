@@ -44,7 +44,7 @@ enum {
 
 /* Methods that prove knowledge of the password and do not show it. */
 #define PROOFS "mysql_native_password,client_ed25519,parsec,auth_gssapi_client"
-/* These show it: in clear within TLS, else under a key that whoever answers has chosen. */
+/* These show it: in clear within TLS, else under a key that the peer has chosen. */
 #define SHOWN_TO_SERVER ",caching_sha2_password,sha256_password"
 
 /* What stands between us and the server. */

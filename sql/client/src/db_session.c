@@ -1,6 +1,6 @@
 /*
  * The session that every statement of ours, and a handler's, may rely on: one list, set in one
- * round trip right behind the login, so that no server's defaults (my.cnf, SET GLOBAL,
+ * round trip right after the login, so that no server's defaults (my.cnf, SET GLOBAL,
  * init_connect, a role) can change what a statement means, how long it waits or how many rows it
  * touches.
  *

@@ -76,7 +76,7 @@ with_answers() {
     return $status
 }
 
-# Empties the tables of half-messages, so that every turn begins alike.
+# Empties the tables of half-messages, so that every turn begins the same.
 half_clear() {
     sql "TRUNCATE obx_bench.half_message; TRUNCATE obx_bench.half_part; TRUNCATE obx_bench.outbox_big"
 }
