@@ -37,7 +37,7 @@ static enum obx_code code_of_close_while_connecting(unsigned reply_code)
     }
 }
 
-enum obx_code amqp_code_of_reply(unsigned reply_code, enum amqp_phase phase)
+static enum obx_code code_of_reply(unsigned reply_code, enum amqp_phase phase)
 {
     if (phase == AMQP_CONNECTING)
         return code_of_close_while_connecting(reply_code);
@@ -65,7 +65,7 @@ enum obx_code amqp_code_of_reply(unsigned reply_code, enum amqp_phase phase)
     }
 }
 
-enum obx_code amqp_code_of_status(int status, enum amqp_phase phase)
+static enum obx_code code_of_status(int status, enum amqp_phase phase)
 {
     switch (status) {
     case AMQP_STATUS_OK:
@@ -109,8 +109,8 @@ enum obx_code amqp_fail_close(struct obx_err *err, unsigned reply_code, amqp_byt
     char text[CLOSE_TEXT_MAX];
 
     amqp_copy_text(reply_text, text, sizeof(text));
-    return obx_fail_sys(err, amqp_code_of_reply(reply_code, phase), (int)reply_code, "%s: %u %s",
-                        what, reply_code, text);
+    return obx_fail_sys(err, code_of_reply(reply_code, phase), (int)reply_code, "%s: %u %s", what,
+                        reply_code, text);
 }
 
 enum obx_code amqp_fail_blocked(struct obx_err *err, amqp_bytes_t reason)
@@ -134,7 +134,7 @@ static const char *status_text(int status, enum amqp_phase phase)
 enum obx_code amqp_fail_status(struct obx_err *err, int status, enum amqp_phase phase,
                                const char *what)
 {
-    return obx_fail_sys(err, amqp_code_of_status(status, phase), status, "%s: %s", what,
+    return obx_fail_sys(err, code_of_status(status, phase), status, "%s: %s", what,
                         status_text(status, phase));
 }
 

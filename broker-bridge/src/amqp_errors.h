@@ -13,12 +13,6 @@
  * permission. */
 enum amqp_phase { AMQP_CONNECTING, AMQP_WORKING };
 
-/** Code for a reply code of channel.close, connection.close or basic.return. */
-enum obx_code amqp_code_of_reply(unsigned reply_code, enum amqp_phase phase);
-
-/** Code for a status of the library (AMQP_STATUS_...). */
-enum obx_code amqp_code_of_status(int status, enum amqp_phase phase);
-
 /** Fill err from a close's reply code and text. */
 enum obx_code amqp_fail_close(struct obx_err *err, unsigned reply_code, amqp_bytes_t reply_text,
                               enum amqp_phase phase, const char *what);

@@ -83,7 +83,7 @@ struct bridge_consumer {
     uint64_t last_tag; /* of the deliveries of this epoch */
     uint32_t epoch;
     enum sub_state sub;
-    enum obx_code told; /* what the owner was told last about trouble; OBX_OK: up */
+    enum obx_code reported; /* what the owner heard last; OBX_OK: up */
     uint16_t prefetch;
     bool exclusive;
     bool cancelled;      /* wanted by the owner; sub says how far it is */
@@ -101,8 +101,8 @@ static void set_sub(struct bridge_consumer *consumer, enum sub_state state)
     consumer->answer_due_ms = clock_now_ms() + consumer->link.options.rpc_timeout_ms;
 }
 
-static void tell(struct bridge_consumer *consumer, enum bridge_state state,
-                 const struct obx_err *why)
+static void notify(struct bridge_consumer *consumer, enum bridge_state state,
+                   const struct obx_err *why)
 {
     if (consumer->on_state != NULL)
         consumer->on_state(state, consumer->epoch, why, consumer->ctx);
@@ -126,9 +126,9 @@ static void channel_ended(struct bridge_consumer *consumer, enum sub_state next,
     consumer->last_tag = 0;
     consumer->close_crossed = false;
     set_sub(consumer, next);
-    if (was_live || consumer->told != why->code) {
-        consumer->told = why->code;
-        tell(consumer, BRIDGE_DOWN, why);
+    if (was_live || consumer->reported != why->code) {
+        consumer->reported = why->code;
+        notify(consumer, BRIDGE_DOWN, why);
     }
 }
 
@@ -172,34 +172,6 @@ static void on_lost(void *ctx, const struct obx_err *why)
         link_close(&consumer->link);
 }
 
-static void on_blocked(void *ctx, bool blocked)
-{
-    (void)ctx; /* the broker blocks connections that publish; this one never does */
-    (void)blocked;
-}
-
-static enum obx_code on_channel_open_ok(struct bridge_consumer *consumer, struct obx_err *err)
-{
-    amqp_basic_qos_t qos = {.prefetch_count = consumer->prefetch};
-
-    if (consumer->sub != SUB_OPENING)
-        return obx_fail(err, OBX_E_MQ_PROTOCOL, "unexpected channel.open-ok");
-    set_sub(consumer, SUB_QOS);
-    return link_send_method(&consumer->link, CHANNEL, AMQP_BASIC_QOS_METHOD, &qos, err);
-}
-
-static enum obx_code on_qos_ok(struct bridge_consumer *consumer, struct obx_err *err)
-{
-    amqp_basic_consume_t consume = {.queue = amqp_cstring_bytes(consumer->queue),
-                                    .consumer_tag = amqp_cstring_bytes(consumer->wanted_tag),
-                                    .exclusive = consumer->exclusive};
-
-    if (consumer->sub != SUB_QOS)
-        return obx_fail(err, OBX_E_MQ_PROTOCOL, "unexpected basic.qos-ok");
-    set_sub(consumer, SUB_CONSUMING);
-    return link_send_method(&consumer->link, CHANNEL, AMQP_BASIC_CONSUME_METHOD, &consume, err);
-}
-
 static enum obx_code send_cancel(struct bridge_consumer *consumer, struct obx_err *err)
 {
     amqp_basic_cancel_t cancel = {.consumer_tag = amqp_cstring_bytes(consumer->tag)};
@@ -208,28 +180,59 @@ static enum obx_code send_cancel(struct bridge_consumer *consumer, struct obx_er
     return link_send_method(&consumer->link, CHANNEL, AMQP_BASIC_CANCEL_METHOD, &cancel, err);
 }
 
-static enum obx_code on_consume_ok(struct bridge_consumer *consumer,
-                                   const amqp_basic_consume_ok_t *ok, struct obx_err *err)
+static enum obx_code subscribed(struct bridge_consumer *consumer, const amqp_basic_consume_ok_t *ok,
+                                struct obx_err *err)
 {
-    if (consumer->sub != SUB_CONSUMING)
-        return obx_fail(err, OBX_E_MQ_PROTOCOL, "unexpected basic.consume-ok");
     (void)bytes_to_text(from_amqp(ok->consumer_tag), consumer->tag, sizeof(consumer->tag));
     set_sub(consumer, SUB_READY);
     consumer->ready_since_ms = clock_now_ms();
-    consumer->told = OBX_OK;
+    consumer->reported = OBX_OK;
     obx_err_clear(&consumer->trouble);
     OBX_LOG(LOG_LVL_INFO, "consumer", "subscribed", KV_STR("queue", consumer->queue),
             KV_STR("tag", consumer->tag), KV_U64("epoch", consumer->epoch));
-    tell(consumer, BRIDGE_UP, NULL);
+    notify(consumer, BRIDGE_UP, NULL);
     return consumer->cancelled && consumer->sub == SUB_READY ? send_cancel(consumer, err) : OBX_OK;
 }
 
-static enum obx_code on_cancel_ok(struct bridge_consumer *consumer, struct obx_err *err)
+/* What we have asked for is done: each answer belongs to one state, and leads to the next request.
+ */
+static enum obx_code on_answer(struct bridge_consumer *consumer, const amqp_method_t *method,
+                               struct obx_err *err)
 {
-    if (consumer->sub != SUB_CANCELLING)
-        return obx_fail(err, OBX_E_MQ_PROTOCOL, "unexpected basic.cancel-ok");
-    set_sub(consumer, SUB_CANCELLED);
-    return OBX_OK;
+    static const struct {
+        amqp_method_number_t id;
+        enum sub_state awaited_in;
+        const char *name;
+    } answers[] = {
+        {AMQP_CHANNEL_OPEN_OK_METHOD, SUB_OPENING, "channel.open-ok"},
+        {AMQP_BASIC_QOS_OK_METHOD, SUB_QOS, "basic.qos-ok"},
+        {AMQP_BASIC_CONSUME_OK_METHOD, SUB_CONSUMING, "basic.consume-ok"},
+        {AMQP_BASIC_CANCEL_OK_METHOD, SUB_CANCELLING, "basic.cancel-ok"},
+    };
+    amqp_basic_qos_t qos = {.prefetch_count = consumer->prefetch};
+    amqp_basic_consume_t consume = {.queue = amqp_cstring_bytes(consumer->queue),
+                                    .consumer_tag = amqp_cstring_bytes(consumer->wanted_tag),
+                                    .exclusive = consumer->exclusive};
+
+    for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++)
+        if (answers[i].id == method->id && answers[i].awaited_in != consumer->sub)
+            return obx_fail(err, OBX_E_MQ_PROTOCOL, "unexpected %s", answers[i].name);
+    switch (method->id) {
+    case AMQP_CHANNEL_OPEN_OK_METHOD:
+        set_sub(consumer, SUB_QOS);
+        return link_send_method(&consumer->link, CHANNEL, AMQP_BASIC_QOS_METHOD, &qos, err);
+    case AMQP_BASIC_QOS_OK_METHOD:
+        set_sub(consumer, SUB_CONSUMING);
+        return link_send_method(&consumer->link, CHANNEL, AMQP_BASIC_CONSUME_METHOD, &consume, err);
+    case AMQP_BASIC_CONSUME_OK_METHOD:
+        return subscribed(consumer, method->decoded, err);
+    case AMQP_BASIC_CANCEL_OK_METHOD:
+        set_sub(consumer, SUB_CANCELLED);
+        return OBX_OK;
+    default:
+        return obx_fail(err, OBX_E_MQ_PROTOCOL, "method 0x%08x on a consuming channel",
+                        (unsigned)method->id);
+    }
 }
 
 /* Queue deleted, or its node gone. What is unacked goes back with the channel, so that nothing
@@ -248,15 +251,6 @@ static enum obx_code on_broker_cancel(struct bridge_consumer *consumer, struct o
     OBX_LOG(LOG_LVL_WARN, "consumer", "subscription.cancelled", KV_STR("queue", consumer->queue));
     channel_ended(consumer, SUB_CLOSING, &consumer->trouble);
     return link_send_method(&consumer->link, CHANNEL, AMQP_CHANNEL_CLOSE_METHOD, &close, err);
-}
-
-static enum obx_code on_close_ok(struct bridge_consumer *consumer, struct obx_err *err)
-{
-    if (consumer->sub != SUB_CLOSING)
-        return obx_fail(err, OBX_E_MQ_PROTOCOL, "unexpected channel.close-ok");
-    set_sub(consumer, SUB_WAITING);
-    plan_retry(consumer);
-    return OBX_OK;
 }
 
 static enum obx_code on_channel_close(struct bridge_consumer *consumer,
@@ -309,21 +303,12 @@ static enum obx_code on_method(struct bridge_consumer *consumer, const amqp_meth
     switch (method->id) {
     case AMQP_BASIC_DELIVER_METHOD:
         return on_deliver(consumer, method->decoded, err);
-    case AMQP_CHANNEL_OPEN_OK_METHOD:
-        return on_channel_open_ok(consumer, err);
-    case AMQP_BASIC_QOS_OK_METHOD:
-        return on_qos_ok(consumer, err);
-    case AMQP_BASIC_CONSUME_OK_METHOD:
-        return on_consume_ok(consumer, method->decoded, err);
-    case AMQP_BASIC_CANCEL_OK_METHOD:
-        return on_cancel_ok(consumer, err);
     case AMQP_BASIC_CANCEL_METHOD:
         return on_broker_cancel(consumer, err);
     case AMQP_CHANNEL_CLOSE_METHOD:
         return on_channel_close(consumer, method->decoded, err);
     default:
-        return obx_fail(err, OBX_E_MQ_PROTOCOL, "method 0x%08x on a consuming channel",
-                        (unsigned)method->id);
+        return on_answer(consumer, method, err);
     }
 }
 
@@ -340,11 +325,21 @@ static enum obx_code on_content(struct bridge_consumer *consumer, const amqp_fra
     return OBX_OK;
 }
 
-static bool is_close(const amqp_frame_t *frame)
+/* Our close is on its way: what the broker sent before it saw that is passed over. */
+static enum obx_code on_frame_while_closing(struct bridge_consumer *consumer,
+                                            const amqp_frame_t *frame, struct obx_err *err)
 {
-    return frame->frame_type == AMQP_FRAME_METHOD &&
-           (frame->payload.method.id == AMQP_CHANNEL_CLOSE_METHOD ||
-            frame->payload.method.id == AMQP_CHANNEL_CLOSE_OK_METHOD);
+    const amqp_method_t *method = &frame->payload.method;
+
+    if (frame->frame_type != AMQP_FRAME_METHOD)
+        return OBX_OK;
+    if (method->id == AMQP_CHANNEL_CLOSE_METHOD)
+        return on_channel_close(consumer, method->decoded, err);
+    if (method->id == AMQP_CHANNEL_CLOSE_OK_METHOD) {
+        set_sub(consumer, SUB_WAITING);
+        plan_retry(consumer);
+    }
+    return OBX_OK;
 }
 
 static enum obx_code on_frame(void *ctx, const amqp_frame_t *frame, struct obx_err *err)
@@ -356,12 +351,8 @@ static enum obx_code on_frame(void *ctx, const amqp_frame_t *frame, struct obx_e
     if (consumer->sub == SUB_WAITING || consumer->sub == SUB_CLOSED)
         return obx_fail(err, OBX_E_MQ_PROTOCOL, "frame of type %u on a closed channel",
                         (unsigned)frame->frame_type);
-    if (consumer->sub == SUB_CLOSING) {
-        if (!is_close(frame))
-            return OBX_OK; /* on its way before the broker saw our close */
-        if (frame->payload.method.id == AMQP_CHANNEL_CLOSE_OK_METHOD)
-            return on_close_ok(consumer, err);
-    }
+    if (consumer->sub == SUB_CLOSING)
+        return on_frame_while_closing(consumer, frame, err);
     switch (frame->frame_type) {
     case AMQP_FRAME_METHOD:
         return on_method(consumer, &frame->payload.method, err);
@@ -378,19 +369,7 @@ static const struct link_ops consumer_ops = {
     .opened = on_opened,
     .frame = on_frame,
     .lost = on_lost,
-    .blocked = on_blocked,
 };
-
-static enum obx_code check(const struct bridge_consumer_opts *opts, struct obx_err *err)
-{
-    if (opts->on_delivery == NULL)
-        return obx_fail(err, OBX_E_INVALID, "a consumer needs on_delivery");
-    if (opts->queue == NULL || opts->queue[0] == '\0' || strlen(opts->queue) > NAME_MAX_LEN)
-        return obx_fail(err, OBX_E_CONFIG, "queue name empty or longer than 255 bytes");
-    if (opts->consumer_tag != NULL && strlen(opts->consumer_tag) > NAME_MAX_LEN)
-        return obx_fail(err, OBX_E_CONFIG, "consumer tag longer than 255 bytes");
-    return OBX_OK;
-}
 
 static enum obx_code fill(struct bridge_consumer *consumer, const struct bridge_consumer_opts *opts,
                           struct obx_err *err)
@@ -417,11 +396,15 @@ enum obx_code bridge_consumer_create(const struct bridge_consumer_opts *opts,
                                      struct bridge_consumer **out, struct obx_err *err)
 {
     struct bridge_consumer *consumer;
-    enum obx_code rc = check(opts, err);
+    enum obx_code rc;
 
     *out = NULL;
-    if (rc != OBX_OK)
-        return rc;
+    if (opts->on_delivery == NULL)
+        return obx_fail(err, OBX_E_INVALID, "a consumer needs on_delivery");
+    if (opts->queue == NULL || opts->queue[0] == '\0' || strlen(opts->queue) > NAME_MAX_LEN)
+        return obx_fail(err, OBX_E_CONFIG, "queue name empty or longer than 255 bytes");
+    if (opts->consumer_tag != NULL && strlen(opts->consumer_tag) > NAME_MAX_LEN)
+        return obx_fail(err, OBX_E_CONFIG, "consumer tag longer than 255 bytes");
     consumer = obx_calloc(1, sizeof(*consumer));
     if (consumer == NULL)
         return obx_fail(err, OBX_E_NOMEM, "consumer");
@@ -451,12 +434,6 @@ static bool awaits_answer(const struct bridge_consumer *consumer)
            consumer->sub == SUB_CLOSING;
 }
 
-static bool retry_is_due(const struct bridge_consumer *consumer)
-{
-    return consumer->sub == SUB_WAITING && !consumer->cancelled &&
-           clock_now_ms() >= consumer->retry_ms;
-}
-
 void bridge_consumer_service(struct bridge_consumer *consumer)
 {
     struct obx_err err = {0};
@@ -465,14 +442,15 @@ void bridge_consumer_service(struct bridge_consumer *consumer)
     if (awaits_answer(consumer) && clock_now_ms() >= consumer->answer_due_ms)
         (void)obx_fail(&err, OBX_E_TIMEOUT, "no answer from the broker while subscribing to '%s'",
                        consumer->queue);
-    else if (retry_is_due(consumer))
+    else if (consumer->sub == SUB_WAITING && !consumer->cancelled &&
+             clock_now_ms() >= consumer->retry_ms)
         (void)open_channel(consumer, &err);
     if (err.code != OBX_OK)
         link_give_up(&consumer->link, &err);
     link_flush(&consumer->link);
     if (!consumer->cancelled_told && bridge_consumer_state(consumer) == BRIDGE_CLOSED) {
         consumer->cancelled_told = true;
-        tell(consumer, BRIDGE_CLOSED, NULL);
+        notify(consumer, BRIDGE_CLOSED, NULL);
     }
 }
 
@@ -534,28 +512,14 @@ void bridge_consumer_distrust(struct bridge_consumer *consumer, const char *why)
 
 /* Answers to deliveries of earlier epochs have nobody to go to, and need none: those deliveries
  * come again. */
-static enum obx_code send_answer(struct bridge_consumer *consumer, uint32_t epoch,
-                                 amqp_method_number_t id, void *method, struct obx_err *err)
-{
-    if (epoch != consumer->epoch)
-        return OBX_OK;
-    if (!is_live(consumer))
-        return obx_fail(err, OBX_E_MQ_GONE, "not subscribed to '%s'", consumer->queue);
-    return link_send_method(&consumer->link, CHANNEL, id, method, err);
-}
-
 enum obx_code bridge_consumer_ack(struct bridge_consumer *consumer, uint32_t epoch, uint64_t tag,
                                   bool multiple, struct obx_err *err)
 {
     amqp_basic_ack_t ack = {.delivery_tag = tag, .multiple = multiple};
 
-    return send_answer(consumer, epoch, AMQP_BASIC_ACK_METHOD, &ack, err);
-}
-
-enum obx_code bridge_consumer_reject(struct bridge_consumer *consumer, uint32_t epoch, uint64_t tag,
-                                     bool requeue, struct obx_err *err)
-{
-    amqp_basic_reject_t reject = {.delivery_tag = tag, .requeue = requeue};
-
-    return send_answer(consumer, epoch, AMQP_BASIC_REJECT_METHOD, &reject, err);
+    if (epoch != consumer->epoch)
+        return OBX_OK;
+    if (!is_live(consumer))
+        return obx_fail(err, OBX_E_MQ_GONE, "not subscribed to '%s'", consumer->queue);
+    return link_send_method(&consumer->link, CHANNEL, AMQP_BASIC_ACK_METHOD, &ack, err);
 }

@@ -142,69 +142,52 @@ static size_t len_if(const amqp_basic_properties_t *properties, amqp_flags_t fla
     return (properties->_flags & flag) != 0 ? value.len : 0;
 }
 
-static size_t measure_properties(const amqp_basic_properties_t *p)
-{
-    return len_if(p, AMQP_BASIC_MESSAGE_ID_FLAG, p->message_id) +
-           len_if(p, AMQP_BASIC_TYPE_FLAG, p->type) +
-           len_if(p, AMQP_BASIC_CONTENT_TYPE_FLAG, p->content_type) +
-           len_if(p, AMQP_BASIC_CONTENT_ENCODING_FLAG, p->content_encoding) +
-           len_if(p, AMQP_BASIC_CORRELATION_ID_FLAG, p->correlation_id) +
-           len_if(p, AMQP_BASIC_REPLY_TO_FLAG, p->reply_to) +
-           len_if(p, AMQP_BASIC_APP_ID_FLAG, p->app_id);
-}
-
-static void set_number(struct obx_header *header, int64_t value)
-{
-    header->type = OBX_H_I64;
-    header->v.i64 = value;
-}
-
-static void set_double(struct obx_header *header, double value)
-{
-    header->type = OBX_H_F64;
-    header->v.f64 = value;
-}
-
+/* Every kind that is not text, as one of the few that a header can have. */
 static void set_simple(struct obx_header *header, const amqp_field_value_t *value)
 {
+    const bool is_double = value->kind == AMQP_FIELD_KIND_F32 ||
+                           value->kind == AMQP_FIELD_KIND_F64 ||
+                           value->kind == AMQP_FIELD_KIND_DECIMAL;
+
+    header->type = is_double ? OBX_H_F64 : OBX_H_I64;
     switch (value->kind) {
     case AMQP_FIELD_KIND_BOOLEAN:
         header->type = OBX_H_BOOL;
         header->v.yes = value->value.boolean != 0;
         break;
     case AMQP_FIELD_KIND_I8:
-        set_number(header, value->value.i8);
+        header->v.i64 = value->value.i8;
         break;
     case AMQP_FIELD_KIND_U8:
-        set_number(header, value->value.u8);
+        header->v.i64 = value->value.u8;
         break;
     case AMQP_FIELD_KIND_I16:
-        set_number(header, value->value.i16);
+        header->v.i64 = value->value.i16;
         break;
     case AMQP_FIELD_KIND_U16:
-        set_number(header, value->value.u16);
+        header->v.i64 = value->value.u16;
         break;
     case AMQP_FIELD_KIND_I32:
-        set_number(header, value->value.i32);
+        header->v.i64 = value->value.i32;
         break;
     case AMQP_FIELD_KIND_U32:
-        set_number(header, value->value.u32);
+        header->v.i64 = value->value.u32;
         break;
     case AMQP_FIELD_KIND_I64:
-        set_number(header, value->value.i64);
+        header->v.i64 = value->value.i64;
         break;
     case AMQP_FIELD_KIND_U64:
     case AMQP_FIELD_KIND_TIMESTAMP:
-        set_number(header, (int64_t)value->value.u64);
+        header->v.i64 = (int64_t)value->value.u64;
         break;
     case AMQP_FIELD_KIND_F32:
-        set_double(header, (double)value->value.f32);
+        header->v.f64 = (double)value->value.f32;
         break;
     case AMQP_FIELD_KIND_F64:
-        set_double(header, value->value.f64);
+        header->v.f64 = value->value.f64;
         break;
     case AMQP_FIELD_KIND_DECIMAL:
-        set_double(header, field_decimal(value->value.decimal));
+        header->v.f64 = field_decimal(value->value.decimal);
         break;
     default:
         header->type = OBX_H_NULL;
@@ -261,19 +244,22 @@ static void place_properties(struct bridge_message *msg, struct cursor *cursor,
         msg->timestamp_s = p->timestamp;
 }
 
-static size_t aligned(size_t size)
-{
-    return (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-}
-
 /* Lays the block out: struct, headers, names and texts, body. The body's room is left to the body
  * frames. */
 static enum obx_code build(struct delivery_builder *builder,
                            const amqp_basic_properties_t *properties, uint64_t body_size)
 {
     const struct obx_bytes names = buf_bytes(&builder->names);
-    const size_t head = aligned(sizeof(struct bridge_delivery));
-    size_t size = head + names.len + measure_properties(properties) + (size_t)body_size;
+    const size_t head = (sizeof(struct bridge_delivery) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    const amqp_basic_properties_t *p = properties;
+    size_t size = head + names.len + (size_t)body_size +
+                  len_if(p, AMQP_BASIC_MESSAGE_ID_FLAG, p->message_id) +
+                  len_if(p, AMQP_BASIC_TYPE_FLAG, p->type) +
+                  len_if(p, AMQP_BASIC_CONTENT_TYPE_FLAG, p->content_type) +
+                  len_if(p, AMQP_BASIC_CONTENT_ENCODING_FLAG, p->content_encoding) +
+                  len_if(p, AMQP_BASIC_CORRELATION_ID_FLAG, p->correlation_id) +
+                  len_if(p, AMQP_BASIC_REPLY_TO_FLAG, p->reply_to) +
+                  len_if(p, AMQP_BASIC_APP_ID_FLAG, p->app_id);
     struct bridge_delivery *delivery;
     struct obx_header *headers;
     struct cursor cursor;

@@ -13,7 +13,7 @@ enum {
     METHOD_ID_LEN = 4,
     CONTENT_HEADER_LEN = 12,
     FLAGS_LEN = 2,
-    START_TABLE_AT = 2, /* in connection.start: behind two bytes of version */
+    START_TABLE_AT = 2, /* in connection.start: after two bytes of version */
     LENGTH_LEN = 4,
 };
 
@@ -206,7 +206,7 @@ static enum obx_code decode_method(const struct raw_frame *raw, amqp_pool_t *poo
     return OBX_OK;
 }
 
-/* The headers, which stand behind two names, either of which may be absent. */
+/* The headers, which follow two names, either of which may be absent. */
 static bool flatten_headers(const struct raw_frame *raw, unsigned flags)
 {
     struct walk walk = {.at = raw->payload + CONTENT_HEADER_LEN + FLAGS_LEN,

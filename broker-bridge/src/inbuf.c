@@ -21,7 +21,7 @@ enum {
     HEADER_LEN = 7,
     OVERHEAD = 8, /* header and end mark */
     READ_AT_LEAST = 16 * 1024,
-    INITIAL_CAP = 256 * 1024, /* a frame as negotiated, and what comes behind it */
+    INITIAL_CAP = 256 * 1024, /* a frame as negotiated, and what follows it */
     TLS_ALERT = 21,           /* how a TLS record begins that refuses what was said in clear */
 };
 
@@ -39,22 +39,13 @@ void inbuf_reset(struct inbuf *in)
     in->skip = 0;
 }
 
-static bool grow(struct inbuf *in)
-{
-    const size_t cap = in->cap == 0 ? INITIAL_CAP : in->cap * 2;
-    uint8_t *data = obx_realloc(in->data, cap);
-
-    if (data == NULL)
-        return false;
-    in->data = data;
-    in->cap = cap;
-    return true;
-}
-
 /* A frame is at most INBUF_FRAME_MAX long, and what is whole is taken before more is read; so the
  * buffer never grows beyond twice that. */
 uint8_t *inbuf_room(struct inbuf *in, size_t *room)
 {
+    size_t cap;
+    uint8_t *data;
+
     if (in->start > 0) {
         memmove(in->data, in->data + in->start, in->end - in->start);
         in->end -= in->start;
@@ -62,29 +53,21 @@ uint8_t *inbuf_room(struct inbuf *in, size_t *room)
     }
     if (in->end == 0 && in->cap > INITIAL_CAP)
         inbuf_fini(in); /* one large frame must not cost its memory for ever */
-    if (in->cap - in->end < READ_AT_LEAST && !grow(in))
-        return NULL;
+    if (in->cap - in->end < READ_AT_LEAST) {
+        cap = in->cap == 0 ? INITIAL_CAP : in->cap * 2;
+        data = obx_realloc(in->data, cap);
+        if (data == NULL)
+            return NULL;
+        in->data = data;
+        in->cap = cap;
+    }
     *room = in->cap - in->end;
     return in->data + in->end;
-}
-
-static void pass_over(struct inbuf *in)
-{
-    const size_t there = in->end - in->start;
-    const size_t len = in->skip < there ? (size_t)in->skip : there;
-
-    in->start += len;
-    in->skip -= len;
 }
 
 void inbuf_added(struct inbuf *in, size_t len)
 {
     in->end += len;
-}
-
-static uint32_t get32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
 static enum obx_code check_type(const uint8_t *p, struct obx_err *err)
@@ -104,53 +87,47 @@ static enum obx_code check_type(const uint8_t *p, struct obx_err *err)
     }
 }
 
-/* Only when its first bytes are there; the end mark is not looked at. */
-static void cut(struct inbuf *in, struct raw_frame *frame, size_t len)
-{
-    frame->payload = in->data + in->start + HEADER_LEN;
-    frame->len = INBUF_CUT_LEN;
-    frame->is_cut = true;
-    in->start += HEADER_LEN + INBUF_CUT_LEN;
-    in->skip = (uint64_t)len - INBUF_CUT_LEN + 1;
-}
-
-static enum obx_code take(struct inbuf *in, struct raw_frame *frame, size_t len,
-                          struct obx_err *err)
-{
-    if (in->data[in->start + HEADER_LEN + len] != AMQP_FRAME_END)
-        return obx_fail(err, OBX_E_MQ_PROTOCOL, "a frame of %zu bytes without its end mark", len);
-    frame->payload = in->data + in->start + HEADER_LEN;
-    frame->len = len;
-    in->start += OVERHEAD + len;
-    return OBX_OK;
-}
-
 enum obx_code inbuf_next(struct inbuf *in, struct raw_frame *frame, bool *has, struct obx_err *err)
 {
-    const uint8_t *p;
+    uint8_t *p;
     enum obx_code rc;
-    size_t there;
+    size_t there = in->end - in->start;
+    size_t skipped = in->skip < there ? (size_t)in->skip : there;
     size_t len;
 
     *has = false;
     if (in->data == NULL)
         return OBX_OK;
-    pass_over(in);
+    in->start += skipped; /* of a header that was cut */
+    in->skip -= skipped;
     p = in->data + in->start;
-    there = in->end - in->start;
+    there -= skipped;
     rc = there > 0 ? check_type(p, err) : OBX_OK;
     if (rc != OBX_OK || there < HEADER_LEN)
         return rc;
-    len = get32(p + 3);
-    *frame =
-        (struct raw_frame){.type = p[0], .channel = (amqp_channel_t)((unsigned)p[1] << 8 | p[2])};
+    len = (size_t)p[3] << 24 | (size_t)p[4] << 16 | (size_t)p[5] << 8 | p[6];
+    *frame = (struct raw_frame){.type = p[0],
+                                .channel = (amqp_channel_t)((unsigned)p[1] << 8 | p[2]),
+                                .payload = p + HEADER_LEN,
+                                .len = len};
     if (len > INBUF_FRAME_MAX && frame->type != AMQP_FRAME_HEADER)
         return obx_fail(err, OBX_E_MQ_PROTOCOL, "a frame of %zu bytes", len);
-    *has = there >= HEADER_LEN + INBUF_CUT_LEN && len > INBUF_FRAME_MAX;
-    if (*has) {
-        cut(in, frame, len);
+    if (len > INBUF_FRAME_MAX) { /* the rest and the end mark are passed over as they come */
+        *has = there >= HEADER_LEN + INBUF_CUT_LEN;
+        if (*has) {
+            frame->len = INBUF_CUT_LEN;
+            frame->is_cut = true;
+            in->start += HEADER_LEN + INBUF_CUT_LEN;
+            in->skip = (uint64_t)len - INBUF_CUT_LEN + 1;
+        }
         return OBX_OK;
     }
-    *has = len <= INBUF_FRAME_MAX && there - HEADER_LEN > len;
-    return *has ? take(in, frame, len, err) : OBX_OK;
+    *has = there - HEADER_LEN > len;
+    if (*has && frame->payload[len] != AMQP_FRAME_END) {
+        *has = false;
+        return obx_fail(err, OBX_E_MQ_PROTOCOL, "a frame of %zu bytes without its end mark", len);
+    }
+    if (*has)
+        in->start += OVERHEAD + len;
+    return OBX_OK;
 }

@@ -141,40 +141,27 @@ static uint32_t interest(bool reads, bool writes)
     return (reads ? (uint32_t)EPOLLIN : 0) | (writes ? (uint32_t)EPOLLOUT : 0);
 }
 
-static enum obx_code register_socket(struct link *link, struct obx_err *err)
-{
-    struct epoll_event event = {.events = interest(!link->is_paused, false)};
-
-    if (epoll_ctl(link->epoll_fd, EPOLL_CTL_ADD, amqp_get_sockfd(link->conn), &event) != 0)
-        return obx_fail_sys(err, OBX_E_SYSTEM, errno, "epoll_ctl: %s", strerror(errno));
-    return OBX_OK;
-}
-
-/* All addresses are tried at once, one in each call, before the backoff is waited out. */
-static void connect_failed(struct link *link, const struct obx_err *why)
-{
-    drop_connection(link);
-    link->trouble = *why;
-    if (++link->tried < link->options.address_count)
-        link->due_ms = clock_now_ms();
-    else
-        plan_reconnect(link);
-    set_state(link, LINK_WAITING, LOG_LVL_WARN);
-}
-
 static void connect_next(struct link *link)
 {
-    const struct address *address = &link->options.addresses[link->next_address];
+    struct epoll_event event = {.events = interest(!link->is_paused, false)};
     struct obx_err err = {0};
     enum obx_code rc;
 
     set_state(link, LINK_CONNECTING, LOG_LVL_DEBUG);
-    rc = link_open(link, address, &err);
-    if (rc == OBX_OK)
-        rc = register_socket(link, &err);
+    rc = link_open(link, &link->options.addresses[link->next_address], &err);
+    if (rc == OBX_OK &&
+        epoll_ctl(link->epoll_fd, EPOLL_CTL_ADD, amqp_get_sockfd(link->conn), &event) != 0)
+        rc = obx_fail_sys(&err, OBX_E_SYSTEM, errno, "epoll_ctl: %s", strerror(errno));
     if (rc != OBX_OK) {
+        drop_connection(link);
+        link->trouble = err;
         link->next_address = (link->next_address + 1) % link->options.address_count;
-        connect_failed(link, &err);
+        /* All addresses are tried at once, one in each call, before the backoff is waited out. */
+        if (++link->tried < link->options.address_count)
+            link->due_ms = clock_now_ms();
+        else
+            plan_reconnect(link);
+        set_state(link, LINK_WAITING, LOG_LVL_WARN);
         return;
     }
     link->connects++;
@@ -244,63 +231,46 @@ enum obx_code link_send_method(struct link *link, amqp_channel_t channel, amqp_m
     return OBX_OK;
 }
 
+/* method: connection.blocked; NULL: it has ended. One that changes nothing is passed over. */
 static void set_blocked(struct link *link, const amqp_connection_blocked_t *method)
 {
-    if (link->state != LINK_OPEN)
+    const bool blocked = method != NULL;
+
+    if (link->state != (blocked ? LINK_OPEN : LINK_BLOCKED))
         return;
-    (void)amqp_fail_blocked(&link->trouble, method->reason);
-    set_state(link, LINK_BLOCKED, LOG_LVL_WARN);
-    link->ops->blocked(link->ctx, true);
-}
-
-static void set_unblocked(struct link *link)
-{
-    if (link->state != LINK_BLOCKED)
-        return;
-    obx_err_clear(&link->trouble);
-    set_state(link, LINK_OPEN, LOG_LVL_INFO);
-    link->ops->blocked(link->ctx, false);
-}
-
-/* The answer is written at once if that goes; the broker closes its side in any case. */
-static enum obx_code closed_by_broker(struct link *link, const amqp_connection_close_t *method,
-                                      struct obx_err *err)
-{
-    amqp_connection_close_ok_t ok = {0};
-    const enum obx_code rc = amqp_fail_close(err, method->reply_code, method->reply_text,
-                                             AMQP_WORKING, "connection closed by the broker");
-
-    if (link_send_method(link, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &ok, NULL) == OBX_OK)
-        link_flush(link);
-    return rc;
+    if (blocked)
+        (void)amqp_fail_blocked(&link->trouble, method->reason);
+    else
+        obx_err_clear(&link->trouble);
+    set_state(link, blocked ? LINK_BLOCKED : LINK_OPEN, blocked ? LOG_LVL_WARN : LOG_LVL_INFO);
+    if (link->ops->blocked != NULL)
+        link->ops->blocked(link->ctx, blocked);
 }
 
 static enum obx_code on_channel_0(struct link *link, const amqp_frame_t *frame, struct obx_err *err)
 {
+    const amqp_connection_close_t *close = frame->payload.method.decoded;
+    amqp_connection_close_ok_t close_ok = {0};
+
     if (frame->frame_type != AMQP_FRAME_METHOD)
         return obx_fail(err, OBX_E_MQ_PROTOCOL, "content on channel 0");
     switch (frame->payload.method.id) {
     case AMQP_CONNECTION_CLOSE_METHOD:
-        return closed_by_broker(link, frame->payload.method.decoded, err);
+        /* Answered at once if that goes; the broker closes its side in any case. */
+        if (link_send_method(link, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &close_ok, NULL) == OBX_OK)
+            link_flush(link);
+        return amqp_fail_close(err, close->reply_code, close->reply_text, AMQP_WORKING,
+                               "connection closed by the broker");
     case AMQP_CONNECTION_BLOCKED_METHOD:
         set_blocked(link, frame->payload.method.decoded);
         return OBX_OK;
     case AMQP_CONNECTION_UNBLOCKED_METHOD:
-        set_unblocked(link);
+        set_blocked(link, NULL);
         return OBX_OK;
     default:
         return obx_fail(err, OBX_E_MQ_PROTOCOL, "method 0x%08x on channel 0",
                         (unsigned)frame->payload.method.id);
     }
-}
-
-static enum obx_code handle_frame(struct link *link, const amqp_frame_t *frame, struct obx_err *err)
-{
-    if (frame->frame_type == AMQP_FRAME_HEARTBEAT)
-        return OBX_OK;
-    if (frame->channel == 0)
-        return on_channel_0(link, frame, err);
-    return link->ops->frame(link->ctx, frame, err);
 }
 
 /* The connection can be gone in between only by an error, which ends the loop. */
@@ -312,8 +282,10 @@ static enum obx_code read_frames(struct link *link, struct obx_err *err)
     for (int budget = READ_BUDGET; budget > 0 && !link->is_paused; budget--) {
         enum obx_code rc = link_read(link, &frame, &has, err);
 
-        if (rc == OBX_OK && has)
-            rc = handle_frame(link, &frame, err);
+        if (rc == OBX_OK && has && frame.channel == 0 && frame.frame_type != AMQP_FRAME_HEARTBEAT)
+            rc = on_channel_0(link, &frame, err);
+        else if (rc == OBX_OK && has && frame.frame_type != AMQP_FRAME_HEARTBEAT)
+            rc = link->ops->frame(link->ctx, &frame, err);
         if (rc != OBX_OK || !has) {
             link->has_input = false;
             return rc;
@@ -342,24 +314,17 @@ static enum obx_code keep_heartbeats(struct link *link, struct obx_err *err)
     return OBX_OK;
 }
 
-/* A reset connection makes poll return at once for ever, and a paused link would not read of it. */
-static enum obx_code check_paused(struct link *link, struct obx_err *err)
-{
-    struct pollfd socket = {.fd = amqp_get_sockfd(link->conn)};
-
-    if (link->is_paused && poll(&socket, 1, 0) > 0 && (socket.revents & (POLLERR | POLLHUP)) != 0)
-        return obx_fail(err, OBX_E_MQ_GONE, "connection lost while reading was paused");
-    return OBX_OK;
-}
-
 static enum obx_code work(struct link *link, struct obx_err *err)
 {
+    struct pollfd socket = {.fd = amqp_get_sockfd(link->conn)};
     enum obx_code rc;
 
     link_flush(link);
-    rc = check_paused(link, err);
-    if (rc == OBX_OK)
-        rc = read_frames(link, err);
+    /* A reset connection makes poll return at once for ever, and a paused link would not read of
+     * it. */
+    if (link->is_paused && poll(&socket, 1, 0) > 0 && (socket.revents & (POLLERR | POLLHUP)) != 0)
+        return obx_fail(err, OBX_E_MQ_GONE, "connection lost while reading was paused");
+    rc = read_frames(link, err);
     if (rc == OBX_OK)
         rc = keep_heartbeats(link, err);
     if (rc != OBX_OK)
@@ -396,7 +361,7 @@ uint64_t link_next_due_ms(const struct link *link)
     if (link->state == LINK_CLOSED || link->heartbeat_ms == 0)
         return link->broken.code != OBX_OK ? 0 : UINT64_MAX;
     if (link->broken.code != OBX_OK || (link->has_input && !link->is_paused))
-        return 0; /* read from the socket already, so that no event of it will tell */
+        return 0; /* read from the socket already, so that no event of it will say so */
     due = link->is_paused ? UINT64_MAX : link->last_read_ms + BEATS_MISSED * link->heartbeat_ms;
     if (outbuf_pending(&link->out) == 0 && link->last_write_ms + link->heartbeat_ms / 2 < due)
         due = link->last_write_ms + link->heartbeat_ms / 2;

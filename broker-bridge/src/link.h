@@ -35,7 +35,8 @@ struct link_ops {
     enum obx_code (*frame)(void *ctx, const amqp_frame_t *frame, struct obx_err *err);
     /** The connection is gone, and with it all channels. why is borrowed. */
     void (*lost)(void *ctx, const struct obx_err *why);
-    /** connection.blocked and its end. */
+    /** connection.blocked and its end. NULL for an owner that never publishes: the broker blocks
+     * only those that do. */
     void (*blocked)(void *ctx, bool blocked);
 };
 

@@ -79,15 +79,6 @@ static enum obx_code fill(struct link *link, bool *got_some, struct obx_err *err
     return OBX_OK;
 }
 
-/* Nothing is kept for a channel that we never opened. */
-static enum obx_code check_channel(const struct raw_frame *raw, struct obx_err *err)
-{
-    if (raw->channel > CHANNEL_MAX || (raw->type == AMQP_FRAME_HEARTBEAT && raw->channel != 0))
-        return obx_fail(err, OBX_E_MQ_PROTOCOL, "frame of type %u on channel %u",
-                        (unsigned)raw->type, (unsigned)raw->channel);
-    return OBX_OK;
-}
-
 enum obx_code link_read(struct link *link, amqp_frame_t *frame, bool *has, struct obx_err *err)
 {
     struct raw_frame raw = {.type = AMQP_FRAME_HEARTBEAT};
@@ -104,9 +95,13 @@ enum obx_code link_read(struct link *link, amqp_frame_t *frame, bool *has, struc
         raw = (struct raw_frame){.type = AMQP_FRAME_HEARTBEAT};
         *has = true;
     }
-    if (rc == OBX_OK && *has)
-        rc = check_channel(&raw, err);
-    return rc == OBX_OK && *has ? frame_decode(&raw, &link->pool, frame, err) : rc;
+    if (rc != OBX_OK || !*has)
+        return rc;
+    /* Nothing is kept for a channel that we never opened. */
+    if (raw.channel > CHANNEL_MAX || (raw.type == AMQP_FRAME_HEARTBEAT && raw.channel != 0))
+        return obx_fail(err, OBX_E_MQ_PROTOCOL, "frame of type %u on channel %u",
+                        (unsigned)raw.type, (unsigned)raw.channel);
+    return frame_decode(&raw, &link->pool, frame, err);
 }
 
 /* Not at all when there may be more to read; but the time is looked at. */

@@ -25,14 +25,6 @@ enum {
     WHAT_MAX = 300, /* a host name of 255 and a port */
 };
 
-static struct timeval left_until(uint64_t due_ms)
-{
-    const int left = clock_left_ms(due_ms);
-
-    return (struct timeval){.tv_sec = left / MS_PER_S,
-                            .tv_usec = (suseconds_t)(left % MS_PER_S) * US_PER_MS};
-}
-
 static amqp_table_entry_t text_entry(const char *key, const char *text)
 {
     return (amqp_table_entry_t){
@@ -74,17 +66,6 @@ static enum obx_code expect(struct link *link, uint64_t due_ms, amqp_method_numb
         return obx_fail(err, OBX_E_MQ_PROTOCOL, "method 0x%08x during the login",
                         (unsigned)frame.payload.method.id);
     *method = frame.payload.method.decoded;
-    return OBX_OK;
-}
-
-static enum obx_code send_protocol_header(struct link *link, struct obx_err *err)
-{
-    static const uint8_t header[] = {'A', 'M', 'Q', 'P', 0, 0, 9, 1};
-
-    if (outbuf_reserve(&link->out, sizeof(header)) != OBX_OK)
-        return obx_fail(err, OBX_E_NOMEM, "login");
-    memcpy(link->out.data + link->out.end, header, sizeof(header));
-    link->out.end += sizeof(header);
     return OBX_OK;
 }
 
@@ -178,12 +159,16 @@ static enum obx_code tune(struct link *link, const amqp_connection_tune_t *offer
 
 static enum obx_code login(struct link *link, uint64_t due_ms, struct obx_err *err)
 {
+    static const uint8_t header[] = {'A', 'M', 'Q', 'P', 0, 0, 9, 1};
     const amqp_connection_start_t *start;
     void *method = NULL;
-    enum obx_code rc = send_protocol_header(link, err);
+    enum obx_code rc;
 
-    if (rc == OBX_OK)
-        rc = expect(link, due_ms, AMQP_CONNECTION_START_METHOD, &method, err);
+    if (outbuf_reserve(&link->out, sizeof(header)) != OBX_OK)
+        return obx_fail(err, OBX_E_NOMEM, "login");
+    memcpy(link->out.data + link->out.end, header, sizeof(header));
+    link->out.end += sizeof(header);
+    rc = expect(link, due_ms, AMQP_CONNECTION_START_METHOD, &method, err);
     start = method;
     if (rc == OBX_OK && (start == NULL || !offers_plain(start->mechanisms)))
         rc = obx_fail(err, OBX_E_MQ_AUTH, "the broker does not offer PLAIN");
@@ -199,32 +184,17 @@ static enum obx_code login(struct link *link, uint64_t due_ms, struct obx_err *e
     return rc;
 }
 
-static enum obx_code fail_open(const struct link *link, int status, const char *what,
-                               struct obx_err *err)
-{
-    const char *reason = link->options.tls ? tls_reason(&link->tls, status) : NULL;
-
-    if (reason == NULL)
-        return amqp_fail_status(err, status, AMQP_CONNECTING, what);
-    return obx_fail_sys(err, OBX_E_MQ_TLS, status, "%s: %s", what, reason);
-}
-
-static enum obx_code make_nonblocking(int fd, const char *what, struct obx_err *err)
-{
-    const int flags = fcntl(fd, F_GETFL);
-
-    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0)
-        return obx_fail_sys(err, OBX_E_SYSTEM, errno, "%s: %s", what, strerror(errno));
-    return OBX_OK;
-}
-
 static enum obx_code open_socket(struct link *link, const struct address *address, uint64_t due_ms,
                                  const char *what, struct obx_err *err)
 {
-    const struct timeval timeout = left_until(due_ms);
+    const int left_ms = clock_left_ms(due_ms);
+    const struct timeval timeout = {.tv_sec = left_ms / MS_PER_S,
+                                    .tv_usec = (suseconds_t)(left_ms % MS_PER_S) * US_PER_MS};
     amqp_socket_t *socket =
         link->options.tls ? amqp_ssl_socket_new(link->conn) : amqp_tcp_socket_new(link->conn);
+    const char *reason;
     int status;
+    int flags;
 
     if (socket == NULL)
         return obx_fail(err, OBX_E_NOMEM, "%s", what);
@@ -232,9 +202,15 @@ static enum obx_code open_socket(struct link *link, const struct address *addres
         tls_prepare(&link->tls, socket, address->host, &link->options, err) != OBX_OK)
         return OBX_E_MQ_TLS;
     status = amqp_socket_open_noblock(socket, address->host, address->port, &timeout);
-    if (status != AMQP_STATUS_OK)
-        return fail_open(link, status, what, err);
-    return make_nonblocking(amqp_get_sockfd(link->conn), what, err);
+    if (status != AMQP_STATUS_OK) {
+        reason = link->options.tls ? tls_reason(&link->tls, status) : NULL;
+        return reason == NULL ? amqp_fail_status(err, status, AMQP_CONNECTING, what)
+                              : obx_fail_sys(err, OBX_E_MQ_TLS, status, "%s: %s", what, reason);
+    }
+    flags = fcntl(amqp_get_sockfd(link->conn), F_GETFL);
+    if (flags < 0 || fcntl(amqp_get_sockfd(link->conn), F_SETFL, flags | O_NONBLOCK) != 0)
+        return obx_fail_sys(err, OBX_E_SYSTEM, errno, "%s: %s", what, strerror(errno));
+    return OBX_OK;
 }
 
 /* What went wrong after the socket was open is a failure to connect, whatever it is called later.

@@ -38,17 +38,6 @@ static bool copy(char **dst, const char *text)
     return *dst != NULL;
 }
 
-static char *trim(char *text)
-{
-    size_t len;
-
-    text += strspn(text, " \t");
-    len = strlen(text);
-    while (len > 0 && (text[len - 1] == ' ' || text[len - 1] == '\t'))
-        text[--len] = '\0';
-    return text;
-}
-
 static enum obx_code parse_port(const char *text, uint16_t *port, struct obx_err *err)
 {
     char *end = NULL;
@@ -61,13 +50,6 @@ static enum obx_code parse_port(const char *text, uint16_t *port, struct obx_err
     return OBX_OK;
 }
 
-static bool is_ip6(const char *host)
-{
-    struct in6_addr any;
-
-    return inet_pton(AF_INET6, host, &any) == 1;
-}
-
 /* What a name or an IPv4 address is made of; whether it exists is the resolver's to say. */
 static bool is_host_name(const char *host)
 {
@@ -77,82 +59,73 @@ static bool is_host_name(const char *host)
     return host[0] != '\0' && strlen(host) <= HOST_MAX && strspn(host, allowed) == strlen(host);
 }
 
-/* Not with the text itself: a URL may hold a password. */
-static enum obx_code refuse_url(struct obx_err *err)
-{
-    return obx_fail(err, OBX_E_CONFIG,
-                    "a broker address is host[:port], not a URL: leave out amqp:// (for amqps:// "
-                    "say tls = yes), and give user, password and vhost by keys of their own");
-}
-
 /* Cuts "[host]" off the front; *rest is what follows. */
 static enum obx_code parse_bracketed(char *text, struct address *address, char **rest,
                                      struct obx_err *err)
 {
     char *end = strchr(text, ']');
+    struct in6_addr any;
 
     if (end == NULL)
         return obx_fail(err, OBX_E_CONFIG, "broker address '%s' lacks a closing ]", text);
     *end = '\0';
     *rest = end + 1;
     address->host = text + 1;
-    if (!is_ip6(address->host) || ((*rest)[0] != '\0' && (*rest)[0] != ':'))
+    if (inet_pton(AF_INET6, address->host, &any) != 1 || ((*rest)[0] != '\0' && (*rest)[0] != ':'))
         return obx_fail(err, OBX_E_CONFIG,
                         "in brackets stands an IPv6 address, and :port may follow: not '[%s]%s'",
                         address->host, *rest);
     return OBX_OK;
 }
 
-static enum obx_code parse_plain(char *text, struct address *address, char **rest,
-                                 struct obx_err *err)
-{
-    char *colon = strchr(text, ':');
-
-    if (colon != NULL && strchr(colon + 1, ':') != NULL)
-        return obx_fail(err, OBX_E_CONFIG, "write an IPv6 broker address in brackets: [%s]", text);
-    *rest = colon != NULL ? colon : text + strlen(text);
-    address->host = text;
-    return OBX_OK;
-}
-
-/* Cuts "[host]:port", "host:port" or "host" in place. Port is left alone when there is none. */
+/* Cuts "[host]:port", "host:port" or "host" in place, blanks around it too. Port is left alone when
+ * there is none. */
 static enum obx_code parse_address(char *text, struct address *address, struct obx_err *err)
 {
-    char *rest = text;
-    enum obx_code rc;
+    const bool is_bracketed = text[strspn(text, " \t")] == '[';
+    char *rest;
+    char *colon;
+    size_t len;
+    enum obx_code rc = OBX_OK;
 
+    text += strspn(text, " \t");
+    for (len = strlen(text); len > 0 && strchr(" \t", text[len - 1]) != NULL; len--)
+        text[len - 1] = '\0';
     if (strstr(text, "://") != NULL || strchr(text, '@') != NULL)
-        return refuse_url(err);
-    rc = text[0] == '[' ? parse_bracketed(text, address, &rest, err)
-                        : parse_plain(text, address, &rest, err);
+        /* Not with the text itself: a URL may hold a password. */
+        return obx_fail(err, OBX_E_CONFIG,
+                        "a broker address is host[:port], not a URL: leave out amqp:// (for "
+                        "amqps:// say tls = yes), and give user, password and vhost by keys of "
+                        "their own");
+    colon = strchr(text, ':');
+    rest = colon != NULL ? colon : text + len;
+    address->host = text;
+    if (is_bracketed)
+        rc = parse_bracketed(text, address, &rest, err);
+    else if (colon != NULL && strchr(colon + 1, ':') != NULL)
+        rc = obx_fail(err, OBX_E_CONFIG, "write an IPv6 broker address in brackets: [%s]", text);
     if (rc != OBX_OK)
         return rc;
     if (*rest == ':') {
         *rest++ = '\0';
         rc = parse_port(rest, &address->port, err);
     }
-    if (rc == OBX_OK && text[0] != '[' && !is_host_name(address->host))
+    if (rc == OBX_OK && !is_bracketed && !is_host_name(address->host))
         rc = obx_fail(err, OBX_E_CONFIG, "'%s' is no host name", address->host);
     return rc;
 }
 
-static size_t count_commas(const char *text)
-{
-    size_t count = 0;
-
-    for (; *text != '\0'; text++)
-        count += *text == ',';
-    return count;
-}
-
 static enum obx_code parse_addresses(struct options *options, const char *text, struct obx_err *err)
 {
+    size_t count = 1;
     char *next;
 
     if (text == NULL || text[strspn(text, " \t")] == '\0')
         return obx_fail(err, OBX_E_CONFIG, "no broker address");
     options->address_text = obx_strdup(text);
-    options->addresses = obx_calloc(count_commas(text) + 1, sizeof(*options->addresses));
+    for (const char *at = text; *at != '\0'; at++)
+        count += *at == ',';
+    options->addresses = obx_calloc(count, sizeof(*options->addresses));
     if (options->address_text == NULL || options->addresses == NULL)
         return obx_fail(err, OBX_E_NOMEM, "broker addresses");
     for (char *part = options->address_text; part != NULL; part = next) {
@@ -162,7 +135,7 @@ static enum obx_code parse_addresses(struct options *options, const char *text, 
         if (next != NULL)
             *next++ = '\0';
         address->port = options->tls ? PORT_AMQPS : PORT_AMQP;
-        if (parse_address(trim(part), address, err) != OBX_OK)
+        if (parse_address(part, address, err) != OBX_OK)
             return OBX_E_CONFIG;
     }
     return OBX_OK;
@@ -183,7 +156,8 @@ bool bridge_addresses_are_valid(const char *addresses, char *why, size_t why_siz
     return rc == OBX_OK;
 }
 
-static void fill_numbers(struct options *options, const struct bridge_opts *opts)
+/* False when memory ran out. */
+static bool fill(struct options *options, const struct bridge_opts *opts)
 {
     options->connect_timeout_ms = or_default(opts->connect_timeout_ms, DEFAULT_CONNECT_MS);
     options->rpc_timeout_ms = or_default(opts->rpc_timeout_ms, DEFAULT_RPC_MS);
@@ -194,10 +168,6 @@ static void fill_numbers(struct options *options, const struct bridge_opts *opts
         options->reconnect_cap_ms = options->reconnect_min_ms;
     options->tls = opts->tls.enabled;
     options->insecure = opts->tls.insecure;
-}
-
-static bool copy_texts(struct options *options, const struct bridge_opts *opts)
-{
     return copy(&options->vhost, opts->vhost != NULL ? opts->vhost : "/") &&
            copy(&options->user, opts->user) &&
            copy(&options->password, opts->password != NULL ? opts->password : "") &&
@@ -227,8 +197,7 @@ enum obx_code options_init(struct options *options, const struct bridge_opts *op
     memset(options, 0, sizeof(*options));
     if (rc != OBX_OK)
         return rc;
-    fill_numbers(options, opts);
-    if (!copy_texts(options, opts))
+    if (!fill(options, opts))
         rc = obx_fail(err, OBX_E_NOMEM, "broker options");
     else
         rc = parse_addresses(options, opts->addresses, err);

@@ -29,17 +29,11 @@ void outbuf_fini(struct outbuf *out)
     memset(out, 0, sizeof(*out));
 }
 
-/* One large message must not cost its memory for ever. */
-static void shrink(struct outbuf *out)
-{
-    if (out->cap > KEEP_CAP)
-        outbuf_fini(out);
-}
-
 void outbuf_reset(struct outbuf *out)
 {
     out->start = out->end = 0;
-    shrink(out);
+    if (out->cap > KEEP_CAP)
+        outbuf_fini(out); /* one large message must not cost its memory for ever */
 }
 
 size_t outbuf_pending(const struct outbuf *out)
@@ -118,7 +112,7 @@ static void close_frame(struct outbuf *out, uint8_t type, amqp_channel_t channel
     out->end += FRAME_OVERHEAD + payload_len;
 }
 
-/* Where the payload of the next frame goes, behind skip bytes that the caller writes; its length is
+/* Where the payload of the next frame goes, after skip bytes that the caller writes; its length is
  * the room. */
 static amqp_bytes_t payload_room(const struct outbuf *out, size_t room, size_t skip)
 {

@@ -228,18 +228,18 @@ static enum obx_code on_channel_close(struct bridge_publisher *pub,
     return rc;
 }
 
-static enum obx_code on_channel_open_ok(struct bridge_publisher *pub, struct obx_err *err)
+/* What we have asked for is done: the channel is open, or it confirms. */
+static enum obx_code on_answer(struct bridge_publisher *pub, amqp_method_number_t id,
+                               struct obx_err *err)
 {
     amqp_confirm_select_t select = {.nowait = 0};
 
-    if (pub->channel != CHANNEL_OPENING)
-        return obx_fail(err, OBX_E_MQ_PROTOCOL, "unexpected channel.open-ok");
-    set_channel(pub, CHANNEL_SELECTING);
-    return link_send_method(&pub->link, CHANNEL, AMQP_CONFIRM_SELECT_METHOD, &select, err);
-}
-
-static enum obx_code on_select_ok(struct bridge_publisher *pub, struct obx_err *err)
-{
+    if (id == AMQP_CHANNEL_OPEN_OK_METHOD) {
+        if (pub->channel != CHANNEL_OPENING)
+            return obx_fail(err, OBX_E_MQ_PROTOCOL, "unexpected channel.open-ok");
+        set_channel(pub, CHANNEL_SELECTING);
+        return link_send_method(&pub->link, CHANNEL, AMQP_CONFIRM_SELECT_METHOD, &select, err);
+    }
     if (pub->channel != CHANNEL_SELECTING)
         return obx_fail(err, OBX_E_MQ_PROTOCOL, "unexpected confirm.select-ok");
     set_channel(pub, CHANNEL_READY);
@@ -284,9 +284,8 @@ static enum obx_code on_method(struct bridge_publisher *pub, const amqp_method_t
     case AMQP_CHANNEL_CLOSE_METHOD:
         return on_channel_close(pub, method->decoded, err);
     case AMQP_CHANNEL_OPEN_OK_METHOD:
-        return on_channel_open_ok(pub, err);
     case AMQP_CONFIRM_SELECT_OK_METHOD:
-        return on_select_ok(pub, err);
+        return on_answer(pub, method->id, err);
     default:
         return obx_fail(err, OBX_E_MQ_PROTOCOL, "method 0x%08x on a publishing channel",
                         (unsigned)method->id);
@@ -325,19 +324,11 @@ static enum obx_code on_return_header(struct bridge_publisher *pub, const amqp_f
     return OBX_OK;
 }
 
-static enum obx_code on_return_body(struct bridge_publisher *pub, size_t len, struct obx_err *err)
-{
-    if (pub->returning != RETURN_BODY || len > pub->return_left)
-        return obx_fail(err, OBX_E_MQ_PROTOCOL, "content body without a returned message");
-    pub->return_left -= len;
-    if (pub->return_left == 0)
-        pub->returning = RETURN_NONE;
-    return OBX_OK;
-}
-
 static enum obx_code on_frame(void *ctx, const amqp_frame_t *frame, struct obx_err *err)
 {
     struct bridge_publisher *pub = ctx;
+    const size_t body_len =
+        frame->frame_type == AMQP_FRAME_BODY ? frame->payload.body_fragment.len : 0;
 
     if (frame->channel != CHANNEL)
         return obx_fail(err, OBX_E_MQ_PROTOCOL, "frame on channel %u", (unsigned)frame->channel);
@@ -347,7 +338,12 @@ static enum obx_code on_frame(void *ctx, const amqp_frame_t *frame, struct obx_e
     case AMQP_FRAME_HEADER:
         return on_return_header(pub, frame, err);
     case AMQP_FRAME_BODY:
-        return on_return_body(pub, frame->payload.body_fragment.len, err);
+        if (pub->returning != RETURN_BODY || body_len > pub->return_left)
+            return obx_fail(err, OBX_E_MQ_PROTOCOL, "content body without a returned message");
+        pub->return_left -= body_len;
+        if (pub->return_left == 0)
+            pub->returning = RETURN_NONE;
+        return OBX_OK;
     default:
         return obx_fail(err, OBX_E_MQ_PROTOCOL, "frame of type %u", (unsigned)frame->frame_type);
     }
@@ -411,17 +407,6 @@ void bridge_publisher_destroy(struct bridge_publisher *pub)
     obx_free(pub);
 }
 
-static enum obx_code check_open(struct bridge_publisher *pub, struct obx_err *err)
-{
-    if (pub->link.state == LINK_BLOCKED)
-        return obx_fail(err, OBX_E_MQ_BLOCKED, "%s", pub->link.trouble.text);
-    if (pub->link.state != LINK_OPEN || pub->channel != CHANNEL_READY)
-        return obx_fail(err, OBX_E_MQ_GONE, "not connected");
-    if (bridge_publisher_room(pub) == 0)
-        return obx_fail(err, OBX_E_FULL, "publish window of %u messages", pub->window.capacity);
-    return OBX_OK;
-}
-
 /* RabbitMQ adds headers to a message (x-delivery-count, x-death, ...) and does not split the frame
  * that holds them: many clients cannot read one that was full before. */
 static uint32_t header_frame_max(const struct bridge_publisher *pub)
@@ -481,10 +466,15 @@ enum obx_code bridge_publisher_publish(struct bridge_publisher *pub,
 {
     enum obx_code rc = props_check(msg, pub->max_body_bytes, err);
 
-    if (rc == OBX_OK)
-        rc = check_open(pub, err);
-    if (rc == OBX_OK)
-        rc = append(pub, msg, token, err);
+    if (rc != OBX_OK)
+        return rc;
+    if (pub->link.state == LINK_BLOCKED)
+        return obx_fail(err, OBX_E_MQ_BLOCKED, "%s", pub->link.trouble.text);
+    if (pub->link.state != LINK_OPEN || pub->channel != CHANNEL_READY)
+        return obx_fail(err, OBX_E_MQ_GONE, "not connected");
+    if (bridge_publisher_room(pub) == 0)
+        return obx_fail(err, OBX_E_FULL, "publish window of %u messages", pub->window.capacity);
+    rc = append(pub, msg, token, err);
     if (rc != OBX_OK)
         return rc;
     pub->stats.published++;

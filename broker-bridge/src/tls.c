@@ -39,23 +39,17 @@ static const char *openssl_reason(void)
     return reason != NULL ? reason : "no reason given";
 }
 
-static bool is_ip_address(const char *host)
-{
-    struct in6_addr any;
-
-    return inet_pton(AF_INET, host, &any) == 1 || inet_pton(AF_INET6, host, &any) == 1;
-}
-
 /*
- * The library's own check of the host name knows no addresses. So OpenSSL is told what the
+ * The library's own check of the host name knows no addresses. So OpenSSL learns whom the
  * certificate has to be for, and a mismatch becomes part of the verification's result, which the
  * library looks at.
  */
 static bool expect_host(SSL_CTX *ctx, const char *host)
 {
     X509_VERIFY_PARAM *param = SSL_CTX_get0_param(ctx);
+    struct in6_addr any; /* room for either kind */
 
-    if (is_ip_address(host))
+    if (inet_pton(AF_INET, host, &any) == 1 || inet_pton(AF_INET6, host, &any) == 1)
         return X509_VERIFY_PARAM_set1_ip_asc(param, host) == 1;
     X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     return X509_VERIFY_PARAM_set1_host(param, host, 0) == 1;
@@ -82,17 +76,6 @@ static enum obx_code prepare_verification(SSL_CTX *ctx, amqp_socket_t *socket, c
     return OBX_OK;
 }
 
-static enum obx_code prepare_key(amqp_socket_t *socket, const struct options *options,
-                                 struct obx_err *err)
-{
-    ERR_clear_error();
-    if (options->cert_file != NULL &&
-        amqp_ssl_socket_set_key(socket, options->cert_file, options->key_file) != AMQP_STATUS_OK)
-        return obx_fail(err, OBX_E_MQ_TLS, "cannot load certificate %s and key %s: %s",
-                        options->cert_file, options->key_file, openssl_reason());
-    return OBX_OK;
-}
-
 enum obx_code tls_prepare(struct tls *tls, amqp_socket_t *socket, const char *host,
                           const struct options *options, struct obx_err *err)
 {
@@ -102,10 +85,13 @@ enum obx_code tls_prepare(struct tls *tls, amqp_socket_t *socket, const char *ho
     tls->ssl = NULL;
     tls->verify_result = X509_V_OK;
     rc = prepare_verification(ctx, socket, host, options, err);
-    if (rc == OBX_OK)
-        rc = prepare_key(socket, options, err);
     if (rc != OBX_OK)
         return rc;
+    ERR_clear_error();
+    if (options->cert_file != NULL &&
+        amqp_ssl_socket_set_key(socket, options->cert_file, options->key_file) != AMQP_STATUS_OK)
+        return obx_fail(err, OBX_E_MQ_TLS, "cannot load certificate %s and key %s: %s",
+                        options->cert_file, options->key_file, openssl_reason());
     if (SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1)
         return obx_fail(err, OBX_E_MQ_TLS, "cannot require TLS 1.2");
     SSL_CTX_set_mode(ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);

@@ -195,14 +195,6 @@ static amqp_table_entry_t text_entry(const char *name, const char *text)
         .value = {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = amqp_cstring_bytes(text)}};
 }
 
-static amqp_table_entry_t arg_entry(const struct topology_arg *arg)
-{
-    if (arg->text != NULL)
-        return text_entry(arg->name, arg->text);
-    return (amqp_table_entry_t){.key = amqp_cstring_bytes(arg->name),
-                                .value = {.kind = AMQP_FIELD_KIND_I64, .value.i64 = arg->number}};
-}
-
 /* entries has room for all arguments and our own. */
 static amqp_table_t queue_table(const struct topology_queue *queue, bool with_preferred,
                                 amqp_table_entry_t *entries)
@@ -215,19 +207,17 @@ static amqp_table_t queue_table(const struct topology_queue *queue, bool with_pr
             (amqp_table_entry_t){.key = amqp_cstring_bytes("x-single-active-consumer"),
                                  .value = {.kind = AMQP_FIELD_KIND_BOOLEAN, .value.boolean = 1}};
     for (size_t i = 0; i < queue->arg_count; i++) {
-        if (with_preferred || !queue->args[i].is_preferred)
-            entries[count++] = arg_entry(&queue->args[i]);
+        const struct topology_arg *arg = &queue->args[i];
+
+        if (arg->is_preferred && !with_preferred)
+            continue;
+        entries[count++] = arg->text != NULL
+                               ? text_entry(arg->name, arg->text)
+                               : (amqp_table_entry_t){.key = amqp_cstring_bytes(arg->name),
+                                                      .value = {.kind = AMQP_FIELD_KIND_I64,
+                                                                .value.i64 = arg->number}};
     }
     return (amqp_table_t){.num_entries = count, .entries = entries};
-}
-
-static enum obx_code check_args(const struct topology_queue *queue, struct obx_err *err)
-{
-    for (size_t i = 0; i < queue->arg_count; i++) {
-        if (check_name("queue argument", queue->args[i].name, err) != OBX_OK)
-            return err->code;
-    }
-    return OBX_OK;
 }
 
 static enum obx_code declare_queue(struct session *session, const struct topology_queue *queue,
@@ -269,14 +259,6 @@ static bool differs_in_preferred(const struct session *session, const struct top
     return false;
 }
 
-static void warn(const struct session *session, const char *text)
-{
-    if (session->topology->on_warning != NULL)
-        session->topology->on_warning(text, session->topology->ctx);
-    else
-        OBX_LOG(LOG_LVL_WARN, "topology", "queue.differs", KV_STR("text", text));
-}
-
 /* The queue is there and another than we would make. Without the argument everything else about it
  * is compared; with another value of it the queue only has to be there. */
 static enum obx_code take_as_it_is(struct session *session, const struct topology_queue *queue,
@@ -291,18 +273,24 @@ static enum obx_code take_as_it_is(struct session *session, const struct topolog
         session->is_refused = false;
         rc = declare_queue(session, queue, TOPOLOGY_VERIFY, false, err);
     }
-    if (rc == OBX_OK && !session->is_refused)
-        warn(session, why.text);
-    return rc;
+    if (rc != OBX_OK || session->is_refused)
+        return rc;
+    if (session->topology->on_warning != NULL)
+        session->topology->on_warning(why.text, session->topology->ctx);
+    else
+        OBX_LOG(LOG_LVL_WARN, "topology", "queue.differs", KV_STR("text", why.text));
+    return OBX_OK;
 }
 
 static enum obx_code apply_queue(struct session *session, const struct topology_queue *queue,
                                  enum topology_mode mode, struct obx_err *err)
 {
-    enum obx_code rc;
+    enum obx_code rc = check_name("queue", queue->name, err);
 
-    if (check_name("queue", queue->name, err) != OBX_OK || check_args(queue, err) != OBX_OK)
-        return err->code;
+    for (size_t i = 0; rc == OBX_OK && i < queue->arg_count; i++)
+        rc = check_name("queue argument", queue->args[i].name, err);
+    if (rc != OBX_OK)
+        return rc;
     rc = declare_queue(session, queue, mode, true, err);
     if (rc == OBX_OK && differs_in_preferred(session, queue))
         rc = take_as_it_is(session, queue, err);
@@ -345,18 +333,6 @@ static enum obx_code apply_all(struct session *session, const struct topology *t
     return rc;
 }
 
-/* The first refusal, unless something worse ended the work. */
-static enum obx_code summary(const struct session *session, struct obx_err *err)
-{
-    if (session->failures == 0)
-        return OBX_OK;
-    if (err != NULL)
-        *err = session->first;
-    if (session->failures > 1)
-        obx_err_context(err, "%u refused, first", session->failures);
-    return session->first.code;
-}
-
 enum obx_code bridge_topology_apply(const struct bridge_opts *opts, const struct topology *topology,
                                     enum topology_mode mode, struct obx_err *err)
 {
@@ -367,8 +343,12 @@ enum obx_code bridge_topology_apply(const struct bridge_opts *opts, const struct
     session.topology = topology;
     if (rc == OBX_OK)
         rc = apply_all(&session, topology, mode, &local);
-    if (rc == OBX_OK)
-        rc = summary(&session, &local);
+    if (rc == OBX_OK && session.failures > 0) { /* unless something worse ended the work */
+        local = session.first;
+        if (session.failures > 1)
+            obx_err_context(&local, "%u refused, first", session.failures);
+        rc = local.code;
+    }
     session_close(&session);
     if (rc != OBX_OK && err != NULL)
         *err = local;

@@ -46,30 +46,15 @@ struct window_slot {
     uint8_t mark;        /* enum slot_mark */
 };
 
-static uint32_t bucket_count(uint32_t capacity)
-{
-    uint32_t count = 1;
-
-    while (count < capacity)
-        count *= 2;
-    return count;
-}
-
-static void fill_free_list(struct window *window)
-{
-    for (uint32_t i = 0; i < window->capacity; i++)
-        window->slots[i].next = i + 1 < window->capacity ? i + 1 : NONE;
-    window->free = 0;
-}
-
 enum obx_code window_init(struct window *window, uint32_t capacity, struct obx_err *err)
 {
-    uint32_t buckets;
+    uint32_t buckets = 1;
 
     memset(window, 0, sizeof(*window));
     if (capacity == 0 || capacity > CAPACITY_MAX)
         return obx_fail(err, OBX_E_INVALID, "publish window of %u messages", capacity);
-    buckets = bucket_count(capacity);
+    while (buckets < capacity)
+        buckets *= 2;
     window->slots = obx_calloc(capacity, sizeof(*window->slots));
     window->buckets = obx_malloc(buckets * sizeof(*window->buckets));
     if (window->slots == NULL || window->buckets == NULL) {
@@ -81,7 +66,8 @@ enum obx_code window_init(struct window *window, uint32_t capacity, struct obx_e
     window->capacity = capacity;
     window->first = window->last = NONE;
     window->next_tag = 1;
-    fill_free_list(window);
+    for (uint32_t i = 0; i < capacity; i++)
+        window->slots[i].next = i + 1 < capacity ? i + 1 : NONE; /* all are free: from 0 on */
     return OBX_OK;
 }
 
@@ -126,21 +112,15 @@ static void link_last(struct window *window, uint32_t index)
     window->count++;
 }
 
-static void unlink_bucket(struct window *window, uint32_t index)
-{
-    uint32_t *at = &window->buckets[window->slots[index].tag & window->bucket_mask];
-
-    while (*at != index)
-        at = &window->slots[*at].bucket_next;
-    *at = window->slots[index].bucket_next;
-}
-
 /* Takes a slot out of order and bucket and puts it on the free list. */
 static void release(struct window *window, uint32_t index)
 {
     struct window_slot *slot = &window->slots[index];
+    uint32_t *at = &window->buckets[slot->tag & window->bucket_mask];
 
-    unlink_bucket(window, index);
+    while (*at != index)
+        at = &window->slots[*at].bucket_next;
+    *at = slot->bucket_next;
     if (slot->previous == NONE)
         window->first = slot->next;
     else
@@ -236,20 +216,8 @@ bool window_return(struct window *window, uint64_t tag, uint16_t reply_code, con
     slot->mark = SLOT_RETURNED;
     slot->reply_code = reply_code;
     if (slot->why == NULL && why != NULL)
-        slot->why = obx_strdup(why); /* NULL when memory is out: then it is told in general words */
+        slot->why = obx_strdup(why); /* NULL when memory is out: then it is said in general words */
     return true;
-}
-
-static uint32_t confirm_up_to(struct window *window, uint64_t tag, enum pub_outcome outcome,
-                              const char *why, window_settled_fn *settled, void *ctx)
-{
-    uint32_t count = 0;
-
-    while (window->first != NONE && window->slots[window->first].tag <= tag) {
-        settle(window, window->first, outcome, why, settled, ctx);
-        count++;
-    }
-    return count;
 }
 
 uint32_t window_confirm(struct window *window, uint64_t tag, bool multiple, bool acked,
@@ -257,17 +225,20 @@ uint32_t window_confirm(struct window *window, uint64_t tag, bool multiple, bool
 {
     const enum pub_outcome outcome = acked ? PUB_CONFIRMED : PUB_NACKED;
     const char *why = acked ? NULL : "basic.nack";
-    uint32_t index;
+    uint32_t index = find_tag(window, tag);
+    uint32_t count = 0;
 
-    if (multiple && tag == 0)
+    if (!multiple) {
+        if (index == NONE)
+            return 0;
+        settle(window, index, outcome, why, settled, ctx);
+        return 1;
+    }
+    if (tag == 0)
         tag = window->next_tag - 1; /* not UINT64_MAX: a callback may push while this goes on */
-    if (multiple)
-        return confirm_up_to(window, tag, outcome, why, settled, ctx);
-    index = find_tag(window, tag);
-    if (index == NONE)
-        return 0;
-    settle(window, index, outcome, why, settled, ctx);
-    return 1;
+    for (; window->first != NONE && window->slots[window->first].tag <= tag; count++)
+        settle(window, window->first, outcome, why, settled, ctx);
+    return count;
 }
 
 uint32_t window_return_exchange(struct window *window, uint64_t exchange_hash, uint16_t reply_code)

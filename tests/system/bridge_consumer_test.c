@@ -267,27 +267,6 @@ static void what_is_unacked_comes_again_after_destroy(void **state)
         assert_true(f->deliveries[i]->redelivered);
 }
 
-static void rejected_ones_come_again_or_not(void **state)
-{
-    struct fixture *f = *state;
-    struct obx_err err = {0};
-
-    put_many(f, 2);
-    start(f);
-    until_deliveries(f, 2);
-    assert_int_equal(bridge_consumer_reject(f->consumer, f->deliveries[0]->epoch,
-                                            f->deliveries[0]->tag, true, &err),
-                     OBX_OK);
-    assert_int_equal(bridge_consumer_reject(f->consumer, f->deliveries[1]->epoch,
-                                            f->deliveries[1]->tag, false, &err),
-                     OBX_OK);
-    until_deliveries(f, 3);
-    assert_true(bytes_is(f->deliveries[2]->msg.message_id, "id-0"));
-    assert_true(f->deliveries[2]->redelivered);
-    ack(f, f->deliveries[2], false);
-    until(f, queue_is_empty);
-}
-
 static void a_missing_queue_is_awaited_with_its_trouble_visible(void **state)
 {
     struct fixture *f = *state;
@@ -505,7 +484,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(delivers_whole_and_in_order, setup, teardown),
         cmocka_unit_test_setup_teardown(prefetch_bounds_what_is_unacked, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_unacked_comes_again_after_destroy, setup, teardown),
-        cmocka_unit_test_setup_teardown(rejected_ones_come_again_or_not, setup, teardown),
         cmocka_unit_test_setup_teardown(a_missing_queue_is_awaited_with_its_trouble_visible, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(goes_on_after_its_queue_was_deleted_and_made_again, setup,

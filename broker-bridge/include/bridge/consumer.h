@@ -74,9 +74,5 @@ void bridge_consumer_cancel(struct bridge_consumer *consumer);
  * OBX_E_MQ_GONE: will come again. */
 OBX_NODISCARD enum obx_code bridge_consumer_ack(struct bridge_consumer *consumer, uint32_t epoch,
                                                 uint64_t tag, bool multiple, struct obx_err *err);
-/** Refuse one; requeue puts it back, otherwise the queue's dead-letter exchange gets it, if it has
- * one. */
-OBX_NODISCARD enum obx_code bridge_consumer_reject(struct bridge_consumer *consumer, uint32_t epoch,
-                                                   uint64_t tag, bool requeue, struct obx_err *err);
 
 #endif
