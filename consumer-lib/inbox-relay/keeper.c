@@ -31,10 +31,10 @@ static void set_state(struct keeper *keeper, enum keeper_state state)
     if (keeper->view.state == state)
         return;
     OBX_LOG(LOG_LVL_INFO, "notify", "state", KV_STR("from", keeper_state_name(keeper->view.state)),
-            KV_STR("to", keeper_state_name(state)), KV_U64("epoch", keeper->ledger.epoch));
+            KV_STR("to", keeper_state_name(state)), KV_U64("epoch", keeper->ledger.lease.epoch));
     pthread_mutex_lock(&keeper->lock);
     keeper->view.state = state;
-    keeper->view.epoch = keeper->ledger.epoch;
+    keeper->view.epoch = keeper->ledger.lease.epoch;
     pthread_mutex_unlock(&keeper->lock);
 }
 
@@ -65,7 +65,7 @@ void keeper_failed(struct keeper *keeper, const struct obx_err *err)
 {
     keeper_set_trouble(keeper, err);
     if (err->code == OBX_E_LEASE_LOST) {
-        keeper->ledger.epoch = 0;
+        lease_drop(&keeper->ledger.lease);
         caller_recall(keeper->opts.caller, true);
         set_state(keeper, KEEPER_STANDBY);
     } else if (obx_code_action(err->code) != OBX_DO_RETRY || err->code == OBX_E_TIMEOUT) {
@@ -76,12 +76,14 @@ void keeper_failed(struct keeper *keeper, const struct obx_err *err)
 
 static void connect_if_due(struct keeper *keeper, const struct notify_config *config)
 {
+    struct db_opts opts = config->db;
     struct obx_err err = {0};
     enum obx_code rc;
 
     if (clock_now_ms() < keeper->connect_due_ms)
         return;
-    rc = db_open(&config->db, &keeper->ledger.db, &err);
+    lease_limit_session(&opts, keeper->ledger.lease.opts.lease_ms);
+    rc = db_open(&opts, &keeper->ledger.db, &err);
     if (rc == OBX_OK)
         rc = schema_check(keeper->ledger.db, SCHEMA_NOTIFY, &err);
     if (rc != OBX_OK) {
@@ -91,7 +93,7 @@ static void connect_if_due(struct keeper *keeper, const struct notify_config *co
     }
     backoff_reset(&keeper->backoff);
     keeper_set_trouble(keeper, NULL);
-    set_state(keeper, keeper->ledger.epoch == 0 ? KEEPER_STANDBY : KEEPER_OWNER);
+    set_state(keeper, keeper->ledger.lease.epoch == 0 ? KEEPER_STANDBY : KEEPER_OWNER);
 }
 
 /* ---- ownership ---- */
@@ -104,12 +106,12 @@ static void acquire_if_free(struct keeper *keeper)
     if (clock_now_ms() < keeper->acquire_due_ms)
         return;
     keeper->acquire_due_ms = clock_now_ms() + WAIT_MAX_MS;
-    if (ledger_acquire(&keeper->ledger, &acquired, &err) != OBX_OK) {
+    if (lease_try(&keeper->ledger.lease, keeper->ledger.db, &acquired, &err) != OBX_OK) {
         keeper_failed(keeper, &err);
         return;
     }
     keeper_set_trouble(keeper, NULL);
-    caller_set_db_offset(keeper->opts.caller, keeper->ledger.db_offset_us);
+    caller_set_db_offset(keeper->opts.caller, lease_db_offset_us(&keeper->ledger.lease));
     if (acquired) {
         /* A 410 that could not be written under the lease before is asked for again. */
         for (size_t i = 0; i < keeper->opts.outlets->count; i++) {
@@ -128,24 +130,24 @@ static void renew_if_due(struct keeper *keeper)
 {
     struct obx_err err = {0};
 
-    if (clock_now_ms() >= keeper->ledger.renew_due_ms &&
-        ledger_renew(&keeper->ledger, &err) != OBX_OK)
+    if (clock_now_ms() >= keeper->ledger.lease.renew_due_ms &&
+        lease_renew(&keeper->ledger.lease, keeper->ledger.db, &err) != OBX_OK)
         keeper_failed(keeper, &err);
 }
 
 /* While it is not sure that the lease is ours, nothing new is called. */
 static void recall_if_unsure(struct keeper *keeper)
 {
-    bool is_sure = ledger_holds(&keeper->ledger, clock_now_ms());
+    bool is_sure = lease_holds(&keeper->ledger.lease, clock_now_ms());
 
-    if (!is_sure && !keeper->is_recalled && keeper->ledger.epoch != 0)
+    if (!is_sure && !keeper->is_recalled && keeper->ledger.lease.epoch != 0)
         caller_recall(keeper->opts.caller, false);
     keeper->is_recalled = !is_sure;
 }
 
 static bool may_work(const struct keeper *keeper)
 {
-    return keeper->ledger.db != NULL && keeper->ledger.epoch != 0 &&
+    return keeper->ledger.db != NULL && keeper->ledger.lease.epoch != 0 &&
            clock_now_ms() >= keeper->pause_until_ms;
 }
 
@@ -206,11 +208,20 @@ static void turn(struct keeper *keeper)
         connect_if_due(keeper, config);
     recall_if_unsure(keeper);
     keeper_sort_out(keeper);
-    if (keeper->ledger.db != NULL && keeper->ledger.epoch == 0 && !keeper->is_draining)
+    if (keeper->ledger.db != NULL && keeper->ledger.lease.epoch == 0 && !keeper->is_draining)
         acquire_if_free(keeper);
     if (may_work(keeper))
         work(keeper, config);
     notify_config_unref(config);
+}
+
+static void release(struct keeper *keeper)
+{
+    struct obx_err err = {0};
+
+    if (keeper->ledger.db != NULL &&
+        lease_release(&keeper->ledger.lease, keeper->ledger.db, &err) != OBX_OK)
+        OBX_LOG(LOG_LVL_INFO, "notify", "lease.not_released", KV_ERR(&err)); /* it runs out */
 }
 
 static void *keeper_main(void *arg)
@@ -227,7 +238,7 @@ static void *keeper_main(void *arg)
         turn(keeper);
         wait_ms = keeper_wait_ms(keeper, WAIT_MAX_MS);
     }
-    ledger_release(&keeper->ledger);
+    release(keeper);
     ledger_fini(&keeper->ledger);
     set_state(keeper, KEEPER_ENDED);
     db_thread_end();
@@ -238,12 +249,18 @@ static void *keeper_main(void *arg)
 
 static void name_owner(struct keeper *keeper, const struct notify_config *config)
 {
+    const struct http_opts *http = &config->http;
     char host[HOST_MAX] = "?";
 
     if (config->name == NULL)
         (void)gethostname(host, sizeof(host) - 1);
-    snprintf(keeper->ledger.owner, sizeof(keeper->ledger.owner), "%s/%ld/%08" PRIx32,
-             config->name == NULL ? host : config->name, (long)getpid(), (uint32_t)random_u64());
+    (void)snprintf(keeper->group, sizeof(keeper->group), "%s", config->group);
+    (void)snprintf(keeper->owner, sizeof(keeper->owner), "%s/%ld/%08" PRIx32,
+                   config->name == NULL ? host : config->name, (long)getpid(),
+                   (uint32_t)random_u64());
+    if (http->port != 0)
+        (void)snprintf(keeper->address, sizeof(keeper->address), "%s:%u", http->address,
+                       (unsigned)http->port);
 }
 
 enum obx_code keeper_create(const struct keeper_opts *opts, struct keeper **out,
@@ -256,10 +273,14 @@ enum obx_code keeper_create(const struct keeper_opts *opts, struct keeper **out,
     if (keeper == NULL)
         return obx_fail(err, OBX_E_NOMEM, "keeper");
     keeper->opts = *opts;
-    snprintf(keeper->group, sizeof(keeper->group), "%s", config->group);
-    keeper->ledger.group = keeper->group;
-    keeper->ledger.lease_ms = config->lease_ms;
     name_owner(keeper, config);
+    keeper->ledger.group = keeper->group;
+    lease_init(&keeper->ledger.lease,
+               &(struct lease_opts){.kind = LEASE_GROUP,
+                                    .name = keeper->group,
+                                    .owner = keeper->owner,
+                                    .address = keeper->address[0] != '\0' ? keeper->address : NULL,
+                                    .lease_ms = config->lease_ms});
     backoff_init(&keeper->backoff, RECONNECT_MIN_MS, RECONNECT_CAP_MS);
     pthread_mutex_init(&keeper->lock, NULL);
     *out = keeper;

@@ -11,6 +11,7 @@ struct keeper {
     struct keeper_opts opts;
     struct ledger ledger;
     char group[NOTIFY_NAME_MAX + 1];
+    char owner[128], address[256]; /* as the lease shows them */
     struct backoff backoff;
     uint64_t connect_due_ms, acquire_due_ms, pauses_due_ms, housekeeping_due_ms;
     uint64_t look_due_ms;     /* the next look for due rows; UINT64_MAX: when a job comes back */

@@ -41,7 +41,7 @@ void keeper_sort_out(struct keeper *keeper)
     struct job *job;
 
     while ((job = job_list_take(&keeper->finished)) != NULL) {
-        bool is_current = job->epoch == keeper->ledger.epoch;
+        bool is_current = job->epoch == keeper->ledger.lease.epoch;
 
         if (job->result.end != CALL_NOT_MADE && is_current) {
             job_list_add(&kept, job);
@@ -237,7 +237,7 @@ static bool read_endpoint(struct keeper *keeper, struct notify_config *config,
     plan_next_look(outlet, jobs.count, request.max);
     if (jobs.count > 0) {
         OBX_CRASH_POINT("notify-read");
-        caller_set_db_offset(keeper->opts.caller, keeper->ledger.db_offset_us);
+        caller_set_db_offset(keeper->opts.caller, lease_db_offset_us(&keeper->ledger.lease));
         handover_give(keeper->opts.handover, &jobs);
     }
     if (rc != OBX_OK)
@@ -341,7 +341,7 @@ uint32_t keeper_wait_ms(const struct keeper *keeper, uint32_t max_ms)
     uint64_t now_ms = clock_now_ms();
     uint64_t due_ms = now_ms + max_ms;
 
-    if (keeper->ledger.db == NULL || keeper->ledger.epoch == 0 || keeper->is_draining)
+    if (keeper->ledger.db == NULL || keeper->ledger.lease.epoch == 0 || keeper->is_draining)
         return IDLE_MIN_MS * 2;
     if (keeper->finished.count > 0)
         due_ms = now_ms;

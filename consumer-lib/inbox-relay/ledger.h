@@ -1,34 +1,23 @@
 /*
- * The statements over the tables of notifications: lease, due rows, results, pauses, cleaning.
- * Belongs to the keeper's thread. What changes rows runs in one transaction with a check of the
- * lease.
+ * The statements over the tables of notifications: due rows, results, pauses, cleaning.
+ * Belongs to the keeper's thread. What changes rows runs in one transaction that begins
+ * with lease_begin.
  */
 #ifndef NOTIFY_LEDGER_H
 #define NOTIFY_LEDGER_H
 
 #include "job.h"
 #include "sql/db.h"
+#include "tables/id_list.h"
+#include "tables/lease.h"
 
 struct ledger {
     struct db *db;
+    struct lease lease;
     const char *group;
-    char owner[128];
-    uint32_t lease_ms;
-    uint64_t epoch; /* 0: the lease is not ours */
-    uint64_t held_until_ms, renew_due_ms;
-    uint64_t fenced_at_ms;
-    int64_t db_offset_us; /* the database's clock less clock_now_us() */
-    struct obx_buf ids;   /* a JSON array while a statement is built */
+    struct id_list ids; /* scratch */
 };
 
-/** Take the lease if it is free; *acquired says so. */
-OBX_NODISCARD enum obx_code ledger_acquire(struct ledger *ledger, bool *acquired,
-                                           struct obx_err *err);
-/** OBX_E_LEASE_LOST when it is another one's. */
-OBX_NODISCARD enum obx_code ledger_renew(struct ledger *ledger, struct obx_err *err);
-void ledger_release(struct ledger *ledger);
-/** By our own clock, with a margin: whether the lease is still ours for sure. */
-bool ledger_holds(const struct ledger *ledger, uint64_t now_ms);
 void ledger_fini(struct ledger *ledger);
 
 /** The due rows of an endpoint that are not in its held set, max of them, in the order of due_at.

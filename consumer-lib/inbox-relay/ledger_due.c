@@ -26,8 +26,7 @@ static const char sql_rows[] =
     " n.traceparent, DATE_FORMAT(n.created_at, '%Y-%m-%dT%H:%i:%s.%fZ'), OCTET_LENGTH(n.body),"
     " IF(OCTET_LENGTH(n.body) <= " INLINE_MAX ", n.body, NULL),"
     " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
-    " FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k STRAIGHT_JOIN"
-    " inbox_call n FORCE INDEX (PRIMARY) ON n.id = k.id WHERE n.state = 'waiting'";
+    " FROM" LEDGER_OF_IDS " WHERE n.state = 'waiting'";
 static const char sql_body[] = "SELECT body FROM inbox_call WHERE id = ?";
 
 static enum obx_code find_ids(struct ledger *ledger, const struct due_request *request,
@@ -41,15 +40,14 @@ static enum obx_code find_ids(struct ledger *ledger, const struct due_request *r
                                 &rows, err);
 
     *count = 0;
-    buf_reset(&ledger->ids);
+    id_list_clear(&ledger->ids);
     while (rc == OBX_OK && *count < request->max && db_rows_next(rows)) {
         uint64_t id = db_rows_u64(rows, 0);
 
         if (idset_has(held, id))
             continue;
         (*count)++;
-        if (ledger_add_id(ledger, id) != OBX_OK)
-            rc = obx_fail(err, OBX_E_NOMEM, "list of ids");
+        rc = id_list_add(&ledger->ids, id, err);
     }
     db_rows_free(rows);
     return rc;
@@ -80,7 +78,7 @@ static enum obx_code fill(struct ledger *ledger, struct job *job, const struct d
 
     job->id = db_rows_u64(row, COL_ID);
     job->attempts = (uint32_t)db_rows_u64(row, COL_ATTEMPTS);
-    job->epoch = ledger->epoch;
+    job->epoch = ledger->lease.epoch;
     for (unsigned i = 0; i < JOB_TEXTS; i++)
         texts[i] = db_rows_bytes(row, COL_FIRST_TEXT + i);
     if (job_set_texts(job, texts) != OBX_OK)
@@ -114,21 +112,17 @@ enum obx_code ledger_read_due(struct ledger *ledger, const struct due_request *r
                               struct job_list *jobs, uint64_t *bytes, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
-    struct obx_bytes ids;
     size_t count = 0;
     uint64_t taken = 0;
     enum obx_code rc = find_ids(ledger, request, &count, err);
 
     if (rc != OBX_OK || count == 0)
         return rc;
-    ids = ledger_ids(ledger);
-    if (bytes_is_absent(ids))
-        return obx_fail(err, OBX_E_NOMEM, "list of ids");
-    rc = db_query(ledger->db, sql_rows, DB_ARGS(DB_BYTES(ids)), &rows, err);
+    rc = db_query(ledger->db, sql_rows, DB_ARGS(ID_LIST_ARG(&ledger->ids)), &rows, err);
     while (rc == OBX_OK && db_rows_next(rows)) {
         uint64_t len = db_rows_u64(rows, COL_BODY_LEN);
 
-        ledger->db_offset_us = (int64_t)(db_rows_u64(rows, COL_NOW) - clock_now_us());
+        lease_note_db_clock(&ledger->lease, db_rows_u64(rows, COL_NOW));
         if (taken > 0 && taken + len > request->bytes_max)
             break;
         rc = add_job(ledger, request, rows, jobs, err);

@@ -6,15 +6,11 @@
 
 #include "base/crash.h"
 
-#define OF_IDS                                                                                     \
-    " JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k STRAIGHT_JOIN"                 \
-    " inbox_call n FORCE INDEX (PRIMARY) ON n.id = k.id"
-
 static const char sql_delivered[] =
-    "UPDATE" OF_IDS " SET n.state = 'delivered', n.attempts = n.attempts + 1,"
+    "UPDATE" LEDGER_OF_IDS " SET n.state = 'delivered', n.attempts = n.attempts + 1,"
     " n.due_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, n.last_at = UTC_TIMESTAMP(6),"
     " n.last_status = ?, n.last_error = NULL WHERE n.state = 'waiting'";
-static const char sql_removed[] = "DELETE n FROM" OF_IDS " WHERE n.state = 'waiting'";
+static const char sql_removed[] = "DELETE n FROM" LEDGER_OF_IDS " WHERE n.state = 'waiting'";
 static const char sql_failed[] =
     "UPDATE inbox_call SET state = ?, attempts = attempts + 1,"
     " due_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, last_at = UTC_TIMESTAMP(6),"
@@ -45,14 +41,11 @@ static enum obx_code write_delivered(struct ledger *ledger, const struct job *sa
                                      struct obx_err *err)
 {
     uint32_t keep_ms = sample->config->keep_delivered_ms;
-    struct obx_bytes ids = ledger_ids(ledger);
 
-    if (bytes_is_absent(ids))
-        return obx_fail(err, OBX_E_NOMEM, "list of ids");
     if (keep_ms == 0)
-        return db_exec(ledger->db, sql_removed, DB_ARGS(DB_BYTES(ids)), NULL, err);
+        return db_exec(ledger->db, sql_removed, DB_ARGS(ID_LIST_ARG(&ledger->ids)), NULL, err);
     return db_exec(ledger->db, sql_delivered,
-                   DB_ARGS(DB_BYTES(ids), DB_U64((uint64_t)keep_ms * LEDGER_US_PER_MS),
+                   DB_ARGS(ID_LIST_ARG(&ledger->ids), DB_U64((uint64_t)keep_ms * LEDGER_US_PER_MS),
                            DB_U64(sample->result.status)),
                    NULL, err);
 }
@@ -74,14 +67,12 @@ static enum obx_code record_delivered(struct ledger *ledger, const struct job_li
         job = job->next;
     if (job != sample)
         return OBX_OK;
-    buf_reset(&ledger->ids);
+    id_list_clear(&ledger->ids);
     for (; job != NULL && rc == OBX_OK; job = job->next) {
         if (is_delivered_alike(job, sample))
-            rc = ledger_add_id(ledger, job->id);
+            rc = id_list_add(&ledger->ids, job->id, err);
     }
-    if (rc != OBX_OK)
-        return obx_fail(err, rc, "list of ids");
-    return write_delivered(ledger, sample, err);
+    return rc == OBX_OK ? write_delivered(ledger, sample, err) : rc;
 }
 
 static enum obx_code record_failed(struct ledger *ledger, const struct job *job,
@@ -112,7 +103,7 @@ static enum obx_code record_gone(struct ledger *ledger, const struct job *job, s
         return rc;
     return db_exec(ledger->db, sql_pause,
                    DB_ARGS(DB_TEXT(ledger->group), DB_TEXT(job->endpoint->name),
-                           DB_TEXT(job->result.why), DB_TEXT(ledger->owner)),
+                           DB_TEXT(job->result.why), DB_TEXT(ledger->lease.opts.owner)),
                    NULL, err);
 }
 
@@ -134,17 +125,17 @@ static enum obx_code record_each(struct ledger *ledger, const struct job_list *j
 
 enum obx_code ledger_record(struct ledger *ledger, const struct job_list *jobs, struct obx_err *err)
 {
-    enum obx_code rc = ledger_begin(ledger, err);
+    enum obx_code rc = lease_begin(&ledger->lease, ledger->db, err);
 
     if (rc != OBX_OK)
         return rc;
     rc = record_each(ledger, jobs, err);
     if (rc != OBX_OK) {
-        (void)db_rollback(ledger->db, NULL);
+        lease_rollback(ledger->db);
         return rc;
     }
     OBX_CRASH_POINT("notify-record-before-commit");
-    rc = ledger_commit(ledger, err);
+    rc = lease_commit(&ledger->lease, ledger->db, err);
     if (rc == OBX_OK)
         OBX_CRASH_POINT("notify-recorded");
     return rc;

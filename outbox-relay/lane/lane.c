@@ -43,8 +43,6 @@ enum {
     DEFAULT_JOURNAL_MS = 7 * 24 * 3600 * 1000,
     MAX_ROW_BYTES = 8 * 1024 * 1024,
     BATCH_BYTES = 4 * 1024 * 1024,
-    LOCK_WAIT_PART = 4, /* a statement waits for a lock at most this part of the lease */
-    MS_PER_S = 1000,
     US_PER_MS = 1000,
 };
 
@@ -68,8 +66,6 @@ static void set_default(uint32_t *field, uint32_t value)
 
 static void fill_defaults(struct lane_opts *opts)
 {
-    uint32_t lock_wait_s = 0;
-
     if (opts->exchange == NULL)
         opts->exchange = "rowpost";
     set_default(&opts->window, DEFAULT_WINDOW);
@@ -93,14 +89,7 @@ static void fill_defaults(struct lane_opts *opts)
     set_default(&opts->max_sends, DEFAULT_SENDS);
     set_default(&opts->delayed_poll_ms, DEFAULT_DELAYED_MS);
     set_default(&opts->journal_retention_ms, DEFAULT_JOURNAL_MS);
-    lock_wait_s = opts->lease_ms / LOCK_WAIT_PART / MS_PER_S;
-    lock_wait_s = lock_wait_s > 0 ? lock_wait_s : 1;
-    /* Nor longer when the source allows more: meanwhile the thread stands still. */
-    if (opts->db.lock_wait_s == 0 || opts->db.lock_wait_s > lock_wait_s)
-        opts->db.lock_wait_s = lock_wait_s;
-    /* A lane that stands still within a transaction must not keep its lease's row locked for longer
-       than the lease itself. */
-    set_default(&opts->db.idle_s, opts->lease_ms / MS_PER_S + 2);
+    lease_limit_session(&opts->db, opts->lease_ms);
 }
 
 static enum obx_code check_opts(const struct lane_opts *opts, struct obx_err *err)
@@ -247,7 +236,8 @@ static enum obx_code create_waiting(struct lane *lane, const char *table, struct
 static enum obx_code create_parts(struct lane *lane, struct obx_err *err)
 {
     const struct lane_opts *opts = &lane->opts;
-    const struct lease_opts lease = {.outbox = opts->outbox,
+    const struct lease_opts lease = {.kind = LEASE_OUTBOX,
+                                     .name = opts->outbox,
                                      .owner = opts->owner,
                                      .address = opts->address,
                                      .lease_ms = opts->lease_ms};

@@ -57,7 +57,9 @@ CREATE TABLE IF NOT EXISTS inbox_lease (
     epoch          BIGINT UNSIGNED NOT NULL DEFAULT 0,
     acquired_at    DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
     expires_at     DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
-    -- The owner's session. One that was stopped inside its transaction holds this row; who takes over ends it.
+    -- Where the owner's own HTTP pages are, host:port; NULL: nowhere.
+    address        VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+    -- The owner's session. One that stands still inside its transaction holds this row; the next owner ends it.
     connection_id  BIGINT UNSIGNED NOT NULL DEFAULT 0,
     PRIMARY KEY (consumer_group)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;

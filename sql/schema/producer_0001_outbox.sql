@@ -90,6 +90,8 @@ CREATE TABLE IF NOT EXISTS outbox_lease (
     expires_at  DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
     -- Where the owner hears doorbells, host:port; NULL: nowhere but on its own host.
     address     VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+    -- The owner's session. One that stands still inside its transaction holds this row; the next owner ends it.
+    connection_id BIGINT UNSIGNED NOT NULL DEFAULT 0,
     PRIMARY KEY (outbox)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 

@@ -615,7 +615,7 @@ static void whoever_hangs_holds_up_nobody_with_the_defaults(void **state)
 
 static void hold_lease(struct rig *rig, struct lease *lease, const char *owner)
 {
-    const struct lease_opts opts = {.outbox = "half:check", .owner = owner, .lease_ms = 600000};
+    const struct lease_opts opts = {.name = "half:check", .owner = owner, .lease_ms = 600000};
     struct obx_err err = {0};
     bool acquired = false;
 

@@ -2,6 +2,7 @@
  * System tests of who owns an outbox: one at a time; the next one when it is given back, over, or
  * held by a process that stands still; and who has lost it settles nothing. P1, P7.
  */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -264,6 +265,60 @@ static void an_owner_that_stands_still_does_not_stop_the_next(void **state)
     buf_fini(&sql);
 }
 
+/* The lease has expired, and an idle session of the relay's own account holds its row: it is ended
+ * at once, whatever the server's wait_timeout is. */
+static void a_silent_session_that_holds_the_lease_is_ended(void **state)
+{
+    struct lane_rig *rig = *state;
+    struct db *stopped = test_db_open(&rig->opts.db); /* no limit on silence, as test_db does it */
+
+    test_db_run(stopped, "INSERT INTO outbox_lease (outbox, owner, epoch, connection_id)"
+                         " VALUES ('outbox', 'stopped', 7, CONNECTION_ID())");
+    test_db_run(stopped, "START TRANSACTION");
+    test_db_run(stopped, "UPDATE outbox_lease SET expires_at = UTC_TIMESTAMP(6)");
+    rig_start(rig);
+    rig_wait_state(rig->lane, LANE_OWNER);
+    assert_int_equal(rig_stats(rig->lane).lease_epoch, 8);
+    assert_int_equal(rig_stats(rig->lane).db_connects, 1);
+    db_close(stopped);
+}
+
+struct slow_session {
+    struct db *db;
+    enum obx_code rc;
+};
+
+static void *work_slowly(void *arg)
+{
+    struct slow_session *slow = arg;
+
+    slow->rc = db_exec_text(slow->db, bytes_of("DO SLEEP(4)"), NULL, NULL);
+    db_thread_end();
+    return NULL;
+}
+
+/* One whose statement takes longer than its lease is at work: to end it would have the next owner
+ * begin the same statement, and be ended by a third. */
+static void a_session_at_work_is_left_alone(void **state)
+{
+    struct lane_rig *rig = *state;
+    struct slow_session slow = {.db = test_db_open(&rig->opts.db)};
+    pthread_t thread;
+
+    test_db_run(slow.db, "INSERT INTO outbox_lease (outbox, owner, epoch, connection_id)"
+                         " VALUES ('outbox', 'slow', 7, CONNECTION_ID())");
+    test_db_run(slow.db, "START TRANSACTION");
+    test_db_run(slow.db, "UPDATE outbox_lease SET expires_at = UTC_TIMESTAMP(6)");
+    assert_int_equal(pthread_create(&thread, NULL, work_slowly, &slow), 0);
+    rig->opts.lease_ms = 1000; /* lock waits of a second: some within the statement's time */
+    rig_start(rig);
+    (void)pthread_join(thread, NULL);
+    assert_int_equal(slow.rc, OBX_OK);
+    test_db_run(slow.db, "COMMIT");
+    rig_wait_state(rig->lane, LANE_OWNER);
+    db_close(slow.db);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -277,6 +332,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(who_has_lost_it_writes_nothing, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(a_slow_database_does_not_cost_the_lease, rig_setup,
                                         rig_teardown),
+        cmocka_unit_test_setup_teardown(a_silent_session_that_holds_the_lease_is_ended, rig_setup,
+                                        rig_teardown),
+        cmocka_unit_test_setup_teardown(a_session_at_work_is_left_alone, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(an_owner_that_stands_still_does_not_stop_the_next,
                                         rig_setup, rig_teardown),
     };

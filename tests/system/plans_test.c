@@ -195,7 +195,7 @@ static void make_reader(void)
 
 static void make_lane(void)
 {
-    const struct lease_opts lease = {.outbox = "outbox", .owner = "test", .lease_ms = 3600000};
+    const struct lease_opts lease = {.name = "outbox", .owner = "test", .lease_ms = 3600000};
     const struct journal_opts journal = {
         .outbox = "outbox", .table = "`outbox`", .lease = &plans.lease, .retention_ms = 3600000};
     const struct awaiting_opts awaiting = {.outbox = "outbox",
@@ -515,7 +515,7 @@ static void half_messages_are_listed(void **state)
 
 static void check_back(void **state)
 {
-    const struct lease_opts lease_opts = {.outbox = "half:check", .owner = "t", .lease_ms = 600000};
+    const struct lease_opts lease_opts = {.name = "half:check", .owner = "t", .lease_ms = 600000};
     const struct check_take take = {"p0", 10, 1000, 1000};
     struct lease lease;
     struct due due[10];
@@ -548,7 +548,7 @@ static void check_back(void **state)
 /* All is young, and then all is old. */
 static void half_messages_are_cleaned(void **state)
 {
-    const struct lease_opts lease_opts = {.outbox = "half:clean", .owner = "t", .lease_ms = 600000};
+    const struct lease_opts lease_opts = {.name = "half:clean", .owner = "t", .lease_ms = 600000};
     struct lease lease;
     char after[HALF_GID_MAX + 1] = "";
     uint64_t after_id = 0, cleaned = 0, before = 0;

@@ -77,6 +77,7 @@ static enum obx_code lease_look(struct call *call)
     cells[3] = cell_number(lease->expires_us > now ? lease->expires_us - now : 0);
     cells[4] = cell_number(now);
     cells[5] = cell_number(lease->expires_us);
+    cells[6] = cell_number(0); /* no session is ended here: see lane_lease_test */
     return OBX_OK;
 }
 

@@ -630,7 +630,7 @@ enum obx_code checkback_create(const struct checkback_opts *opts, struct checkba
                                struct obx_err *err)
 {
     struct checkback *cb = obx_calloc(1, sizeof(*cb));
-    struct lease_opts lease = {.outbox = LEASE_NAME, .owner = opts->owner};
+    struct lease_opts lease = {.name = LEASE_NAME, .owner = opts->owner};
     enum obx_code rc;
 
     *out = NULL;
