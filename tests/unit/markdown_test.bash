@@ -14,6 +14,7 @@ COLUMNS = 120
 FOREIGN = ("amqp.h", "mysql.h")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 NAMED = re.compile(r"`([A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*\.(?:c|h|md|bash|sql|txt|example|yaml|py))`")
+TEST = re.compile(r"(?<![\w*/\\])([a-z0-9]\w*_test\.(?:c|bash))\b")
 problems = []
 
 
@@ -62,7 +63,7 @@ def check_links(page, text):
 
 
 def check_names(page, text):
-    for name in sorted(set(NAMED.findall(prose(text)))):
+    for name in sorted(set(NAMED.findall(prose(text))) | set(TEST.findall(prose(text)))):
         if "NAME" not in name and name not in FOREIGN and not any(path.endswith("/" + name) for path in files):
             problems.append(f"{page} names {name}, which is not in the tree")
 
