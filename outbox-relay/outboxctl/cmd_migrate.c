@@ -30,7 +30,8 @@ static void add_side(struct sides *sides, enum schema_side side)
 static bool add_named(struct sides *sides, struct obx_bytes name)
 {
     static const enum schema_side all[] = {SCHEMA_PRODUCER, SCHEMA_CONSUMER, SCHEMA_HALF,
-                                           SCHEMA_BARRIER,  SCHEMA_NOTIFY,   SCHEMA_JOURNAL};
+                                           SCHEMA_BARRIER,  SCHEMA_NOTIFY,   SCHEMA_JOURNAL,
+                                           SCHEMA_INBOX};
 
     if (bytes_is(name, "both")) {
         add_side(sides, SCHEMA_PRODUCER);
@@ -44,8 +45,8 @@ static bool add_named(struct sides *sides, struct obx_bytes name)
         }
     }
     fprintf(stderr,
-            "outboxctl: there is no side %.*s; it is producer, consumer, half, barrier, notify or "
-            "journal\n",
+            "outboxctl: there is no side %.*s; it is producer, consumer, half, barrier, notify, "
+            "journal or inbox\n",
             (int)name.len, (const char *)name.p);
     return false;
 }

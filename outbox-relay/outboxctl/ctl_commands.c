@@ -43,7 +43,7 @@ static const char migrate_help[] =
     "Applies the missing migrations, one after the other, and makes the outbox tables that the\n"
     "configuration names. Doing it again does nothing. The user needs the right to create tables.\n"
     "\n"
-    "  --side SIDES          producer (default), consumer, half, barrier, notify, journal; "
+    "  --side SIDES          producer (default), consumer, half, barrier, notify, journal, inbox; "
     "several\n"
     "                        with commas; both: producer,consumer. A consumer's database is named\n"
     "                        with --db\n"

@@ -12,7 +12,7 @@ function(read_as_constants path result)
     set(${result} "${constants}" PARENT_SCOPE)
 endfunction()
 
-set(sides producer consumer half barrier notify journal)
+set(sides producer consumer half barrier notify journal inbox)
 list(JOIN sides "|" any_side)
 set(arrays "")
 foreach(side IN LISTS sides)

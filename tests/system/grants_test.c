@@ -23,7 +23,8 @@ static struct db *db;    /* the account under test */
 static struct obx_err err;
 
 static const enum schema_side sides[] = {SCHEMA_PRODUCER, SCHEMA_CONSUMER, SCHEMA_HALF,
-                                         SCHEMA_BARRIER,  SCHEMA_NOTIFY,   SCHEMA_JOURNAL};
+                                         SCHEMA_BARRIER,  SCHEMA_NOTIFY,   SCHEMA_JOURNAL,
+                                         SCHEMA_INBOX};
 enum { SIDES = sizeof(sides) / sizeof(sides[0]) };
 
 static int make_database(void **state)
@@ -362,11 +363,57 @@ static void rights_of_a_consumers_operator(void **state)
            "SELECT message_id FROM inbox_applied");
 }
 
+#define STORE_ONE                                                                                  \
+    "INSERT INTO inbox (queue, state, due_at, message_id, topic, size, payload) "                  \
+    "VALUES ('orders', 'ready', UTC_TIMESTAMP(6), 'm', 't', 1, 'p')"
+
+static void rights_of_inbox_relay(void **state)
+{
+    (void)state;
+    migrate(admin);
+    become("inbox-relay");
+    assert_int_equal(schema_check(db, SCHEMA_CONSUMER, &err), OBX_OK);
+    assert_int_equal(schema_check(db, SCHEMA_INBOX, &err), OBX_OK);
+    ALLOWED("INSERT INTO inbox_applied (consumer_group, message_id, outcome) "
+            "VALUES ('g', 'm', 'stored')",
+            "UPDATE inbox_applied SET outcome = NULL WHERE message_id = 'm'", STORE_ONE,
+            "UPDATE inbox SET state = 'kept'", "DELETE FROM inbox");
+    DENIED("SELECT id FROM outbox", "SELECT id FROM inbox_call", "TRUNCATE inbox");
+}
+
+static void rights_of_an_inbox_worker(void **state)
+{
+    (void)state;
+    migrate(admin);
+    test_db_run(admin, STORE_ONE);
+    become("inbox worker");
+    ALLOWED("START TRANSACTION",
+            "SELECT id, payload FROM inbox WHERE queue = 'orders' FOR UPDATE SKIP LOCKED",
+            "UPDATE inbox SET state = 'done', due_at = UTC_TIMESTAMP(6) WHERE state = 'ready'",
+            "COMMIT");
+    DENIED(STORE_ONE, "DELETE FROM inbox", "UPDATE inbox SET payload = 'q'",
+           "UPDATE inbox SET after_id = 0", "SELECT message_id FROM inbox_applied",
+           "DELETE FROM inbox_applied", "SELECT id FROM inbox_parked", "TRUNCATE inbox");
+}
+
+static void rights_of_an_inbox_operator(void **state)
+{
+    (void)state;
+    migrate(admin);
+    test_db_run(admin, STORE_ONE);
+    become("inbox operator");
+    assert_int_equal(schema_check(db, SCHEMA_INBOX, &err), OBX_OK);
+    ALLOWED("SELECT id, message_id, reason FROM inbox WHERE queue = 'orders' AND state = 'dead'",
+            "UPDATE inbox SET state = 'discarded', due_at = UTC_TIMESTAMP(6) WHERE id = 1");
+    DENIED("UPDATE inbox SET payload = 'q'", "DELETE FROM inbox", "DELETE FROM inbox_applied");
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_database, drop_database)
 
 static const char *const roles[] = {
-    "migrate",  "relay",         "operator", "half-operator", "half-producer",    "barrier",
-    "producer", "barrier-clean", "consumer", "notifier",      "consumer operator"};
+    "migrate",           "relay",       "operator",      "half-operator", "half-producer",
+    "barrier",           "producer",    "barrier-clean", "consumer",      "notifier",
+    "consumer operator", "inbox-relay", "inbox worker",  "inbox operator"};
 
 /* A block is run by test_user_create only where its sides are; there each statement has to run.
  * Each step adds a side, and has the roles that get more by it. */
@@ -383,6 +430,7 @@ static void each_block_runs_where_its_sides_are(void **state)
         {true, SCHEMA_BARRIER, {"relay", "barrier", "barrier-clean"}},
         {true, SCHEMA_CONSUMER, {"operator", "consumer", "consumer operator"}},
         {false, SCHEMA_NOTIFY, {"operator", "notifier"}},
+        {false, SCHEMA_INBOX, {"inbox-relay", "inbox worker", "inbox operator"}},
     };
 
     (void)state;
@@ -457,6 +505,9 @@ int main(void)
         TEST(rights_to_clean_the_barrier),
         TEST(rights_of_a_notifier),
         TEST(rights_of_a_consumers_operator),
+        TEST(rights_of_inbox_relay),
+        TEST(rights_of_an_inbox_worker),
+        TEST(rights_of_an_inbox_operator),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
 

@@ -286,7 +286,8 @@ static void run_file_by_hand(const struct schema_step *step)
 static void by_hand_comes_to_the_same(void **state)
 {
     static const enum schema_side sides[] = {SCHEMA_PRODUCER, SCHEMA_CONSUMER, SCHEMA_HALF,
-                                             SCHEMA_BARRIER,  SCHEMA_NOTIFY,   SCHEMA_JOURNAL};
+                                             SCHEMA_BARRIER,  SCHEMA_NOTIFY,   SCHEMA_JOURNAL,
+                                             SCHEMA_INBOX};
     struct obx_buf by_hand = {0};
     struct obx_buf by_program = {0};
 

@@ -8,7 +8,7 @@
 #include "sql/db.h"
 
 /** How many sides there are. */
-#define SCHEMA_SIDE_COUNT 6
+#define SCHEMA_SIDE_COUNT 7
 /** Each side is versioned by itself; several may live in one database. */
 enum schema_side {
     SCHEMA_PRODUCER, /* outbox, parked, lease: a source */
@@ -16,7 +16,8 @@ enum schema_side {
     SCHEMA_HALF,     /* half-messages: beside the outbox of a source */
     SCHEMA_BARRIER,  /* the barrier: where a half-message's local transaction runs */
     SCHEMA_NOTIFY,   /* notifications: where inbox-relay consumes, beside the consumer side */
-    SCHEMA_JOURNAL   /* what was published, for reconcile: beside the outbox of a source */
+    SCHEMA_JOURNAL,  /* what was published, for reconcile: beside the outbox of a source */
+    SCHEMA_INBOX     /* the inbox table: where inbox-relay stores, beside the consumer side */
 };
 
 struct schema_step {
@@ -25,7 +26,7 @@ struct schema_step {
     const char *name; /* file name without folder and extension */
     const char *sql;  /* the file, whole */
 };
-/** "producer", "consumer", "half", "barrier", "notify" or "journal". */
+/** "producer", "consumer", "half", "barrier", "notify", "journal" or "inbox". */
 const char *schema_side_name(enum schema_side side);
 /** The migrations of one side in order; *count of them. Static. */
 const struct schema_step *schema_steps(enum schema_side side, size_t *count);
