@@ -257,7 +257,7 @@ count_transfers() {
     as_root hub <<<"SELECT COUNT(*) FROM half_message WHERE producer = 'transfers'"
 }
 
-# Whoever was killed or has ended is started again until there are enough.
+# A service that was killed or has ended is started again until there are enough.
 tend_transfers() {
     local number
     for number in 1 2 3 4; do

@@ -10,7 +10,7 @@ CREATE TABLE IF NOT EXISTS rowpost_schema (
     PRIMARY KEY (side, version)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
--- Whoever inserts a key first decides: the local transaction with its own reason, or the check with `rollback`.
+-- The first to insert a key decides: the local transaction with its own reason, or the check with `rollback`.
 CREATE TABLE IF NOT EXISTS half_barrier (
     gid        VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     branch     VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',

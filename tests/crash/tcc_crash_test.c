@@ -359,7 +359,7 @@ static void kill_somebody(struct rig *rig)
 }
 
 /* Whether somebody still has transfers to begin. One that has ended had all its own begun. */
-static bool is_under_way(struct rig *rig)
+static bool is_running(struct rig *rig)
 {
     bool is_busy = false;
 
@@ -400,7 +400,7 @@ static void run_under_kills(struct rig *rig, unsigned transfers)
         rig->initiators[i].left = transfers / INITIATORS;
         start_initiator(rig, i);
     }
-    while (is_under_way(rig)) {
+    while (is_running(rig)) {
         int64_t due_ms = wait_now_ms() + 100 + (int64_t)dice_below(&rig->dice, 400);
 
         if (!proc_is_alive(rig->relay))

@@ -69,7 +69,7 @@ inline local_begin() {
 inline local_commit() { ltx = done; barrier = b_commit }
 inline local_undo()   { ltx = undone; if :: barrier == b_open -> barrier = b_none :: else fi }
 
-/* Ask the barrier: insert (gid, rollback) with a short lock wait. Whoever inserts first decides. */
+/* Ask the barrier: insert (gid, rollback) with a short lock wait. The first to insert decides. */
 inline ask_barrier(answer) {
 #ifdef NO_BARRIER
     if

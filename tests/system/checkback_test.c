@@ -441,7 +441,7 @@ static bool is_counting(void *ctx)
     return stats.parked_now > 0;
 }
 
-static void verdicts_of_operators_are_counted_whoever_carried_them_out(void **state)
+static void verdicts_of_operators_are_counted_by_any_relay(void **state)
 {
     struct rig *rig = *state;
     struct check_producer producer = {.name = "mute", .kind = CHECK_NEVER};
@@ -565,7 +565,7 @@ static void misbehave(const char *path, struct endpoint_answer *answer, void *ct
         honest(path, answer, ctx);
 }
 
-static void whoever_hangs_holds_up_nobody_with_the_defaults(void **state)
+static void a_hung_producer_holds_up_nobody_with_the_defaults(void **state)
 {
     enum { PRODUCERS = 200, GOOD = 197 };
     struct rig *rig = *state;
@@ -721,7 +721,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(a_half_message_that_is_held_holds_up_no_check, setup,
                                         teardown),
-        cmocka_unit_test_setup_teardown(whoever_hangs_holds_up_nobody_with_the_defaults, setup,
+        cmocka_unit_test_setup_teardown(a_hung_producer_holds_up_nobody_with_the_defaults, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(due_producers_are_found_by_dives, setup, teardown),
         cmocka_unit_test_setup_teardown(a_write_is_text_and_under_the_lease, setup, teardown),
@@ -734,8 +734,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(of_two_relays_one_asks_and_the_other_takes_over, setup,
                                         teardown),
-        cmocka_unit_test_setup_teardown(verdicts_of_operators_are_counted_whoever_carried_them_out,
-                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(verdicts_of_operators_are_counted_by_any_relay, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(decided_ones_go_after_the_retention_and_open_ones_stay,
                                         setup, teardown),
     };

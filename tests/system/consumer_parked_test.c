@@ -38,15 +38,15 @@ enum { KEYS = 300, FAIL_PERCENT = 30, FOLLOWERS = 5, GATHER_US = 200000, KILLS_M
 /* "fail" until a test says otherwise, "reject", anything else is applied. */
 static enum obx_verdict obey(const struct obx_message *msg, struct obx_tx *tx, void *ctx)
 {
-    const _Atomic bool *is_mended = ctx;
+    const _Atomic bool *is_fixed = ctx;
 
     if (rig_write(msg, tx) != OBX_APPLIED)
         return OBX_RETRY;
-    if (bytes_is(msg->body, "reject") && (is_mended == NULL || !atomic_load(is_mended))) {
+    if (bytes_is(msg->body, "reject") && (is_fixed == NULL || !atomic_load(is_fixed))) {
         obx_tx_reason(tx, "not this one");
         return OBX_REJECT;
     }
-    if (bytes_is(msg->body, "fail") && (is_mended == NULL || !atomic_load(is_mended))) {
+    if (bytes_is(msg->body, "fail") && (is_fixed == NULL || !atomic_load(is_fixed))) {
         obx_tx_reason(tx, "not yet");
         return OBX_RETRY;
     }
@@ -133,7 +133,7 @@ static void a_restart_goes_on_where_it_was(void **state)
 {
     struct rig *rig = *state;
     struct obx_consumer *consumer = NULL;
-    _Atomic bool is_mended = false;
+    _Atomic bool is_fixed = false;
 
     rig_declare(rig);
     rig_put(rig, "m-0", "k", "fail");
@@ -141,7 +141,7 @@ static void a_restart_goes_on_where_it_was(void **state)
     rig_put(rig, "m-2", NULL, "fail");
     rig_put(rig, "m-3", "other", "ok");
     rig_flush(rig);
-    consumer = rig_start(rig, obey, &is_mended);
+    consumer = rig_start(rig, obey, &is_fixed);
     rig_wait_applied(rig, 1);
     RIG_WAIT_STAT(consumer, retried, 4);
     obx_consumer_close(consumer); /* in the middle of it */
@@ -151,9 +151,9 @@ static void a_restart_goes_on_where_it_was(void **state)
     /* What waits does not depend on the broker: its queue may lose everything. */
     broker_delete_queue(rig->admin, rig->queue);
     rig_declare(rig);
-    atomic_store(&is_mended, true);
+    atomic_store(&is_fixed, true);
     rig->opts.retry_cap_ms = 20;
-    consumer = rig_start(rig, obey, &is_mended);
+    consumer = rig_start(rig, obey, &is_fixed);
     rig_wait_applied(rig, 4);
     rig_wait_number(rig, ALL_ROWS, 0);
     rig_stop(consumer);
@@ -426,10 +426,10 @@ static void a_dead_message_freezes_its_key(void **state)
 {
     struct rig *rig = *state;
     struct obx_consumer *consumer = NULL;
-    _Atomic bool is_mended = false;
+    _Atomic bool is_fixed = false;
 
     put_key_of_dead(rig);
-    consumer = rig_start(rig, obey, &is_mended);
+    consumer = rig_start(rig, obey, &is_fixed);
     RIG_WAIT_STAT(consumer, acked, FOLLOWERS + 2);
     rig_wait_applied(rig, 1);
     assert_int_equal(rig_number(rig, COUNT_ROWS("state = 'blocked'")), FOLLOWERS);
@@ -440,7 +440,7 @@ static void a_dead_message_freezes_its_key(void **state)
                                                 "replay_until > parked_at AND next_at IS NULL")),
                      1);
     assert_int_equal(rig_stats(consumer).dead, 1);
-    atomic_store(&is_mended, true);
+    atomic_store(&is_fixed, true);
     request(rig, "replay", "message_id = 'm-0'");
     rig_wait_applied(rig, FOLLOWERS + 2);
     rig_wait_number(rig, ALL_ROWS, 0);
@@ -469,15 +469,15 @@ static void a_dead_message_may_be_skipped(void **state)
 {
     struct rig *rig = *state;
     struct obx_consumer *consumer = NULL;
-    _Atomic bool is_mended = false;
+    _Atomic bool is_fixed = false;
 
     put_key_of_dead(rig);
     rig->opts.on_dead = OBX_ON_DEAD_SKIP;
-    consumer = rig_start(rig, obey, &is_mended);
+    consumer = rig_start(rig, obey, &is_fixed);
     RIG_WAIT_STAT(consumer, acked, FOLLOWERS + 2);
     rig_wait_applied(rig, FOLLOWERS + 1);
     assert_int_equal(rig_number(rig, ALL_ROWS), 1);
-    atomic_store(&is_mended, true);
+    atomic_store(&is_fixed, true);
     request(rig, "replay", "message_id = 'm-0'");
     rig_wait_applied(rig, FOLLOWERS + 2);
     rig_wait_number(rig, ALL_ROWS, 0);
@@ -533,20 +533,20 @@ static void a_copy_of_a_rejected_message_is_not_applied(void **state)
 {
     struct rig *rig = *state;
     struct obx_consumer *consumer = NULL;
-    _Atomic bool is_mended = false;
+    _Atomic bool is_fixed = false;
 
     rig_declare(rig);
     declare_receipts(rig);
     rig->opts.dead_letter_queue = NULL;
     put_with_receipt(rig, "m-0", NULL, "reject");
     rig_flush(rig);
-    consumer = rig_start(rig, obey, &is_mended);
+    consumer = rig_start(rig, obey, &is_fixed);
     RIG_WAIT_STAT(consumer, dead, 1);
     rig_wait_number(rig,
                     "SELECT COUNT(*) FROM inbox_applied WHERE outcome = 'rejected' AND "
                     "reason = 'not this one'",
                     1);
-    atomic_store(&is_mended, true);
+    atomic_store(&is_fixed, true);
     request(rig, "discard", "message_id = 'm-0'");
     rig_wait_number(rig, ALL_ROWS, 0);
     put_with_receipt(rig, "m-0", NULL, "reject");
@@ -562,7 +562,7 @@ static void a_rejected_message_is_replayed_only_by_force(void **state)
 {
     struct rig *rig = *state;
     struct obx_consumer *consumer = NULL;
-    _Atomic bool is_mended = false;
+    _Atomic bool is_fixed = false;
 
     rig_declare(rig);
     declare_receipts(rig);
@@ -570,10 +570,10 @@ static void a_rejected_message_is_replayed_only_by_force(void **state)
     put_with_receipt(rig, "m-0", NULL, "reject");
     put_with_receipt(rig, "m-1", NULL, "reject");
     rig_flush(rig);
-    consumer = rig_start(rig, obey, &is_mended);
+    consumer = rig_start(rig, obey, &is_fixed);
     RIG_WAIT_STAT(consumer, dead, 2);
     assert_int_equal(rig_number(rig, COUNT_ROWS("is_reported = 1")), 2);
-    atomic_store(&is_mended, true);
+    atomic_store(&is_fixed, true);
     request(rig, "replay", "message_id = 'm-0'");
     request(rig, "force-replay", "message_id = 'm-1'");
     rig_wait_number(rig, ALL_ROWS, 0);
@@ -590,7 +590,7 @@ static void copies_come_to_nothing_more(void **state)
 {
     struct rig *rig = *state;
     struct obx_consumer *consumer = NULL;
-    _Atomic bool is_mended = false;
+    _Atomic bool is_fixed = false;
 
     rig_declare(rig);
     rig->opts.dead_letter_queue = NULL;
@@ -598,7 +598,7 @@ static void copies_come_to_nothing_more(void **state)
     rig_put(rig, "m-1", "k", "reject");
     rig_put(rig, "m-2", "k", "ok");
     rig_flush(rig);
-    consumer = rig_start(rig, obey, &is_mended);
+    consumer = rig_start(rig, obey, &is_fixed);
     RIG_WAIT_STAT(consumer, acked, 3);
     rig_wait_applied(rig, 1);
     for (int i = 0; i < 3; i++) {
@@ -611,7 +611,7 @@ static void copies_come_to_nothing_more(void **state)
     RIG_WAIT_STAT(consumer, acked, 6);
     assert_int_equal(rig_stats(consumer).duplicates, 1);
     assert_int_equal(rig_number(rig, ALL_ROWS), 2);
-    atomic_store(&is_mended, true);
+    atomic_store(&is_fixed, true);
     request(rig, "replay", "message_id = 'm-1'");
     rig_wait_applied(rig, 3);
     rig_wait_number(rig, ALL_ROWS, 0);

@@ -356,7 +356,7 @@ static void a_deadlock_is_run_again_and_not_half_committed(void **state)
     consumer = rig_start(rig, cross, &crossing);
     assert_true(wait_until(RIG_WAIT_MS, has_met, &crossing));
     /*
-     * Whoever is the victim: ours is run again, the other one is rolled back by the close below.
+     * Whichever is the victim: ours is run again, the other one is rolled back by the close below.
      * The two sessions get their answers in any order, so ours has to be waited for.
      */
     if (db_exec(crossing.other, "UPDATE stock SET n = n + 100 WHERE id = 1", DB_NO_ARGS, NULL,

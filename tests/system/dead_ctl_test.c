@@ -112,11 +112,11 @@ static void not_said(const struct scene *scene, const char *text)
 /* "bad" is rejected until a test says otherwise. */
 static enum obx_verdict obey(const struct obx_message *msg, struct obx_tx *tx, void *ctx)
 {
-    const _Atomic bool *is_mended = ctx;
+    const _Atomic bool *is_fixed = ctx;
 
     if (rig_write(msg, tx) != OBX_APPLIED)
         return OBX_RETRY;
-    if (!bytes_is(msg->body, "bad") || atomic_load(is_mended))
+    if (!bytes_is(msg->body, "bad") || atomic_load(is_fixed))
         return OBX_APPLIED;
     obx_tx_reason(tx, "no such order");
     return OBX_REJECT;
@@ -133,17 +133,17 @@ static const char *id_of(struct rig *rig, const char *message_id)
     return text;
 }
 
-static struct obx_consumer *start(struct rig *rig, _Atomic bool *is_mended)
+static struct obx_consumer *start(struct rig *rig, _Atomic bool *is_fixed)
 {
     rig->opts.dead_letter_queue = NULL;
-    return rig_start(rig, obey, is_mended);
+    return rig_start(rig, obey, is_fixed);
 }
 
 static void listed_shown_and_replayed(void **state)
 {
     struct rig *rig = *state;
     struct scene scene = make_scene(rig);
-    _Atomic bool is_mended = false;
+    _Atomic bool is_fixed = false;
     struct obx_consumer *consumer = NULL;
 
     rig_declare(rig);
@@ -151,7 +151,7 @@ static void listed_shown_and_replayed(void **state)
     rig_put(rig, "m-1", "k", "ok");
     rig_put(rig, "m-2", NULL, "bad");
     rig_flush(rig);
-    consumer = start(rig, &is_mended);
+    consumer = start(rig, &is_fixed);
     RIG_WAIT_STAT(consumer, acked, 3);
     assert_int_equal(DEAD(&scene, "list"), 0);
     said(&scene, "OBX_E_REJECTED");
@@ -185,7 +185,7 @@ static void listed_shown_and_replayed(void **state)
     said(&scene, "1 replayed");
     rig_wait_number(
         rig, DEAD_ROWS " AND replays = 1 AND request_note = 'try' AND requested_by <> ''", 1);
-    atomic_store(&is_mended, true);
+    atomic_store(&is_fixed, true);
     assert_int_equal(DEAD(&scene, "replay", "--reason", "OBX_E_REJECTED", "--rate", "1000"), 0);
     said(&scene, "2 replayed");
     rig_wait_applied(rig, 3);
@@ -199,7 +199,7 @@ static void edited_and_discarded(void **state)
 {
     struct rig *rig = *state;
     struct scene scene = make_scene(rig);
-    _Atomic bool is_mended = false;
+    _Atomic bool is_fixed = false;
     struct obx_consumer *consumer = NULL;
     char path[] = "dead_ctl_body.XXXXXX";
     int fd = mkstemp(path);
@@ -211,7 +211,7 @@ static void edited_and_discarded(void **state)
     rig_put(rig, "m-1", "k", "bad");
     rig_put(rig, "m-2", "k", "ok");
     rig_flush(rig);
-    consumer = start(rig, &is_mended);
+    consumer = start(rig, &is_fixed);
     RIG_WAIT_STAT(consumer, acked, 3);
     assert_int_equal(DEAD(&scene, "edit-replay", id_of(rig, "m-0")), 2);
     assert_int_equal(DEAD(&scene, "edit-replay", id_of(rig, "m-0"), "--body", path), 2);
@@ -242,16 +242,16 @@ static void a_replay_that_may_do_harm_is_refused(void **state)
 {
     struct rig *rig = *state;
     struct scene scene = make_scene(rig);
-    _Atomic bool is_mended = false;
+    _Atomic bool is_fixed = false;
     struct obx_consumer *consumer = NULL;
 
     rig_declare(rig);
     rig_put(rig, "m-0", NULL, "bad");
     rig_put(rig, "m-1", NULL, "bad");
     rig_flush(rig);
-    consumer = start(rig, &is_mended);
+    consumer = start(rig, &is_fixed);
     RIG_WAIT_STAT(consumer, dead, 2);
-    atomic_store(&is_mended, true);
+    atomic_store(&is_fixed, true);
     test_db_run(rig->db, "UPDATE inbox_parked SET replay_until = UTC_TIMESTAMP(6) - INTERVAL 1 DAY "
                          "WHERE message_id = 'm-0'");
     test_db_run(rig->db, "UPDATE inbox_parked SET is_reported = 1 WHERE message_id = 'm-1'");
@@ -274,7 +274,7 @@ static void two_replays_at_once_do_no_harm(void **state)
     static const char *const args[] = {"replay", "--all", "--wait", "0", NULL};
     struct rig *rig = *state;
     struct scene scene = make_scene(rig);
-    _Atomic bool is_mended = false;
+    _Atomic bool is_fixed = false;
     struct obx_consumer *consumer = NULL;
     struct proc *both[2] = {NULL, NULL};
 
@@ -286,7 +286,7 @@ static void two_replays_at_once_do_no_harm(void **state)
         rig_put(rig, id, NULL, "bad");
     }
     rig_flush(rig);
-    consumer = start(rig, &is_mended);
+    consumer = start(rig, &is_fixed);
     RIG_WAIT_STAT(consumer, dead, MANY);
     rig_stop(consumer);
     /* Nobody is there to run it: the request stands. */
@@ -305,8 +305,8 @@ static void two_replays_at_once_do_no_harm(void **state)
     assert_int_equal(rig_number(rig, DEAD_ROWS " AND request = 'replay'"), MANY);
     assert_int_equal(DEAD(&scene, "replay", "--all", "--wait", "0"), 1);
     said(&scene, "has a request");
-    atomic_store(&is_mended, true);
-    consumer = start(rig, &is_mended);
+    atomic_store(&is_fixed, true);
+    consumer = start(rig, &is_fixed);
     rig_wait_applied(rig, MANY);
     rig_wait_number(rig, ALL_ROWS, 0);
     assert_int_equal(rig_stats(consumer).replayed, MANY);
@@ -320,7 +320,7 @@ static void a_rate_is_kept(void **state)
     enum { RATE = 20 };
     struct rig *rig = *state;
     struct scene scene = make_scene(rig);
-    _Atomic bool is_mended = false;
+    _Atomic bool is_fixed = false;
     struct obx_consumer *consumer = NULL;
     uint64_t began_ms = 0;
 
@@ -332,9 +332,9 @@ static void a_rate_is_kept(void **state)
         rig_put(rig, id, NULL, "bad");
     }
     rig_flush(rig);
-    consumer = start(rig, &is_mended);
+    consumer = start(rig, &is_fixed);
     RIG_WAIT_STAT(consumer, dead, MANY);
-    atomic_store(&is_mended, true);
+    atomic_store(&is_fixed, true);
     began_ms = clock_now_ms();
     assert_int_equal(DEAD(&scene, "replay", "--all", "--rate", "20"), 0);
     assert_true(clock_now_ms() - began_ms >= (MANY - RATE / 10) * 1000 / RATE);

@@ -215,7 +215,7 @@ static void answer_as_a_stranger(const char *path, struct endpoint_answer *answe
              is_good ? "{\"gid\":\"g\",\"state\":\"committed\"}" : strangers[n].body);
 }
 
-/* Whoever answers, and whatever with: only what names gid and state is believed. */
+/* Whatever answers, and with what: only what names gid and state is believed. */
 static void an_answer_that_is_not_the_relays_is_none(void **state)
 {
     unsigned calls = 0;

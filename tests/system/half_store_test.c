@@ -471,8 +471,8 @@ static void kill_others(struct rig *rig)
     db_rows_free(rows);
 }
 
-/* As after wait_timeout, or behind a firewall that forgets: each worker's first request is carried
- * out, not answered "outcome unknown". */
+/* As after wait_timeout, or behind a firewall that forgets: each worker's first request is
+ * done, not answered "outcome unknown". */
 static void a_connection_that_was_closed_while_idle_costs_no_request(void **state)
 {
     enum { REQUESTS = 8 };

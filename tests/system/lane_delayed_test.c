@@ -103,7 +103,7 @@ static void cancelled_until_it_is_moved(void **state)
     assert_string_equal(rig->seen[0].message_id, "other");
     test_db_run(app, "ROLLBACK");
     test_db_run(app, "START TRANSACTION");
-    /* Whoever comes first has it: then the DELETE finds none or one, and it is sent or not. */
+    /* The first to come has it: then the DELETE finds none or one, and it is sent or not. */
     {
         uint64_t cancelled = 0;
         struct obx_err err = {0};

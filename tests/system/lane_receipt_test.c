@@ -199,7 +199,7 @@ static void parked_after_the_last_send_and_resumed(void **state)
     rig_collect(rig, 4);
 }
 
-/* Whoever settles it, and however often the message goes around. */
+/* Whichever part settles it, and however often the message goes around. */
 static void compensated_once(void **state)
 {
     struct lane_rig *rig = *state;

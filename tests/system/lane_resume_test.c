@@ -148,7 +148,7 @@ static void a_follower_is_asked_for(void **state)
     rig_assert_order(rig);
 }
 
-static void a_request_that_cannot_be_carried_out_says_so(void **state)
+static void a_request_that_cannot_run_says_so(void **state)
 {
     struct lane_rig *rig = *state;
     uint64_t id = rig_insert(rig, "nowhere", NULL, "x");
@@ -273,7 +273,7 @@ static void a_row_in_the_way_does_not_stop_the_others(void **state)
 }
 
 /* A request is taken back in a transaction that is still open when the lane sees it. */
-static void a_wish_taken_back_is_not_carried_out(void **state)
+static void a_request_taken_back_does_not_run(void **state)
 {
     enum { ROWS = 30 };
     struct lane_rig *rig = *state;
@@ -314,15 +314,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_discard_that_cannot_be_noted_is_refused, rig_setup,
                                         rig_teardown),
         cmocka_unit_test_setup_teardown(a_follower_is_asked_for, rig_setup, rig_teardown),
-        cmocka_unit_test_setup_teardown(a_request_that_cannot_be_carried_out_says_so, rig_setup,
-                                        rig_teardown),
+        cmocka_unit_test_setup_teardown(a_request_that_cannot_run_says_so, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(an_id_that_would_break_the_counter, rig_setup,
                                         rig_teardown),
         cmocka_unit_test_setup_teardown(rows_without_a_key_go_together, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(a_row_in_the_way_does_not_stop_the_others, rig_setup,
                                         rig_teardown),
-        cmocka_unit_test_setup_teardown(a_wish_taken_back_is_not_carried_out, rig_setup,
-                                        rig_teardown),
+        cmocka_unit_test_setup_teardown(a_request_taken_back_does_not_run, rig_setup, rig_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -488,7 +488,7 @@ static void busy_for_years(const struct rig_call *call, size_t n, struct endpoin
     snprintf(answer->retry_after, sizeof(answer->retry_after), "Fri, 31 Dec 2088 23:59:59 GMT");
 }
 
-static void retry_after_is_heeded_and_bounded(void **state)
+static void retry_after_is_obeyed_and_bounded(void **state)
 {
     struct notify_rig *rig = *state;
     struct receiver *busy = receiver_create(busy_at_first);
@@ -523,7 +523,7 @@ static void half_a_second(const struct rig_call *call, size_t n, struct endpoint
 }
 
 /* TERM waits for what is in flight and starts nothing more. */
-static void a_stop_awaits_the_calls_under_way(void **state)
+static void a_stop_awaits_the_calls_in_flight(void **state)
 {
     struct notify_rig *rig = *state;
     struct receiver *to = receiver_create(half_a_second);
@@ -580,10 +580,10 @@ int main(void)
         TEST(a_flapping_endpoint_gets_everything),
         TEST(a_lying_endpoint_is_not_believed),
         TEST(gone_pauses_until_it_is_resumed),
-        TEST(retry_after_is_heeded_and_bounded),
+        TEST(retry_after_is_obeyed_and_bounded),
         TEST(what_cannot_be_reached_comes_to_an_end),
         TEST(the_old_are_called_too),
-        TEST(a_stop_awaits_the_calls_under_way),
+        TEST(a_stop_awaits_the_calls_in_flight),
         TEST(check_says_what_is_wrong),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -206,7 +206,7 @@ static void several_outboxes_one_broken(void **state)
     rig_wait_unready(rig, 0, "\"outbox\":\"outbox_b\",\"ready\":true");
     rig_insert(rig, "outbox", "t.x", NULL, "a");
     rig_wait_empty(rig, "outbox");
-    /* Mended while it runs. */
+    /* Fixed while it runs. */
     rig_add_outbox(rig, "outbox_gone");
     rig_sql(rig, "ALTER TABLE outbox_bad ADD COLUMN headers JSON NULL");
     rig_insert(rig, "outbox_gone", "t.x", NULL, "c");

@@ -147,7 +147,7 @@ static void servers_that_say_nothing(void **state)
 }
 
 /* What is wrong at start and is fixed later needs no restart. */
-static void wrong_at_start_and_mended(void **state)
+static void wrong_at_start_and_fixed(void **state)
 {
     struct program_rig *rig = *state;
 
@@ -316,7 +316,7 @@ int main(void)
         CASE(broker_absent_at_start),
         CASE(gone_and_back),
         CASE(servers_that_say_nothing),
-        CASE(wrong_at_start_and_mended),
+        CASE(wrong_at_start_and_fixed),
         CASE(wrong_passwords),
         CASE(missing_topology_then_created),
         CASE(queue_deleted_and_made_again),

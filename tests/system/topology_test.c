@@ -95,7 +95,7 @@ static void expect(const struct fixture *f, const struct topology *topology,
         fail_msg("%s instead of %s: %s", obx_code_name(rc), obx_code_name(code), err->text);
 }
 
-static void declares_and_then_finds_it_alike(void **state)
+static void declares_and_then_finds_it_the_same(void **state)
 {
     const struct fixture *f = *state;
     struct obx_err err = {0};
@@ -329,7 +329,7 @@ static void check_does_not_wait_longer_than_its_timeout(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(declares_and_then_finds_it_alike, setup, teardown),
+        cmocka_unit_test_setup_teardown(declares_and_then_finds_it_the_same, setup, teardown),
         cmocka_unit_test_setup_teardown(a_queue_without_arguments_is_like_a_classic_one, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_queue_of_another_type_is_named_with_both_sides, setup,

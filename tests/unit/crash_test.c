@@ -83,7 +83,7 @@ static void the_nth_pass_kills_and_no_other(void **state)
     assert_true(has_survived(status_of("confirmed-not-marked:3", pass_confirmed_twice)));
 }
 
-static void a_malformed_wish_is_loud(void **state)
+static void a_malformed_request_is_loud(void **state)
 {
     static const char *const specs[] = {"x:", "x:0", "x:-1", "x:1a", "x:a"};
 
@@ -123,7 +123,7 @@ int main(void)
 #ifdef OBX_CRASH_POINTS
         cmocka_unit_test(the_named_point_kills),
         cmocka_unit_test(the_nth_pass_kills_and_no_other),
-        cmocka_unit_test(a_malformed_wish_is_loud),
+        cmocka_unit_test(a_malformed_request_is_loud),
 #else
         cmocka_unit_test(without_crash_points_nothing_kills),
 #endif

@@ -59,7 +59,7 @@ static void a_token_proves_its_message(void **state)
     assert_string_not_equal(token + 2, old_token + 2);
 }
 
-/* Whoever has a token reports for the groups in it, and adds none. */
+/* The holder of a token reports for the groups in it, and adds none. */
 static void a_token_is_for_its_groups(void **state)
 {
     static const char *const lists[] = {

@@ -231,9 +231,9 @@ static bool is_table_name(const char *name)
 }
 
 /*
- * Another table of that name would be found out by the relay only, row by row. Whoever may make
- * tables need not have the right to look into them; then no column is visible, and the relay's own
- * check has to do.
+ * Another table of that name would be found out by the relay only, row by row. An account that may
+ * make tables need not have the right to look into them; then no column is visible, and the relay's
+ * own check has to do.
  */
 enum obx_code schema_check_outbox(struct db *db, const char *name, struct obx_err *err)
 {
