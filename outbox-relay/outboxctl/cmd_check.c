@@ -39,7 +39,7 @@ static struct relay_config *load(const struct ctl_args *args, enum ctl_exit *sta
     return config;
 }
 
-enum ctl_exit cmd_check(const struct ctl_args *args)
+static enum ctl_exit run_check(const struct ctl_args *args)
 {
     struct check_out out = {.on_line = check_print_line, .ctx = stdout};
     enum ctl_exit status = CTL_OK;
@@ -53,27 +53,47 @@ enum ctl_exit cmd_check(const struct ctl_args *args)
     return is_ok ? CTL_OK : CTL_FAILED;
 }
 
-enum ctl_exit cmd_ring(const struct ctl_args *args)
+static enum ctl_exit run_ring(const struct ctl_args *args)
 {
+    const char *outbox = args->word_count == 0 ? NULL : args->words[0]; /* NULL: all of them */
     enum ctl_exit status = CTL_OK;
     struct obx_err err = {0};
     struct relay_config *config;
 
-    if (args->word_count > 1) {
-        fprintf(stderr, "outboxctl: ring takes one outbox at most\n");
-        return CTL_USAGE;
-    }
+    if (args->word_count > 1)
+        return ctl_usage(args, "ring takes one outbox at most");
     config = load(args, &status);
     if (config == NULL)
         return status;
     if (config->doorbell_socket == NULL) {
         fprintf(stderr, "outboxctl: the configuration has no doorbell_socket in [relay]\n");
         status = CTL_USAGE;
-    } else if (obx_doorbell_ring(config->doorbell_socket,
-                                 args->word_count == 0 ? NULL : args->words[0], &err) != OBX_OK) {
+    } else if (obx_doorbell_ring(config->doorbell_socket, outbox, &err) != OBX_OK) {
         fprintf(stderr, "outboxctl: %s\n", err.text);
         status = CTL_FAILED;
+    } else if (args->json) {
+        json_t *object = json_pack("{s:b, s:s?}", "rung", 1, "outbox", outbox);
+
+        json_print(object);
+        json_decref(object);
     }
     relay_config_unref(config);
     return status;
 }
+
+const struct ctl_command check_commands[] = {
+    {.name = "check",
+     .options = CTL_BIT(CONFIG) | CTL_BIT(JSON),
+     .summary = "look whether everything a relay needs is there",
+     .help = "Looks at configuration, databases, schema, grants, broker and topology; changes\n"
+             "nothing. One line for each thing: ok, or FAILED with what to do. The same as\n"
+             "outbox-relay --check.\n",
+     .run = run_check},
+    {.name = "ring",
+     .options = CTL_BIT(CONFIG) | CTL_BIT(JSON),
+     .words = "[OUTBOX]",
+     .summary = "make the relay look at once",
+     .help = "Rings the doorbell of the relay that runs with this configuration on this machine,\n"
+             "so that it looks at the outbox at once. Without OUTBOX all of its lanes are rung.\n",
+     .run = run_ring},
+    {0}};

@@ -208,7 +208,7 @@ static enum ctl_exit migrate_all(const struct ctl_args *args, const struct targe
     return rc;
 }
 
-enum ctl_exit cmd_migrate(const struct ctl_args *args)
+static enum ctl_exit run_migrate(const struct ctl_args *args)
 {
     struct targets targets;
     struct sides sides;
@@ -216,11 +216,9 @@ enum ctl_exit cmd_migrate(const struct ctl_args *args)
 
     if (!parse_sides(args->text[CTL_SIDE], &sides))
         return CTL_USAGE;
-    if (args->text[CTL_OUTBOX] != NULL && !has_side(&sides, SCHEMA_PRODUCER)) {
-        fprintf(stderr, "outboxctl: --outbox makes a table of the side producer\n");
-        return CTL_USAGE;
-    }
-    if (args->print)
+    if (args->text[CTL_OUTBOX] != NULL && !has_side(&sides, SCHEMA_PRODUCER))
+        return ctl_usage(args, "--outbox makes a table of the side producer");
+    if (args->text[CTL_PRINT] != NULL)
         return print_sql(&sides, args->text[CTL_OUTBOX]);
     rc = targets_open(args, &targets);
     if (rc == CTL_OK)
@@ -228,3 +226,22 @@ enum ctl_exit cmd_migrate(const struct ctl_args *args)
     targets_close(&targets);
     return rc;
 }
+
+const struct ctl_command migrate_commands[] = {
+    {.name = "migrate",
+     .options = CTL_TARGET | CTL_BIT(SIDE) | CTL_BIT(OUTBOX) | CTL_BIT(PRINT),
+     .summary = "make or update the tables",
+     .synopsis = "[--side SIDES] [--outbox NAME] [--print]",
+     .help =
+         "Applies the missing migrations, one after the other, and makes the outbox tables\n"
+         "that the configuration names. Doing it again does nothing. The user needs the\n"
+         "right to create tables.\n"
+         "\n"
+         "  --side SIDES          producer (default), consumer, half, barrier, notify, journal,\n"
+         "                        inbox; several with commas; both: producer,consumer. A "
+         "consumer's\n"
+         "                        database is named with --db\n"
+         "  --outbox NAME         make this outbox table too, with the definition of `outbox`\n"
+         "  --print               print the SQL to apply by hand, and do nothing\n",
+     .run = run_migrate},
+    {0}};

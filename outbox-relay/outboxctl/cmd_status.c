@@ -29,6 +29,7 @@ struct status {
     const struct ctl_args *args;
     struct table table;
     json_t *databases;
+    json_t *strays; /* of all sources */
     enum ctl_exit rc;
 };
 
@@ -126,6 +127,45 @@ static void read_known(struct status *status, struct db *db, const char *source)
     db_rows_free(rows);
 }
 
+/* Whether the table has a row for it, which says whose it is. */
+static bool is_shown(const struct target *target, const char *outbox)
+{
+    for (size_t i = 0; i < target->outbox_count; i++)
+        if (strcmp(target->outboxes[i], outbox) == 0)
+            return true;
+    return false;
+}
+
+/* Delayed messages for an outbox that no relay drains: a misspelt name, or a table without a lane. */
+static void read_strays(struct status *status, struct db *db, const struct target *target)
+{
+    const char *wanted = status->args->text[CTL_OUTBOX];
+    struct db_rows *rows = NULL;
+    struct obx_err err = {0};
+    char outbox[128];
+
+    if (outbox_strays_read(db, target->outbox_count == 0, &rows, &err) != OBX_OK) {
+        add_failure(status, target->source, "outbox_delayed", &err);
+        return;
+    }
+    while (db_rows_next(rows)) {
+        struct outbox_state state = {0};
+
+        bytes_to_text(db_rows_bytes(rows, 0), outbox, sizeof(outbox));
+        if (is_shown(target, outbox) || (wanted != NULL && strcmp(wanted, outbox) != 0))
+            continue;
+        if (outbox_stray_count(db, outbox, &state, &err) != OBX_OK) {
+            add_failure(status, target->source, outbox, &err);
+            break;
+        }
+        json_array_append_new(status->strays,
+                              json_pack("{s:s, s:s, s:I, s:b}", "source", target->source, "outbox",
+                                        outbox, "delayed", (json_int_t)state.waiting,
+                                        "delayed_capped", state.waiting_capped));
+    }
+    db_rows_free(rows);
+}
+
 static void read_target(struct status *status, const struct target *target)
 {
     struct obx_err err = {0};
@@ -139,6 +179,7 @@ static void read_target(struct status *status, const struct target *target)
         read_outbox(status, db, target->source, target->outboxes[i]);
     if (target->outbox_count == 0)
         read_known(status, db, target->source);
+    read_strays(status, db, target);
     db_close(db);
 }
 
@@ -232,11 +273,27 @@ static void print_json(struct status *status, json_t *relay, const struct obx_er
     json_t *root = json_object();
 
     json_object_set(root, "outboxes", status->databases);
+    json_object_set(root, "strays", status->strays);
     json_object_set_new(root, "relay", relay == NULL ? json_null() : json_incref(relay));
     if (relay == NULL)
         json_object_set_new(root, "relay_error", json_string(err->text));
     json_print(root);
     json_decref(root);
+}
+
+static void print_strays(const struct status *status)
+{
+    char number[HUMAN_MAX];
+
+    for (size_t i = 0; i < json_array_size(status->strays); i++) {
+        const json_t *stray = json_array_get(status->strays, i);
+        uint64_t count = (uint64_t)json_integer_value(json_object_get(stray, "delayed"));
+
+        printf("%s: outbox_delayed has %s messages for outbox '", text_at(stray, "source"),
+               human_count(count, json_is_true(json_object_get(stray, "delayed_capped")), number));
+        text_print_clean(stdout, text_at(stray, "outbox"));
+        printf("', which no relay drains\n");
+    }
 }
 
 static void print_all(struct status *status, const struct targets *targets)
@@ -253,6 +310,7 @@ static void print_all(struct status *status, const struct targets *targets)
     } else {
         if (table_print(&status->table, stdout) != OBX_OK)
             status->rc = CTL_FAILED;
+        print_strays(status);
         putchar('\n');
         if (targets->config != NULL)
             print_relay(targets->config, relay, &err);
@@ -260,14 +318,16 @@ static void print_all(struct status *status, const struct targets *targets)
     json_decref(relay);
 }
 
-enum ctl_exit cmd_status(const struct ctl_args *args)
+static enum ctl_exit run_status(const struct ctl_args *args)
 {
-    struct status status = {.args = args, .databases = json_array(), .rc = CTL_OK};
+    struct status status = {
+        .args = args, .databases = json_array(), .strays = json_array(), .rc = CTL_OK};
     struct targets targets;
     enum ctl_exit rc = targets_open(args, &targets);
 
     if (rc != CTL_OK) {
         json_decref(status.databases);
+        json_decref(status.strays);
         return rc;
     }
     table_init(&status.table, heads, HEAD_COUNT);
@@ -276,6 +336,19 @@ enum ctl_exit cmd_status(const struct ctl_args *args)
     print_all(&status, &targets);
     table_fini(&status.table);
     json_decref(status.databases);
+    json_decref(status.strays);
     targets_close(&targets);
     return status.rc;
 }
+
+const struct ctl_command status_commands[] = {
+    {.name = "status",
+     .options = CTL_TARGET | CTL_BIT(OUTBOX),
+     .summary = "show how outboxes and relay are",
+     .synopsis = "[--source NAME] [--outbox NAME]",
+     .help = "Shows for each outbox, from the database: rows waiting (counted up to a limit),\n"
+             "the age of the oldest, parked messages, frozen keys, who owns the lease and for\n"
+             "how long; and delayed messages for an outbox that no relay drains. And, where the\n"
+             "relay of this configuration runs on this machine, what it says of itself.\n",
+     .run = run_status},
+    {0}};

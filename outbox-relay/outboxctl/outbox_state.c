@@ -1,5 +1,5 @@
 /*
- * The statements behind `outboxctl status` and behind the question whether anybody owns an outbox.
+ * The statements of `outboxctl status`, and of the question whether anybody owns an outbox.
  */
 #include "outbox_state.h"
 
@@ -114,4 +114,30 @@ enum obx_code outbox_names_read(struct db *db, struct db_rows **out, struct obx_
                     " UNION SELECT 'outbox' FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM outbox_lease"
                     " WHERE outbox REGEXP '^[A-Za-z0-9_]+$') ORDER BY 1",
                     DB_NO_ARGS, out, err);
+}
+
+enum obx_code outbox_strays_read(struct db *db, bool lease_is_enough, struct db_rows **out,
+                                 struct obx_err *err)
+{
+    return db_query(db,
+                    "SELECT d.outbox FROM"
+                    " (SELECT DISTINCT outbox FROM outbox_delayed FORCE INDEX (due)) d"
+                    " LEFT JOIN outbox_lease l ON l.outbox = d.outbox WHERE l.outbox IS NULL"
+                    " OR (? = 0 AND l.expires_at < UTC_TIMESTAMP(6)) ORDER BY d.outbox",
+                    DB_ARGS(DB_U64(lease_is_enough)), out, err);
+}
+
+enum obx_code outbox_stray_count(struct db *db, const char *outbox, struct outbox_state *out,
+                                 struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = db_query(db,
+                                "SELECT COUNT(*) FROM (SELECT 1 FROM outbox_delayed"
+                                " FORCE INDEX (due) WHERE outbox = ? LIMIT 10001) d",
+                                DB_ARGS(DB_TEXT(outbox)), &rows, err);
+
+    if (rc == OBX_OK && db_rows_next(rows))
+        out->waiting = capped(db_rows_u64(rows, 0), &out->waiting_capped);
+    db_rows_free(rows);
+    return rc;
 }

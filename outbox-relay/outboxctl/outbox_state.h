@@ -34,5 +34,16 @@ OBX_NODISCARD enum obx_code outbox_lease_read(struct db *db, const char *outbox,
  * db_rows_free. */
 OBX_NODISCARD enum obx_code outbox_names_read(struct db *db, struct db_rows **out,
                                               struct obx_err *err);
+/**
+ * The outboxes for which there are delayed messages and no relay: without a lease, or with one that
+ * has expired, which an outbox has while its relays are stopped. Read by index. Free with
+ * db_rows_free.
+ * @param lease_is_enough  an outbox with a lease, however old, is none of them
+ */
+OBX_NODISCARD enum obx_code outbox_strays_read(struct db *db, bool lease_is_enough,
+                                               struct db_rows **out, struct obx_err *err);
+/** Its delayed messages into out->waiting, counted as those of an outbox. */
+OBX_NODISCARD enum obx_code outbox_stray_count(struct db *db, const char *outbox,
+                                               struct outbox_state *out, struct obx_err *err);
 
 #endif

@@ -4,6 +4,7 @@
 #include "target.h"
 
 #include <errno.h>
+#include <pwd.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -14,7 +15,7 @@
 #include "obx/doorbell.h"
 #include "outbox/bell_msg.h"
 
-enum { PASSWORD_MAX = 1024 };
+enum { PASSWORD_MAX = 1024 + 2, HOST_MAX = 64 }; /* with the end of its line */
 
 extern char **environ;
 
@@ -24,23 +25,19 @@ static enum ctl_exit usage(const char *what, const char *word)
     return CTL_USAGE;
 }
 
-/* The first line of a file, without its end. */
-static enum ctl_exit read_password(const char *path, char **out)
+enum ctl_exit target_read_password(const char *option, const char *path, char *dst, size_t size)
 {
-    char line[PASSWORD_MAX + 2];
     FILE *file = fopen(path, "re");
 
     if (file == NULL) {
-        fprintf(stderr, "outboxctl: --password-file %s: %s\n", path, strerror(errno));
+        fprintf(stderr, "outboxctl: --%s %s: %s\n", option, path, strerror(errno));
         return CTL_USAGE;
     }
-    if (fgets(line, sizeof(line), file) == NULL)
-        line[0] = '\0';
+    if (fgets(dst, (int)size, file) == NULL)
+        dst[0] = '\0';
     fclose(file);
-    line[strcspn(line, "\r\n")] = '\0';
-    *out = obx_strdup(line);
-    memset(line, 0, sizeof(line));
-    return *out == NULL ? CTL_FAILED : CTL_OK;
+    dst[strcspn(dst, "\r\n")] = '\0';
+    return CTL_OK;
 }
 
 static enum ctl_exit from_url(const char *text, struct targets *targets)
@@ -85,7 +82,16 @@ static enum ctl_exit from_config(const struct ctl_args *args, struct targets *ta
 static enum ctl_exit set_login(const struct ctl_args *args, struct targets *targets)
 {
     const char *path = args->text[CTL_PASSWORD_FILE];
-    enum ctl_exit rc = path == NULL ? CTL_OK : read_password(path, &targets->password);
+    char password[PASSWORD_MAX];
+    enum ctl_exit rc = CTL_OK;
+
+    if (path != NULL) {
+        rc = target_read_password("password-file", path, password, sizeof(password));
+        targets->password = rc == CTL_OK ? obx_strdup(password) : NULL;
+        memset(password, 0, sizeof(password));
+        if (rc == CTL_OK && targets->password == NULL)
+            rc = CTL_FAILED;
+    }
 
     for (size_t i = 0; i < targets->count && rc == CTL_OK; i++) {
         targets->items[i].db.program_name = "outboxctl";
@@ -173,4 +179,54 @@ void target_ring(const struct targets *targets, const struct target *target, con
             return;
     }
     ring_by_udp(owner_address, outbox);
+}
+
+void who_am_i(char *dst)
+{
+    const struct passwd *user = getpwuid(geteuid());
+    char host[HOST_MAX + 1] = "unknown";
+
+    if (gethostname(host, sizeof(host) - 1) == 0)
+        host[HOST_MAX] = '\0';
+    if (user != NULL)
+        snprintf(dst, WHO_MAX, "%.60s@%.60s", user->pw_name, host);
+    else
+        snprintf(dst, WHO_MAX, "uid %ld@%.60s", (long)geteuid(), host);
+}
+
+/* ---- sessions ---- */
+
+enum ctl_exit session_fail(const struct session *session, const struct obx_err *err)
+{
+    target_complain(session->target, err);
+    return CTL_FAILED;
+}
+
+enum ctl_exit session_open(const struct ctl_args *args, enum schema_side side,
+                           const struct target *(*choose)(const struct targets *targets),
+                           struct session *out)
+{
+    struct obx_err err = {0};
+    enum ctl_exit status;
+
+    *out = (struct session){.args = args};
+    status = targets_open(args, &out->targets);
+    if (status != CTL_OK)
+        return status;
+    out->target = choose == NULL ? targets_single(&out->targets) : choose(&out->targets);
+    if (out->target == NULL)
+        status = CTL_USAGE;
+    else if ((out->db = target_connect(out->target)) == NULL)
+        status = CTL_FAILED;
+    else if (schema_check(out->db, side, &err) != OBX_OK)
+        status = session_fail(out, &err);
+    if (status != CTL_OK)
+        session_close(out);
+    return status;
+}
+
+void session_close(struct session *session)
+{
+    db_close(session->db);
+    targets_close(&session->targets);
 }

@@ -138,7 +138,7 @@ static void what_is_parked_is_listed_and_shown(void **state)
     says_not(rig, "g-1 ");
     says_not(rig, "g-3");
     assert_int_equal(CTL("list", "--state", "any", "--json"), 0);
-    says(rig, "\"gid\":\"g-4\"");
+    says(rig, "\"gid\": \"g-4\"");
     assert_int_equal(CTL("list", "--state", "lost"), 2);
     assert_int_equal(CTL("show", "g-1"), 0);
     says(rig, "order.dropped");

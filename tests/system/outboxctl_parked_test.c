@@ -171,7 +171,7 @@ static void resume_by_filter_and_all(void **state)
     assert_int_equal(parked(rig, WORDS("resume", "--key", "nobody", "--wait", "50")), 0);
     rig_said(rig, "nothing fits");
     assert_int_equal(parked(rig, WORDS("resume", "--all", "--json", "--wait", "50")), 0);
-    rig_said(rig, "\"fate\": \"resumed\"");
+    rig_said(rig, "\"result\": \"done\"");
     rig_wait_number(rig, 0, "SELECT COUNT(*) FROM outbox_parked");
     rig_wait_empty(rig, "outbox");
     assert_int_equal(broker_count(rig->admin, rig->queue), 4);

@@ -6,9 +6,9 @@
 
 enum { DELETE = 0x7F };
 
-void json_print(const json_t *json)
+static void print(const json_t *json, size_t flags)
 {
-    char *text = json_dumps(json, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+    char *text = json_dumps(json, flags | JSON_ENSURE_ASCII);
 
     if (text == NULL) {
         fprintf(stderr, "outboxctl: out of memory\n");
@@ -20,6 +20,24 @@ void json_print(const json_t *json)
         else
             putchar(*c);
     }
-    putchar('\n');
     free(text);
+}
+
+void json_print_part(const json_t *json)
+{
+    print(json, 0);
+}
+
+void json_print(const json_t *json)
+{
+    print(json, JSON_INDENT(2));
+    putchar('\n');
+}
+
+void json_print_page(json_t *items, const char *next)
+{
+    json_t *page = json_pack("{s:O, s:s?}", "items", items, "next", next);
+
+    json_print(page);
+    json_decref(page);
 }

@@ -2,7 +2,6 @@
  * outboxctl reconcile: reads its options, connects to both databases, prints what was found.
  */
 #define _GNU_SOURCE /* strptime, timegm */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,14 +9,12 @@
 
 #include <jansson.h>
 
-#include "base/fail.h"
 #include "outboxctl/print/human.h"
 #include "outboxctl/print/json_print.h"
 #include "outboxctl/print/progress.h"
 #include "outboxctl/print/table.h"
 #include "outboxctl/target.h"
 #include "reconcile.h"
-#include "sql/schema.h"
 
 enum { US_PER_S = 1000000, DECIMAL = 10, FRACTION_DIGITS = 6, MINUTE_S = 60, HOUR_S = 3600 };
 enum { DAY_S = 86400, YEAR_BASE = 1900, PASSWORD_MAX = 1024, NAME_MAX_LEN = 65 };
@@ -36,12 +33,6 @@ struct run {
     uint64_t shown;
 };
 
-static enum ctl_exit usage(const char *what)
-{
-    fprintf(stderr, "outboxctl: %s; see outboxctl reconcile --help\n", what);
-    return CTL_USAGE;
-}
-
 /* ---- times ---- */
 
 /* "90s", "15m", "2h", "7d". */
@@ -51,15 +42,15 @@ static bool parse_span(const char *text, uint64_t *us)
         char unit;
         uint64_t seconds;
     } units[] = {{'s', 1}, {'m', MINUTE_S}, {'h', HOUR_S}, {'d', DAY_S}};
-    char *end = NULL;
-    unsigned long long number;
+    size_t digits = strspn(text, "0123456789");
+    uint64_t number = 0;
+    char copy[16];
 
-    errno = 0;
-    number = strtoull(text, &end, DECIMAL);
-    if (errno != 0 || text[0] < '0' || text[0] > '9' || number > UINT32_MAX)
+    snprintf(copy, sizeof(copy), "%.*s", (int)digits, text);
+    if (digits >= sizeof(copy) || !ctl_parse_number(copy, UINT32_MAX, &number))
         return false;
     for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-        if (end[0] == units[i].unit && end[1] == '\0') {
+        if (text[digits] == units[i].unit && text[digits + 1] == '\0') {
             *us = number * units[i].seconds * US_PER_S;
             return true;
         }
@@ -121,34 +112,19 @@ static enum ctl_exit set_range(struct run *run, uint64_t now_us)
     const char *grace = run->args->text[CTL_GRACE];
 
     if (!parse_time(from == NULL ? "65m" : from, now_us, &run->opts.from_us))
-        return usage("--from is a UTC time (2026-11-25T10:00:00Z) or so long ago (2h, 7d)");
+        return ctl_usage(run->args,
+                         "--from is a UTC time (2026-11-25T10:00:00Z) or so long ago (2h, 7d)");
     if (!parse_time(to == NULL ? "5m" : to, now_us, &run->opts.to_us))
-        return usage("--to is a UTC time (2026-11-25T11:00:00Z) or so long ago (5m)");
+        return ctl_usage(run->args,
+                         "--to is a UTC time (2026-11-25T11:00:00Z) or so long ago (5m)");
     if (!parse_span(grace == NULL ? "5m" : grace, &run->opts.grace_us))
-        return usage("--grace is a time like 30s or 5m");
+        return ctl_usage(run->args, "--grace is a time like 30s or 5m");
     if (run->opts.from_us >= run->opts.to_us)
-        return usage("--from is not before --to");
+        return ctl_usage(run->args, "--from is not before --to");
     return CTL_OK;
 }
 
 /* ---- both databases ---- */
-
-static enum ctl_exit read_password(const char *path, char *out)
-{
-    FILE *file = fopen(path, "re");
-    struct obx_err err = {0};
-
-    if (file == NULL) {
-        (void)obx_fail_errno(&err, OBX_E_SYSTEM, errno, "--consumer-password-file %s", path);
-        fprintf(stderr, "outboxctl: %s\n", err.text);
-        return CTL_USAGE;
-    }
-    if (fgets(out, PASSWORD_MAX, file) == NULL)
-        out[0] = '\0';
-    fclose(file);
-    out[strcspn(out, "\r\n")] = '\0';
-    return CTL_OK;
-}
 
 static enum ctl_exit set_consumer(struct run *run)
 {
@@ -157,13 +133,14 @@ static enum ctl_exit set_consumer(struct run *run)
     enum ctl_exit status = CTL_OK;
 
     if (run->args->text[CTL_CONSUMER_DB] == NULL || run->opts.group == NULL)
-        return usage("--consumer-db URL and --group GROUP say what to compare with");
+        return ctl_usage(run->args, "--consumer-db URL and --group GROUP say what to compare with");
     if (db_url_parse(run->args->text[CTL_CONSUMER_DB], &run->url, &err) != OBX_OK) {
         fprintf(stderr, "outboxctl: %s\n", err.text);
         return CTL_USAGE;
     }
     if (path != NULL) {
-        status = read_password(path, run->password);
+        status = target_read_password("consumer-password-file", path, run->password,
+                                      sizeof(run->password));
         run->url.opts.password = run->password;
     }
     return status;
@@ -237,7 +214,7 @@ static enum ctl_exit set_topics(struct run *run)
     for (char *word = strtok_r(run->topics, ", ", &save); word != NULL;
          word = strtok_r(NULL, ", ", &save)) {
         if (run->opts.topic_count == RECONCILE_TOPICS_MAX)
-            return usage("--topic takes 16 topics at most");
+            return ctl_usage(run->args, "--topic takes 16 topics at most");
         run->opts.topics[run->opts.topic_count++] = word;
     }
     return CTL_OK;
@@ -345,7 +322,7 @@ static enum ctl_exit compare(struct run *run)
     run->opts.on_finding = on_finding;
     run->opts.on_progress = on_progress;
     run->opts.ctx = run;
-    run->opts.all_ids = run->args->all_ids;
+    run->opts.all_ids = run->args->text[CTL_ALL_IDS] != NULL;
     if (run->args->json)
         run->list = json_array();
     progress_begin(&run->progress, "seconds of the range",
@@ -375,7 +352,7 @@ static enum ctl_exit prepare(struct run *run)
     return status == CTL_OK ? set_range(run, now_us) : status;
 }
 
-enum ctl_exit cmd_reconcile(const struct ctl_args *args)
+static enum ctl_exit run_reconcile(const struct ctl_args *args)
 {
     struct run run = {.args = args, .opts = {.group = args->text[CTL_GROUP]}};
     struct targets targets;
@@ -398,3 +375,36 @@ enum ctl_exit cmd_reconcile(const struct ctl_args *args)
     targets_close(&targets);
     return status;
 }
+
+const struct ctl_command reconcile_commands[] = {
+    {.name = "reconcile",
+     .options = CTL_TARGET | CTL_BIT(GROUP) | CTL_BIT(CONSUMER_DB) |
+                CTL_BIT(CONSUMER_PASSWORD_FILE) | CTL_BIT(FROM) | CTL_BIT(TO) | CTL_BIT(TOPIC) |
+                CTL_BIT(GRACE) | CTL_BIT(ALL_IDS) | CTL_BIT(LIMIT),
+     .summary = "compare a source with a consumer",
+     .synopsis = "--group GROUP --consumer-db URL [--from TIME] [--to TIME] [--topic TOPICS]",
+     .help =
+         "Compares what a source has committed in a range of time with what a consumer group\n"
+         "has applied, across the two databases, and says what is missing, extra, or still\n"
+         "on the way. Changes nothing. The relay must keep a journal: journal = yes in\n"
+         "[source], and the tables of migrate --side journal.\n"
+         "\n"
+         "  --group GROUP         the consumer group\n"
+         "  --consumer-db URL     its database, as --db\n"
+         "  --consumer-password-file FILE\n"
+         "                        the password for it is the first line of FILE\n"
+         "  --from TIME           beginning of the range (65m), by the creation of the messages: "
+         "UTC\n"
+         "                        as 2026-11-25T10:00:00Z, or so long ago, as 2h or 7d\n"
+         "  --to TIME             its end (5m), not part of it\n"
+         "  --topic TOPICS        what the group is to apply: topics with commas between them; a\n"
+         "                        '*' at the end stands for the rest. Without it everything\n"
+         "  --grace TIME          what was published less long ago may be in a queue still (5m)\n"
+         "  --all-ids             look for extra messages among ids without a time in them, too:\n"
+         "                        reads all of the group's dedup rows\n"
+         "  --limit N             print so many messages at most (50); the counts are always "
+         "whole\n",
+     .exits = "0 all applied, 3 something is missing or extra, 4 something is on the way,\n"
+              "2 wrong command line or configuration, 1 anything else",
+     .run = run_reconcile},
+    {0}};

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/alloc.h"
+#include "outboxctl/engine/resource.h"
 
 enum {
     US_PER_S = 1000000,
@@ -97,36 +98,23 @@ static void format_time(uint64_t us, char *out)
 
 /* ---- which rows are wanted ---- */
 
-static enum obx_code add_topic(struct reconcile *r, const char *topic, size_t index)
-{
-    struct obx_buf *pattern = &r->patterns[index];
-    size_t len = strlen(topic);
-    bool is_prefix = len > 0 && topic[len - 1] == '*';
-    enum obx_code rc = OBX_OK;
-
-    for (size_t i = 0; i + is_prefix < len && rc == OBX_OK; i++)
-        rc = buf_addf(pattern, "%s%c", is_prefix && strchr("%_\\", topic[i]) != NULL ? "\\" : "",
-                      topic[i]);
-    if (rc == OBX_OK)
-        rc = buf_add_text(pattern, is_prefix ? "%" : "");
-    if (rc == OBX_OK)
-        rc = buf_addf(&r->wanted, "%so.topic %s ?", index == 0 ? " AND (" : " OR ",
-                      is_prefix ? "LIKE" : "=");
-    r->wanted_args[r->wanted_count++] = DB_BYTES(buf_bytes(pattern));
-    return rc;
-}
-
 static enum obx_code build_wanted(struct reconcile *r)
 {
-    enum obx_code rc = buf_add_text(&r->wanted, "(o.created_at >= ? AND o.created_at < ?");
+    enum obx_code rc = OBX_OK;
 
+    buf_add_text(&r->wanted, "(o.created_at >= ? AND o.created_at < ?");
     r->wanted_args[r->wanted_count++] = DB_TEXT(r->from);
     r->wanted_args[r->wanted_count++] = DB_TEXT(r->to);
-    for (size_t i = 0; i < r->opts->topic_count && rc == OBX_OK; i++)
-        rc = add_topic(r, r->opts->topics[i], i);
-    if (rc == OBX_OK)
-        rc = buf_add_text(&r->wanted, r->opts->topic_count > 0 ? "))" : ")");
-    return rc;
+    for (size_t i = 0; i < r->opts->topic_count && rc == OBX_OK; i++) {
+        struct obx_buf *pattern = &r->patterns[i];
+
+        buf_addf(&r->wanted, "%so.topic %s ?", i == 0 ? " AND (" : " OR ",
+                 topic_operand(r->opts->topics[i], pattern));
+        r->wanted_args[r->wanted_count++] = DB_BYTES(buf_bytes(pattern));
+        rc = pattern->rc;
+    }
+    buf_add_text(&r->wanted, r->opts->topic_count > 0 ? "))" : ")");
+    return rc == OBX_OK ? r->wanted.rc : rc;
 }
 
 /* ---- the merge ---- */

@@ -7,18 +7,14 @@
  * cancelled without a Try. A Try that is still to be confirmed or cancelled stays, however old.
  */
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "base/bytes.h"
-#include "sql/schema.h"
-#include "target.h"
+#include "outboxctl/target.h"
 
-enum { PAGE = 1000, KEEP_DAYS = 30, KEEP_MAX = 3650, GID_MAX = 128, DECIMAL = 10 };
+enum { PAGE = 1000, KEEP_DAYS = 30, KEEP_MAX = 3650, GID_MAX = 128 };
 
-/* The last gid of the page behind `after`; "" when that page is the last one. */
+/* The last gid of the page after `after`; "" when that page is the last one. */
 static enum obx_code end_of_page(struct db *db, const char *after, char *last, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
@@ -65,11 +61,10 @@ static enum obx_code clean_page(struct db *db, const char *after, const char *la
 static enum obx_code clean(struct db *db, uint64_t keep, uint64_t *removed, struct obx_err *err)
 {
     char after[GID_MAX + 1] = "", last[GID_MAX + 1];
-    enum obx_code rc = schema_check(db, SCHEMA_BARRIER, err);
+    enum obx_code rc;
 
     do {
-        if (rc == OBX_OK)
-            rc = end_of_page(db, after, last, err);
+        rc = end_of_page(db, after, last, err);
         if (rc == OBX_OK)
             rc = clean_page(db, after, last, keep, removed, err);
         memcpy(after, last, sizeof(after));
@@ -77,56 +72,39 @@ static enum obx_code clean(struct db *db, uint64_t keep, uint64_t *removed, stru
     return rc;
 }
 
-static bool parse_keep(const char *text, uint64_t *keep)
+static enum ctl_exit run_clean(const struct ctl_args *args)
 {
-    char *end = NULL;
-
-    *keep = KEEP_DAYS;
-    if (text == NULL)
-        return true;
-    *keep = strtoull(text, &end, DECIMAL);
-    if (text[0] >= '0' && text[0] <= '9' && *end == '\0' && *keep >= 1 && *keep <= KEEP_MAX)
-        return true;
-    fprintf(stderr, "outboxctl: --keep is a number of days, 1 to %d\n", KEEP_MAX);
-    return false;
-}
-
-static enum ctl_exit clean_target(const struct ctl_args *args, const struct target *target,
-                                  uint64_t keep)
-{
-    struct db *db = target_connect(target);
+    struct session session;
     struct obx_err err = {0};
-    uint64_t removed = 0;
-    enum obx_code rc;
+    uint64_t removed = 0, keep = KEEP_DAYS;
+    enum ctl_exit status;
 
-    if (db == NULL)
-        return CTL_FAILED;
-    rc = clean(db, keep, &removed, &err);
-    if (rc != OBX_OK)
-        target_complain(target, &err);
+    if (args->text[CTL_KEEP] != NULL &&
+        (!ctl_parse_number(args->text[CTL_KEEP], KEEP_MAX, &keep) || keep == 0))
+        return ctl_usage(args, "--keep is a number of days, 1 to %d", KEEP_MAX);
+    status = session_open(args, SCHEMA_BARRIER, NULL, &session);
+    if (status != CTL_OK)
+        return status;
+    if (clean(session.db, keep, &removed, &err) != OBX_OK)
+        status = session_fail(&session, &err);
     else if (args->json)
         printf("{\"removed\": %" PRIu64 "}\n", removed);
     else
         printf("%" PRIu64 " barrier rows removed that ended more than %" PRIu64 " days ago\n",
                removed, keep);
-    db_close(db);
-    return rc == OBX_OK ? CTL_OK : CTL_FAILED;
-}
-
-enum ctl_exit cmd_barrier_clean(const struct ctl_args *args)
-{
-    struct targets targets;
-    const struct target *target;
-    enum ctl_exit status;
-    uint64_t keep = 0;
-
-    if (!parse_keep(args->text[CTL_KEEP], &keep))
-        return CTL_USAGE;
-    status = targets_open(args, &targets);
-    if (status != CTL_OK)
-        return status;
-    target = targets_single(&targets);
-    status = target == NULL ? CTL_USAGE : clean_target(args, target, keep);
-    targets_close(&targets);
+    session_close(&session);
     return status;
 }
+
+const struct ctl_command barrier_commands[] = {
+    {.name = "barrier clean",
+     .options = CTL_TARGET | CTL_BIT(KEEP),
+     .summary = "remove old rows of a barrier table",
+     .synopsis = "--db URL [--keep DAYS]",
+     .help = "Removes old rows from half_barrier, in the database of a producer or of a TCC\n"
+             "participant (--db). Only what has ended: a Try that waits for its Confirm or\n"
+             "Cancel stays. Keep as long as the relay's barrier_keep.\n"
+             "\n"
+             "  --keep DAYS           remove what is older (30)\n",
+     .run = run_clean},
+    {0}};

@@ -1,0 +1,308 @@
+/*
+ * outboxctl dead: messages that a consumer could not apply, and what operators have ended or changed
+ * of them. What an operator asks for is written into the row; a consumer of the group runs it, within
+ * a second where one is there.
+ */
+#include <string.h>
+
+#include "outboxctl/engine/history.h"
+#include "outboxctl/engine/request.h"
+
+#define MAY_REPLAY " AND t.replay_until >= UTC_TIMESTAMP(6) AND t.is_reported = 0"
+
+static const struct column columns[] = {
+    {"t.id", "id", ">ID", "ID", COLUMN_NUMBER, false},
+    {"t.consumer_group", "group", "GROUP", "group", COLUMN_TEXT, false},
+    {"t.state", "state", "STATE", "state", COLUMN_TEXT, false},
+    {"t.message_id", "message_id", NULL, "message id", COLUMN_TEXT, false},
+    {"t.topic", "topic", "TOPIC", "topic", COLUMN_TEXT, false},
+    {"t.ordering_key", "ordering_key", "KEY", "ordering key", COLUMN_TEXT, false},
+    {"t.size", "size_bytes", NULL, NULL, COLUMN_SIZE, false}, /* properties, too */
+    {"t.attempts", "attempts", ">ATTEMPTS", "attempts", COLUMN_NUMBER, false},
+    {"t.last_failed_at", NULL, "FAILED", NULL, COLUMN_TIME, false},
+    {"t.reason_code", "reason_code", "REASON", "reason", COLUMN_TEXT, false},
+    {"t.request", "request", "REQUEST", NULL, COLUMN_TEXT, false},
+    {"t.reason", "reason", "BECAUSE", "because", COLUMN_TEXT, false},
+    {"t.parked_at", "parked_at", NULL, "parked", COLUMN_TIME, false},
+    {"t.first_failed_at", "first_failed_at", NULL, "first failed", COLUMN_TIME, false},
+    {"t.last_failed_at", "last_failed_at", NULL, "last failed", COLUMN_TIME, false},
+    {"t.next_at", "next_at", NULL, "next", COLUMN_TIME, false},
+    {"t.replay_until", "replay_until", NULL, NULL, COLUMN_TIME, false},
+    {"t.replay_until < UTC_TIMESTAMP(6)", "is_too_old", NULL, NULL, COLUMN_BOOL, false},
+    {"t.is_reported", "is_reported", NULL, NULL, COLUMN_BOOL, false},
+    {"CASE WHEN t.state <> 'dead' THEN NULL"
+     " WHEN t.is_reported THEN 'with --force only: its producer is told it was rejected'"
+     " WHEN t.replay_until < UTC_TIMESTAMP(6)"
+     " THEN 'with --force only: older than the dedup rows are kept'"
+     " ELSE CONCAT('until ', LEFT(t.replay_until, 19), 'Z') END",
+     NULL, NULL, "replay", COLUMN_TEXT, false},
+    {"t.request", NULL, NULL, "request", COLUMN_TEXT, false},
+    {"t.requested_by", "requested_by", NULL, "requested by", COLUMN_TEXT, false},
+    {"t.requested_at", "requested_at", NULL, "requested at", COLUMN_TIME, false},
+    {"t.request_note", "note", NULL, "note", COLUMN_TEXT, false},
+    {"t.replays", "replays", NULL, "replays", COLUMN_NUMBER, false},
+    {"t.is_edited", "is_edited", NULL, "edited", COLUMN_BOOL, false},
+    {"t.queue", "queue", NULL, "queue", COLUMN_TEXT, true},
+    {"t.exchange", "exchange", NULL, "exchange", COLUMN_TEXT, true},
+    {"t.routing_key", "routing_key", NULL, "routing key", COLUMN_TEXT, true},
+    {"t.properties", "properties", NULL, "came with", COLUMN_LINES, true},
+    {"t.body", "payload", NULL, NULL, COLUMN_PAYLOAD, true},
+};
+
+static const struct filter filters[] = {
+    {CTL_GROUP, "t.consumer_group = ?"},
+    {CTL_TOPIC, "t.topic"},
+    {CTL_REASON, "t.reason_code = ?"},
+    {CTL_KEY, "t.ordering_key = ?"},
+};
+static const char *const states[] = {"dead", "waiting", "blocked", NULL};
+
+static bool has_key(const struct ctl_args *args, const char *state, bool is_page)
+{
+    (void)state;
+    (void)is_page;
+    return args->text[CTL_KEY] != NULL;
+}
+
+static const struct path paths[] = {
+    {.fits = has_key,
+     .index = "parked_key",
+     .values = "SELECT DISTINCT consumer_group FROM inbox_parked FORCE INDEX (parked_key)",
+     .condition = " AND t.consumer_group = ?",
+     .splits = {" AND t.is_reported = 0", " AND t.is_reported = 1"}}};
+
+static const struct resource dead = {.noun = "parked message",
+                                     .group = "dead",
+                                     .none = "no message is like that",
+                                     .side = SCHEMA_CONSUMER,
+                                     .table = "inbox_parked",
+                                     .key = "t.id",
+                                     COLUMNS_OF(columns),
+                                     FILTERS_OF(filters),
+                                     .states = states,
+                                     .state = "dead",
+                                     PATHS_OF(paths)};
+
+static const struct column history_columns[] = {
+    HISTORY_COLUMNS,
+    {"t.consumer_group", "group", "GROUP", NULL, COLUMN_TEXT, false},
+    {"t.parked_id", "parked_id", ">DEAD ID", NULL, COLUMN_NUMBER, false},
+};
+
+static const struct resource history = {.noun = "entry",
+                                        .group = "dead",
+                                        .none = HISTORY_NONE,
+                                        .side = SCHEMA_CONSUMER,
+                                        .table = "inbox_audit",
+                                        .key = "t.audit_id",
+                                        .is_latest_first = true,
+                                        COLUMNS_OF(history_columns),
+                                        FILTERS_OF(history_filters),
+                                        PATHS_OF(history_paths)};
+
+/* ---- requests ---- */
+
+static void refuse(const struct request *request, struct item *item, const struct record *record)
+{
+    const struct obx_bytes standing = record_text(record, "request");
+    const bool is_plain = strcmp(request->action->request, "replay") == 0;
+
+    if (!bytes_is(record_text(record, "state"), "dead"))
+        item_set(item, FATE_REFUSED, "is not dead");
+    else if (!bytes_is_absent(standing))
+        item_set(item, FATE_REFUSED, "has a request, %.*s", (int)standing.len,
+                 (const char *)standing.p);
+    else if (is_plain && record_number(record, "is_reported") != 0)
+        item_set(item, FATE_REFUSED,
+                 "its producer is told that it was rejected, and acts on that; --force to have it "
+                 "take effect nevertheless");
+    else if (is_plain && record_number(record, "is_too_old") != 0)
+        item_set(item, FATE_REFUSED,
+                 "older than the dedup rows are kept: nothing may tell any more whether a copy was "
+                 "applied; --force if you know");
+}
+
+/* Who asked last, and when, stays in the row: ours was run, unless it is somebody else's. */
+static enum fate settled(const struct request *request, struct item *item,
+                         const struct record *record)
+{
+    char at[sizeof(request->began_at)];
+
+    (void)bytes_to_text(record_text(record, "requested_at"), at, sizeof(at));
+    if (bytes_is(record_text(record, "requested_by"), request->by) &&
+        strcmp(at, request->began_at) >= 0)
+        return FATE_DONE;
+    item_set(item, FATE_REFUSED, "somebody else was first");
+    return FATE_REFUSED;
+}
+
+static void explain(const struct request *request, const char *group, FILE *file)
+{
+    (void)request;
+    fprintf(file,
+            "group %s: a consumer of the group runs what is requested as soon as one is there\n",
+            group);
+}
+
+static size_t body_values(const struct request *request, struct obx_value *values)
+{
+    values[0] = DB_U64(request->body.len);
+    values[1] = DB_BYTES(request->body);
+    return 2;
+}
+
+#define ACTION(word, what)                                                                         \
+    .done = (word), .request = (what), .state = "dead", .empty_is_failure = true,                  \
+    .place = "group", .refuse = refuse, .settled = settled, .explain = explain
+#define DUE_NOW     ", t.next_at = UTC_TIMESTAMP(6)"
+#define WITH_BODY   ", t.size = t.size - OCTET_LENGTH(t.body) + ?, t.is_edited = 1, t.body = ?"
+#define EDIT_REASON "a message is changed: say why"
+
+static const struct action replay = {ACTION("replayed", "replay"), .set = DUE_NOW,
+                                     .only = " AND t.state = 'dead'" MAY_REPLAY};
+static const struct action force_replay = {ACTION("replayed", "force-replay"), .set = DUE_NOW,
+                                           .only = " AND t.state = 'dead'"};
+static const struct action edit_replay = {
+    ACTION("replayed", "replay"), .set = DUE_NOW WITH_BODY, .set_values = body_values,
+    .only = " AND t.state = 'dead'" MAY_REPLAY, .needs_note = EDIT_REASON};
+static const struct action edit_force_replay = {
+    ACTION("replayed", "force-replay"), .set = DUE_NOW WITH_BODY, .set_values = body_values,
+    .only = " AND t.state = 'dead'", .needs_note = EDIT_REASON};
+static const struct action discard = {
+    ACTION("discarded", "discard"), .set = DUE_NOW, .only = " AND t.state = 'dead'",
+    .needs_note = "discarding is for ever: say why", .needs_yes = true};
+static const struct requested to_discard = {&dead, &discard};
+
+static enum ctl_exit run_replay(const struct ctl_args *args)
+{
+    return request_run(args, &dead, args->text[CTL_FORCE] != NULL ? &force_replay : &replay,
+                       (struct obx_bytes){0});
+}
+
+/* To its end: a body that was read in part would be replayed as if it were the whole. */
+static bool read_to_end(FILE *file, struct obx_buf *body)
+{
+    enum { READ_SIZE = 65536 };
+    size_t got = 0;
+
+    do {
+        if (buf_reserve(body, READ_SIZE) != OBX_OK)
+            return false;
+        got = fread(body->data + body->len, 1, READ_SIZE, file);
+        body->len += got;
+    } while (got > 0);
+    return ferror(file) == 0;
+}
+
+static enum ctl_exit read_body(const char *path, struct obx_buf *body)
+{
+    const bool is_stdin = strcmp(path, "-") == 0;
+    FILE *file = is_stdin ? stdin : fopen(path, "re");
+    bool is_whole = false;
+
+    if (file == NULL) {
+        fprintf(stderr, "outboxctl: --body %s cannot be opened\n", path);
+        return CTL_USAGE;
+    }
+    is_whole = read_to_end(file, body);
+    if (!is_stdin)
+        fclose(file);
+    if (is_whole)
+        return CTL_OK;
+    fprintf(stderr, "outboxctl: --body %s cannot be read\n", path);
+    return CTL_FAILED;
+}
+
+static enum ctl_exit run_edit_replay(const struct ctl_args *args)
+{
+    struct obx_buf body = {0};
+    enum ctl_exit status;
+
+    if (args->word_count != 1)
+        return ctl_usage(args, "dead edit-replay takes one ID, as dead list shows it");
+    if (args->text[CTL_BODY] == NULL)
+        return ctl_usage(args, "which body? --body FILE, or - for standard input");
+    status = read_body(args->text[CTL_BODY], &body);
+    if (status == CTL_OK)
+        status = request_run(args, &dead,
+                             args->text[CTL_FORCE] != NULL ? &edit_force_replay : &edit_replay,
+                             (struct obx_bytes){.p = body.data, .len = body.len});
+    buf_fini(&body);
+    return status;
+}
+
+/* ---- the commands ---- */
+
+#define FILTER  (CTL_BIT(GROUP) | CTL_BIT(TOPIC) | CTL_BIT(REASON) | CTL_BIT(KEY))
+#define REQUEST (FILTER | CTL_BIT(ALL) | CTL_BIT(NOTE) | CTL_BIT(WAIT) | CTL_BIT(RATE))
+
+const struct ctl_command dead_commands[] = {
+    {.name = "dead list",
+     .options = CTL_TARGET | FILTER | CTL_BIT(STATE) | CTL_BIT(LIMIT) | CTL_BIT(AFTER),
+     .summary = "list what consumers could not apply",
+     .synopsis = "[FILTER...] [--state STATE] [--limit N] [--after ID]",
+     .help = "Lists messages that a consumer could not apply, in the order in which they came.\n"
+             "--db names the consumer's database.\n"
+             "\n"
+             "  --state STATE         dead (default); waiting for the next attempt; blocked by "
+             "another\n"
+             "                        one of its key; any\n",
+     .run = resource_list,
+     .subject = &dead},
+    {.name = "dead show",
+     .options = CTL_TARGET | CTL_BIT(PAYLOAD),
+     .words = "ID",
+     .summary = "show one of them",
+     .synopsis = "[--payload raw]",
+     .help = "Shows one of them: why it failed, when, what came with it, the beginning of its\n"
+             "payload.\n",
+     .run = resource_show,
+     .subject = &dead},
+    {.name = "dead replay",
+     .options = CTL_TARGET | REQUEST | CTL_BIT(FORCE),
+     .words = REQUEST_WORDS,
+     .summary = "have them tried again",
+     .synopsis = "[--rate N] [--force] [--note TEXT] [--wait SECONDS]",
+     .help =
+         "Has dead messages tried again, from their first attempt. Fix the cause first. A\n"
+         "consumer of the group does it; those of a frozen key follow by themselves. Doing\n"
+         "it twice does nothing more.\n"
+         "\n"
+         "  --force               also those that are older than dedup rows are kept, and those\n"
+         "                        whose producer has been told that they were rejected\n"
+         "  --note TEXT           kept with the message, beside your name\n",
+     .exits = REQUEST_EXITS ", or none fits",
+     .run = run_replay,
+     .subject = &dead},
+    {.name = "dead edit-replay",
+     .options = CTL_TARGET | CTL_BIT(BODY) | CTL_BIT(NOTE) | CTL_BIT(FORCE) | CTL_BIT(WAIT),
+     .words = "ID",
+     .summary = "the same with another body",
+     .synopsis = "--body FILE --note TEXT [--force] [--wait SECONDS]",
+     .help = "Replaces the body of one dead message and has it tried again, in one step.\n"
+             "\n"
+             "  --body FILE           the new body; - for standard input. `dead show ID --payload\n"
+             "                        raw` has the old one\n"
+             "  --force               as with dead replay\n",
+     .exits = REQUEST_EXITS,
+     .run = run_edit_replay,
+     .subject = &dead},
+    {.name = "dead discard",
+     .options = CTL_TARGET | REQUEST | CTL_BIT(YES),
+     .words = REQUEST_WORDS,
+     .summary = "delete them for ever",
+     .synopsis = "--note TEXT [--yes] [--rate N] [--wait SECONDS]",
+     .help = "Has dead messages deleted for ever: they will never be applied. Those after one of\n"
+             "them in a frozen key go on. The consumer that does it logs your name and note.\n",
+     .exits = REQUEST_EXITS ", or none fits",
+     .run = request_command,
+     .subject = &to_discard},
+    {.name = "dead history",
+     .options = HISTORY_OPTIONS,
+     .summary = "show what was discarded or changed",
+     .synopsis = HISTORY_SYNOPSIS,
+     .help = "Shows which dead messages were discarded, replayed by force or with another body,\n"
+             "the latest first: when, by whom and why. Kept for a year.\n",
+     .run = resource_list,
+     .subject = &history},
+    {0}};

@@ -1,0 +1,299 @@
+/*
+ * The SELECT of a resource. A page reads about as many rows as it shows, however large the table is:
+ * along the primary key, or along the index that a path names. Such an index has the rows in the
+ * order of the key only within each value of its first columns; so each value has a part of its own,
+ * as long as the page, and the server merges the parts. Proved by tests/system/plans_test.c
+ * (operators' lists).
+ */
+#include <string.h>
+
+#include "base/crash.h"
+#include "history.h"
+#include "resource.h"
+
+enum { ARGS_MAX = 1024, PARTS_MAX = 64 };
+
+/* A statement while it is put together. */
+struct query {
+    const struct session *session;
+    const struct selection *selection;
+    struct obx_buf sql;
+    struct obx_buf topic;
+    const char *topic_operator;
+    struct obx_value args[ARGS_MAX];
+    size_t arg_count;
+};
+
+static void add(struct query *query, const char *text)
+{
+    buf_add_text(&query->sql, text);
+}
+
+static void add_value(struct query *query, const char *condition, struct obx_value value)
+{
+    add(query, condition);
+    OBX_ASSERT(query->arg_count < ARGS_MAX);
+    query->args[query->arg_count++] = value;
+}
+
+const char *topic_operand(const char *topic, struct obx_buf *out)
+{
+    size_t len = strlen(topic);
+
+    if (len == 0 || topic[len - 1] != '*') {
+        buf_add_text(out, topic);
+        return "=";
+    }
+    /* In a pattern '\\', '%' and '_' would not stand for themselves. */
+    for (size_t i = 0; i + 1 < len; i++)
+        buf_addf(out, "%s%c", strchr("%_\\", topic[i]) != NULL ? "\\" : "", topic[i]);
+    buf_add_text(out, "%");
+    return "LIKE";
+}
+
+static struct obx_value key_value(const struct resource *resource, const char *text)
+{
+    uint64_t id = 0;
+
+    if (resource->has_text_key)
+        return DB_TEXT(text);
+    (void)ctl_parse_number(text, UINT64_MAX, &id);
+    return DB_U64(id);
+}
+
+static void add_filters(struct query *query)
+{
+    const struct resource *resource = query->session->resource;
+    const char *const *text = query->session->args->text;
+
+    for (size_t i = 0; i < resource->filter_count; i++) {
+        const struct filter *filter = &resource->filters[i];
+
+        if (text[filter->option] == NULL)
+            continue;
+        add(query, " AND ");
+        if (filter->option != CTL_TOPIC) {
+            add_value(query, filter->sql, DB_TEXT(text[filter->option]));
+            continue;
+        }
+        add(query, filter->sql);
+        add(query, " ");
+        add(query, query->topic_operator);
+        add_value(query, " ?", DB_BYTES(buf_bytes(&query->topic)));
+    }
+    if (query->selection->state != NULL)
+        add_value(query, " AND t.state = ?", DB_TEXT(query->selection->state));
+}
+
+static void add_columns(struct query *query)
+{
+    const struct resource *resource = query->session->resource;
+
+    for (size_t i = 0; i < resource->column_count; i++) {
+        if (resource->columns[i].only_shown && !query->selection->is_whole)
+            break;
+        add(query, i == 0 ? "SELECT " : ", ");
+        add(query, resource->columns[i].sql);
+        add(query, i == 0 ? " AS row_key" : "");
+    }
+}
+
+static void add_order(struct query *query, const char *key)
+{
+    add(query, " ORDER BY ");
+    add(query, key);
+    add(query, query->session->resource->is_latest_first ? " DESC" : "");
+    add_value(query, " LIMIT ?", DB_U64(query->selection->limit));
+}
+
+/* The ids first, each then found by the primary key, whatever share of the table they are. */
+static void add_from(struct query *query, const char *index)
+{
+    const struct resource *resource = query->session->resource;
+
+    if (query->selection->ids != NULL)
+        add_value(query, " FROM " ID_LIST_TABLE " STRAIGHT_JOIN ",
+                  ID_LIST_ARG(query->selection->ids));
+    else
+        add(query, " FROM ");
+    add(query, resource->table);
+    add(query, " t FORCE INDEX (");
+    add(query, index);
+    add(query, query->selection->ids != NULL ? ") ON k.id = " : ")");
+    add(query, query->selection->ids != NULL ? resource->key : "");
+    add(query, resource->join == NULL ? "" : resource->join);
+    add(query, " WHERE 1 = 1");
+}
+
+/* Up to the condition of its part, which is the caller's to add, and the order. */
+static void add_part(struct query *query, const char *index)
+{
+    const struct selection *selection = query->selection;
+    const struct resource *resource = query->session->resource;
+
+    add_columns(query);
+    add_from(query, index);
+    if (selection->key == NULL && selection->ids == NULL)
+        add_filters(query);
+    if (selection->key != NULL || selection->after != NULL) {
+        add(query, " AND ");
+        add(query, resource->key);
+    }
+    if (selection->key != NULL)
+        add_value(query, " = ?", key_value(resource, selection->key));
+    else if (selection->after != NULL)
+        add_value(query, resource->is_latest_first ? " < ?" : " > ?",
+                  key_value(resource, selection->after));
+}
+
+/* A condition with the values of the row in the places of its '?'. */
+static void add_condition(struct query *query, const char *condition, const struct db_rows *values)
+{
+    for (unsigned column = 0; *condition != '\0'; condition++) {
+        if (*condition != '?')
+            buf_add(&query->sql, condition, 1);
+        else if (db_add_literal(query->session->db, &query->sql, db_rows_bytes(values, column++)) !=
+                 OBX_OK)
+            query->sql.rc = OBX_E_NOMEM;
+    }
+}
+
+/* A part for each value and each split, merged. */
+static void add_parts(struct query *query, const struct path *path, struct db_rows *values)
+{
+    const char *separator = "(";
+
+    while (db_rows_next(values)) {
+        for (size_t i = 0; i < 2 && (i == 0 || path->splits[i] != NULL); i++) {
+            add(query, separator);
+            add_part(query, path->index);
+            add_condition(query, path->condition, values);
+            add(query, path->splits[i] == NULL ? "" : path->splits[i]);
+            add_order(query, query->session->resource->key);
+            separator = ") UNION ALL (";
+        }
+    }
+    add(query, ")");
+    add_order(query, "row_key");
+}
+
+static const struct path *choose_path(const struct query *query)
+{
+    const struct resource *resource = query->session->resource;
+    const struct selection *selection = query->selection;
+
+    for (size_t i = 0; i < resource->path_count; i++) {
+        if (selection->key == NULL && selection->ids == NULL &&
+            resource->paths[i].fits(query->session->args, selection->state, selection->is_page))
+            return &resource->paths[i];
+    }
+    return NULL;
+}
+
+static enum obx_code read_values(const struct query *query, const struct path *path,
+                                 struct db_rows **values, struct obx_err *err)
+{
+    const struct obx_value state = DB_TEXT(query->selection->state);
+
+    return db_query(query->session->db, path->values, &state, strchr(path->values, '?') != NULL,
+                    values, err);
+}
+
+static enum obx_code build(struct query *query, struct obx_err *err)
+{
+    const struct path *path = choose_path(query);
+    const char *index = path == NULL ? "PRIMARY" : path->index;
+    struct db_rows *values = NULL;
+
+    if (path != NULL && path->values != NULL) {
+        enum obx_code rc = read_values(query, path, &values, err);
+
+        if (rc != OBX_OK)
+            return rc;
+        if (db_rows_count(values) > PARTS_MAX / 2)
+            index = "PRIMARY"; /* so many parts would cost more than they save */
+    }
+    if (values != NULL && db_rows_count(values) > 0 && db_rows_count(values) <= PARTS_MAX / 2) {
+        add_parts(query, path, values);
+    } else {
+        add_part(query, index);
+        add(query, values != NULL && db_rows_count(values) == 0 ? " AND 1 = 0" : "");
+        add_order(query, query->session->resource->key);
+    }
+    db_rows_free(values);
+    if (query->sql.rc != OBX_OK || query->topic.rc != OBX_OK)
+        return obx_fail(err, OBX_E_NOMEM, "query");
+    return OBX_OK;
+}
+
+enum obx_code resource_select(struct session *session, const struct selection *selection,
+                              struct db_rows **out, struct obx_err *err)
+{
+    struct query query = {.session = session, .selection = selection};
+    const char *topic = session->args->text[CTL_TOPIC];
+    enum obx_code rc;
+
+    *out = NULL;
+    if (topic != NULL)
+        query.topic_operator = topic_operand(topic, &query.topic);
+    rc = build(&query, err);
+    if (rc == OBX_OK)
+        rc = db_query(session->db, query.sql.data, query.args, query.arg_count, out, err);
+    buf_fini(&query.sql);
+    buf_fini(&query.topic);
+    return rc;
+}
+
+enum ctl_exit resource_open(const struct ctl_args *args, const struct resource *resource,
+                            struct session *out)
+{
+    enum ctl_exit status = session_open(args, resource->side, resource->choose, out);
+
+    out->resource = resource;
+    return status;
+}
+
+/* ---- what histories share ---- */
+
+static bool names_a_message(const struct ctl_args *args, const char *state, bool is_page)
+{
+    (void)state;
+    (void)is_page;
+    return args->text[CTL_MESSAGE] != NULL;
+}
+
+const struct filter history_filters[1] = {{CTL_MESSAGE, "t.message_id = ?"}};
+const struct path history_paths[1] = {{.fits = names_a_message, .index = "audit_message"}};
+
+/* ---- the command line ---- */
+
+bool resource_state(const struct ctl_args *args, const struct resource *resource,
+                    const char **state)
+{
+    struct obx_buf names = {0};
+    const char *wanted = args->text[CTL_STATE];
+
+    *state = resource->state;
+    if (wanted == NULL)
+        return true;
+    *state = strcmp(wanted, "any") == 0 ? NULL : wanted;
+    for (size_t i = 0; resource->states[i] != NULL; i++) {
+        if (*state == NULL || strcmp(wanted, resource->states[i]) == 0)
+            return true;
+        buf_addf(&names, "%s, ", resource->states[i]);
+    }
+    ctl_usage(args, "--state is %sor any", names.data == NULL ? "" : names.data);
+    buf_fini(&names);
+    return false;
+}
+
+bool resource_key_is_valid(const struct ctl_args *args, const struct resource *resource,
+                           const char *text)
+{
+    uint64_t id = 0;
+
+    if (resource->has_text_key ? text[0] != '\0' : ctl_parse_number(text, UINT64_MAX, &id))
+        return true;
+    ctl_usage(args, "%s is no ID, as %s list shows it", text, resource->group);
+    return false;
+}
