@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "sql/db.h"
 
@@ -137,7 +138,7 @@ struct half_request {
     size_t id_count;
     struct obx_err err;
     /* the store's own */
-    struct half_request *next;
+    TAILQ_ENTRY(half_request) in_queue;
     uint64_t gid_hash;
     size_t cost;
     uint64_t busy_since_ms; /* 0: its rows have been free so far */

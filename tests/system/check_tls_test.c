@@ -99,16 +99,15 @@ static int teardown(void **state)
 struct heard {
     bool is_done;
     enum check_answer answer;
-    char why[256];
+    char why[ASK_WHY_MAX];
 };
 
-static void on_answer(void *ctx, enum check_answer answer, const char *why)
+static void on_answer(const struct http_answer *answer, void *ctx)
 {
     struct heard *heard = ctx;
 
     heard->is_done = true;
-    heard->answer = answer;
-    snprintf(heard->why, sizeof(heard->why), "%s", why);
+    heard->answer = ask_http_read(answer, heard->why);
 }
 
 static struct heard ask(const struct rig *rig, unsigned server, const char *ca_file)
@@ -116,15 +115,15 @@ static struct heard ask(const struct rig *rig, unsigned server, const char *ca_f
     char url[128];
     const struct ask_target target = {.url = url, .ca_file = ca_file, .timeout_ms = ASK_MS};
     struct heard heard = {0};
-    struct ask_http *asker = NULL;
+    struct http_client *client = NULL;
     struct obx_err err = {0};
 
     snprintf(url, sizeof(url), "https://127.0.0.%u:%u/{gid}", server + 1, rig->ports[server]);
-    assert_int_equal(ask_http_create(4, &asker, &err), OBX_OK);
-    assert_int_equal(ask_http_start(asker, &target, "g-1", on_answer, &heard, &err), OBX_OK);
+    assert_int_equal(http_client_create(4, &client, &err), OBX_OK);
+    assert_int_equal(ask_http_start(client, &target, "g-1", on_answer, &heard, &err), OBX_OK);
     for (int64_t end_ms = wait_now_ms() + DEADLINE_MS; !heard.is_done && wait_now_ms() < end_ms;)
-        ask_http_service(asker, TURN_MS);
-    ask_http_destroy(asker);
+        http_client_service(client, TURN_MS);
+    http_client_destroy(client);
     assert_true(heard.is_done);
     return heard;
 }

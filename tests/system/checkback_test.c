@@ -696,7 +696,7 @@ static void a_write_is_text_and_under_the_lease(void **state)
     assert_int_equal(check_clean(rig->db, &first, after, 10, 0, &cleaned, &err), OBX_E_LEASE_LOST);
     assert_int_equal(count + parked + cleaned, 0);
     test_db_run(rig->db, "UPDATE half_history SET gid = 'gone', at = '2001-01-01'");
-    assert_int_equal(check_clean_history(rig->db, &first, &after_id, 10, 1, &err),
+    assert_int_equal(check_clean_history(rig->db, &first, &after_id, 10, 1, &cleaned, &err),
                      OBX_E_LEASE_LOST);
     assert_int_equal(
         test_db_number(rig->db, "SELECT COUNT(*) FROM half_message WHERE state = 'prepared' AND "

@@ -551,7 +551,7 @@ static void half_messages_are_cleaned(void **state)
     const struct lease_opts lease_opts = {.name = "half:clean", .owner = "t", .lease_ms = 600000};
     struct lease lease;
     char after[HALF_GID_MAX + 1] = "";
-    uint64_t after_id = 0, cleaned = 0, before = 0;
+    uint64_t after_id = 0, cleaned = 0, lines = 0, before = 0;
     bool acquired = false;
 
     (void)state;
@@ -561,7 +561,7 @@ static void half_messages_are_cleaned(void **state)
     for (uint32_t retention_s = 3600; retention_s > 0; retention_s -= 1800) {
         ok(check_clean(plans.db, &lease, after, PAGE, retention_s, &cleaned, &err));
         within("a page of the half-messages' cleaning", &before, 4 * PAGE + BOUND_FEW);
-        ok(check_clean_history(plans.db, &lease, &after_id, PAGE, retention_s, &err));
+        ok(check_clean_history(plans.db, &lease, &after_id, PAGE, retention_s, &lines, &err));
         within("a page of the history's cleaning", &before, 5 * PAGE + BOUND_FEW);
     }
     assert_int_equal(cleaned, 0);
@@ -572,7 +572,7 @@ static void half_messages_are_cleaned(void **state)
     for (int i = 0; i < 3; i++) {
         ok(check_clean(plans.db, &lease, after, PAGE, 1, &cleaned, &err));
         within("a page of the half-messages' cleaning", &before, 4 * PAGE + BOUND_FEW);
-        ok(check_clean_history(plans.db, &lease, &after_id, PAGE, 1, &err));
+        ok(check_clean_history(plans.db, &lease, &after_id, PAGE, 1, &lines, &err));
         within("a page of the history's cleaning", &before, 5 * PAGE + BOUND_FEW);
     }
     assert_true(cleaned > 0);

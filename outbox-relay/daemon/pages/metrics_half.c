@@ -112,7 +112,7 @@ static enum obx_code add_producers(struct obx_buf *buf, const struct half_view *
                       "Questions that wait for their answer.");
     for (size_t i = 0; rc == OBX_OK && i < half->producer_count; i++)
         rc = buf_addf(buf, "rowpost_half_checks_under_way{producer=\"%s\"} %u\n",
-                      half->producers[i].name, half->producer_stats[i].under_way);
+                      half->producers[i].name, half->producer_stats[i].in_flight);
     return rc;
 }
 

@@ -3,6 +3,7 @@
 #include "ask_barrier.h"
 
 #include <string.h>
+#include <sys/queue.h>
 
 #include "base/alloc.h"
 #include "base/bytes.h"
@@ -15,7 +16,7 @@ struct barrier_job {
     char gid[HALF_GID_MAX + 1];
     bool may_decide;
     void *ctx;
-    struct barrier_job *next;
+    STAILQ_ENTRY(barrier_job) in_queue;
 };
 
 struct ask_barrier {
@@ -23,22 +24,15 @@ struct ask_barrier {
     ask_barrier_done_fn *done;
     pthread_mutex_t mutex; /* guards the list and is_closing */
     pthread_cond_t work;
-    struct barrier_job *head, **tail;
+    STAILQ_HEAD(, barrier_job) jobs;
     bool is_closing;
     struct thread *threads;
     uint32_t thread_count;
 };
 
-static enum check_answer answer_of(struct obx_bytes reason)
-{
-    if (bytes_is(reason, "rollback"))
-        return CHECK_ROLLED_BACK;
-    return bytes_is(reason, "commit") ? CHECK_COMMITTED : CHECK_UNKNOWN;
-}
-
-/* *found tells whether the key is there, committed. */
-static enum obx_code look(struct db *db, const char *gid, bool *found, enum check_answer *answer,
-                          struct obx_err *err)
+/* *found: the key is there, committed. */
+static enum obx_code read_key(struct db *db, const char *gid, bool *found,
+                              enum check_answer *answer, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
     enum obx_code rc =
@@ -47,7 +41,9 @@ static enum obx_code look(struct db *db, const char *gid, bool *found, enum chec
 
     *found = rc == OBX_OK && db_rows_next(rows);
     if (*found)
-        *answer = answer_of(db_rows_bytes(rows, 0));
+        *answer = bytes_is(db_rows_bytes(rows, 0), "rollback") ? CHECK_ROLLED_BACK
+                  : bytes_is(db_rows_bytes(rows, 0), "commit") ? CHECK_COMMITTED
+                                                               : CHECK_UNKNOWN;
     db_rows_free(rows);
     return rc;
 }
@@ -59,7 +55,7 @@ enum obx_code barrier_ask(struct db *db, const char *gid, bool may_decide,
     enum obx_code rc;
 
     *answer = CHECK_NO_ANSWER;
-    rc = look(db, gid, &found, answer, err);
+    rc = read_key(db, gid, &found, answer, err);
     if (rc != OBX_OK || found)
         return rc;
     if (!may_decide) {
@@ -75,18 +71,18 @@ enum obx_code barrier_ask(struct db *db, const char *gid, bool may_decide,
         *answer = CHECK_IN_PROGRESS;
         rc = OBX_OK;
     } else if (rc == OBX_E_DB_DUPLICATE) {
-        /* Committed between the look and the insert. Gone again (a cleanup that comes too early):
+        /* Committed between the reading and the insert. Gone again (a cleanup that comes too early):
          * no answer. */
-        rc = look(db, gid, &found, answer, err);
+        rc = read_key(db, gid, &found, answer, err);
     }
     return rc;
 }
 
-static struct db *connect_barrier(struct ask_barrier *asker, struct obx_err *err)
+static struct db *connect_barrier(struct ask_barrier *client, struct obx_err *err)
 {
     struct db *db = NULL;
 
-    if (db_open(&asker->db, &db, err) != OBX_OK)
+    if (db_open(&client->db, &db, err) != OBX_OK)
         return NULL;
     if (db_server_is_mariadb(db) &&
         db_exec_text(db, bytes_of("SET SESSION innodb_lock_wait_timeout = 0"), NULL, err) !=
@@ -97,13 +93,8 @@ static struct db *connect_barrier(struct ask_barrier *asker, struct obx_err *err
     return db;
 }
 
-static bool is_sound(enum obx_code rc)
-{
-    return rc != OBX_E_TIMEOUT && obx_code_action(rc) != OBX_DO_RECONNECT;
-}
-
 /* Ask once; *db is closed and NULL when it is of no more use. */
-static void run_job(struct ask_barrier *asker, struct db **db, const struct barrier_job *job)
+static void run_job(struct ask_barrier *client, struct db **db, const struct barrier_job *job)
 {
     struct obx_err err = {0};
     enum check_answer answer = CHECK_NO_ANSWER;
@@ -116,41 +107,38 @@ static void run_job(struct ask_barrier *asker, struct db **db, const struct barr
         *db = NULL;
     }
     if (*db == NULL)
-        *db = connect_barrier(asker, &err);
+        *db = connect_barrier(client, &err);
     if (*db != NULL)
         rc = barrier_ask(*db, job->gid, job->may_decide, &answer, &err);
-    if (*db != NULL && !is_sound(rc)) {
+    if (*db != NULL && (rc == OBX_E_TIMEOUT || obx_code_action(rc) == OBX_DO_RECONNECT)) {
         db_close(*db);
         *db = NULL;
     }
-    asker->done(job->ctx, answer, err.text[0] != '\0' ? err.text : "barrier");
+    client->done(job->ctx, answer, err.text[0] != '\0' ? err.text : "barrier");
 }
 
-static struct barrier_job *take_job(struct ask_barrier *asker)
+static struct barrier_job *take_job(struct ask_barrier *client)
 {
     struct barrier_job *job;
 
-    pthread_mutex_lock(&asker->mutex);
-    while (asker->head == NULL && !asker->is_closing)
-        pthread_cond_wait(&asker->work, &asker->mutex);
-    job = asker->is_closing ? NULL : asker->head;
-    if (job != NULL) {
-        asker->head = job->next;
-        if (asker->head == NULL)
-            asker->tail = &asker->head;
-    }
-    pthread_mutex_unlock(&asker->mutex);
+    pthread_mutex_lock(&client->mutex);
+    while (STAILQ_EMPTY(&client->jobs) && !client->is_closing)
+        pthread_cond_wait(&client->work, &client->mutex);
+    job = client->is_closing ? NULL : STAILQ_FIRST(&client->jobs);
+    if (job != NULL)
+        STAILQ_REMOVE_HEAD(&client->jobs, in_queue);
+    pthread_mutex_unlock(&client->mutex);
     return job;
 }
 
 static void *barrier_main(void *arg)
 {
-    struct ask_barrier *asker = arg;
+    struct ask_barrier *client = arg;
     struct db *db = NULL;
     struct barrier_job *job;
 
-    while ((job = take_job(asker)) != NULL) {
-        run_job(asker, &db, job);
+    while ((job = take_job(client)) != NULL) {
+        run_job(client, &db, job);
         obx_free(job);
     }
     db_close(db);
@@ -158,7 +146,7 @@ static void *barrier_main(void *arg)
     return NULL;
 }
 
-enum obx_code ask_barrier_start(struct ask_barrier *asker, const char *gid, bool may_decide,
+enum obx_code ask_barrier_start(struct ask_barrier *client, const char *gid, bool may_decide,
                                 void *ctx, struct obx_err *err)
 {
     struct barrier_job *job = obx_calloc(1, sizeof(*job));
@@ -168,11 +156,10 @@ enum obx_code ask_barrier_start(struct ask_barrier *asker, const char *gid, bool
     (void)bytes_to_text(bytes_of(gid), job->gid, sizeof(job->gid));
     job->may_decide = may_decide;
     job->ctx = ctx;
-    pthread_mutex_lock(&asker->mutex);
-    *asker->tail = job;
-    asker->tail = &job->next;
-    pthread_cond_signal(&asker->work);
-    pthread_mutex_unlock(&asker->mutex);
+    pthread_mutex_lock(&client->mutex);
+    STAILQ_INSERT_TAIL(&client->jobs, job, in_queue);
+    pthread_cond_signal(&client->work);
+    pthread_mutex_unlock(&client->mutex);
     return OBX_OK;
 }
 
@@ -180,50 +167,50 @@ enum obx_code ask_barrier_create(const struct ask_barrier_opts *opts, struct ask
                                  struct obx_err *err)
 {
     uint32_t threads = opts->threads == 0 ? 4 : opts->threads;
-    struct ask_barrier *asker = obx_calloc(1, sizeof(*asker));
+    struct ask_barrier *client = obx_calloc(1, sizeof(*client));
     enum obx_code rc = OBX_OK;
 
     *out = NULL;
-    if (asker == NULL)
+    if (client == NULL)
         return obx_fail(err, OBX_E_NOMEM, "barrier client");
-    asker->db = opts->db;
-    asker->db.lock_wait_s = LOCK_WAIT_S;
-    asker->done = opts->done;
-    asker->tail = &asker->head;
-    pthread_mutex_init(&asker->mutex, NULL);
-    pthread_cond_init(&asker->work, NULL);
-    asker->threads = obx_calloc(threads, sizeof(*asker->threads));
-    if (asker->threads == NULL)
+    client->db = opts->db;
+    client->db.lock_wait_s = LOCK_WAIT_S;
+    client->done = opts->done;
+    STAILQ_INIT(&client->jobs);
+    pthread_mutex_init(&client->mutex, NULL);
+    pthread_cond_init(&client->work, NULL);
+    client->threads = obx_calloc(threads, sizeof(*client->threads));
+    if (client->threads == NULL)
         rc = obx_fail(err, OBX_E_NOMEM, "%u threads of check-back by the barrier", threads);
-    for (; rc == OBX_OK && asker->thread_count < threads; asker->thread_count++)
-        rc = thread_start(&asker->threads[asker->thread_count], barrier_main, asker,
+    for (; rc == OBX_OK && client->thread_count < threads; client->thread_count++)
+        rc = thread_start(&client->threads[client->thread_count], barrier_main, client,
                           "check-back by the barrier", err);
     if (rc != OBX_OK) {
-        ask_barrier_destroy(asker);
+        ask_barrier_destroy(client);
         return rc;
     }
-    *out = asker;
+    *out = client;
     return OBX_OK;
 }
 
-void ask_barrier_destroy(struct ask_barrier *asker)
+void ask_barrier_destroy(struct ask_barrier *client)
 {
-    if (asker == NULL)
-        return;
-    pthread_mutex_lock(&asker->mutex);
-    asker->is_closing = true;
-    pthread_cond_broadcast(&asker->work);
-    pthread_mutex_unlock(&asker->mutex);
-    for (uint32_t i = 0; i < asker->thread_count; i++)
-        thread_join(&asker->threads[i]);
-    while (asker->head != NULL) {
-        struct barrier_job *job = asker->head;
+    struct barrier_job *job;
 
-        asker->head = job->next;
+    if (client == NULL)
+        return;
+    pthread_mutex_lock(&client->mutex);
+    client->is_closing = true;
+    pthread_cond_broadcast(&client->work);
+    pthread_mutex_unlock(&client->mutex);
+    for (uint32_t i = 0; i < client->thread_count; i++)
+        thread_join(&client->threads[i]);
+    while ((job = STAILQ_FIRST(&client->jobs)) != NULL) {
+        STAILQ_REMOVE_HEAD(&client->jobs, in_queue);
         obx_free(job);
     }
-    pthread_cond_destroy(&asker->work);
-    pthread_mutex_destroy(&asker->mutex);
-    obx_free(asker->threads);
-    obx_free(asker);
+    pthread_cond_destroy(&client->work);
+    pthread_mutex_destroy(&client->mutex);
+    obx_free(client->threads);
+    obx_free(client);
 }

@@ -1,6 +1,6 @@
 /*
- * Asks a producer's own database through the barrier, with no code in the producer: whoever inserts
- * the key first decides. A few threads per producer, each with its own connection, so that a dead
+ * Asks a producer's own database through the barrier, with no code in the producer: the first to
+ * insert the key decides. A few threads per producer, each with its own connection, so that a dead
  * or slow database holds up only its own producer.
  */
 #ifndef RELAY_HALF_ASK_BARRIER_H
@@ -25,9 +25,9 @@ struct ask_barrier_opts {
 OBX_NODISCARD enum obx_code ask_barrier_create(const struct ask_barrier_opts *opts,
                                                struct ask_barrier **out, struct obx_err *err);
 /** What waits is dropped without a call of done; what is in progress ends first. NULL is fine. */
-void ask_barrier_destroy(struct ask_barrier *asker);
+void ask_barrier_destroy(struct ask_barrier *client);
 /** Queue one ask; the caller bounds their number. may_decide: see barrier_ask. OBX_E_NOMEM. */
-OBX_NODISCARD enum obx_code ask_barrier_start(struct ask_barrier *asker, const char *gid,
+OBX_NODISCARD enum obx_code ask_barrier_start(struct ask_barrier *client, const char *gid,
                                               bool may_decide, void *ctx, struct obx_err *err);
 
 /**

@@ -19,16 +19,6 @@ const char *check_answer_name(enum check_answer answer)
     return names[answer];
 }
 
-/* Further fields are the producer's own business; a state that is not of the four decides nothing.
- */
-static enum check_answer read_state(const char *state)
-{
-    for (unsigned i = 0; i < CHECK_UNKNOWN; i++)
-        if (strcmp(state, names[i]) == 0)
-            return (enum check_answer)i;
-    return CHECK_UNKNOWN;
-}
-
 /* A string as text; false when it is too long to be one of the words, or is no text. */
 static bool read_text(struct obx_bytes string, char text[STATE_SIZE])
 {
@@ -74,5 +64,10 @@ enum check_answer check_answer_parse(long http_status, struct obx_bytes body)
     state = find_state(root);
     if (bytes_is_absent(state) || json_span_type(state) != JSON_SPAN_STRING)
         return CHECK_NO_ANSWER;
-    return read_text(state, text) ? read_state(text) : CHECK_UNKNOWN;
+    /* Further fields are the producer's own business; a state that is not of the four decides
+     * nothing. */
+    for (unsigned i = 0; read_text(state, text) && i < CHECK_UNKNOWN; i++)
+        if (strcmp(text, names[i]) == 0)
+            return (enum check_answer)i;
+    return CHECK_UNKNOWN;
 }

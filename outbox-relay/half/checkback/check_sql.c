@@ -14,64 +14,56 @@
 
 /* ---- lists of keys as SQL ---- */
 
-static enum obx_code add_gid(struct db *db, struct obx_buf *list, struct obx_bytes gid)
+static enum obx_code exec_built(struct db *db, const struct obx_buf *sql, uint64_t *affected,
+                                struct obx_err *err)
 {
-    enum obx_code rc = list->len == 0 ? OBX_OK : buf_add_text(list, ", ");
-
-    return rc == OBX_OK ? db_add_literal(db, list, gid) : rc;
-}
-
-static enum obx_code exec_built(struct db *db, const struct obx_buf *sql, enum obx_code built,
-                                uint64_t *affected, struct obx_err *err)
-{
-    if (built != OBX_OK)
-        return obx_fail(err, built, "statement of check-back");
+    if (sql->rc != OBX_OK)
+        return obx_fail(err, sql->rc, "statement of check-back");
     return db_exec_text(db, buf_bytes(sql), affected, err);
 }
 
-/* head, the list, tail. Heads name the index: on a small table the server may read a list as a scan
- * of the whole, and then wait for rows that others hold. */
+/* head and the list, which is not empty. Heads name the index: on a small table the server may read
+ * a list as a scan of the whole, and then wait for rows that others hold. */
 static enum obx_code exec_for(struct db *db, const char *head, const struct obx_buf *list,
-                              const char *tail, uint64_t *affected, struct obx_err *err)
+                              uint64_t *affected, struct obx_err *err)
 {
-    struct obx_buf sql = {0};
-    enum obx_code rc = buf_addf(&sql, "%s (%s) %s", head, list->data, tail);
+    struct obx_buf sql = {.rc = list->rc};
+    enum obx_code rc;
 
-    rc = exec_built(db, &sql, rc, affected, err);
+    buf_addf(&sql, "%s (%s)", head, list->data);
+    rc = exec_built(db, &sql, affected, err);
     buf_fini(&sql);
     return rc;
 }
 
-/* Add what a statement gives in its first column to a list of gids. */
+/* Add what a statement gives in its first column to a list of gids; frees rows. */
 static enum obx_code take_gids(struct db *db, struct db_rows *rows, struct obx_buf *list,
                                struct obx_err *err)
 {
-    enum obx_code rc = OBX_OK;
-
-    while (rc == OBX_OK && db_rows_next(rows))
-        rc = add_gid(db, list, db_rows_bytes(rows, 0));
+    while (db_rows_next(rows))
+        (void)db_add_to_list(db, list, db_rows_bytes(rows, 0));
     db_rows_free(rows);
-    return rc == OBX_OK ? OBX_OK : obx_fail(err, rc, "statement of check-back");
+    return list->rc == OBX_OK ? OBX_OK : obx_fail(err, list->rc, "list of half-messages");
 }
 
-/* Those of the list that are prepared and that nobody holds; they are locked then. */
-static enum obx_code lock_prepared(struct db *db, const struct obx_buf *list,
-                                   struct obx_buf *locked, struct obx_err *err)
+/* Those of the list, which is not empty, that the condition holds for. */
+static enum obx_code pick_gids(struct db *db, const struct obx_buf *list, const char *condition,
+                               struct obx_buf *picked, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
-    struct obx_buf sql = {0};
-    enum obx_code rc = buf_addf(&sql,
-                                "SELECT gid FROM half_message FORCE INDEX (PRIMARY) WHERE gid IN "
-                                "(%s) AND state = 'prepared' FOR UPDATE SKIP LOCKED",
-                                list->data);
+    struct obx_buf sql = {.rc = list->rc};
+    enum obx_code rc;
 
-    if (rc != OBX_OK)
-        rc = obx_fail(err, rc, "statement of check-back");
-    else
-        rc = db_query_text(db, buf_bytes(&sql), &rows, err);
+    buf_addf(&sql, "SELECT gid FROM half_message FORCE INDEX (PRIMARY) WHERE gid IN (%s) AND %s",
+             list->data, condition);
+    rc = sql.rc == OBX_OK ? db_query_text(db, buf_bytes(&sql), &rows, err)
+                          : obx_fail(err, sql.rc, "statement of check-back");
     buf_fini(&sql);
-    return rc == OBX_OK ? take_gids(db, rows, locked, err) : rc;
+    return rc == OBX_OK ? take_gids(db, rows, picked, err) : rc;
 }
+
+/* Those that nobody holds; they are locked then. */
+#define LOCK_PREPARED "state = 'prepared' FOR UPDATE SKIP LOCKED"
 
 /* End a transaction: commit after success, otherwise undo and keep the first error. */
 static enum obx_code end_tx(struct db *db, struct lease *lease, enum obx_code rc,
@@ -84,21 +76,6 @@ static enum obx_code end_tx(struct db *db, struct lease *lease, enum obx_code rc
 }
 
 /* ---- what is due ---- */
-
-/* The wait after the nth ask: min * 2^n up to the cap, then between half and all of it. */
-static enum obx_code push_forward(struct db *db, const struct obx_buf *gids,
-                                  const struct check_take *take, struct obx_err *err)
-{
-    char head[384];
-
-    (void)snprintf(head, sizeof(head),
-                   "UPDATE half_message FORCE INDEX (PRIMARY) SET next_check_at = UTC_TIMESTAMP(6) "
-                   "+ INTERVAL CAST("
-                   "LEAST(%u, %u * POW(2, LEAST(checks_asked, 24))) * (500 + 500 * RAND()) "
-                   "AS UNSIGNED) MICROSECOND, checks_asked = checks_asked + 1 WHERE gid IN",
-                   take->cap_ms, take->min_ms);
-    return exec_for(db, head, gids, "", NULL, err);
-}
 
 static enum obx_code find_due(struct db *db, const char *producer, uint32_t max,
                               struct db_rows **rows, struct obx_err *err)
@@ -116,22 +93,28 @@ static enum obx_code take_in_tx(struct db *db, const struct check_take *take, st
 {
     struct db_rows *rows = NULL;
     struct obx_buf gids = {0};
+    char head[384];
     enum obx_code rc = find_due(db, take->producer, take->max, &rows, err);
 
     if (rc != OBX_OK)
         return rc;
-    while (rc == OBX_OK && *count < take->max && db_rows_next(rows)) {
+    while (*count < take->max && db_rows_next(rows)) {
         struct due *due = &out[(*count)++];
 
         (void)bytes_to_text(db_rows_bytes(rows, 0), due->gid, sizeof(due->gid));
         due->age_s = db_rows_u64(rows, 1);
-        rc = add_gid(db, &gids, db_rows_bytes(rows, 0));
+        (void)db_add_to_list(db, &gids, db_rows_bytes(rows, 0));
     }
     db_rows_free(rows);
-    if (rc != OBX_OK)
-        rc = obx_fail(err, rc, "statement of check-back");
-    else if (*count > 0)
-        rc = push_forward(db, &gids, take, err);
+    /* The wait after the nth ask: min * 2^n up to the cap, then between half and all of it. */
+    (void)snprintf(head, sizeof(head),
+                   "UPDATE half_message FORCE INDEX (PRIMARY) SET next_check_at = UTC_TIMESTAMP(6) "
+                   "+ INTERVAL CAST("
+                   "LEAST(%u, %u * POW(2, LEAST(checks_asked, 24))) * (500 + 500 * RAND()) "
+                   "AS UNSIGNED) MICROSECOND, checks_asked = checks_asked + 1 WHERE gid IN",
+                   take->cap_ms, take->min_ms);
+    if (*count > 0)
+        rc = exec_for(db, head, &gids, NULL, err);
     buf_fini(&gids);
     return rc;
 }
@@ -185,24 +168,18 @@ static enum obx_code park_locked(struct db *db, const struct obx_buf *locked, co
 
     if (locked->len == 0)
         return OBX_OK;
-    rc = buf_add_text(
-        &head,
-        "UPDATE half_message FORCE INDEX (PRIMARY) SET state = 'parked', next_check_at = NULL, "
-        "note = ");
-    if (rc == OBX_OK)
-        rc = db_add_literal(db, &head, bytes_of(note));
-    if (rc == OBX_OK)
-        rc = buf_add_text(&head, " WHERE gid IN");
-    if (rc != OBX_OK)
-        rc = obx_fail(err, rc, "statement of check-back");
-    else
-        rc = exec_for(db, head.data, locked, "", &affected, err);
+    buf_add_text(&head, "UPDATE half_message FORCE INDEX (PRIMARY) SET state = 'parked', "
+                        "next_check_at = NULL, note = ");
+    (void)db_add_literal(db, &head, bytes_of(note));
+    rc = buf_add_text(&head, " WHERE gid IN");
+    rc = rc == OBX_OK ? exec_for(db, head.data, locked, &affected, err)
+                      : obx_fail(err, rc, "statement of check-back");
     buf_fini(&head);
     if (rc == OBX_OK)
         rc = exec_for(db,
                       "INSERT INTO half_history (gid, event, actor, detail) SELECT gid, 'parked', "
                       "'check', note FROM half_message FORCE INDEX (PRIMARY) WHERE gid IN",
-                      locked, "", NULL, err);
+                      locked, NULL, err);
     if (rc == OBX_OK)
         *parked += affected;
     return rc;
@@ -241,14 +218,11 @@ static enum obx_code park_in_tx(struct db *db, const struct due *items, uint32_t
 {
     struct obx_buf list = {0};
     struct obx_buf locked = {0};
-    enum obx_code rc = OBX_OK;
+    enum obx_code rc;
 
-    for (uint32_t i = 0; rc == OBX_OK && i < count; i++)
-        rc = add_gid(db, &list, bytes_of(items[i].gid));
-    if (rc != OBX_OK)
-        rc = obx_fail(err, rc, "statement of check-back");
-    else
-        rc = lock_prepared(db, &list, &locked, err);
+    for (uint32_t i = 0; i < count; i++)
+        (void)db_add_to_list(db, &list, bytes_of(items[i].gid));
+    rc = pick_gids(db, &list, LOCK_PREPARED, &locked, err);
     if (rc == OBX_OK)
         rc = park_locked(db, &locked, note, parked, err);
     buf_fini(&list);
@@ -271,95 +245,60 @@ enum obx_code check_park(struct db *db, struct lease *lease, const struct due *i
 
 /* ---- outcomes ---- */
 
-/* What a peer said is its own bytes; the column is text. */
-static enum obx_code add_why(struct db *db, struct obx_buf *sql, const char *why)
-{
-    char text[HALF_NOTE_MAX + 1];
-
-    (void)bytes_to_text(bytes_of(why), text, sizeof(text));
-    utf8_make_valid(text);
-    return db_add_literal(db, sql, bytes_of(text));
-}
-
 static enum obx_code write_history(struct db *db, const struct outcome *outcomes, uint32_t count,
                                    struct obx_err *err)
 {
     struct obx_buf sql = {0};
-    const char *comma = "";
-    enum obx_code rc =
-        buf_add_text(&sql, "INSERT INTO half_history (gid, event, actor, detail) VALUES ");
+    enum obx_code rc;
 
-    for (uint32_t i = 0; rc == OBX_OK && i < count; i++) {
-        rc = buf_addf(&sql, "%s(", comma);
-        if (rc == OBX_OK)
-            rc = db_add_literal(db, &sql, bytes_of(outcomes[i].gid));
-        if (rc == OBX_OK)
-            rc = buf_addf(&sql, ", 'asked', 'check', CONCAT('%s: ', ",
-                          check_answer_name(outcomes[i].answer));
-        if (rc == OBX_OK)
-            rc = add_why(db, &sql, outcomes[i].why);
-        if (rc == OBX_OK)
-            rc = buf_add_text(&sql, "))");
-        comma = ", ";
+    buf_add_text(&sql, "INSERT INTO half_history (gid, event, actor, detail) VALUES ");
+    for (uint32_t i = 0; i < count; i++) {
+        char why[HALF_NOTE_MAX + 1];
+
+        /* What a peer said is its own bytes; the column is text. */
+        (void)bytes_to_text(bytes_of(outcomes[i].why), why, sizeof(why));
+        utf8_make_valid(why);
+        buf_add_text(&sql, i == 0 ? "(" : ", (");
+        (void)db_add_literal(db, &sql, bytes_of(outcomes[i].gid));
+        buf_addf(&sql, ", 'asked', 'check', CONCAT('%s: ', ",
+                 check_answer_name(outcomes[i].answer));
+        (void)db_add_literal(db, &sql, bytes_of(why));
+        buf_add_text(&sql, "))");
     }
-    rc = exec_built(db, &sql, rc, NULL, err);
+    rc = exec_built(db, &sql, NULL, err);
     buf_fini(&sql);
     return rc;
 }
 
-/* Of those that are locked, the ones that have had so many answers. */
-static enum obx_code park_at_limit(struct db *db, const struct obx_buf *locked,
-                                   enum check_answer answer, uint32_t limit, uint64_t *parked,
-                                   struct obx_err *err)
-{
-    struct db_rows *rows = NULL;
-    struct obx_buf sql = {0};
-    struct obx_buf full = {0};
-    char note[128];
-    enum obx_code rc = buf_addf(&sql,
-                                "SELECT gid FROM half_message FORCE INDEX (PRIMARY) WHERE gid IN "
-                                "(%s) AND checks_answered >= %u",
-                                locked->data, limit);
-
-    (void)snprintf(note, sizeof(note), "parked after %u answers, the last: %s", limit,
-                   check_answer_name(answer));
-    if (rc != OBX_OK)
-        rc = obx_fail(err, rc, "statement of check-back");
-    else
-        rc = db_query_text(db, buf_bytes(&sql), &rows, err);
-    if (rc == OBX_OK)
-        rc = take_gids(db, rows, &full, err);
-    if (rc == OBX_OK)
-        rc = park_locked(db, &full, note, parked, err);
-    buf_fini(&sql);
-    buf_fini(&full);
-    return rc;
-}
-
+/* Count the answers of one kind, and park those of their half-messages that have had so many. */
 static enum obx_code count_and_park(struct db *db, const struct outcome *outcomes, uint32_t count,
                                     enum check_answer answer, uint32_t limit, uint64_t *parked,
                                     struct obx_err *err)
 {
-    struct obx_buf gids = {0};
-    struct obx_buf locked = {0};
+    struct obx_buf gids = {0}, locked = {0}, full = {0};
+    char condition[64], note[128];
     enum obx_code rc = OBX_OK;
 
-    for (uint32_t i = 0; rc == OBX_OK && i < count; i++)
+    for (uint32_t i = 0; i < count; i++)
         if (outcomes[i].answer == answer)
-            rc = add_gid(db, &gids, bytes_of(outcomes[i].gid));
-    if (rc != OBX_OK)
-        rc = obx_fail(err, rc, "statement of check-back");
-    else if (gids.len > 0)
-        rc = lock_prepared(db, &gids, &locked, err);
+            (void)db_add_to_list(db, &gids, bytes_of(outcomes[i].gid));
+    (void)snprintf(condition, sizeof(condition), "checks_answered >= %u", limit);
+    (void)snprintf(note, sizeof(note), "parked after %u answers, the last: %s", limit,
+                   check_answer_name(answer));
+    if (gids.rc != OBX_OK || gids.len > 0)
+        rc = pick_gids(db, &gids, LOCK_PREPARED, &locked, err);
     if (rc == OBX_OK && locked.len > 0)
         rc = exec_for(db,
                       "UPDATE half_message FORCE INDEX (PRIMARY) SET checks_answered = "
                       "checks_answered + 1 WHERE gid IN",
-                      &locked, "", NULL, err);
+                      &locked, NULL, err);
     if (rc == OBX_OK && locked.len > 0)
-        rc = park_at_limit(db, &locked, answer, limit, parked, err);
+        rc = pick_gids(db, &locked, condition, &full, err);
+    if (rc == OBX_OK)
+        rc = park_locked(db, &full, note, parked, err);
     buf_fini(&gids);
     buf_fini(&locked);
+    buf_fini(&full);
     return rc;
 }
 
@@ -388,6 +327,9 @@ enum obx_code check_write_outcomes(struct db *db, struct lease *lease,
 
 /* ---- counting ---- */
 
+/* Lines of the history that one count looks through. */
+#define OPERATORS_SCAN_MAX 10000
+
 /* Number of rows of a state up to the cap, and the age of the oldest of those. */
 static enum obx_code count_state(struct db *db, enum half_state state, uint32_t cap,
                                  uint64_t *number, uint64_t *oldest_us, struct obx_err *err)
@@ -396,7 +338,7 @@ static enum obx_code count_state(struct db *db, enum half_state state, uint32_t 
     enum obx_code rc = db_query(
         db,
         "SELECT COUNT(*), TIMESTAMPDIFF(MICROSECOND, MIN(prepared_at), UTC_TIMESTAMP(6)) FROM "
-        "(SELECT prepared_at FROM half_message WHERE state = ? LIMIT ?) AS some",
+        "(SELECT prepared_at FROM half_message FORCE INDEX (due) WHERE state = ? LIMIT ?) AS some",
         DB_ARGS(DB_TEXT(half_state_name(state)), DB_U64(cap)), &rows, err);
 
     if (rc == OBX_OK && db_rows_next(rows)) {
@@ -430,6 +372,8 @@ enum obx_code check_count_operators(struct db *db, uint64_t *seen, uint64_t *cou
     if (rc != OBX_OK)
         return rc;
     if (*seen != UINT64_MAX && last > *seen) {
+        if (last - *seen > OPERATORS_SCAN_MAX)
+            last = *seen + OPERATORS_SCAN_MAX; /* the rest next time */
         rc = db_query(db,
                       "SELECT COUNT(*) FROM half_history WHERE id > ? AND id <= ? AND "
                       "event = 'verdict' AND actor LIKE 'operator:%'",
@@ -442,7 +386,7 @@ enum obx_code check_count_operators(struct db *db, uint64_t *seen, uint64_t *cou
     return rc;
 }
 
-static enum obx_code clean_in_tx(struct db *db, const char *after, const char *last,
+static enum obx_code clean_in_tx(struct db *db, const char *after, const char *last, uint32_t page,
                                  uint32_t retention_s, uint64_t *cleaned, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
@@ -451,14 +395,15 @@ static enum obx_code clean_in_tx(struct db *db, const char *after, const char *l
         db,
         "SELECT gid FROM half_message FORCE INDEX (PRIMARY) WHERE gid > ? AND (? = '' OR "
         "gid <= ?) AND state IN ('committed', 'rolled_back') AND decided_at < "
-        "UTC_TIMESTAMP(6) - INTERVAL ? SECOND FOR UPDATE SKIP LOCKED",
-        DB_ARGS(DB_TEXT(after), DB_TEXT(last), DB_TEXT(last), DB_U64(retention_s)), &rows, err);
+        "UTC_TIMESTAMP(6) - INTERVAL ? SECOND ORDER BY gid LIMIT ? FOR UPDATE SKIP LOCKED",
+        DB_ARGS(DB_TEXT(after), DB_TEXT(last), DB_TEXT(last), DB_U64(retention_s), DB_U64(page)),
+        &rows, err);
 
     if (rc == OBX_OK)
         rc = take_gids(db, rows, &gids, err);
     if (rc == OBX_OK && gids.len > 0)
         rc = exec_for(db, "DELETE h FROM half_message h FORCE INDEX (PRIMARY) WHERE h.gid IN",
-                      &gids, "", cleaned, err);
+                      &gids, cleaned, err);
     buf_fini(&gids);
     return rc;
 }
@@ -474,7 +419,7 @@ enum obx_code check_clean(struct db *db, struct lease *lease, char *after, uint3
         rc = lease_begin(lease, db, err);
     if (rc != OBX_OK)
         return rc;
-    rc = end_tx(db, lease, clean_in_tx(db, after, last, retention_s, &affected, err), err);
+    rc = end_tx(db, lease, clean_in_tx(db, after, last, page, retention_s, &affected, err), err);
     if (rc != OBX_OK)
         return rc;
     *cleaned += affected;
@@ -515,15 +460,17 @@ static enum obx_code find_left_over(struct db *db, uint64_t after, uint64_t last
         rc = buf_addf(ids, "%s%llu", ids->len == 0 ? "" : ", ",
                       (unsigned long long)db_rows_u64(rows, 0));
     db_rows_free(rows);
-    return rc;
+    return ids->rc == OBX_OK ? rc : obx_fail(err, ids->rc, "list of lines");
 }
 
 /* History of half-messages that are gone goes with them, a step at a time; what is open keeps all
  * of its own. Lines are written once and held by nobody. */
 enum obx_code check_clean_history(struct db *db, struct lease *lease, uint64_t *after,
-                                  uint32_t page, uint32_t retention_s, struct obx_err *err)
+                                  uint32_t page, uint32_t retention_s, uint64_t *removed,
+                                  struct obx_err *err)
 {
     struct obx_buf ids = {0};
+    uint64_t affected = 0;
     uint64_t last = 0;
     enum obx_code rc = end_of_lines(db, *after, page, &last, err);
 
@@ -535,11 +482,13 @@ enum obx_code check_clean_history(struct db *db, struct lease *lease, uint64_t *
             rc = end_tx(db, lease,
                         exec_for(db,
                                  "DELETE h FROM half_history h FORCE INDEX (PRIMARY) WHERE h.id IN",
-                                 &ids, "", NULL, err),
+                                 &ids, &affected, err),
                         err);
     }
     buf_fini(&ids);
-    if (rc == OBX_OK)
-        *after = last == UINT64_MAX ? 0 : last;
-    return rc;
+    if (rc != OBX_OK)
+        return rc;
+    *removed += affected;
+    *after = last == UINT64_MAX ? 0 : last;
+    return OBX_OK;
 }

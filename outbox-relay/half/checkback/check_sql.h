@@ -64,7 +64,7 @@ OBX_NODISCARD enum obx_code check_park(struct db *db, struct lease *lease, const
                                        struct obx_err *err);
 /**
  * The producer that comes after the name `after` among those with prepared half-messages, and
- * whether one of them is due. name is "" behind the last. One dive into the index, however many
+ * whether one of them is due. name is "" after the last. One dive into the index, however many
  * rows a producer has.
  */
 OBX_NODISCARD enum obx_code check_next_producer(struct db *db, const char *after,
@@ -80,7 +80,7 @@ OBX_NODISCARD enum obx_code check_count(struct db *db, uint32_t cap, struct chec
 
 /**
  * How many verdicts operators have given since *seen, by the history, which has them from whatever
- * program they used; *seen moves on. With *seen UINT64_MAX only that: counting begins now.
+ * program they used; *seen moves on, some 10,000 lines at most in one call. With *seen UINT64_MAX only that: counting begins now.
  */
 OBX_NODISCARD enum obx_code check_count_operators(struct db *db, uint64_t *seen, uint64_t *count,
                                                   struct obx_err *err);
@@ -91,9 +91,9 @@ OBX_NODISCARD enum obx_code check_clean(struct db *db, struct lease *lease, char
                                         uint32_t page, uint32_t retention_s, uint64_t *cleaned,
                                         struct obx_err *err);
 /** The same for history whose half-message is gone, among the next `page` ids after *after (0 at
- * the end). */
+ * the end); *removed grows. */
 OBX_NODISCARD enum obx_code check_clean_history(struct db *db, struct lease *lease, uint64_t *after,
                                                 uint32_t page, uint32_t retention_s,
-                                                struct obx_err *err);
+                                                uint64_t *removed, struct obx_err *err);
 
 #endif

@@ -12,6 +12,7 @@
 
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "ask_barrier.h"
 #include "ask_http.h"
@@ -32,9 +33,9 @@
 #define OUTCOME_AGE_MS 200 /* an outcome waits at most this long to be written with others */
 #define CLEAN_PAGE     500
 #define PARK_PAGE      1000
-#define STANDBY_MS     1000 /* between two looks at a lease that is another's */
-#define SCAN_MAX       256  /* producers with prepared half-messages passed over in one look */
-#define SCAN_MS        50   /* a look that takes longer goes on after the sockets were served */
+#define STANDBY_MS     1000 /* between two tries for a lease that is another's */
+#define SCAN_MAX       256  /* producers with prepared half-messages passed over in one scan */
+#define SCAN_MS        50   /* a scan that takes longer goes on after the sockets were served */
 #define LOCK_WAIT_S    1    /* nothing here waits for a row; what remains is a race */
 
 struct producer {
@@ -44,7 +45,7 @@ struct producer {
     struct breaker breaker;
     struct checkback_producer_stats stats;
     uint32_t concurrency;
-    bool may_have_more; /* the last look filled all it could take */
+    bool may_have_more; /* the last take filled all it could */
 };
 
 struct slot {
@@ -54,30 +55,31 @@ struct slot {
     /* an answer on its way through the mailbox */
     enum check_answer answer;
     char why[HALF_NOTE_MAX + 1];
-    struct slot *next;                /* in the mailbox */
-    struct slot *prev_all, *next_all; /* in the list of all */
+    STAILQ_ENTRY(slot) in_mailbox;
+    LIST_ENTRY(slot) in_all;
 };
 
 struct checkback {
     struct checkback_opts opts;
     struct producer *producers;
-    struct ask_http *http;
+    struct http_client *http;
     struct db *db;
     struct lease lease;
     struct backoff backoff;
     struct outcome outcomes[OUTCOMES_MAX];
     uint32_t outcome_count;
-    uint64_t outcomes_since_ms, look_ms, chores_ms, connect_ms, lease_look_ms;
-    struct slot *slots; /* all there are, for the end */
+    uint64_t outcomes_since_ms;
+    uint64_t scan_due_ms, chores_due_ms, connect_due_ms, lease_due_ms;
+    LIST_HEAD(, slot) slots; /* all there are, for the end */
     char clean_after[HALF_GID_MAX + 1];
     uint64_t clean_history_after;
     uint64_t history_seen;
-    char scan_after[HALF_PRODUCER_MAX + 1]; /* where the next look for due producers goes on */
+    char scan_after[HALF_PRODUCER_MAX + 1]; /* where the next scan for due producers goes on */
     struct due due[TAKE_MAX];
     struct thread thread;
     atomic_bool is_closing;
     pthread_mutex_t mutex; /* guards the mailbox, stats and each producer's published stats */
-    struct slot *answered;
+    STAILQ_HEAD(, slot) answered; /* the mailbox */
     struct checkback_stats stats;
 };
 
@@ -142,7 +144,7 @@ static void count_answer(struct checkback *cb, struct producer *producer, enum c
 {
     bool received = answer != CHECK_NO_ANSWER;
 
-    producer->stats.under_way--;
+    producer->stats.in_flight--;
     producer->stats.answered += received ? 1 : 0;
     producer->stats.failed += received ? 0 : 1;
     cb->stats.answered += received ? 1 : 0;
@@ -156,14 +158,7 @@ static void count_answer(struct checkback *cb, struct producer *producer, enum c
 
 static void free_slot(struct slot *slot)
 {
-    struct checkback *cb = slot->cb;
-
-    if (slot->prev_all != NULL)
-        slot->prev_all->next_all = slot->next_all;
-    else
-        cb->slots = slot->next_all;
-    if (slot->next_all != NULL)
-        slot->next_all->prev_all = slot->prev_all;
+    LIST_REMOVE(slot, in_all);
     obx_free(slot);
 }
 
@@ -176,10 +171,7 @@ static struct slot *new_slot(struct checkback *cb, struct producer *producer, co
     slot->cb = cb;
     slot->producer = producer;
     (void)bytes_to_text(bytes_of(gid), slot->gid, sizeof(slot->gid));
-    slot->next_all = cb->slots;
-    if (cb->slots != NULL)
-        cb->slots->prev_all = slot;
-    cb->slots = slot;
+    LIST_INSERT_HEAD(&cb->slots, slot, in_all);
     return slot;
 }
 
@@ -202,9 +194,12 @@ static void take_answer(struct slot *slot, enum check_answer answer, const char 
     free_slot(slot);
 }
 
-static void on_http_answer(void *ctx, enum check_answer answer, const char *why)
+static void on_http_done(const struct http_answer *answer, void *ctx)
 {
-    take_answer(ctx, answer, why);
+    char why[ASK_WHY_MAX];
+    enum check_answer said = ask_http_read(answer, why);
+
+    take_answer(ctx, said, why);
 }
 
 /* On a barrier thread: hand over. */
@@ -216,23 +211,22 @@ static void on_barrier_answer(void *ctx, enum check_answer answer, const char *w
     slot->answer = answer;
     (void)bytes_to_text(bytes_of(why), slot->why, sizeof(slot->why));
     pthread_mutex_lock(&cb->mutex);
-    slot->next = cb->answered;
-    cb->answered = slot;
+    STAILQ_INSERT_TAIL(&cb->answered, slot, in_mailbox);
     pthread_mutex_unlock(&cb->mutex);
-    ask_http_wake(cb->http);
+    http_client_wake(cb->http);
 }
 
 static void take_barrier_answers(struct checkback *cb)
 {
-    struct slot *list, *next;
+    STAILQ_HEAD(, slot) taken = STAILQ_HEAD_INITIALIZER(taken);
+    struct slot *slot;
 
     pthread_mutex_lock(&cb->mutex);
-    list = cb->answered;
-    cb->answered = NULL;
+    STAILQ_CONCAT(&taken, &cb->answered);
     pthread_mutex_unlock(&cb->mutex);
-    for (; list != NULL; list = next) {
-        next = list->next;
-        take_answer(list, list->answer, list->why);
+    while ((slot = STAILQ_FIRST(&taken)) != NULL) {
+        STAILQ_REMOVE_HEAD(&taken, in_mailbox);
+        take_answer(slot, slot->answer, slot->why);
     }
 }
 
@@ -247,7 +241,7 @@ static enum obx_code start_ask(struct checkback *cb, struct producer *producer,
     if (slot == NULL)
         return obx_fail(err, OBX_E_NOMEM, "check-back");
     pthread_mutex_lock(&cb->mutex);
-    producer->stats.under_way++;
+    producer->stats.in_flight++;
     producer->stats.asked++;
     cb->stats.asked++;
     pthread_mutex_unlock(&cb->mutex);
@@ -255,17 +249,10 @@ static enum obx_code start_ask(struct checkback *cb, struct producer *producer,
         rc = ask_barrier_start(producer->barrier, slot->gid, due->age_s < cb->opts.barrier_keep_s,
                                slot, err);
     else
-        rc = ask_http_start(cb->http, &producer->target, slot->gid, on_http_answer, slot, err);
+        rc = ask_http_start(cb->http, &producer->target, slot->gid, on_http_done, slot, err);
     if (rc != OBX_OK)
         take_answer(slot, CHECK_NO_ANSWER, err->text);
     return rc;
-}
-
-/* A gid that came by SQL may have any character; only the barrier can be asked about all of them.
- */
-static bool can_be_asked(const struct producer *producer, const char *gid)
-{
-    return producer->barrier != NULL || half_gid_is_valid(bytes_of(gid));
 }
 
 static void count_parked(struct checkback *cb, uint64_t parked)
@@ -287,7 +274,9 @@ static uint32_t ask_all(struct checkback *cb, struct producer *producer, uint32_
     for (uint32_t i = 0; i < count; i++) {
         struct obx_err own = {0};
 
-        if (!can_be_asked(producer, cb->due[i].gid))
+        /* A gid that came by SQL may have any character; only the barrier can be asked about all.
+         */
+        if (producer->barrier == NULL && !half_gid_is_valid(bytes_of(cb->due[i].gid)))
             cb->due[unaskable++] = cb->due[i];
         else if (start_ask(cb, producer, &cb->due[i], &own) != OBX_OK)
             OBX_LOG(LOG_LVL_WARN, "checkback", "ask.failed",
@@ -298,9 +287,9 @@ static uint32_t ask_all(struct checkback *cb, struct producer *producer, uint32_
 
 /* Take and ask what is due of one producer, as far as its slots and its breaker allow. What cannot
  * be asked about is parked at once: that is nobody's failure. */
-static enum obx_code look_at(struct checkback *cb, struct producer *producer, struct obx_err *err)
+static enum obx_code ask_due(struct checkback *cb, struct producer *producer, struct obx_err *err)
 {
-    uint32_t room = producer->concurrency - producer->stats.under_way;
+    uint32_t room = producer->concurrency - producer->stats.in_flight;
     uint32_t wanted, unaskable, count = 0;
     uint64_t parked = 0;
     struct check_take take = {.producer = producer->conf->name,
@@ -329,29 +318,19 @@ static enum obx_code look_at(struct checkback *cb, struct producer *producer, st
     return rc;
 }
 
-static bool has_room(const struct producer *producer)
-{
-    return producer->may_have_more && producer->stats.under_way <= producer->concurrency / 2;
-}
-
-static struct producer *find_producer(struct checkback *cb, const char *name)
-{
-    for (size_t i = 0; i < cb->opts.producer_count; i++)
-        if (strcmp(cb->opts.producers[i].name, name) == 0)
-            return &cb->producers[i];
-    return NULL;
-}
-
 /* A producer that has something due: ask it. What cannot be asked becomes visible instead of
  * waiting for ever. */
-static enum obx_code meet(struct checkback *cb, const char *name, struct obx_err *err)
+static enum obx_code serve_producer(struct checkback *cb, const char *name, struct obx_err *err)
 {
-    struct producer *producer = find_producer(cb, name);
+    struct producer *producer = NULL;
     uint64_t parked = 0;
     enum obx_code rc;
 
+    for (size_t i = 0; i < cb->opts.producer_count; i++)
+        if (strcmp(cb->opts.producers[i].name, name) == 0)
+            producer = &cb->producers[i];
     if (producer != NULL && producer->conf->kind != CHECK_NEVER)
-        return look_at(cb, producer, err);
+        return ask_due(cb, producer, err);
     rc = check_park_due(cb->db, &cb->lease, name,
                         producer == NULL ? "its producer is not in the relay's configuration"
                                          : "its producer cannot be asked: check = none",
@@ -360,7 +339,7 @@ static enum obx_code meet(struct checkback *cb, const char *name, struct obx_err
     return rc;
 }
 
-/* Go from producer to producer, by the index, however many half-messages each has. A look has an
+/* Go from producer to producer, by the index, however many half-messages each has. A scan has an
  * end; the next one goes on where it was. */
 static enum obx_code scan(struct checkback *cb, struct obx_err *err)
 {
@@ -377,26 +356,30 @@ static enum obx_code scan(struct checkback *cb, struct obx_err *err)
         if (rc != OBX_OK || name[0] == '\0')
             return rc;
         if (is_due)
-            rc = meet(cb, name, err);
+            rc = serve_producer(cb, name, err);
         if (clock_now_ms() - start_ms >= SCAN_MS) {
-            cb->look_ms = 0;
+            cb->scan_due_ms = 0;
             return rc;
         }
     }
     return rc;
 }
 
-static enum obx_code look_at_all(struct checkback *cb, struct obx_err *err)
+static enum obx_code ask_all_due(struct checkback *cb, struct obx_err *err)
 {
     uint64_t now_ms = clock_now_ms();
     enum obx_code rc = OBX_OK;
 
-    for (size_t i = 0; rc == OBX_OK && i < cb->opts.producer_count; i++)
-        if (has_room(&cb->producers[i]))
-            rc = look_at(cb, &cb->producers[i], err);
-    if (rc != OBX_OK || now_ms < cb->look_ms)
+    /* Who had more than could be asked need not wait for the next scan. */
+    for (size_t i = 0; rc == OBX_OK && i < cb->opts.producer_count; i++) {
+        struct producer *producer = &cb->producers[i];
+
+        if (producer->may_have_more && producer->stats.in_flight <= producer->concurrency / 2)
+            rc = ask_due(cb, producer, err);
+    }
+    if (rc != OBX_OK || now_ms < cb->scan_due_ms)
         return rc;
-    cb->look_ms = now_ms + cb->opts.poll_ms;
+    cb->scan_due_ms = now_ms + cb->opts.poll_ms;
     return scan(cb, err);
 }
 
@@ -422,12 +405,12 @@ static enum obx_code write_outcomes(struct checkback *cb, struct obx_err *err)
 static enum obx_code do_chores(struct checkback *cb, struct obx_err *err)
 {
     struct check_counts counts = {0};
-    uint64_t cleaned = 0, operators = 0;
+    uint64_t cleaned = 0, lines = 0, operators = 0;
     enum obx_code rc;
 
-    if (clock_now_ms() < cb->chores_ms)
+    if (clock_now_ms() < cb->chores_due_ms)
         return OBX_OK;
-    cb->chores_ms = clock_now_ms() + cb->opts.chores_ms;
+    cb->chores_due_ms = clock_now_ms() + cb->opts.chores_ms;
     rc = check_count(cb->db, CHECK_COUNT_CAP, &counts, err);
     if (rc == OBX_OK)
         rc = check_count_operators(cb->db, &cb->history_seen, &operators, err);
@@ -436,7 +419,7 @@ static enum obx_code do_chores(struct checkback *cb, struct obx_err *err)
                          &cleaned, err);
     if (rc == OBX_OK)
         rc = check_clean_history(cb->db, &cb->lease, &cb->clean_history_after, CLEAN_PAGE,
-                                 cb->opts.retention_s, err);
+                                 cb->opts.retention_s, &lines, err);
     pthread_mutex_lock(&cb->mutex);
     cb->stats.cleaned += cleaned;
     cb->stats.verdicts_by_operator += operators;
@@ -444,8 +427,10 @@ static enum obx_code do_chores(struct checkback *cb, struct obx_err *err)
     cb->stats.parked_now = counts.parked;
     cb->stats.oldest_prepared_us = counts.oldest_prepared_us;
     pthread_mutex_unlock(&cb->mutex);
-    if (cleaned == CLEAN_PAGE)
-        cb->chores_ms = clock_now_ms() + cb->opts.poll_ms; /* more where that came from */
+    /* Where one was old, others are: gids are in no order of time, so that a page of old ones only
+     * is never seen, and a page in each chores_ms would fall behind. */
+    if (cleaned > 0 || lines > 0)
+        cb->chores_due_ms = clock_now_ms() + cb->opts.poll_ms;
     return rc;
 }
 
@@ -464,7 +449,7 @@ static void drop_connection(struct checkback *cb, const struct obx_err *why)
     OBX_LOG(LOG_LVL_WARN, "checkback", "database.lost", KV_ERR(why));
     db_close(cb->db);
     cb->db = NULL;
-    cb->connect_ms = clock_now_ms() + backoff_next_ms(&cb->backoff);
+    cb->connect_due_ms = clock_now_ms() + backoff_next_ms(&cb->backoff);
     set_trouble(cb, false, why->text);
 }
 
@@ -473,7 +458,7 @@ static void try_connect(struct checkback *cb)
     struct obx_err err = {0};
     enum obx_code rc;
 
-    if (clock_now_ms() < cb->connect_ms)
+    if (clock_now_ms() < cb->connect_due_ms)
         return;
     rc = db_open(&cb->opts.db, &cb->db, &err);
     if (rc == OBX_OK)
@@ -496,16 +481,18 @@ static bool hold_lease(struct checkback *cb, struct obx_err *err, enum obx_code 
             *rc = lease_renew(&cb->lease, cb->db, err);
         if (*rc == OBX_OK)
             return true;
-    } else if (clock_now_ms() >= cb->lease_look_ms) {
-        cb->lease_look_ms = clock_now_ms() + STANDBY_MS;
+    } else if (clock_now_ms() >= cb->lease_due_ms) {
+        cb->lease_due_ms = clock_now_ms() + STANDBY_MS;
         *rc = lease_try(&cb->lease, cb->db, &acquired, err);
     }
     if (*rc == OBX_E_LEASE_LOST) {
         lease_drop(&cb->lease);
         *rc = OBX_OK;
     }
-    if (acquired)
+    if (acquired) {
+        cb->history_seen = UINT64_MAX; /* what came before was another relay's to count */
         OBX_LOG(LOG_LVL_INFO, "checkback", "lease.acquired", KV_U64("epoch", cb->lease.epoch));
+    }
     set_trouble(cb, acquired, acquired ? "" : "another relay asks");
     return acquired;
 }
@@ -516,7 +503,7 @@ static enum obx_code work_once(struct checkback *cb, struct obx_err *err)
 
     if (!hold_lease(cb, err, &rc))
         return rc;
-    rc = look_at_all(cb, err);
+    rc = ask_all_due(cb, err);
     if (rc == OBX_OK)
         rc = write_outcomes(cb, err);
     if (rc == OBX_OK)
@@ -529,19 +516,6 @@ static enum obx_code work_once(struct checkback *cb, struct obx_err *err)
     return OBX_OK;
 }
 
-static bool is_transient(enum obx_code rc)
-{
-    return rc == OBX_E_DB_DEADLOCK || rc == OBX_E_DB_LOCK_WAIT;
-}
-
-static int wait_ms(const struct checkback *cb)
-{
-    uint64_t due_ms = cb->db == NULL ? cb->connect_ms : cb->look_ms;
-    int left_ms = clock_left_ms(due_ms);
-
-    return left_ms < (int)cb->opts.poll_ms ? left_ms + 1 : (int)cb->opts.poll_ms;
-}
-
 static void *checkback_main(void *arg)
 {
     struct checkback *cb = arg;
@@ -549,14 +523,17 @@ static void *checkback_main(void *arg)
     while (!atomic_load(&cb->is_closing)) {
         struct obx_err err = {0};
         enum obx_code rc = OBX_OK;
+        int wait_ms;
 
         if (cb->db == NULL)
             try_connect(cb);
         if (cb->db != NULL)
             rc = work_once(cb, &err);
-        if (rc != OBX_OK && !is_transient(rc))
+        if (rc != OBX_OK && rc != OBX_E_DB_DEADLOCK && rc != OBX_E_DB_LOCK_WAIT)
             drop_connection(cb, &err);
-        ask_http_service(cb->http, wait_ms(cb));
+        wait_ms = clock_left_ms(cb->db == NULL ? cb->connect_due_ms : cb->scan_due_ms) + 1;
+        http_client_service(cb->http,
+                            wait_ms < (int)cb->opts.poll_ms ? wait_ms : (int)cb->opts.poll_ms);
         take_barrier_answers(cb);
     }
     if (cb->db != NULL && lease_release(&cb->lease, cb->db, NULL) != OBX_OK)
@@ -592,7 +569,7 @@ static void fill_defaults(struct checkback_opts *opts)
 {
     opts->lease_ms = or_default(opts->lease_ms, 10000);
     opts->poll_ms = or_default(opts->poll_ms, 200);
-    /* Who stands still within a transaction must not keep the lease's row locked for hours. */
+    /* A relay that stands still within a transaction must not keep the lease's row locked. */
     opts->db.idle_s = or_default(opts->db.idle_s, (opts->lease_ms + opts->poll_ms) / 1000 + 2);
     opts->db.lock_wait_s = or_default(opts->db.lock_wait_s, LOCK_WAIT_S);
     opts->chores_ms = or_default(opts->chores_ms, 5000);
@@ -620,7 +597,7 @@ static enum obx_code set_up(struct checkback *cb, struct obx_err *err)
         asks += cb->producers[i].concurrency;
     }
     if (rc == OBX_OK)
-        rc = ask_http_create(asks + 1, &cb->http, err);
+        rc = http_client_create(asks + 1, &cb->http, err);
     if (rc == OBX_OK)
         rc = thread_start(&cb->thread, checkback_main, cb, "check-back", err);
     return rc;
@@ -637,7 +614,8 @@ enum obx_code checkback_create(const struct checkback_opts *opts, struct checkba
     if (cb == NULL)
         return obx_fail(err, OBX_E_NOMEM, "check-back");
     cb->opts = *opts;
-    cb->history_seen = UINT64_MAX;
+    LIST_INIT(&cb->slots);
+    STAILQ_INIT(&cb->answered);
     fill_defaults(&cb->opts);
     lease.lease_ms = cb->opts.lease_ms;
     lease_init(&cb->lease, &lease);
@@ -660,17 +638,13 @@ void checkback_destroy(struct checkback *cb)
         return;
     atomic_store(&cb->is_closing, true);
     if (cb->thread.is_started)
-        ask_http_wake(cb->http);
+        http_client_wake(cb->http);
     thread_join(&cb->thread);
     for (size_t i = 0; cb->producers != NULL && i < cb->opts.producer_count; i++)
         ask_barrier_destroy(cb->producers[i].barrier);
-    ask_http_destroy(cb->http);
-    while (cb->slots != NULL) {
-        struct slot *slot = cb->slots;
-
-        cb->slots = slot->next_all;
-        obx_free(slot);
-    }
+    http_client_destroy(cb->http);
+    while (!LIST_EMPTY(&cb->slots))
+        free_slot(LIST_FIRST(&cb->slots));
     pthread_mutex_destroy(&cb->mutex);
     obx_free(cb->producers);
     obx_free(cb);

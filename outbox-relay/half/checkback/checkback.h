@@ -39,7 +39,7 @@ struct checkback_opts {
     const struct check_producer *producers;
     size_t producer_count;
     uint32_t lease_ms;        /* 0: 10000 */
-    uint32_t poll_ms;         /* pause between looks for due ones; 0: 200 */
+    uint32_t poll_ms;         /* pause between scans for due ones; 0: 200 */
     uint32_t chores_ms;       /* between counts, parking of who cannot be asked, cleanup; 0: 5000 */
     uint32_t backoff_min_ms;  /* between two asks about one half-message; 0: 10000 */
     uint32_t backoff_cap_ms;  /* 0: 600000 */
@@ -63,7 +63,7 @@ struct checkback_stats {
 /** Of one producer. */
 struct checkback_producer_stats {
     enum breaker_state breaker;
-    uint32_t under_way;
+    uint32_t in_flight;
     uint64_t asked, answered, failed;
 };
 

@@ -33,47 +33,36 @@ struct batch {
     const char *outbox;
     struct half_request **reqs;
     size_t count;
-    struct obx_buf sql;  /* the statement in the making */
-    enum obx_code built; /* what became of that so far */
+    struct obx_buf sql; /* the statement in the making */
     bool outbox_rows;
 };
 
-/*
- * Text building: begin, add, then exec_built or for_rows. The first append that fails is kept in
- * `built`, the rest are passed over, and the end reports it.
- */
-
-static void add(struct batch *b, const char *text)
-{
-    if (b->built == OBX_OK)
-        b->built = buf_add_text(&b->sql, text);
-}
+/* Text building: begin, add, then exec_built or for_rows, which report the first append that failed
+ * (it sticks to the buffer). */
 
 static void begin(struct batch *b, const char *text)
 {
     buf_reset(&b->sql);
-    b->built = OBX_OK;
-    add(b, text);
+    buf_add_text(&b->sql, text);
 }
 
-static void add_number(struct batch *b, uint64_t number)
+static void add(struct batch *b, const char *text)
 {
-    if (b->built == OBX_OK)
-        b->built = buf_addf(&b->sql, "%llu", (unsigned long long)number);
+    buf_add_text(&b->sql, text);
 }
 
-/* A literal, or `other` where there is no text. */
-static void add_text_or(struct batch *b, struct obx_bytes text, const char *other)
-{
-    if (bytes_is_absent(text))
-        add(b, other);
-    else if (b->built == OBX_OK)
-        b->built = db_add_literal(b->db, &b->sql, text);
-}
-
+/* A literal; NULL for what is absent. */
 static void add_text(struct batch *b, struct obx_bytes text)
 {
-    add_text_or(b, text, "NULL");
+    (void)db_add_literal(b->db, &b->sql, text);
+}
+
+static void add_text_or_default(struct batch *b, struct obx_bytes text)
+{
+    if (bytes_is_absent(text))
+        add(b, "DEFAULT");
+    else
+        add_text(b, text);
 }
 
 /* Bytes that are not text: the introducer keeps the server from checking them against a character
@@ -81,13 +70,13 @@ static void add_text(struct batch *b, struct obx_bytes text)
 static void add_binary(struct batch *b, struct obx_bytes bytes)
 {
     add(b, "_binary");
-    add_text_or(b, bytes, "''");
+    add_text(b, bytes_is_absent(bytes) ? bytes_of("") : bytes);
 }
 
 static enum obx_code exec_built(struct batch *b, uint64_t *affected, struct obx_err *err)
 {
-    if (b->built != OBX_OK)
-        return obx_fail(err, b->built, "statement of a batch");
+    if (b->sql.rc != OBX_OK)
+        return obx_fail(err, b->sql.rc, "statement of a batch");
     return db_exec_text(b->db, buf_bytes(&b->sql), affected, err);
 }
 
@@ -163,8 +152,8 @@ static enum obx_code for_rows(struct batch *b, const char *head, pick_fn *pick, 
     begin(b, head);
     add_gids(b, pick);
     add(b, tail);
-    if (b->built != OBX_OK)
-        return obx_fail(err, b->built, "statement of a batch");
+    if (b->sql.rc != OBX_OK)
+        return obx_fail(err, b->sql.rc, "statement of a batch");
     rc = db_query_text(b->db, buf_bytes(&b->sql), &rows, err);
     while (rc == OBX_OK && db_rows_next(rows)) {
         struct half_request *req = find(b, pick, db_rows_bytes(rows, HALF_COLUMN_GID));
@@ -233,9 +222,8 @@ static enum obx_code insert_messages(struct batch *b, struct obx_err *err)
         add_text(b, req->producer);
         add(b, ", ");
         add_binary(b, (struct obx_bytes){req->digest, HALF_DIGEST_LEN});
-        add(b, ", UTC_TIMESTAMP(6) + INTERVAL ");
-        add_number(b, (uint64_t)req->first_check_ms * 1000);
-        add(b, " MICROSECOND)");
+        buf_addf(&b->sql, ", UTC_TIMESTAMP(6) + INTERVAL %llu MICROSECOND)",
+                 req->first_check_ms * 1000ULL);
         comma = ", ";
     }
     return exec_built(b, NULL, err);
@@ -248,10 +236,8 @@ static void add_part(struct batch *b, struct obx_bytes gid, size_t seq,
 {
     add(b, "(");
     add_text(b, gid);
-    add(b, part->on == HALF_COMMIT ? ", 'commit', " : ", 'rollback', ");
-    add_number(b, seq);
-    add(b, ", ");
-    add_text_or(b, part->message_id, "DEFAULT");
+    buf_addf(&b->sql, ", '%s', %zu, ", half_verdict_name(part->on), seq);
+    add_text_or_default(b, part->message_id);
     add(b, ", ");
     add_text(b, part->topic);
     add(b, ", ");
@@ -259,7 +245,7 @@ static void add_part(struct batch *b, struct obx_bytes gid, size_t seq,
     add(b, ", ");
     add_text(b, part->headers);
     add(b, ", ");
-    add_text_or(b, part->content_type, "DEFAULT");
+    add_text_or_default(b, part->content_type);
     add(b, ", ");
     add_binary(b, part->payload);
     add(b, ", ");
@@ -275,12 +261,12 @@ static enum obx_code insert_large_part(struct batch *b, struct obx_bytes gid, si
                                        const struct half_part *part, struct obx_err *err)
 {
     begin(b, INSERT_PART "(?, ?, ?, ");
-    add_text_or(b, part->message_id, "DEFAULT");
+    add_text_or_default(b, part->message_id);
     add(b, ", ?, ?, ?, ");
-    add_text_or(b, part->content_type, "DEFAULT");
+    add_text_or_default(b, part->content_type);
     add(b, ", ?, ?, ?)");
-    if (b->built != OBX_OK)
-        return obx_fail(err, b->built, "statement of a batch");
+    if (b->sql.rc != OBX_OK)
+        return obx_fail(err, b->sql.rc, "statement of a batch");
     return db_exec(b->db, b->sql.data,
                    DB_ARGS(DB_BYTES(gid), DB_TEXT(half_verdict_name(part->on)), DB_U64(seq),
                            DB_BYTES(part->topic), DB_BYTES(part->ordering_key),
@@ -307,7 +293,7 @@ static enum obx_code insert_parts(struct batch *b, struct obx_err *err)
             comma = ", ";
         }
     }
-    if (*comma != '\0' || b->built != OBX_OK)
+    if (*comma != '\0' || b->sql.rc != OBX_OK)
         rc = exec_built(b, NULL, err);
     for (size_t i = 0; i < b->count; i++) {
         const struct half_request *req = b->reqs[i];
@@ -402,13 +388,10 @@ static enum obx_code move_parts(struct batch *b, pick_fn *pick, enum half_verdic
     if (!any(b, pick))
         return OBX_OK;
     begin(b, "INSERT INTO ");
-    if (b->built == OBX_OK)
-        b->built = db_add_identifier(&b->sql, b->outbox);
+    (void)db_add_identifier(&b->sql, b->outbox);
     add(b, " (" MESSAGE_COLUMNS ") SELECT " MESSAGE_COLUMNS " FROM half_part WHERE gid IN ");
     add_gids(b, pick);
-    add(b, " AND verdict = ");
-    add_text(b, bytes_of(half_verdict_name(verdict)));
-    add(b, " ORDER BY gid, seq");
+    buf_addf(&b->sql, " AND verdict = '%s' ORDER BY gid, seq", half_verdict_name(verdict));
     rc = exec_built(b, &moved, err);
     if (rc == OBX_OK && moved > 0)
         b->outbox_rows = true;

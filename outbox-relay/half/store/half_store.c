@@ -28,7 +28,7 @@ struct half_store {
     struct db_opts db_opts;
     pthread_mutex_t mutex; /* guards everything below */
     pthread_cond_t work;   /* a request came, or is_closing */
-    struct half_request *head, **tail;
+    TAILQ_HEAD(, half_request) queue;
     uint32_t waiting;
     uint32_t workers_up;
     bool is_closing;
@@ -52,7 +52,6 @@ enum obx_code half_store_submit(struct half_store *store, struct half_request *r
     for (size_t i = 0; i < req->part_count; i++)
         req->cost +=
             req->parts[i].payload.len + req->parts[i].headers.len + req->parts[i].topic.len;
-    req->next = NULL;
     req->is_answered = false;
     req->busy_since_ms = req->due_ms = 0;
     req->busy_wait_ms = 0;
@@ -63,8 +62,7 @@ enum obx_code half_store_submit(struct half_store *store, struct half_request *r
         store->stats.overloads++;
         rc = obx_fail(err, OBX_E_FULL, "%u half-message requests wait", store->waiting);
     } else {
-        *store->tail = req;
-        store->tail = &req->next;
+        TAILQ_INSERT_TAIL(&store->queue, req, in_queue);
         store->waiting++;
         pthread_cond_signal(&store->work);
     }
@@ -72,39 +70,30 @@ enum obx_code half_store_submit(struct half_store *store, struct half_request *r
     return rc;
 }
 
-static bool batch_has(struct half_request *const *batch, size_t count,
-                      const struct half_request *req)
-{
-    for (size_t i = 0; i < count; i++)
-        if (batch[i]->gid_hash == req->gid_hash && bytes_equal(batch[i]->gid, req->gid))
-            return true;
-    return false;
-}
-
 /* Take what fits into one transaction and is due by now_ms, oldest first. Called with the mutex
  * held. */
 static size_t take_batch(struct half_store *store, uint64_t now_ms, struct half_request **batch)
 {
-    struct half_request **at = &store->head;
+    struct half_request *req, *next;
     size_t count = 0, cost = 0;
 
-    while (*at != NULL && count < store->opts.batch_max) {
-        struct half_request *req = *at;
+    for (req = TAILQ_FIRST(&store->queue); req != NULL && count < store->opts.batch_max;
+         req = next) {
+        size_t same = 0;
 
+        next = TAILQ_NEXT(req, in_queue);
         if (count > 0 && cost + req->cost > store->opts.batch_max_bytes)
             break;
-        if (req->due_ms > now_ms || batch_has(batch, count, req)) {
-            at = &req->next;
+        while (same < count &&
+               !(batch[same]->gid_hash == req->gid_hash && bytes_equal(batch[same]->gid, req->gid)))
+            same++;
+        if (req->due_ms > now_ms || same < count)
             continue;
-        }
-        *at = req->next;
+        TAILQ_REMOVE(&store->queue, req, in_queue);
         cost += req->cost;
         batch[count++] = req;
     }
     store->waiting -= (uint32_t)count;
-    store->tail = &store->head;
-    while (*store->tail != NULL)
-        store->tail = &(*store->tail)->next;
     return count;
 }
 
@@ -169,10 +158,8 @@ static void answer_batch(struct half_store *store, struct half_request **batch, 
 /* Put a request at the end of the queue again. Called with the mutex held. */
 static void put_back(struct half_store *store, struct half_request *req)
 {
-    req->next = NULL;
     req->is_answered = false;
-    *store->tail = req;
-    store->tail = &req->next;
+    TAILQ_INSERT_TAIL(&store->queue, req, in_queue);
     store->waiting++;
 }
 
@@ -255,12 +242,13 @@ static struct db *try_connect(struct half_store *store, struct obx_err *err)
 /* Wait until something comes, or until what is in the queue is due. Called with the mutex held. */
 static void wait_for_work(struct half_store *store)
 {
+    const struct half_request *req;
     uint64_t due_ms = UINT64_MAX;
 
-    for (const struct half_request *req = store->head; req != NULL; req = req->next)
-        if (req->due_ms < due_ms)
-            due_ms = req->due_ms;
-    if (store->head == NULL)
+    TAILQ_FOREACH(req, &store->queue, in_queue)
+    if (req->due_ms < due_ms)
+        due_ms = req->due_ms;
+    if (TAILQ_EMPTY(&store->queue))
         pthread_cond_wait(&store->work, &store->mutex);
     else
         (void)cond_wait_ms(&store->work, &store->mutex, (uint32_t)clock_left_ms(due_ms) + 1);
@@ -398,7 +386,7 @@ enum obx_code half_store_create(const struct half_store_opts *opts, struct half_
     store->opts.busy_ms = or_default(opts->busy_ms, 1000);
     store->db_opts.lock_wait_s = or_default(opts->db.lock_wait_s, 1);
     store->db_opts.idle_s = or_default(opts->db.idle_s, IDLE_S);
-    store->tail = &store->head;
+    TAILQ_INIT(&store->queue);
     pthread_mutex_init(&store->mutex, NULL);
     cond_init(&store->work);
     store->threads = obx_calloc(store->opts.workers, sizeof(*store->threads));
@@ -433,7 +421,7 @@ void half_store_destroy(struct half_store *store)
         thread_join(&store->threads[i]);
     /* Nobody else is left: what waits is answered here. */
     (void)obx_fail(&why, OBX_E_CLOSED, "half-message store");
-    while (store->head != NULL) {
+    while (!TAILQ_EMPTY(&store->queue)) {
         struct half_request *batch[BATCH_LIMIT];
         size_t count = take_batch(store, UINT64_MAX, batch);
 

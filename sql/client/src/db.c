@@ -234,28 +234,35 @@ enum obx_code db_add_identifier(struct obx_buf *buf, const char *name)
 }
 
 /* In utf8mb4 no quote and no backslash is part of a longer character, so bytes may be looked at one
- * by one. */
-static void add_literal_byte(struct obx_buf *buf, char c, bool backslashes)
-{
-    if (c == '\'')
-        buf_add(buf, "''", 2);
-    else if (backslashes && c == '\\')
-        buf_add(buf, "\\\\", 2);
-    else if (backslashes && c == '\0')
-        buf_add(buf, "\\0", 2);
-    else
-        buf_add(buf, &c, 1);
-}
-
+ * by one; what stands between those that are escaped goes in one piece. */
 enum obx_code db_add_literal(struct db *db, struct obx_buf *buf, struct obx_bytes text)
 {
     const bool backslashes = (db->mysql->server_status & SERVER_STATUS_NO_BACKSLASH_ESCAPES) == 0;
     const char *bytes = text.p;
+    size_t from = 0; /* of the piece that is not appended yet */
 
     if (text.p == NULL)
         return buf_add_text(buf, "NULL");
     buf_add(buf, "'", 1);
-    for (size_t i = 0; i < text.len && buf->rc == OBX_OK; i++)
-        add_literal_byte(buf, bytes[i], backslashes);
+    for (size_t i = 0; i < text.len && buf->rc == OBX_OK; i++) {
+        const char *escaped = bytes[i] == '\''                  ? "''"
+                              : backslashes && bytes[i] == '\\' ? "\\\\"
+                              : backslashes && bytes[i] == '\0' ? "\\0"
+                                                                : NULL;
+
+        if (escaped == NULL)
+            continue;
+        buf_add(buf, bytes + from, i - from);
+        buf_add(buf, escaped, 2);
+        from = i + 1;
+    }
+    buf_add(buf, bytes + from, text.len - from);
     return buf_add(buf, "'", 1);
+}
+
+enum obx_code db_add_to_list(struct db *db, struct obx_buf *list, struct obx_bytes text)
+{
+    if (list->len > 0)
+        buf_add_text(list, ", ");
+    return db_add_literal(db, list, text);
 }

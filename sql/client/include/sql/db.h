@@ -164,5 +164,7 @@ struct obx_buf;
 enum obx_code db_add_identifier(struct obx_buf *buf, const char *name);
 /** Append a string literal, escaped for this connection. A failure sticks to buf. */
 enum obx_code db_add_literal(struct db *db, struct obx_buf *buf, struct obx_bytes text);
+/** The same as one more item of a list: after a comma, unless the list is empty. */
+enum obx_code db_add_to_list(struct db *db, struct obx_buf *list, struct obx_bytes text);
 
 #endif
