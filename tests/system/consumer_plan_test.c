@@ -16,21 +16,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/settings.h"
-#include "apply/item.h"
 #include "base/alloc.h"
 #include "base/bytes.h"
 #include "consumer_rig.h"
-#include "store/parked_db.h"
+#include "core/item.h"
+#include "core/settings.h"
 #include "store/store_db.h"
-#include "worker/parked_due.h"
 
 enum { ROWS = 8000, FEW = 150, PAGE_READS = 2500, LOOK_ROWS = 200 };
 
 struct bench {
     struct rig *rig;
     struct settings settings;
-    struct store_db *db;
+    struct store store;
     struct counters counters;
 };
 
@@ -98,19 +96,19 @@ static void connect(struct bench *bench)
 {
     struct obx_err err = {0};
 
-    if (store_db_open(&bench->settings, &bench->db, &err) != OBX_OK)
+    if (store_db_open(&bench->settings, &bench->store, &err) != OBX_OK)
         fail_msg("%s", err.text);
 }
 
 static void close_bench(struct bench *bench)
 {
-    store_db_close(bench->db);
+    bench->store.ops->close(bench->store.ctx);
     settings_fini(&bench->settings);
 }
 
 static uint64_t reads(struct bench *bench)
 {
-    return test_db_rows_read(store_db_handle(bench->db));
+    return test_db_rows_read(bench->store.ops->session(bench->store.ctx));
 }
 
 /* ------------------------------------------------------------------ what a batch reads */
@@ -140,20 +138,20 @@ static void check_batch(struct rig *rig, enum obx_on_dead on_dead)
     uint64_t before = 0;
 
     connect(&bench);
-    store = store_db_store(bench.db);
+    store = bench.store;
     items[0] = make_item(&bench, "m-0", "nobody");
     items[1] = make_item(&bench, "m-1", "busy");
     items[2] = make_item(&bench, "m-2", "frozen");
     before = reads(&bench);
     assert_int_equal(store.ops->begin(store.ctx, &err), OBX_OK);
-    assert_int_equal(store.ops->survey(store.ctx, items, 3, &err), OBX_OK);
+    assert_int_equal(store.ops->lookup(store.ctx, items, 3, &err), OBX_OK);
     for (size_t i = 0; i < 3; i++)
         assert_int_equal(store.ops->promote(store.ctx, items[i], &err), OBX_OK);
     assert_int_equal(store.ops->rollback(store.ctx, &err), OBX_OK);
     assert_in_range(reads(&bench) - before, 1, FEW);
-    assert_false(items[0]->survey.is_blocked);
-    assert_false(items[1]->survey.is_blocked); /* what has ended is in nobody's way */
-    assert_true(items[2]->survey.is_blocked);
+    assert_int_equal(items[0]->found, FOUND_NOTHING);
+    assert_int_equal(items[1]->found, FOUND_NOTHING); /* what has ended is in nobody's way */
+    assert_int_equal(items[2]->found, FOUND_BLOCKED);
     for (size_t i = 0; i < 3; i++)
         item_free(items[i], &bench.counters);
     close_bench(&bench);
@@ -187,7 +185,7 @@ static void a_look_reads_a_few_rows(void **state)
                                       .max_bytes = 1000000,
                                       .takes_letters = true};
 
-        assert_int_equal(due_take(store_db_handle(bench.db), &opts, &taken, &err), OBX_OK);
+        assert_int_equal(bench.store.ops->take_due(bench.store.ctx, &opts, &taken, &err), OBX_OK);
     }
     assert_null(taken.items.head);
     assert_in_range(reads(&bench) - before, 1, 4 * LOOK_ROWS);
@@ -212,9 +210,7 @@ static void the_search_for_orphans_goes_by_keys(void **state)
     do {
         const uint64_t before = reads(&bench);
 
-        assert_int_equal(
-            due_find_orphans(store_db_handle(bench.db), &bench.settings, &from, &found, &err),
-            OBX_OK);
+        assert_int_equal(bench.store.ops->free_keys(bench.store.ctx, &from, &found, &err), OBX_OK);
         assert_in_range(reads(&bench) - before, 1, PAGE_READS);
         all += found;
     } while (from.len > 0);

@@ -14,9 +14,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "api/tx.h"
 #include "base/bytes.h"
 #include "consumer_rig.h"
+#include "worker/tx.h"
 
 enum { BEFORE = 7, AFTER = 25, ATTEMPTS = 3, GATHER_US = 150000 };
 

@@ -17,8 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/shared.h"
 #include "base/bytes.h"
+#include "core/shared.h"
 #include "half/checkback/check_sql.h"
 #include "half/half.h"
 #include "lane/park/parking.h"

@@ -131,8 +131,10 @@ static enum obx_code op_item(void *ctx, const struct item *item, struct obx_err 
     return OBX_OK;
 }
 
-static enum obx_code op_read_outcome(void *ctx, struct item *item, struct obx_err *err)
+static enum obx_code op_read_outcome(void *ctx, struct item *item, enum dedup_outcome *outcome,
+                                     struct obx_err *err)
 {
+    *outcome = OUTCOME_APPLIED;
     return op_item(ctx, item, err);
 }
 
@@ -144,12 +146,12 @@ static enum obx_code op_any_parked(void *ctx, bool *any, struct obx_err *err)
     return OBX_OK;
 }
 
-static enum obx_code op_survey(void *ctx, struct item **items, size_t count, struct obx_err *err)
+static enum obx_code op_lookup(void *ctx, struct item **items, size_t count, struct obx_err *err)
 {
     (void)items;
     (void)count;
     (void)err;
-    note(ctx, "survey");
+    note(ctx, "lookup");
     return OBX_OK;
 }
 
@@ -189,7 +191,7 @@ static const struct store_ops ops = {
     .reject = op_item,
     .read_outcome = op_read_outcome,
     .any_parked = op_any_parked,
-    .survey = op_survey,
+    .lookup = op_lookup,
     .park = op_park,
     .unpark = op_item,
     .promote = op_item,
@@ -314,7 +316,7 @@ static void a_held_message_costs_one_wait(void **state)
     assert_int_equal(script.inserts_waited, 1);
     assert_true(script.probes >= BATCH - 2); /* all that came after it */
     for (size_t i = 0; i < BATCH; i++)
-        assert_int_equal(batch.items[i]->outcome, i == 1 ? ITEM_STALLED : ITEM_APPLIED);
+        assert_int_equal(batch.items[i]->state, i == 1 ? ITEM_HELD : ITEM_APPLIED);
     done(&batch);
 }
 

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "consumer_object.h"
 #include "io/topology.h"
+#include "store/store_db.h"
 
 /* ------------------------------------------------------------------ making */
 
@@ -21,9 +22,9 @@ static enum obx_code shared_open(struct shared *shared, const struct obx_consume
     rc = mailbox_init(&shared->to_io, err);
     if (rc != OBX_OK)
         goto no_mailbox;
-    rc = trouble_init(&shared->broker, err);
+    rc = last_error_init(&shared->broker, err);
     if (rc != OBX_OK)
-        goto no_trouble;
+        goto no_last_error;
     rc = wake_init(&shared->stop, err);
     if (rc != OBX_OK)
         goto no_wake;
@@ -33,8 +34,8 @@ static enum obx_code shared_open(struct shared *shared, const struct obx_consume
     rc = obx_fail(err, OBX_E_SYSTEM, "mutex");
     wake_fini(&shared->stop);
 no_wake:
-    trouble_fini(&shared->broker);
-no_trouble:
+    last_error_fini(&shared->broker);
+no_last_error:
     mailbox_fini(&shared->to_io);
 no_mailbox:
     settings_fini(&shared->settings);
@@ -46,7 +47,7 @@ static void shared_close(struct shared *shared)
     pthread_cond_destroy(&shared->end_signal);
     pthread_mutex_destroy(&shared->end_lock);
     wake_fini(&shared->stop);
-    trouble_fini(&shared->broker);
+    last_error_fini(&shared->broker);
     mailbox_fini(&shared->to_io);
     settings_fini(&shared->settings);
 }
@@ -59,7 +60,8 @@ static enum obx_code make_workers(struct obx_consumer *consumer, struct obx_err 
     if (consumer->workers == NULL)
         return obx_fail(err, OBX_E_NOMEM, "%u workers", wanted);
     for (unsigned i = 0; i < wanted; i++) {
-        enum obx_code rc = worker_init(&consumer->workers[i], &consumer->shared, i, err);
+        enum obx_code rc =
+            worker_init(&consumer->workers[i], &consumer->shared, i, store_db_open, err);
 
         if (rc != OBX_OK)
             return rc;
@@ -92,9 +94,11 @@ enum obx_code obx_consumer_open(const struct obx_consumer_opts *opts, struct obx
         rc = cleanup_init(&consumer->cleanup, &consumer->shared, err);
     if (rc != OBX_OK)
         goto no_cleanup;
-    rc = io_init(&consumer->io, &consumer->shared, consumer->workers, err);
+    rc = io_init(&consumer->io, &consumer->shared, err);
     if (rc != OBX_OK)
         goto no_io;
+    for (unsigned i = 0; i < consumer->worker_count; i++)
+        io_set_worker(&consumer->io, i, &consumer->workers[i].box);
     if (pthread_mutex_init(&consumer->join_lock, NULL) == 0) {
         *out = consumer;
         return OBX_OK;
@@ -127,14 +131,16 @@ enum obx_code obx_consumer_subscribe(struct obx_consumer *consumer, obx_handler_
 
 static enum obx_code check_first(const struct settings *settings, struct obx_err *err)
 {
-    struct store_db *db = NULL;
+    struct store store = {0};
     enum obx_code rc = OBX_OK;
 
     if (!settings->fail_fast)
         return OBX_OK;
-    rc = store_db_open(settings, &db, err);
-    store_db_close(db);
-    return rc == OBX_OK ? topology_prepare(settings, err) : rc;
+    rc = store_db_open(settings, &store, err);
+    if (rc != OBX_OK)
+        return rc;
+    store.ops->close(store.ctx);
+    return topology_prepare(settings, err);
 }
 
 static enum obx_code start_threads(struct obx_consumer *consumer, struct obx_err *err)

@@ -2,8 +2,8 @@
 #ifndef CONSUMER_OBJECT_H
 #define CONSUMER_OBJECT_H
 
+#include "core/shared.h"
 #include "io/io.h"
-#include "shared.h"
 #include "store/cleanup.h"
 #include "worker/worker.h"
 
@@ -14,7 +14,7 @@ struct obx_consumer {
     struct io io;
     struct cleanup cleanup;
     bool was_started;
-    pthread_mutex_t join_lock; /* whoever waited for the end first joins the threads */
+    pthread_mutex_t join_lock; /* the thread that has waited for the end first joins the others */
 };
 
 #endif

@@ -64,12 +64,12 @@ void obx_consumer_get_trouble(struct obx_consumer *consumer, struct obx_err *bro
                               struct obx_err *database)
 {
     if (broker != NULL)
-        trouble_get(&consumer->shared.broker, broker);
+        last_error_get(&consumer->shared.broker, broker);
     if (database == NULL)
         return;
     obx_err_clear(database);
     for (unsigned i = 0; i < consumer->worker_count && database->code == OBX_OK; i++)
-        trouble_get(&consumer->workers[i].trouble, database);
+        last_error_get(&consumer->workers[i].link.error, database);
 }
 
 /* ------------------------------------------------------------------ log */

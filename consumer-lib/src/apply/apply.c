@@ -11,7 +11,7 @@
  * marked as applied that was not.
  *
  * A failing message: ROLLBACK TO chunk, the messages of the chunk before it run again, a new chunk
- * begins behind it. The transaction stays whole and the failing message is not called again.
+ * begins after it. The transaction stays whole and the failing message is not called again.
  *
  * A transaction ended by a handler: known at once from the server's status after the handler, or,
  * when the handler began another one, from the missing savepoint (1305) at the end. What had been
@@ -21,10 +21,10 @@
  */
 #include "apply.h"
 
-#include "api/settings.h"
-#include "apply_run.h"
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "core/settings.h"
+#include "run.h"
 
 /* A delivery that the broker has given out so often before without hearing of it again. */
 #define KILLER_DELIVERIES 2
@@ -42,32 +42,25 @@ enum step {
 
 /* ------------------------------------------------------------------ one message */
 
-static bool is_too_old(const struct apply *apply, const struct item *item)
+/* Why it is never given to the handler: it cannot be deduplicated. NULL: it can. A row was looked at
+ * when it came; as long as it is there no copy of the message is applied, so it does not get too old. */
+static const char *refusal(const struct apply *apply, const struct item *item, enum obx_code *code)
 {
-    return apply->refuse_us != 0 && item->event_us != 0 && item->event_us < apply->refuse_us;
-}
-
-/*
- * A message that cannot be deduplicated is never given to the handler. A row was looked at when it
- * came; as long as it is there no copy of the message is applied, so it does not get too old.
- */
-static bool refuse(const struct apply *apply, struct item *item)
-{
-    struct obx_bytes id = item->msg.message_id;
-
     if (item->parked_id != 0)
-        return false;
-    if (bytes_is_absent(id))
-        item_decide(item, ITEM_REJECTED, OBX_E_FORMAT, "no message id");
-    else if (id.len > SETTINGS_MESSAGE_ID_MAX)
-        item_decide(item, ITEM_REJECTED, OBX_E_TOO_LARGE, "message id longer than 255 bytes");
-    else if (is_too_old(apply, item))
-        item_decide(
-            item, ITEM_REJECTED, OBX_E_CONFLICT,
-            "older than the retention of the dedup rows: cannot tell whether it was applied");
-    else
-        return false;
-    return true;
+        return NULL;
+    if (bytes_is_absent(item->msg.message_id)) {
+        *code = OBX_E_FORMAT;
+        return "no message id";
+    }
+    if (item->msg.message_id.len > SETTINGS_MESSAGE_ID_MAX) {
+        *code = OBX_E_TOO_LARGE;
+        return "message id longer than 255 bytes";
+    }
+    if (apply->refuse_us != 0 && item->event_us != 0 && item->event_us < apply->refuse_us) {
+        *code = OBX_E_CONFLICT;
+        return "older than the retention of the dedup rows: cannot tell whether it was applied";
+    }
+    return NULL;
 }
 
 /* It may be the one that ends the process each time: then its attempts have to be counted. */
@@ -81,33 +74,10 @@ static bool may_be_killer(const struct item *item)
     return count != NULL && count->type == OBX_H_I64 && count->v.i64 >= KILLER_DELIVERIES;
 }
 
-/* A row that is behind a lost or blocked one may not overtake it either. */
-bool run_holds_key(const struct run *run, const struct item *item)
+/* Its key waits, in the table or in this batch. */
+static bool is_blocked(const struct run *run, const struct item *item)
 {
-    switch (item->outcome) {
-    case ITEM_FAILED:
-    case ITEM_REJECTED:
-        return !item->is_dead || !(run->apply->policy.skips_dead || run_is_reported(run, item));
-    case ITEM_BEHIND:
-    case ITEM_CAREFUL:
-    case ITEM_STALLED:
-    case ITEM_DROPPED:
-        return true;
-    case ITEM_PENDING:
-    case ITEM_APPLIED:
-    case ITEM_DUPLICATE:
-    case ITEM_PARKED:
-    case ITEM_DEAD:
-    case ITEM_LETTER:
-    case ITEM_SETTLED:
-        break;
-    }
-    return false;
-}
-
-static bool is_behind(const struct run *run, const struct item *item)
-{
-    if (item->survey.is_blocked)
+    if (item->found == FOUND_BLOCKED)
         return true;
     if (run->failures == 0 || !item_has_key(item))
         return false;
@@ -120,29 +90,25 @@ static bool is_behind(const struct run *run, const struct item *item)
     return false;
 }
 
-uint32_t run_attempt(const struct item *item)
+/* Not applied, and without a handler or a statement that would have to be undone. */
+static enum step decide(struct run *run, struct item *item, enum item_state state)
 {
-    return item->parked_id != 0 ? item->attempts : 1;
-}
-
-/* Decided without the handler. */
-static enum step decide(struct run *run, struct item *item, enum item_outcome outcome)
-{
-    item->outcome = outcome;
+    item_set(item, state);
     run->failures++;
     return STEP_ON;
 }
 
-static bool is_last_attempt(const struct run *run, const struct item *item)
+static enum item_state failed_state(const struct run *run, const struct item *item)
 {
-    return run_attempt(item) >= run->apply->policy.max_attempts;
+    return item_attempt(item) >= run->apply->policy.max_attempts ? ITEM_EXHAUSTED : ITEM_FAILED;
 }
 
-static enum step fail_step(const struct run *run, struct item *item, enum item_outcome outcome,
-                           enum obx_code code, const char *reason)
+/* Not applied, and what it has written has to be undone. */
+static enum step fail_step(struct item *item, enum item_state state, enum obx_code code,
+                           const char *reason)
 {
-    item_decide(item, outcome, code, reason[0] != '\0' ? reason : obx_code_text(code));
-    item->is_dead = outcome == ITEM_REJECTED || is_last_attempt(run, item);
+    item_reason(item, code, reason[0] != '\0' ? reason : obx_code_text(code));
+    item_set(item, state);
     return STEP_FAILED;
 }
 
@@ -164,10 +130,10 @@ static enum step call_handler(struct run *run, struct item *item)
         return STEP_BROKEN;
     }
     if (verdict == OBX_REJECT)
-        return fail_step(run, item, ITEM_REJECTED, OBX_E_REJECTED, reason);
+        return fail_step(item, ITEM_REJECTED, OBX_E_REJECTED, reason);
     if (verdict != OBX_APPLIED)
-        return fail_step(run, item, ITEM_FAILED, OBX_E_HANDLER, reason);
-    item->outcome = ITEM_APPLIED;
+        return fail_step(item, failed_state(run, item), OBX_E_HANDLER, reason);
+    item_set(item, ITEM_APPLIED);
     return STEP_ON;
 }
 
@@ -186,10 +152,10 @@ static enum step after_insert(struct run *run, struct item *item)
         run->culprit = run->report->suspect;
         return STEP_BROKEN;
     }
-    item->inserted = true;
-    item->maybe_committed = false;
-    if (item->broken)
-        return fail_step(run, item, ITEM_FAILED, OBX_E_TX_BROKEN, "");
+    /* The insert has waited for whatever had written the row: there is no doubt any more. */
+    item->dedup = DEDUP_WRITTEN;
+    if (item->plan == PLAN_LEARN)
+        return fail_step(item, failed_state(run, item), OBX_E_TX_BROKEN, "");
     return call_handler(run, item);
 }
 
@@ -200,22 +166,26 @@ static enum step after_insert(struct run *run, struct item *item)
 static enum step met_duplicate(struct run *run, struct item *item)
 {
     const struct store *store = &run->apply->store;
+    enum dedup_outcome outcome = OUTCOME_APPLIED;
     enum obx_code rc = OBX_OK;
 
-    item->outcome = item->maybe_committed ? ITEM_APPLIED : ITEM_DUPLICATE;
-    if (item->maybe_committed || !(item->wants_receipt || item->is_forced))
+    if (item->dedup == DEDUP_IN_DOUBT) {
+        item_set(item, ITEM_APPLIED);
         return STEP_ON;
-    rc = store->ops->read_outcome(store->ctx, item, &run->report->err);
-    if (rc == OBX_OK && item->was_rejected && item->is_forced) {
-        item->was_rejected = false;
-        item->outcome = ITEM_PENDING;
+    }
+    if (item->wants_receipt || item->is_forced)
+        rc = store->ops->read_outcome(store->ctx, item, &outcome, &run->report->err);
+    if (rc == OBX_OK && outcome == OUTCOME_REJECTED && item->is_forced) {
         rc = store->ops->remove(store->ctx, item->msg.message_id, &run->report->err);
         if (rc == OBX_OK)
             rc = store->ops->insert(store->ctx, item->msg.message_id, &run->report->err);
         if (rc == OBX_OK)
             return after_insert(run, item);
     }
-    return rc == OBX_OK ? STEP_ON : STEP_ABORT;
+    if (rc != OBX_OK)
+        return STEP_ABORT;
+    item_set(item, outcome == OUTCOME_REJECTED ? ITEM_WAS_REJECTED : ITEM_DUPLICATE);
+    return STEP_ON;
 }
 
 /*
@@ -227,12 +197,10 @@ static enum step hold(struct run *run, struct item *item)
 {
     run->is_wary = true;
     run->report->met_lock = true;
-    item_decide(item, ITEM_STALLED, run->report->err.code, run->report->err.text);
-    item->is_held = true;
-    return STEP_FAILED;
+    return fail_step(item, ITEM_HELD, run->report->err.code, run->report->err.text);
 }
 
-/* What the broker has given out before may be in the hands of whoever had it then. */
+/* What the broker has given out before may still be in the hands of the one that had it then. */
 static bool may_be_held(const struct run *run, const struct item *item)
 {
     if (item->parked_id != 0)
@@ -258,8 +226,7 @@ static enum step insert_one(struct run *run, struct item *item)
     if (rc == OBX_E_DB_DUPLICATE)
         return met_duplicate(run, item);
     if (rc == OBX_E_DB_DATA) {
-        item_decide(item, ITEM_REJECTED, rc, run->report->err.text);
-        item->is_dead = true;
+        item_reason(item, rc, run->report->err.text);
         return decide(run, item, ITEM_REJECTED);
     }
     return STEP_ABORT;
@@ -274,49 +241,50 @@ static enum step lose(struct run *run, struct item *item)
     const struct store *store = &run->apply->store;
     bool has = false;
 
-    if (item->maybe_committed &&
+    if (item->dedup == DEDUP_IN_DOUBT &&
         store->ops->has(store->ctx, item->msg.message_id, &has, &run->report->err) != OBX_OK)
         return STEP_ABORT;
-    if (has) {
-        item->outcome = ITEM_APPLIED;
-        return STEP_ON;
-    }
-    return decide(run, item, ITEM_DROPPED);
+    if (!has)
+        return decide(run, item, ITEM_LEFT);
+    item_set(item, ITEM_APPLIED);
+    return STEP_ON;
 }
 
-/* Was it given up in a transaction of its own; then the attempt, if it was one, has been made. */
-static enum step give_up(struct run *run, struct item *item)
+/* What is planned for it if nothing stands in its way. */
+static enum step follow_plan(struct run *run, struct item *item)
 {
-    item->is_dead = !item->is_stall && is_last_attempt(run, item);
-    return decide(run, item, item->is_stall ? ITEM_STALLED : ITEM_FAILED);
+    if (item->plan == PLAN_GIVE_UP)
+        return decide(run, item, failed_state(run, item));
+    if (item->plan == PLAN_STALL)
+        return decide(run, item, ITEM_STALLED);
+    if (may_be_killer(item))
+        return decide(run, item, ITEM_SUSPECT);
+    return insert_one(run, item);
 }
 
 static enum step run_one(struct run *run, struct item *item)
 {
-    item->inserted = false;
-    item->is_dead = false;
-    item->is_held = false;
-    if (item->survey.is_lost)
+    const char *refused = NULL;
+    enum obx_code code = OBX_OK;
+
+    if (item->found == FOUND_LOST)
         return lose(run, item);
-    if (item->survey.is_parked) {
-        item->outcome = ITEM_PARKED;
+    if (item->found == FOUND_ROW) {
+        item_set(item, ITEM_HAS_ROW);
         return STEP_ON;
     }
-    if (refuse(run->apply, item)) {
-        item->is_dead = true;
+    refused = refusal(run->apply, item, &code);
+    if (refused != NULL) {
+        item_reason(item, code, refused);
         return decide(run, item, ITEM_REJECTED);
     }
-    if (item->survey.was_decided) {
-        item->outcome = ITEM_DUPLICATE;
+    if (item->found == FOUND_APPLIED || item->found == FOUND_REJECTED) {
+        item_set(item, item->found == FOUND_APPLIED ? ITEM_DUPLICATE : ITEM_WAS_REJECTED);
         return STEP_ON;
     }
-    if (is_behind(run, item))
-        return decide(run, item, ITEM_BEHIND);
-    if (item->gives_up)
-        return give_up(run, item);
-    if (may_be_killer(item))
-        return decide(run, item, ITEM_CAREFUL);
-    return insert_one(run, item);
+    if (is_blocked(run, item))
+        return decide(run, item, ITEM_BLOCKED);
+    return follow_plan(run, item);
 }
 
 /* ------------------------------------------------------------------ chunks */
@@ -360,6 +328,13 @@ static enum step abort_held(struct run *run, struct item *item)
     return STEP_ABORT;
 }
 
+/* Those whose decision rests on a row that is undone now, or may be. */
+static bool rests_on_dedup_row(const struct item *item)
+{
+    return item->state == ITEM_APPLIED || item->state == ITEM_DUPLICATE ||
+           item->state == ITEM_WAS_REJECTED;
+}
+
 /* Undo the chunk, keep the verdict on the item that failed, run those before it again. */
 static enum step undo_failed(struct run *run)
 {
@@ -368,17 +343,19 @@ static enum step undo_failed(struct run *run)
     enum obx_code rc = store->ops->undo_to(store->ctx, chunk_mark(run), &run->report->err);
 
     if (rc == OBX_E_DB_NO_SAVEPOINT)
-        return failed->is_held ? abort_held(run, failed) : STEP_BROKEN;
+        return failed->state == ITEM_HELD ? abort_held(run, failed) : STEP_BROKEN;
     if (rc != OBX_OK)
         return STEP_ABORT;
     run->failures++;
     run->undone++;
-    failed->inserted = false; /* with it everything that it wrote */
     run->chunk_end = run->at;
-    for (size_t i = run->chunk_start; i < run->at; i++) {
-        run->items[i]->inserted = false;
-        if (run->items[i]->outcome == ITEM_APPLIED || run->items[i]->outcome == ITEM_DUPLICATE)
-            run->items[i]->outcome = ITEM_PENDING;
+    for (size_t i = run->chunk_start; i <= run->at; i++) {
+        struct item *item = run->items[i];
+
+        if (item->dedup == DEDUP_WRITTEN)
+            item->dedup = DEDUP_NONE;
+        if (rests_on_dedup_row(item))
+            item_set(item, ITEM_READY);
     }
     run->at = run->chunk_start;
     return STEP_ON;
@@ -389,7 +366,7 @@ static enum step step(struct run *run)
     struct item *item = run->items[run->at];
     enum step result = STEP_ON;
 
-    if (item->outcome == ITEM_PENDING)
+    if (item->state == ITEM_READY)
         result = run_one(run, item);
     if (result == STEP_FAILED)
         return undo_failed(run);
@@ -400,7 +377,7 @@ static enum step step(struct run *run)
     return result;
 }
 
-static bool is_over(const struct run *run)
+static bool has_ended(const struct run *run)
 {
     if (run->at >= run->count)
         return true;
@@ -411,7 +388,7 @@ static bool is_over(const struct run *run)
 
 static enum step run_items(struct run *run)
 {
-    while (!is_over(run)) {
+    while (!has_ended(run)) {
         enum step result = STEP_ON;
 
         if (run->at >= run->chunk_end && begin_chunk(run) != OBX_OK)
@@ -426,19 +403,17 @@ static enum step run_items(struct run *run)
 /* ------------------------------------------------------------------ the whole */
 
 /* Rows of the items' own have to be locked; what else there is matters while there is anything. */
-static enum obx_code survey(struct run *run)
+static enum obx_code look_up(struct run *run)
 {
     const struct store *store = &run->apply->store;
     enum obx_code rc = OBX_OK;
 
-    for (size_t i = 0; i < run->count; i++) {
-        run->items[i]->survey = (struct item_survey){0};
+    for (size_t i = 0; i < run->count; i++)
         run->report->has_rows = run->report->has_rows || run->items[i]->parked_id != 0;
-    }
     if (!run->report->has_rows)
         rc = store->ops->any_parked(store->ctx, &run->report->has_rows, &run->report->err);
     if (rc == OBX_OK && run->report->has_rows)
-        rc = store->ops->survey(store->ctx, run->items, run->count, &run->report->err);
+        rc = store->ops->lookup(store->ctx, run->items, run->count, &run->report->err);
     return rc;
 }
 
@@ -452,7 +427,7 @@ static enum obx_code begin_run(struct run *run)
     enum obx_code rc = store->ops->begin(store->ctx, &run->report->err);
 
     if (rc == OBX_OK)
-        rc = survey(run);
+        rc = look_up(run);
     if (rc == OBX_OK)
         rc = store->ops->set_mark(store->ctx, STORE_MARK_TX, &run->report->err);
     counters_add(run->apply->counters, CNT_BATCHES, 1);
@@ -472,9 +447,8 @@ void apply_batch(const struct apply *apply, struct item **items, size_t count,
     *report = (struct apply_report){.end = APPLY_COMMITTED, .due_in_ms = APPLY_NEVER};
     if (apply->max_ms != 0)
         run.until_us = clock_now_us() + (uint64_t)apply->max_ms * MS_TO_US;
-    run_forget_outcomes(&run);
     for (size_t i = 0; i < count; i++)
-        items[i]->inserted = false;
+        items[i]->found = FOUND_NOTHING;
     if (begin_run(&run) == OBX_OK)
         result = run_items(&run);
     switch (result) {

@@ -8,8 +8,8 @@
 
 #include "obx/consumer.h"
 
-#include "api/counters.h"
-#include "item.h"
+#include "core/counters.h"
+#include "core/item.h"
 #include "store/store.h"
 
 #define APPLY_NEVER UINT64_MAX
@@ -45,35 +45,33 @@ struct apply {
 };
 
 enum apply_end {
-    APPLY_COMMITTED, /* outcomes are final; items not reached are PENDING */
-    APPLY_AGAIN, /* all undone, all PENDING; the connection is sound: run again after a short wait
-                  */
-    APPLY_RECONNECT, /* all PENDING, undone or of unknown fate: run again over a new connection,
-                        which will tell */
-    APPLY_RENEW      /* as COMMITTED, but the session is not to be trusted any more: open a new
-                        connection       */
+    APPLY_COMMITTED, /* decisions are final; items not reached are READY */
+    APPLY_AGAIN,     /* all undone, all READY; the connection is sound: again after a short wait */
+    APPLY_RECONNECT, /* all READY, undone or of unknown fate: again over a new connection, which
+                        will tell */
+    APPLY_RENEW      /* as COMMITTED, but the session is not to be trusted: open a new connection */
 };
 
 struct apply_report {
     enum apply_end end;
     struct obx_err err;   /* why not COMMITTED */
     struct item *suspect; /* the last one whose handler ran before it went wrong, or what waited for
-                             a lock without one; NULL if none did */
+                             a lock without one, or was alone when its COMMIT failed; NULL: none */
     uint64_t due_in_ms;   /* the earliest of the rows written is due then; UINT64_MAX: none */
     bool has_rows;        /* the group has, or had, rows in inbox_parked */
     bool met_lock;        /* another transaction holds a dedup row of a message of this batch */
-    bool is_unparkable;   /* and the row in inbox_parked of the suspect */
+    bool at_commit;       /* it was the COMMIT that failed */
+    bool is_unparkable;   /* another transaction holds the row in inbox_parked of the suspect */
 };
 
 /**
  * Run a batch: begin, for each message the dedup insert and the handler, the rows of those that
  * were not applied, commit.
  *
- * On COMMITTED and RENEW each item has an outcome other than PENDING, or was not reached for lack
- * of time. A failing message costs the others of its chunk a second run and nothing else. A message
- * whose key waits is BEHIND. What is FAILED, REJECTED, BEHIND, CAREFUL or STALLED has its row in
- * inbox_parked, dead if is_dead says so. Nothing is acknowledged or freed here. Items stay the
- * caller's.
+ * On COMMITTED and RENEW each item is decided, or READY since it was not reached for lack of time. A
+ * failing message costs the others of its chunk a second run and nothing else. What is FAILED,
+ * EXHAUSTED, REJECTED, BLOCKED, SUSPECT, STALLED or HELD has its row in inbox_parked. Nothing is
+ * acknowledged or freed here. Items are READY before, and stay the caller's.
  */
 void apply_batch(const struct apply *apply, struct item **items, size_t count,
                  struct apply_report *report);

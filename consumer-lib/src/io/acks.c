@@ -7,7 +7,7 @@
 
 void acks_add(struct acks *acks, struct item *item)
 {
-    item->ack = (struct item_ack){.prev = acks->tail, .linked = true};
+    item->ack = (struct item_ack){.prev = acks->tail, .state = ACK_OPEN};
     if (acks->tail == NULL)
         acks->head = item;
     else
@@ -17,8 +17,8 @@ void acks_add(struct acks *acks, struct item *item)
 
 void acks_done(struct acks *acks, struct item *item)
 {
-    OBX_ASSERT(item->ack.linked && !item->ack.done);
-    item->ack.done = true;
+    OBX_ASSERT(item->ack.state == ACK_OPEN);
+    item->ack.state = ACK_DONE;
     acks->done_count++;
 }
 
@@ -32,14 +32,14 @@ static void take_out(struct acks *acks, struct item *item)
         acks->tail = item->ack.prev;
     else
         item->ack.next->ack.prev = item->ack.prev;
-    if (item->ack.done)
+    if (item->ack.state == ACK_DONE)
         acks->done_count--;
     item->ack = (struct item_ack){0};
 }
 
 void acks_forget(struct acks *acks, struct item *item)
 {
-    if (!item->ack.linked)
+    if (item->ack.state == ACK_UNLINKED)
         return;
     acks->has_holes = true;
     take_out(acks, item);
@@ -49,7 +49,7 @@ void acks_reset(struct acks *acks, struct item_list *finished)
 {
     while (acks->head != NULL) {
         struct item *item = acks->head;
-        bool was_done = item->ack.done;
+        const bool was_done = item->ack.state == ACK_DONE;
 
         take_out(acks, item);
         if (was_done)
@@ -64,7 +64,7 @@ uint64_t acks_take_run(struct acks *acks, struct item_list *finished)
 
     if (acks->has_holes)
         return 0;
-    while (acks->head != NULL && acks->head->ack.done) {
+    while (acks->head != NULL && acks->head->ack.state == ACK_DONE) {
         struct item *item = acks->head;
 
         tag = item->delivery->tag;
@@ -81,7 +81,7 @@ void acks_take_each(struct acks *acks, struct item_list *finished)
     while (item != NULL && acks->done_count > 0) {
         struct item *next = item->ack.next;
 
-        if (item->ack.done) {
+        if (item->ack.state == ACK_DONE) {
             take_out(acks, item);
             item_list_push(finished, item);
         }

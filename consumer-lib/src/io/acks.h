@@ -7,7 +7,7 @@
 #ifndef CONSUMER_ACKS_H
 #define CONSUMER_ACKS_H
 
-#include "apply/item.h"
+#include "core/item.h"
 
 struct acks {
     struct item *head; /* lowest tag */

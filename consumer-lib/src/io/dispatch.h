@@ -5,7 +5,7 @@
 #ifndef CONSUMER_DISPATCH_H
 #define CONSUMER_DISPATCH_H
 
-#include "mailbox.h"
+#include "core/mailbox.h"
 
 struct dispatch_lane {
     struct mailbox *box;  /* borrowed: the worker's */

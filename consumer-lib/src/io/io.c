@@ -42,7 +42,7 @@ static void free_item(struct io *io, struct item *item)
 /* Linked means: its delivery is of the present epoch and can be answered. */
 static void finish(struct io *io, struct item *item)
 {
-    if (item->ack.linked)
+    if (item->ack.state != ACK_UNLINKED)
         acks_done(&io->acks, item);
     else
         free_item(io, item);
@@ -52,31 +52,39 @@ static void finish(struct io *io, struct item *item)
  * acknowledgement. */
 static void take_back(struct io *io, struct item *item)
 {
-    switch (item->outcome) {
-    case ITEM_APPLIED:
-    case ITEM_DUPLICATE:
-    case ITEM_PARKED:
+    switch (item->state) {
+    case ITEM_DONE:
     case ITEM_DEAD:
         if (!receipts_take(&io->receipts, item))
             finish(io, item);
         break;
+    case ITEM_PARKED:
+        finish(io, item);
+        break;
     case ITEM_LETTER:
         dead_letters_add(&io->dead, item);
         break;
-    case ITEM_PENDING:
+    case ITEM_READY:
+    case ITEM_APPLIED:
+    case ITEM_DUPLICATE:
+    case ITEM_WAS_REJECTED:
     case ITEM_FAILED:
+    case ITEM_EXHAUSTED:
     case ITEM_REJECTED:
-    case ITEM_BEHIND:
-    case ITEM_CAREFUL:
+    case ITEM_BLOCKED:
+    case ITEM_SUSPECT:
     case ITEM_STALLED:
-    case ITEM_SETTLED:
+    case ITEM_HELD:
+    case ITEM_HAS_ROW:
+    case ITEM_LEFT:
     case ITEM_DROPPED:
+    case ITEM_CONFIRMED:
         free_item(io, item);
         break;
     }
 }
 
-/* Runs inside receipts_service and receipts_fini: the item's receipt has gone out. */
+/* Runs inside receipts_flush, outgoing_service and outgoing_fini: the item's receipt has gone out. */
 static void receipt_done(struct item *item, bool is_reported, void *ctx)
 {
     struct io *io = ctx;
@@ -97,13 +105,13 @@ static void take_all_back(struct io *io)
         take_back(io, item);
 }
 
-/* Runs inside dead_letters_service. Its row is its worker's. */
+/* Runs inside outgoing_service and the like. Its row is its worker's. */
 static void dead_letter_done(struct item *item, void *ctx)
 {
     struct io *io = ctx;
 
     OBX_CRASH_POINT("consumer-dead-letter-confirmed");
-    mailbox_post_one(&io->workers[item->worker].box, item);
+    mailbox_post_one(io->dispatch.lanes[item->worker].box, item);
 }
 
 /* ------------------------------------------------------------------ acknowledging */
@@ -249,8 +257,8 @@ static void on_delivery(struct bridge_delivery *delivery, void *ctx)
 
 static void wake_workers(struct io *io)
 {
-    for (unsigned i = 0; i < io->shared->settings.workers; i++)
-        wake_up(&io->workers[i].box.wake);
+    for (unsigned i = 0; i < io->dispatch.count; i++)
+        wake_up(&io->dispatch.lanes[i].box->wake);
 }
 
 /* Everything unanswered will be delivered again. What a worker has begun it finishes; the rest it
@@ -292,11 +300,11 @@ static void on_state(enum bridge_state state, uint32_t epoch, const struct obx_e
     atomic_store(&shared->broker_up, state == BRIDGE_UP);
     if (state == BRIDGE_UP) {
         counters_add(&shared->counters, CNT_BROKER_CONNECTS, 1);
-        trouble_set(&shared->broker, NULL);
+        last_error_set(&shared->broker, NULL);
         OBX_LOG(LOG_LVL_INFO, "consumer", "broker.up", KV_STR("group", shared->settings.group),
                 KV_STR("queue", shared->settings.queue), KV_U64("epoch", epoch));
     } else if (state == BRIDGE_DOWN && why != NULL) {
-        trouble_set(&shared->broker, why);
+        last_error_set(&shared->broker, why);
         plan_prepare(io, why->code);
         OBX_LOG(LOG_LVL_WARN, "consumer", "broker.down", KV_STR("group", shared->settings.group),
                 KV_STR("queue", shared->settings.queue), KV_ERR(why));
@@ -321,7 +329,7 @@ static void prepare(struct io *io)
     }
     wait_ms = backoff_next_ms(&io->prepare_wait);
     io->prepare_due_ms = clock_now_ms() + wait_ms;
-    trouble_set(&io->shared->broker, &err);
+    last_error_set(&io->shared->broker, &err);
     OBX_LOG(LOG_LVL_WARN, "consumer", "topology.failed", KV_STR("group", settings->group),
             KV_STR("queue", settings->queue), KV_U64("retry_ms", wait_ms), KV_ERR(&err));
 }
@@ -398,12 +406,14 @@ static void end(struct io *io)
     struct item_list left = {0};
     struct item *item = NULL;
 
-    dead_letters_fini(&io->dead);
-    for (unsigned i = 0; i < io->shared->settings.workers; i++)
-        mailbox_take(&io->workers[i].box, &left);
+    io->dead.is_ending = true;
+    io->receipts.is_ending = true;
+    outgoing_fini(&io->outgoing);
+    for (unsigned i = 0; i < io->dispatch.count; i++)
+        mailbox_take(io->dispatch.lanes[i].box, &left);
     while ((item = item_list_pop(&left)) != NULL)
         take_back(io, item);
-    receipts_fini(&io->receipts);
+    receipts_flush(&io->receipts);
     ack_run(io);
     ack_each(io);
     forget_unmade(io);
@@ -424,9 +434,8 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 static uint64_t next_due_ms(const struct io *io)
 {
     enum obx_consumer_state phase = shared_phase(io->shared);
-    uint64_t due = earlier(dead_letters_next_due_ms(&io->dead), io->acks_due_ms);
+    uint64_t due = earlier(outgoing_next_due_ms(&io->outgoing), io->acks_due_ms);
 
-    due = earlier(due, receipts_next_due_ms(&io->receipts));
     if (io->was_prepared)
         due = earlier(due, bridge_consumer_next_due_ms(io->consumer));
     if (phase == OBX_CONSUMER_RUNNING)
@@ -445,8 +454,7 @@ static void sleep_until_needed(struct io *io)
         {.fd = io->shared->to_io.wake.fd, .events = POLLIN},
         {.fd = io->shared->stop.fd, .events = POLLIN},
         {.fd = bridge_consumer_fd(io->consumer), .events = POLLIN},
-        {.fd = dead_letters_fd(&io->dead), .events = POLLIN},
-        {.fd = receipts_fd(&io->receipts), .events = POLLIN},
+        {.fd = outgoing_fd(&io->outgoing), .events = POLLIN},
     };
 
     /* An interrupted poll is a turn for nothing. */
@@ -459,8 +467,8 @@ static bool take_turn(struct io *io)
     bool have_ended = atomic_load(&io->shared->workers_ended) == io->shared->settings.workers;
 
     take_all_back(io);
-    dead_letters_service(&io->dead);
-    receipts_service(&io->receipts);
+    receipts_flush(&io->receipts);
+    outgoing_service(&io->outgoing);
     acknowledge_finished(io);
     service_consumer(io);
     follow_requests(io);
@@ -499,44 +507,48 @@ static enum obx_code make_consumer(struct io *io, struct obx_err *err)
     return bridge_consumer_create(&opts, &io->consumer, err);
 }
 
-enum obx_code io_init(struct io *io, struct shared *shared, struct worker *workers,
-                      struct obx_err *err)
+enum obx_code io_init(struct io *io, struct shared *shared, struct obx_err *err)
 {
     const struct settings *settings = &shared->settings;
     enum obx_code rc = OBX_OK;
 
     *io = (struct io){.shared = shared,
-                      .workers = workers,
                       .acks_due_ms = UINT64_MAX,
                       .prepare_due_ms = settings->declare_topology ? 0 : UINT64_MAX,
-                      .was_prepared = !settings->declare_topology};
+                      .was_prepared = !settings->declare_topology,
+                      .dead = {.settings = settings,
+                               .counters = &shared->counters,
+                               .outgoing = &io->outgoing,
+                               .on_done = dead_letter_done,
+                               .ctx = io},
+                      .receipts = {.settings = settings,
+                                   .counters = &shared->counters,
+                                   .outgoing = &io->outgoing,
+                                   .on_done = receipt_done,
+                                   .ctx = io}};
     backoff_init(&io->prepare_wait, PREPARE_MIN_MS, PREPARE_CAP_MS);
     io->unmade = obx_calloc(settings->prefetch, sizeof(struct bridge_delivery *));
     if (io->unmade == NULL)
         return obx_fail(err, OBX_E_NOMEM, "prefetch of %u", settings->prefetch);
     rc = dispatch_init(&io->dispatch, settings->workers, err);
     if (rc == OBX_OK)
-        rc = dead_letters_init(&io->dead, settings, &shared->counters, dead_letter_done, io, err);
-    if (rc == OBX_OK)
-        rc = receipts_init(&io->receipts, settings, &shared->counters, receipt_done, io, err);
+        rc = outgoing_init(&io->outgoing, settings, err);
     if (rc == OBX_OK)
         rc = make_consumer(io, err);
-    if (rc != OBX_OK) {
+    if (rc != OBX_OK)
         io_fini(io);
-        return rc;
-    }
-    for (unsigned i = 0; i < settings->workers; i++)
-        io->dispatch.lanes[i].box = &workers[i].box;
-    return OBX_OK;
+    return rc;
+}
+
+void io_set_worker(struct io *io, unsigned index, struct mailbox *box)
+{
+    io->dispatch.lanes[index].box = box;
 }
 
 void io_fini(struct io *io)
 {
     bridge_consumer_destroy(io->consumer);
-    if (io->dead.settings != NULL)
-        dead_letters_fini(&io->dead);
-    if (io->receipts.settings != NULL)
-        receipts_fini(&io->receipts);
+    outgoing_fini(&io->outgoing);
     dispatch_fini(&io->dispatch);
     obx_free(io->unmade);
     io->consumer = NULL;

@@ -1,5 +1,5 @@
 /*
- * The I/O thread: the one that owns the consuming connection and the dead letters' publisher, hands
+ * The I/O thread: the one that owns the consuming connection and what is published, hands
  * deliveries to the workers, acknowledges what they have committed, and carries the consumer
  * through its phases.
  */
@@ -7,22 +7,22 @@
 #define CONSUMER_IO_H
 
 #include "acks.h"
-#include "api/shared.h"
 #include "base/backoff.h"
 #include "base/thread.h"
 #include "bridge/consumer.h"
+#include "core/shared.h"
 #include "dispatch.h"
 #include "outgoing/dead_letters.h"
+#include "outgoing/outgoing.h"
 #include "outgoing/receipts.h"
-#include "worker/worker.h"
 
 struct io {
-    struct shared *shared;  /* borrowed */
-    struct worker *workers; /* borrowed: settings.workers of them */
+    struct shared *shared; /* borrowed */
     struct thread thread;
 
     /* The I/O thread's own from here on. */
     struct bridge_consumer *consumer;
+    struct outgoing outgoing;
     struct dead_letters dead;
     struct receipts receipts;
     struct dispatch dispatch;
@@ -37,12 +37,14 @@ struct io {
     uint64_t prepare_due_ms; /* when the topology is prepared (again); UINT64_MAX: it is */
     bool was_prepared;       /* once: only then the consumer is serviced */
     bool is_paused;          /* reading, for lack of memory allowance */
-    unsigned long long stops;
+    uint64_t stops;
     uint64_t drain_due_ms;
 };
 
-OBX_NODISCARD enum obx_code io_init(struct io *io, struct shared *shared, struct worker *workers,
-                                    struct obx_err *err);
+OBX_NODISCARD enum obx_code io_init(struct io *io, struct shared *shared, struct obx_err *err);
+/** Where the deliveries of a worker go; before the start, for each of settings.workers. box is
+ * borrowed. */
+void io_set_worker(struct io *io, unsigned index, struct mailbox *box);
 /** The thread has ended or was never started. */
 void io_fini(struct io *io);
 /** Start the thread; it ends with the phase STOPPED, when all workers have ended. */

@@ -3,7 +3,7 @@
 #ifndef CONSUMER_TOPOLOGY_H
 #define CONSUMER_TOPOLOGY_H
 
-#include "api/settings.h"
+#include "core/settings.h"
 
 /** Declare with settings->declare_topology, otherwise verify that queue and dead-letter queue
  * exist. As bridge_topology_apply. */

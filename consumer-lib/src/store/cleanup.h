@@ -5,10 +5,10 @@
 #ifndef CONSUMER_CLEANUP_H
 #define CONSUMER_CLEANUP_H
 
-#include "api/shared.h"
 #include "base/bytes.h"
 #include "base/thread.h"
 #include "base/wake.h"
+#include "core/shared.h"
 
 struct cleanup {
     struct shared *shared; /* borrowed */

@@ -232,7 +232,7 @@ enum obx_code parked_remove(struct db *db, uint64_t id, uint32_t pieces, struct 
     "SELECT id, state FROM inbox_parked FORCE INDEX (parked_key) WHERE consumer_group = ? "        \
     "AND ordering_key = ? AND %s ORDER BY id LIMIT 1"
 
-/* One that somebody holds is left to due_find_orphans: who frees a key waits for nobody. */
+/* One that somebody holds is left to due_free_keys: what frees a key waits for nobody. */
 static enum obx_code make_due(struct db *db, uint64_t id, bool *is_due, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
@@ -287,15 +287,16 @@ enum obx_code parked_probe(struct db *db, const struct settings *settings,
     return rc;
 }
 
-void parked_read_outcome(struct item *item, struct obx_bytes outcome, struct obx_bytes reason)
+enum dedup_outcome parked_read_outcome(struct item *item, struct obx_bytes outcome,
+                                       struct obx_bytes reason)
 {
     const bool was_discarded = bytes_is(outcome, DEDUP_DISCARDED);
 
-    item->was_rejected = was_discarded || bytes_is(outcome, DEDUP_REJECTED);
-    if (!item->was_rejected)
-        return;
+    if (!was_discarded && !bytes_is(outcome, DEDUP_REJECTED))
+        return OUTCOME_APPLIED;
     /* What an operator has discarded is reported to nobody: it may be what could have been applied.
      */
     item->why.code = was_discarded ? OBX_E_CONFLICT : OBX_E_REJECTED;
     (void)bytes_to_text(reason, item->why.text, sizeof(item->why.text));
+    return OUTCOME_REJECTED;
 }

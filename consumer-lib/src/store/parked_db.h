@@ -8,10 +8,10 @@
 #ifndef CONSUMER_PARKED_DB_H
 #define CONSUMER_PARKED_DB_H
 
-#include "api/settings.h"
-#include "apply/item.h"
+#include "core/item.h"
+#include "core/settings.h"
 #include "sql/db.h"
-#include "store.h"
+#include "store/store.h"
 
 /* Why there is a dedup row, beside "applied". */
 #define DEDUP_REJECTED  "rejected"
@@ -19,12 +19,12 @@
 
 /**
  * The condition that a row holds up those of its key after it. A dead one does not where the policy
- * says so, nor when its producer is told and acts on it: then it has ended.
+ * says so, nor when its producer is notified and acts on it: then it has ended.
  */
 const char *parked_holds(const struct settings *settings);
 
-/** As store_ops.survey. */
-OBX_NODISCARD enum obx_code parked_survey(struct db *db, const struct settings *settings,
+/** As store_ops.lookup. */
+OBX_NODISCARD enum obx_code parked_lookup(struct db *db, const struct settings *settings,
                                           struct item **items, size_t count, struct obx_err *err);
 /** As store_ops.park. */
 OBX_NODISCARD enum obx_code parked_write(struct db *db, const struct settings *settings,
@@ -42,8 +42,9 @@ OBX_NODISCARD enum obx_code parked_promote(struct db *db, const struct settings 
 /** As store_ops.probe. */
 OBX_NODISCARD enum obx_code parked_probe(struct db *db, const struct settings *settings,
                                          struct obx_bytes message_id, struct obx_err *err);
-/** Take over what the columns outcome and reason of a dedup row say. */
-void parked_read_outcome(struct item *item, struct obx_bytes outcome, struct obx_bytes reason);
+/** What the columns outcome and reason of a dedup row say; unless that is "applied", item->why. */
+enum dedup_outcome parked_read_outcome(struct item *item, struct obx_bytes outcome,
+                                       struct obx_bytes reason);
 
 /** Append a binary literal, as X'...'. */
 OBX_NODISCARD enum obx_code parked_add_hex(struct obx_buf *sql, struct obx_bytes bytes);

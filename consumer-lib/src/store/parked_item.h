@@ -2,7 +2,7 @@
 #ifndef CONSUMER_PARKED_ITEM_H
 #define CONSUMER_PARKED_ITEM_H
 
-#include "apply/item.h"
+#include "core/item.h"
 #include "sql/db.h"
 
 /** What parked_item_create reads, in this order. */

@@ -12,10 +12,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "apply/item.h"
 #include "base/alloc.h"
 #include "base/bytes.h"
 #include "base/random.h"
+#include "due.h"
 #include "parked_db.h"
 #include "sql/schema.h"
 
@@ -55,47 +55,13 @@ static enum obx_code run_text(struct store_db *db, const char *sql, struct obx_e
     return db_exec_text(db->db, bytes_of(sql), NULL, err);
 }
 
-enum obx_code store_db_open(const struct settings *settings, struct store_db **out,
-                            struct obx_err *err)
+static void op_close(void *ctx)
 {
-    struct store_db *db = obx_calloc(1, sizeof(*db));
-    enum obx_code rc = OBX_OK;
+    struct store_db *db = ctx;
 
-    *out = NULL;
-    if (db == NULL)
-        return obx_fail(err, OBX_E_NOMEM, "database connection");
-    db->settings = settings;
-    make_marks(db);
-    rc = db_open(&settings->db, &db->db, err);
-    if (rc == OBX_OK)
-        rc = schema_check(db->db, SCHEMA_CONSUMER, err);
-    if (rc == OBX_OK)
-        rc = run_text(db, "SET autocommit = 0", err);
-    if (rc != OBX_OK) {
-        store_db_close(db);
-        return rc;
-    }
-    *out = db;
-    return OBX_OK;
-}
-
-void store_db_close(struct store_db *db)
-{
-    if (db == NULL)
-        return;
     db_close(db->other);
     db_close(db->db);
     obx_free(db);
-}
-
-const struct settings *store_db_settings(const struct store_db *db)
-{
-    return db->settings;
-}
-
-struct db *store_db_handle(struct store_db *db)
-{
-    return db->db;
 }
 
 static enum obx_code op_begin(void *ctx, struct obx_err *err)
@@ -149,8 +115,8 @@ static enum obx_code op_remove(void *ctx, struct obx_bytes message_id, struct ob
                    DB_ARGS(DB_TEXT(db->settings->group), DB_BYTES(message_id)), NULL, err);
 }
 
-static enum obx_code look(struct store_db *db, struct db *session, struct obx_bytes message_id,
-                          bool *has, struct obx_err *err)
+static enum obx_code find_row(struct store_db *db, struct db *session, struct obx_bytes message_id,
+                              bool *has, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
     enum obx_code rc =
@@ -166,7 +132,7 @@ static enum obx_code op_has(void *ctx, struct obx_bytes message_id, bool *has, s
 {
     struct store_db *db = ctx;
 
-    return look(db, db->db, message_id, has, err);
+    return find_row(db, db->db, message_id, has, err);
 }
 
 /* The second session is used so seldom that the server may have ended it (wait_timeout). */
@@ -176,12 +142,12 @@ static enum obx_code op_has_committed(void *ctx, struct obx_bytes message_id, bo
     struct store_db *db = ctx;
     enum obx_code rc = OBX_OK;
 
-    if (db->other != NULL && look(db, db->other, message_id, has, NULL) == OBX_OK)
+    if (db->other != NULL && find_row(db, db->other, message_id, has, NULL) == OBX_OK)
         return OBX_OK;
     db_close(db->other);
     db->other = NULL;
     rc = db_open(&db->settings->db, &db->other, err);
-    return rc == OBX_OK ? look(db, db->other, message_id, has, err) : rc;
+    return rc == OBX_OK ? find_row(db, db->other, message_id, has, err) : rc;
 }
 
 static enum obx_code op_commit(void *ctx, struct obx_err *err)
@@ -214,7 +180,8 @@ static enum obx_code op_reject(void *ctx, const struct item *item, struct obx_er
     return rc == OBX_E_DB_DUPLICATE ? OBX_OK : rc;
 }
 
-static enum obx_code op_read_outcome(void *ctx, struct item *item, struct obx_err *err)
+static enum obx_code op_read_outcome(void *ctx, struct item *item, enum dedup_outcome *outcome,
+                                     struct obx_err *err)
 {
     struct store_db *db = ctx;
     struct db_rows *rows = NULL;
@@ -223,8 +190,9 @@ static enum obx_code op_read_outcome(void *ctx, struct item *item, struct obx_er
         "SELECT outcome, reason FROM inbox_applied WHERE consumer_group = ? AND message_id = ?",
         DB_ARGS(DB_TEXT(db->settings->group), DB_BYTES(item->msg.message_id)), &rows, err);
 
+    *outcome = OUTCOME_APPLIED;
     if (rc == OBX_OK && db_rows_next(rows))
-        parked_read_outcome(item, db_rows_bytes(rows, 0), db_rows_bytes(rows, 1));
+        *outcome = parked_read_outcome(item, db_rows_bytes(rows, 0), db_rows_bytes(rows, 1));
     db_rows_free(rows);
     return rc;
 }
@@ -233,11 +201,7 @@ static enum obx_code op_read_outcome(void *ctx, struct item *item, struct obx_er
 
 static enum obx_code op_any_parked(void *ctx, bool *any, struct obx_err *err)
 {
-    return store_db_any_parked(ctx, any, err);
-}
-
-enum obx_code store_db_any_parked(struct store_db *db, bool *any, struct obx_err *err)
-{
+    struct store_db *db = ctx;
     struct db_rows *rows = NULL;
     enum obx_code rc =
         db_query(db->db, "SELECT 1 FROM inbox_parked WHERE consumer_group = ? LIMIT 1",
@@ -248,11 +212,11 @@ enum obx_code store_db_any_parked(struct store_db *db, bool *any, struct obx_err
     return rc;
 }
 
-static enum obx_code op_survey(void *ctx, struct item **items, size_t count, struct obx_err *err)
+static enum obx_code op_lookup(void *ctx, struct item **items, size_t count, struct obx_err *err)
 {
     struct store_db *db = ctx;
 
-    return parked_survey(db->db, db->settings, items, count, err);
+    return parked_lookup(db->db, db->settings, items, count, err);
 }
 
 static enum obx_code op_park(void *ctx, const struct item *item, const struct park *park,
@@ -291,30 +255,116 @@ static bool op_is_lost(void *ctx)
     return db_is_lost(db->db);
 }
 
-struct store store_db_store(struct store_db *db)
-{
-    static const struct store_ops ops = {
-        .begin = op_begin,
-        .set_mark = op_set_mark,
-        .undo_to = op_undo_to,
-        .release = op_release,
-        .insert = op_insert,
-        .probe = op_probe,
-        .remove = op_remove,
-        .has = op_has,
-        .has_committed = op_has_committed,
-        .commit = op_commit,
-        .rollback = op_rollback,
-        .reject = op_reject,
-        .read_outcome = op_read_outcome,
-        .any_parked = op_any_parked,
-        .survey = op_survey,
-        .park = op_park,
-        .unpark = op_unpark,
-        .promote = op_promote,
-        .in_transaction = op_in_transaction,
-        .is_lost = op_is_lost,
-    };
+/* ------------------------------------------------------------------ between batches */
 
-    return (struct store){.ops = &ops, .ctx = db};
+static enum obx_code op_take_due(void *ctx, const struct due_opts *opts, struct due_taken *taken,
+                                 struct obx_err *err)
+{
+    return due_take(((struct store_db *)ctx)->db, opts, taken, err);
+}
+
+static enum obx_code op_give_back(void *ctx, const struct item_list *items, struct obx_err *err)
+{
+    return due_give_back(((struct store_db *)ctx)->db, items, err);
+}
+
+static enum obx_code op_remove_letters(void *ctx, const struct item_list *letters,
+                                       struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return due_remove_letters(db->db, db->settings, letters, err);
+}
+
+static enum obx_code op_free_keys(void *ctx, struct obx_buf *from, uint64_t *found,
+                                  struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return due_free_keys(db->db, db->settings, from, found, err);
+}
+
+/* Up to a limit: a table of millions is not walked for a number. */
+static enum obx_code op_count_parked(void *ctx, uint64_t max, uint64_t *count, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+    struct db_rows *rows = NULL;
+    enum obx_code rc = db_query(
+        db->db,
+        "SELECT COUNT(*) FROM (SELECT 1 FROM inbox_parked WHERE consumer_group = ? LIMIT ?) AS t",
+        DB_ARGS(DB_TEXT(db->settings->group), DB_U64(max)), &rows, err);
+
+    *count = rc == OBX_OK && db_rows_next(rows) ? db_rows_u64(rows, 0) : 0;
+    db_rows_free(rows);
+    return rc == OBX_OK ? db_commit(db->db, err) : rc;
+}
+
+static enum obx_code op_ping(void *ctx, struct obx_err *err)
+{
+    return db_ping(((struct store_db *)ctx)->db, err);
+}
+
+static struct db *op_session(void *ctx)
+{
+    return ((struct store_db *)ctx)->db;
+}
+
+static uint64_t op_connection_id(void *ctx)
+{
+    return db_connection_id(((struct store_db *)ctx)->db);
+}
+
+static const struct store_ops ops = {
+    .begin = op_begin,
+    .set_mark = op_set_mark,
+    .undo_to = op_undo_to,
+    .release = op_release,
+    .insert = op_insert,
+    .probe = op_probe,
+    .remove = op_remove,
+    .has = op_has,
+    .has_committed = op_has_committed,
+    .commit = op_commit,
+    .rollback = op_rollback,
+    .reject = op_reject,
+    .read_outcome = op_read_outcome,
+    .any_parked = op_any_parked,
+    .lookup = op_lookup,
+    .park = op_park,
+    .unpark = op_unpark,
+    .promote = op_promote,
+    .take_due = op_take_due,
+    .give_back = op_give_back,
+    .remove_letters = op_remove_letters,
+    .free_keys = op_free_keys,
+    .count_parked = op_count_parked,
+    .ping = op_ping,
+    .close = op_close,
+    .session = op_session,
+    .connection_id = op_connection_id,
+    .in_transaction = op_in_transaction,
+    .is_lost = op_is_lost,
+};
+
+enum obx_code store_db_open(const struct settings *settings, struct store *out, struct obx_err *err)
+{
+    struct store_db *db = obx_calloc(1, sizeof(*db));
+    enum obx_code rc = OBX_OK;
+
+    *out = (struct store){0};
+    if (db == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "database connection");
+    db->settings = settings;
+    make_marks(db);
+    rc = db_open(&settings->db, &db->db, err);
+    if (rc == OBX_OK)
+        rc = schema_check(db->db, SCHEMA_CONSUMER, err);
+    if (rc == OBX_OK)
+        rc = run_text(db, "SET autocommit = 0", err);
+    if (rc != OBX_OK) {
+        op_close(db);
+        return rc;
+    }
+    *out = (struct store){.ops = &ops, .ctx = db};
+    return OBX_OK;
 }

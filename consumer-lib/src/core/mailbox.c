@@ -1,4 +1,4 @@
-/* A list under a lock with a bell. The bell rings only when the list was empty: one wake-up for a
+/* A list under a lock with a wake. The wake is called only when the list was empty: one wake-up for a
  * burst. */
 #include "mailbox.h"
 

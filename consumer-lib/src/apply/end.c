@@ -3,27 +3,34 @@
  * handler.
  *
  * Unknown fate, whatever the reason, is settled in one way: the messages whose dedup rows the run
- * had written are marked (maybe_committed) and run again over a new connection. The plain dedup
+ * had written are marked (DEDUP_IN_DOUBT) and run again over a new connection. The plain dedup
  * INSERT waits for a transaction of the old connection that the server has not finished yet, and
  * then decides: error 1062 says that the effect is there.
  */
-#include "apply_run.h"
+#include "run.h"
 
 #include "base/crash.h"
 #include "base/log.h"
 
-void run_forget_outcomes(struct run *run)
+/* Nothing of what was decided counts. */
+static void undecide(struct run *run)
 {
-    for (size_t i = 0; i < run->count; i++)
-        run->items[i]->outcome = ITEM_PENDING;
+    for (size_t i = 0; i < run->count; i++) {
+        struct item *item = run->items[i];
+
+        if (item->state != ITEM_READY)
+            item_set(item, ITEM_READY);
+        if (item->dedup == DEDUP_WRITTEN)
+            item->dedup = DEDUP_NONE;
+    }
 }
 
 /* From now on a dedup row that is found may be the one that this run has written. */
 static void doubt_commit(struct run *run)
 {
     for (size_t i = 0; i < run->count; i++) {
-        if (run->items[i]->inserted)
-            run->items[i]->maybe_committed = true;
+        if (run->items[i]->dedup == DEDUP_WRITTEN)
+            run->items[i]->dedup = DEDUP_IN_DOUBT;
     }
 }
 
@@ -48,7 +55,7 @@ void run_abort(struct run *run)
     const struct store *store = &run->apply->store;
     struct apply_report *report = run->report;
 
-    run_forget_outcomes(run);
+    undecide(run);
     report->end = APPLY_RECONNECT;
     if (!may_be_undone(run))
         return;
@@ -74,7 +81,10 @@ static void commit(struct run *run, enum apply_end good)
         report->end = good;
         return;
     }
-    report->suspect = NULL; /* a COMMIT that failed is nobody's fault in particular */
+    /* A COMMIT that fails is nobody's fault in particular, but one that fails again and again for a
+     * message alone (a transaction larger than the cluster takes) must not hold up the others. */
+    report->at_commit = true;
+    report->suspect = run->count == 1 ? run->items[0] : NULL;
     if (needs_new_connection(rc)) {
         counters_add(run->apply->counters, CNT_COMMIT_UNKNOWN, 1);
         doubt_commit(run);
@@ -125,7 +135,7 @@ static enum obx_code last_missing(struct run *run, struct item **missing)
         bool has = true;
         enum obx_code rc = OBX_OK;
 
-        if (item->inserted)
+        if (item->dedup == DEDUP_WRITTEN)
             rc = store->ops->has(store->ctx, item->msg.message_id, &has, &run->report->err);
         if (rc != OBX_OK)
             return rc;
@@ -147,7 +157,7 @@ static struct item *last_committed(struct run *run)
         struct item *item = run->items[i - 1];
         bool has = false;
 
-        if (!item->inserted)
+        if (item->dedup != DEDUP_WRITTEN)
             continue;
         if (store->ops->has_committed(store->ctx, item->msg.message_id, &has, NULL) != OBX_OK)
             return NULL;
@@ -162,7 +172,8 @@ static struct item *last_committed(struct run *run)
 static void isolate_all(struct run *run)
 {
     for (size_t i = 0; i < run->count; i++)
-        run->items[i]->alone = true;
+        if (run->items[i]->plan == PLAN_TOGETHER)
+            run->items[i]->plan = PLAN_ALONE;
 }
 
 void run_break(struct run *run)
@@ -173,13 +184,13 @@ void run_break(struct run *run)
         run->culprit = last_committed(run);
     doubt_commit(run);
     if (run->culprit != NULL)
-        run->culprit->broken = true;
+        run->culprit->plan = PLAN_LEARN;
     else
         isolate_all(run);
     say_broken(run, run->culprit, "handler ended the transaction");
     /* When it fails the server undoes it as the connection closes. */
     (void)store->ops->rollback(store->ctx, NULL);
-    run_forget_outcomes(run);
+    undecide(run);
     (void)obx_fail(&run->report->err, OBX_E_TX_BROKEN, "batch of %zu", run->count);
     run->report->suspect = NULL;
     run->report->end = APPLY_RECONNECT;
@@ -203,7 +214,7 @@ static void commit_broken(struct run *run)
     }
     run->culprit = last_committed(run);
     if (run->culprit != NULL)
-        run->culprit->broken = true;
+        run->culprit->plan = PLAN_LEARN;
     say_broken(run, run->culprit,
                run->culprit != NULL ? "handler committed and began another transaction"
                                     : "the savepoint of the transaction is gone");

@@ -3,13 +3,12 @@
  * what came from there. Written in the order of the batch, so that the messages of one key have
  * their rows in the order of their arrival.
  */
-#include "apply_run.h"
+#include "run.h"
 
 #include "base/backoff.h"
 #include "base/crash.h"
 #include "base/log.h"
 #include "base/random.h"
-#include "outgoing/receipts.h"
 
 enum {
     STALL_TRIES = 3, /* the first wait for what stands in the way: as after so many attempts */
@@ -18,6 +17,42 @@ enum {
     HELD_MIN_MS = 50,
     HELD_CAP_MS = 1000
 };
+
+bool run_is_reported(const struct run *run, const struct item *item)
+{
+    return item->wants_receipt && item_has_id(item) && item_may_report_rejected(item) &&
+           item_asks_receipt(item, run->apply->group);
+}
+
+/* A row that comes after a lost or blocked one may not overtake it either. */
+bool run_holds_key(const struct run *run, const struct item *item)
+{
+    switch (item->state) {
+    case ITEM_EXHAUSTED:
+    case ITEM_REJECTED:
+        return !run->apply->policy.skips_dead && !run_is_reported(run, item);
+    case ITEM_FAILED:
+    case ITEM_BLOCKED:
+    case ITEM_SUSPECT:
+    case ITEM_STALLED:
+    case ITEM_HELD:
+    case ITEM_LEFT:
+        return true;
+    case ITEM_READY:
+    case ITEM_APPLIED:
+    case ITEM_DUPLICATE:
+    case ITEM_WAS_REJECTED:
+    case ITEM_HAS_ROW:
+    case ITEM_DONE:
+    case ITEM_DEAD:
+    case ITEM_PARKED:
+    case ITEM_DROPPED:
+    case ITEM_LETTER:
+    case ITEM_CONFIRMED:
+        break;
+    }
+    return false;
+}
 
 static enum obx_code write_row(struct run *run, const struct item *item, const struct park *park)
 {
@@ -41,21 +76,15 @@ static uint32_t uncounted(const struct item *item)
     return item->attempts > 0 ? item->attempts - 1 : 0;
 }
 
-bool run_is_reported(const struct run *run, const struct item *item)
-{
-    return item->wants_receipt && item_has_id(item) && receipts_may_reject(item) &&
-           receipts_are_asked(item, run->apply->group);
-}
-
 /*
  * Nobody will try it again by itself. Where its producer waits to hear of it, it will hear
  * "rejected" and act on that: so no copy may be applied any more, which a dedup row sees to.
  */
-static enum obx_code bury(struct run *run, const struct item *item)
+static enum obx_code mark_dead(struct run *run, const struct item *item)
 {
     const struct store *store = &run->apply->store;
     const struct park park = {.state = PARK_DEAD,
-                              .attempts = run_attempt(item),
+                              .attempts = item_attempt(item),
                               .is_due = run->apply->policy.sends_letters,
                               .is_reported = run_is_reported(run, item),
                               .has_failed = true,
@@ -68,34 +97,16 @@ static enum obx_code bury(struct run *run, const struct item *item)
     return rc;
 }
 
-static enum obx_code wait_for_next(struct run *run, const struct item *item)
-{
-    const struct park park = {.state = PARK_WAITING,
-                              .attempts = run_attempt(item),
-                              .is_due = true,
-                              .wait_ms = backoff(run, run_attempt(item)),
-                              .has_failed = true,
-                              .has_reason = true};
-
-    return write_row(run, item, &park);
-}
-
-static enum obx_code wait_behind(struct run *run, const struct item *item)
-{
-    const struct park park = {.state = PARK_BLOCKED, .attempts = uncounted(item)};
-
-    return write_row(run, item, &park);
-}
-
 /*
  * Not its fault, so no attempt is counted. A handler that waits for somebody's lock takes its
  * worker's time with each try: these are made less often the longer it lasts.
  */
 static enum obx_code wait_without_attempt(struct run *run, const struct item *item)
 {
-    const bool is_stall = item->outcome == ITEM_STALLED;
-    const uint32_t stall_ms = item->is_held ? HELD_MIN_MS : backoff(run, STALL_TRIES);
-    const uint32_t cap_ms = item->is_held ? HELD_CAP_MS : run->apply->policy.retry_cap_ms;
+    const bool is_held = item->state == ITEM_HELD;
+    const bool is_stall = is_held || item->state == ITEM_STALLED;
+    const uint32_t stall_ms = is_held ? HELD_MIN_MS : backoff(run, STALL_TRIES);
+    const uint32_t cap_ms = is_held ? HELD_CAP_MS : run->apply->policy.retry_cap_ms;
     const struct park park = {.state = PARK_WAITING,
                               .attempts = uncounted(item),
                               .is_due = true,
@@ -106,35 +117,43 @@ static enum obx_code wait_without_attempt(struct run *run, const struct item *it
     return write_row(run, item, &park);
 }
 
-static enum obx_code remove_row(struct run *run, const struct item *item)
+static enum obx_code park_one(struct run *run, const struct item *item)
 {
     const struct store *store = &run->apply->store;
 
-    if (item->parked_id == 0)
-        return OBX_OK;
-    return store->ops->unpark(store->ctx, item, &run->report->err);
-}
-
-static enum obx_code park_one(struct run *run, const struct item *item)
-{
-    switch (item->outcome) {
-    case ITEM_FAILED:
+    switch (item->state) {
+    case ITEM_EXHAUSTED:
     case ITEM_REJECTED:
-        return item->is_dead ? bury(run, item) : wait_for_next(run, item);
-    case ITEM_BEHIND:
-        return wait_behind(run, item);
-    case ITEM_CAREFUL:
+        return mark_dead(run, item);
+    case ITEM_FAILED:
+        return write_row(run, item,
+                         &(struct park){.state = PARK_WAITING,
+                                        .attempts = item_attempt(item),
+                                        .is_due = true,
+                                        .wait_ms = backoff(run, item_attempt(item)),
+                                        .has_failed = true,
+                                        .has_reason = true});
+    case ITEM_BLOCKED:
+        return write_row(run, item,
+                         &(struct park){.state = PARK_BLOCKED, .attempts = uncounted(item)});
+    case ITEM_SUSPECT:
     case ITEM_STALLED:
+    case ITEM_HELD:
         return wait_without_attempt(run, item);
     case ITEM_APPLIED:
     case ITEM_DUPLICATE:
-        return remove_row(run, item);
-    case ITEM_PENDING:
-    case ITEM_PARKED:
+    case ITEM_WAS_REJECTED: /* the row of one that was taken up has nothing left to wait for */
+        return item->parked_id == 0 ? OBX_OK
+                                    : store->ops->unpark(store->ctx, item, &run->report->err);
+    case ITEM_READY:
+    case ITEM_HAS_ROW:
+    case ITEM_LEFT:
+    case ITEM_DONE:
     case ITEM_DEAD:
-    case ITEM_LETTER:
-    case ITEM_SETTLED:
+    case ITEM_PARKED:
     case ITEM_DROPPED:
+    case ITEM_LETTER:
+    case ITEM_CONFIRMED:
         break;
     }
     return OBX_OK;
@@ -154,7 +173,7 @@ static enum obx_code park_or_leave(struct run *run, struct item *item)
     OBX_LOG(LOG_LVL_ERROR, "consumer", "message.too_large_to_park",
             KV_STR("group", run->apply->group), KV_BYTES("message_id", item->msg.message_id),
             KV_U64("bytes", item->msg.body.len), KV_STR("because", item->why.text));
-    item->outcome = ITEM_DROPPED;
+    item_set(item, ITEM_LEFT);
     return OBX_OK;
 }
 
@@ -175,7 +194,7 @@ static enum obx_code promote_next(struct run *run, size_t at)
     const struct store *store = &run->apply->store;
     const struct item *item = run->items[at];
 
-    if (item->parked_id == 0 || item->outcome == ITEM_PENDING || !item_has_key(item) ||
+    if (item->parked_id == 0 || item->state == ITEM_READY || !item_has_key(item) ||
         run_holds_key(run, item) || !is_last_row_of_key(run, at))
         return OBX_OK;
     run->report->due_in_ms = 0;

@@ -1,25 +1,25 @@
 /*
  * What the threads of one consumer share: set up before they start, torn down after they have
- * ended. Everything that changes meanwhile is an atomic, a mailbox or a trouble.
+ * ended. Everything that changes meanwhile is an atomic, a mailbox or a last_error.
  */
 #ifndef CONSUMER_SHARED_H
 #define CONSUMER_SHARED_H
 
 #include <stdatomic.h>
 
+#include "core/mailbox.h"
 #include "counters.h"
-#include "io/mailbox.h"
+#include "last_error.h"
 #include "settings.h"
-#include "trouble.h"
 
 struct shared {
     struct settings settings;
     struct counters counters;
     obx_handler_fn *handler;
     void *handler_ctx;
-    struct mailbox to_io;  /* items that come back from the workers */
-    struct trouble broker; /* written by the I/O thread */
-    _Atomic int phase;     /* enum obx_consumer_state; written by the I/O thread once it runs */
+    struct mailbox to_io;     /* items that come back from the workers */
+    struct last_error broker; /* written by the I/O thread */
+    _Atomic int phase;        /* enum obx_consumer_state; written by the I/O thread once it runs */
     _Atomic uint32_t
         epoch; /* of the broker connection: deliveries of another one will come again */
     _Atomic uint32_t workers_ended;

@@ -1,5 +1,5 @@
 /*
- * How rows are taken up. First a look, without locks, at the head of the index of due times; then
+ * How rows are taken up. First a probe, without locks, at the head of the index of due times; then
  * one transaction that locks what was chosen, by primary key, and writes what becomes of it.
  *
  * A claim that stands when its row is due again is that of a process which has not been heard of
@@ -8,7 +8,7 @@
  * was alone, the attempt counts. So a message that kills its process uses up its attempts, and
  * costs those beside it none.
  */
-#include "parked_due.h"
+#include "due.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -28,7 +28,7 @@ enum {
     CLAIM_MIN_MS = 1000,   /* a claim is not looked at again earlier */
     LETTER_MS = 60 * 1000, /* neither is a dead letter on its way */
     US_PER_MS = 1000,
-    ORPHAN_KEYS = 500, /* looked at in one round */
+    FREE_KEYS = 500, /* looked at in one round */
     HOLDS_MAX = 64,
     NOTE_MAX = 256,
     REQUEST_AGAIN_MS = 1000,
@@ -36,8 +36,8 @@ enum {
 
 #define DIED "the attempt was not heard of again: its process ended in it, or lost its database"
 
-/* What the look says of one row. */
-struct look {
+/* What the probe says of one row. */
+struct probe {
     uint64_t id;
     uint64_t size;
     bool is_waiting;
@@ -71,39 +71,40 @@ struct take {
     uint32_t claim_wait_ms;
 };
 
-/* ------------------------------------------------------------------ the look */
+/* ------------------------------------------------------------------ the probe */
 
-#define LOOK_COLUMNS                                                                               \
+#define PROBE_COLUMNS                                                                              \
     "id, size, state = 'waiting', claim <> 0, ordering_key, next_at <= UTC_TIMESTAMP(6), "         \
     "GREATEST(TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), next_at), 0)"
 
-#define LOOK                                                                                       \
-    "SELECT " LOOK_COLUMNS " FROM inbox_parked FORCE INDEX (parked_due) WHERE consumer_group = ? " \
+#define PROBE                                                                                      \
+    "SELECT " PROBE_COLUMNS                                                                        \
+    " FROM inbox_parked FORCE INDEX (parked_due) WHERE consumer_group = ? "                        \
     "AND next_at IS NOT NULL AND lane % ? = ? "
 
-enum { LOOK_ID, LOOK_SIZE, LOOK_WAITING, LOOK_DOUBT, LOOK_KEY, LOOK_IS_DUE, LOOK_LEFT_US };
+enum { PROBE_ID, PROBE_SIZE, PROBE_WAITING, PROBE_DOUBT, PROBE_KEY, PROBE_IS_DUE, PROBE_LEFT_US };
 
 static enum obx_code find_due(const struct take *take, struct db_rows **rows)
 {
     const struct due_opts *opts = take->opts;
 
     return db_query(take->db,
-                    opts->takes_letters ? LOOK "ORDER BY next_at LIMIT ?"
-                                        : LOOK "AND (state <> 'dead' OR request IS NOT NULL) "
-                                               "ORDER BY next_at LIMIT ?",
+                    opts->takes_letters ? PROBE "ORDER BY next_at LIMIT ?"
+                                        : PROBE "AND (state <> 'dead' OR request IS NOT NULL) "
+                                                "ORDER BY next_at LIMIT ?",
                     DB_ARGS(DB_TEXT(opts->settings->group), DB_U64(opts->workers),
                             DB_U64(opts->worker), DB_U64(opts->max_rows)),
                     rows, take->err);
 }
 
-static struct look read_look(const struct db_rows *rows)
+static struct probe read_probe(const struct db_rows *rows)
 {
-    return (struct look){
-        .id = db_rows_u64(rows, LOOK_ID),
-        .size = db_rows_u64(rows, LOOK_SIZE),
-        .is_waiting = db_rows_u64(rows, LOOK_WAITING) != 0,
-        .is_in_doubt = db_rows_u64(rows, LOOK_DOUBT) != 0,
-        .key = db_rows_bytes(rows, LOOK_KEY),
+    return (struct probe){
+        .id = db_rows_u64(rows, PROBE_ID),
+        .size = db_rows_u64(rows, PROBE_SIZE),
+        .is_waiting = db_rows_u64(rows, PROBE_WAITING) != 0,
+        .is_in_doubt = db_rows_u64(rows, PROBE_DOUBT) != 0,
+        .key = db_rows_bytes(rows, PROBE_KEY),
     };
 }
 
@@ -129,7 +130,7 @@ static enum obx_code add_id(struct take *take, uint64_t id, uint64_t size)
     "WHERE consumer_group = ? AND ordering_key = ? AND id > ? AND %s ORDER BY id LIMIT ?"
 
 /* Those right behind a head, as many as there is room for: they share its batch, in order. */
-static enum obx_code add_followers(struct take *take, const struct look *head)
+static enum obx_code add_followers(struct take *take, const struct probe *head)
 {
     const struct settings *settings = take->opts->settings;
     struct db_rows *rows = NULL;
@@ -154,19 +155,19 @@ static enum obx_code add_followers(struct take *take, const struct look *head)
 
 /* The first due row in doubt goes alone; otherwise all due rows that are not in doubt go together.
  */
-static enum obx_code choose_one(struct take *take, const struct look *look)
+static enum obx_code choose_one(struct take *take, const struct probe *probe)
 {
     enum obx_code rc = OBX_OK;
 
-    if (take->is_alone || (look->is_in_doubt && take->id_count > 0) ||
-        !has_room(take, look->size)) {
+    if (take->is_alone || (probe->is_in_doubt && take->id_count > 0) ||
+        !has_room(take, probe->size)) {
         take->taken->next_ms = 0;
         return OBX_OK;
     }
-    take->is_alone = look->is_in_doubt;
+    take->is_alone = probe->is_in_doubt;
     take->chains++;
-    rc = add_id(take, look->id, look->size);
-    return rc == OBX_OK && look->is_waiting ? add_followers(take, look) : rc;
+    rc = add_id(take, probe->id, probe->size);
+    return rc == OBX_OK && probe->is_waiting ? add_followers(take, probe) : rc;
 }
 
 static enum obx_code choose(struct take *take)
@@ -177,14 +178,14 @@ static enum obx_code choose(struct take *take)
     take->taken->next_ms = UINT64_MAX;
     take->taken->has_rows = rc == OBX_OK && db_rows_count(rows) > 0;
     while (rc == OBX_OK && db_rows_next(rows)) {
-        struct look look = read_look(rows);
+        struct probe probe = read_probe(rows);
 
-        if (db_rows_u64(rows, LOOK_IS_DUE) == 0) {
+        if (db_rows_u64(rows, PROBE_IS_DUE) == 0) {
             if (take->taken->next_ms == UINT64_MAX)
-                take->taken->next_ms = db_rows_u64(rows, LOOK_LEFT_US) / US_PER_MS + 1;
+                take->taken->next_ms = db_rows_u64(rows, PROBE_LEFT_US) / US_PER_MS + 1;
             break;
         }
-        rc = choose_one(take, &look);
+        rc = choose_one(take, &probe);
     }
     if (rc == OBX_OK && db_rows_count(rows) == take->opts->max_rows && take->id_count > 0)
         take->taken->next_ms = 0;
@@ -241,9 +242,8 @@ static enum obx_code make_item(struct take *take, const struct db_rows *rows, st
     return OBX_OK;
 }
 
-/* It was in a lock's way or in somebody's who holds one: so that it is known at once if it is
- * again.
- */
+/* It was in a lock's way, or held one that others waited for: alone, it is known at once if it is
+ * again. */
 static bool is_stalled(const struct item *item)
 {
     return item->why.code == OBX_E_DB_LOCK_WAIT || item->why.code == OBX_E_DB_DEADLOCK;
@@ -259,11 +259,12 @@ static enum obx_code claim_row(struct take *take, const struct db_rows *rows)
 
     if (rc != OBX_OK)
         return rc;
-    item->alone = take->is_alone || is_stalled(item);
+    if (take->is_alone || is_stalled(item))
+        item->plan = PLAN_ALONE;
     item->is_forced = db_rows_u64(rows, ROW_IS_FORCED) != 0;
     if (take->is_alone && size <= 1 && item->attempts >= take->opts->settings->max_attempts) {
-        item->gives_up = true;
-        item_decide(item, ITEM_PENDING, OBX_E_HANDLER, DIED);
+        item->plan = PLAN_GIVE_UP;
+        item_reason(item, OBX_E_HANDLER, DIED);
     } else if (is_charged) {
         item->attempts++;
     }
@@ -280,7 +281,7 @@ static enum obx_code set_out_letter(struct take *take, const struct db_rows *row
 
     if (rc != OBX_OK)
         return rc;
-    item->outcome = ITEM_LETTER;
+    item_set(item, ITEM_LETTER);
     take->taken->letters++;
     return list_row(take, &take->letters, item->parked_id);
 }
@@ -318,7 +319,7 @@ static const char *change_of(const struct db_rows *rows)
     return bytes_is(db_rows_bytes(rows, ROW_REQUEST), "force-replay") ? "force-replay" : NULL;
 }
 
-/* Behind the others of its key if there are any: the promotion below finds the first of them. */
+/* After the others of its key if there are any: the promotion below finds the first of them. */
 static enum obx_code replay(struct take *take, const struct db_rows *rows)
 {
     const bool is_forced = bytes_is(db_rows_bytes(rows, ROW_REQUEST), "force-replay");
@@ -408,7 +409,7 @@ static enum obx_code postpone(struct take *take, const struct db_rows *rows, enu
                    DB_ARGS(DB_U64(wait_us), DB_U64(db_rows_u64(rows, 0))), NULL, take->err);
 }
 
-static enum obx_code carry_out(struct take *take, const struct db_rows *rows)
+static enum obx_code run_request(struct take *take, const struct db_rows *rows)
 {
     const struct obx_bytes key = db_rows_bytes(rows, ROW_KEY);
     enum obx_code rc = db_exec(take->db, "SAVEPOINT obx_request", DB_NO_ARGS, NULL, take->err);
@@ -455,7 +456,7 @@ static enum obx_code take_row(struct take *take, const struct db_rows *rows)
     if (!is_dead)
         return take->is_alone || db_rows_u64(rows, ROW_CLAIM) == 0 ? claim_row(take, rows) : OBX_OK;
     if (!db_rows_is_null(rows, ROW_REQUEST))
-        return carry_out(take, rows);
+        return run_request(take, rows);
     if (take->opts->settings->dead_letter_queue == NULL)
         return list_row(take, &take->rest, db_rows_u64(rows, 0));
     return take->opts->takes_letters ? set_out_letter(take, rows) : OBX_OK;
@@ -618,7 +619,7 @@ enum obx_code due_give_back(struct db *db, const struct item_list *items, struct
     enum obx_code rc = db_begin(db, err);
 
     for (const struct item *item = items->head; item != NULL && rc == OBX_OK; item = item->next) {
-        if (item->parked_id != 0 && !item->gives_up)
+        if (item->parked_id != 0 && item->plan != PLAN_GIVE_UP)
             rc = db_exec(db,
                          "UPDATE inbox_parked SET attempts = attempts - 1, claim = 0, "
                          "claim_size = 0, next_at = IF(state = 'waiting', UTC_TIMESTAMP(6), NULL) "
@@ -661,7 +662,7 @@ enum obx_code due_remove_letters(struct db *db, const struct settings *settings,
     "ORDER BY ordering_key, is_reported, id LIMIT 1"
 
 /* A dead one may be in nobody's way, and the one after it be the first that counts. */
-static bool may_hide_orphan(const struct db_rows *row)
+static bool may_hide_waiting(const struct db_rows *row)
 {
     return !bytes_is(db_rows_bytes(row, 1), "waiting") && db_rows_u64(row, 2) == 0;
 }
@@ -683,7 +684,7 @@ static enum obx_code check_next_key(struct db *db, const struct settings *settin
     if (rc == OBX_OK && !*is_last) {
         const struct obx_bytes key = db_rows_bytes(rows, 0);
 
-        if (may_hide_orphan(rows))
+        if (may_hide_waiting(rows))
             rc = parked_promote(db, settings, key, &is_due, err);
         buf_reset(from);
         /* The empty key is the first one: it cannot be gone on from. */
@@ -696,14 +697,14 @@ static enum obx_code check_next_key(struct db *db, const struct settings *settin
     return rc;
 }
 
-enum obx_code due_find_orphans(struct db *db, const struct settings *settings, struct obx_buf *from,
-                               uint64_t *found, struct obx_err *err)
+enum obx_code due_free_keys(struct db *db, const struct settings *settings, struct obx_buf *from,
+                            uint64_t *found, struct obx_err *err)
 {
     bool is_last = false;
     enum obx_code rc = db_begin(db, err);
 
     *found = 0;
-    for (int keys = 0; keys < ORPHAN_KEYS && rc == OBX_OK && !is_last; keys++)
+    for (int keys = 0; keys < FREE_KEYS && rc == OBX_OK && !is_last; keys++)
         rc = check_next_key(db, settings, from, &is_last, found, err);
     if (is_last)
         buf_reset(from);

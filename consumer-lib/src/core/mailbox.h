@@ -7,8 +7,8 @@
 
 #include <pthread.h>
 
-#include "apply/item.h"
 #include "base/wake.h"
+#include "core/item.h"
 
 struct mailbox {
     pthread_mutex_t lock;
