@@ -1,77 +1,15 @@
 /*
- * From the keys to what the program works with. Called by main.c and by a reload.
+ * What follows from several keys, whether a reload can follow, and the life of a loaded
+ * configuration. Called by main.c and by a reload.
  */
 #include "notify_config.h"
 
 #include <string.h>
 
-#include "base/alloc.h"
-
 enum { LOCK_WAIT_S = 3, HEARTBEAT_S = 20, WORKERS = 1, BATCH_MAX = 500 };
 
-static const char *or_null(const char *text)
-{
-    return text[0] == '\0' ? NULL : text;
-}
-
-static void build_notify(struct notify_config *config, const struct keys_notify *keys)
-{
-    config->name = or_null(keys->name);
-    config->group = keys->group;
-    config->log_level = (enum log_level)keys->log_level;
-    config->log_format = (enum log_format)keys->log_format;
-    config->http = (struct http_opts){.address = keys->http_address,
-                                      .port = (uint16_t)keys->http_port,
-                                      .hosts = keys->http_hosts.items,
-                                      .host_count = keys->http_hosts.count,
-                                      .tls_cert_file = keys->http_tls_cert_file,
-                                      .tls_key_file = keys->http_tls_key_file};
-    config->drain_ms = keys->drain;
-    config->lease_ms = keys->lease;
-    config->max_calls = keys->max_calls;
-    config->max_memory = keys->max_memory;
-    config->keep_delivered_ms = keys->keep_delivered;
-    config->keep_given_up_ms = keys->keep_given_up;
-}
-
-static void build_database(struct notify_config *config, const struct keys_notify_database *keys)
-{
-    struct db_opts *db = &config->db;
-
-    db->unix_socket = or_null(keys->socket);
-    db->host = db->unix_socket != NULL ? NULL : keys->host;
-    db->port = (uint16_t)keys->port;
-    db->user = keys->user;
-    db->password = keys->password;
-    db->database = keys->database;
-    db->read_timeout_ms = db->write_timeout_ms = keys->timeout;
-    db->tls = (enum db_tls)keys->tls;
-    db->tls_ca_file = or_null(keys->tls_ca_file);
-    db->tls_cert_file = or_null(keys->tls_cert_file);
-    db->tls_key_file = or_null(keys->tls_key_file);
-    db->lock_wait_s = LOCK_WAIT_S;
-    db->program_name = "inbox-relay";
-}
-
-static void build_broker(struct notify_config *config, const struct keys_notify_broker *keys)
-{
-    config->declares = keys->topology == 0;
-    config->broker = (struct bridge_opts){
-        .addresses = keys->addresses,
-        .vhost = keys->vhost,
-        .user = keys->user,
-        .password = keys->password,
-        .connection_name = "inbox-relay",
-        .heartbeat_s = HEARTBEAT_S,
-        .tls = {.enabled = keys->tls,
-                .ca_file = or_null(keys->tls_ca_file),
-                .cert_file = or_null(keys->tls_cert_file),
-                .key_file = or_null(keys->tls_key_file),
-                .insecure = !keys->tls_verify},
-    };
-}
-
-static void build_consumer(struct notify_config *config, const struct keys_notify_broker *keys)
+/* The library's options repeat the two groups, because it takes no header of ours. */
+static void finish_consumer(struct notify_config *config)
 {
     const struct bridge_opts *broker = &config->broker;
     const struct db_opts *db = &config->db;
@@ -79,8 +17,6 @@ static void build_consumer(struct notify_config *config, const struct keys_notif
 
     opts->size = sizeof(*opts);
     opts->group = config->group;
-    opts->queue = keys->queue;
-    opts->prefetch = (uint16_t)keys->prefetch;
     opts->workers = WORKERS;
     opts->batch_max = BATCH_MAX;
     opts->declare_topology = config->declares;
@@ -109,30 +45,18 @@ static void build_consumer(struct notify_config *config, const struct keys_notif
     opts->db_tls_key_file = db->tls_key_file;
 }
 
-static void build_endpoint(struct endpoint_config *to, const struct keys_endpoint *keys)
+static void finish_endpoint(struct endpoint_config *endpoint)
 {
-    to->name = keys->name;
-    to->url = keys->url;
-    to->topics = keys->topics;
-    if (keys->sign)
-        sign_parse_secrets(keys->secrets, &to->keys);
-    to->authorization = or_null(keys->authorization);
-    for (size_t i = 0; i < keys->schedule.count; i++) {
+    if (endpoint->sign)
+        sign_parse_secrets(endpoint->secrets, &endpoint->keys);
+    if (endpoint->authorization[0] == '\0')
+        endpoint->authorization = NULL;
+    endpoint->schedule_count = endpoint->schedule.count;
+    for (size_t i = 0; i < endpoint->schedule_count; i++) {
         /* Was checked by the schema. */
-        (void)keys_parse_delay(keys->schedule.items[i], &to->schedule_ms[i]);
-        to->schedule_sum_ms += to->schedule_ms[i];
+        (void)keys_parse_delay(endpoint->schedule.items[i], &endpoint->schedule_ms[i]);
+        endpoint->schedule_sum_ms += endpoint->schedule_ms[i];
     }
-    to->schedule_count = keys->schedule.count;
-    to->connect_timeout_ms = keys->connect_timeout;
-    to->timeout_ms = keys->timeout;
-    to->max_response = (size_t)keys->max_response;
-    to->concurrency = keys->concurrency;
-    to->breaker_failures = keys->breaker_failures;
-    to->breaker_min_ms = keys->breaker_min;
-    to->breaker_max_ms = keys->breaker_max;
-    to->retry_after_max_ms = keys->retry_after_max;
-    to->tls_verify = keys->tls_verify;
-    to->tls_ca_file = or_null(keys->tls_ca_file);
 }
 
 static bool has_binding(const struct notify_config *config, const char *routing_key)
@@ -145,7 +69,7 @@ static bool has_binding(const struct notify_config *config, const char *routing_
 }
 
 /* Every topic of every endpoint, once. */
-static void build_bindings(struct notify_config *config, const char *exchange)
+static void add_bindings(struct notify_config *config)
 {
     for (size_t i = 0; i < config->endpoint_count; i++) {
         const struct cfg_list *topics = &config->endpoints[i].topics;
@@ -154,53 +78,47 @@ static void build_bindings(struct notify_config *config, const char *exchange)
             if (has_binding(config, topics->items[k]))
                 continue;
             config->bindings[config->consumer.binding_count++] =
-                (struct obx_binding){.exchange = exchange,
+                (struct obx_binding){.exchange = config->exchange,
                                      .exchange_type = config->declares ? "topic" : NULL,
                                      .routing_key = topics->items[k]};
         }
     }
 }
 
-static enum obx_code build(struct notify_config *config, const struct keys_notify_root *root)
+enum obx_code notify_config_finish(void *root, struct cfg *cfg)
 {
+    struct notify_config *config = root;
     size_t topics = 0;
 
-    for (size_t i = 0; i < root->endpoint_count; i++)
-        topics += root->endpoints[i].topics.count;
-    config->endpoints = obx_calloc(root->endpoint_count + 1, sizeof(*config->endpoints));
-    config->bindings = obx_calloc(topics + 1, sizeof(*config->bindings));
-    if (config->endpoints == NULL || config->bindings == NULL)
+    config->cfg = cfg;
+    atomic_init(&config->refs, 1);
+    config->declares = config->topology == 0;
+    if (config->db.unix_socket != NULL)
+        config->db.host = NULL;
+    config->db.write_timeout_ms = config->db.read_timeout_ms;
+    config->db.lock_wait_s = LOCK_WAIT_S;
+    config->db.program_name = config->broker.connection_name = "inbox-relay";
+    config->broker.heartbeat_s = HEARTBEAT_S;
+    for (size_t i = 0; i < config->endpoint_count; i++) {
+        finish_endpoint(&config->endpoints[i]);
+        topics += config->endpoints[i].topics.count;
+    }
+    config->bindings = cfg_take(cfg, topics * sizeof(*config->bindings));
+    if (config->bindings == NULL)
         return OBX_E_NOMEM;
-    build_notify(config, &root->notify);
-    build_database(config, &root->database);
-    build_broker(config, &root->broker);
-    for (size_t i = 0; i < root->endpoint_count; i++)
-        build_endpoint(&config->endpoints[i], &root->endpoints[i]);
-    config->endpoint_count = root->endpoint_count;
-    build_consumer(config, &root->broker);
-    build_bindings(config, root->broker.exchange);
+    finish_consumer(config);
+    add_bindings(config);
     return OBX_OK;
 }
 
 enum obx_code notify_config_load(const struct cfg_input *input, struct notify_config **out,
                                  struct obx_buf *problems, struct obx_err *err)
 {
-    struct notify_config *config = obx_calloc(1, sizeof(*config));
-    enum obx_code rc;
+    struct cfg *cfg = NULL;
+    enum obx_code rc = cfg_load(&notify_schema, input, &cfg, problems, err);
 
-    *out = NULL;
-    if (config == NULL)
-        return obx_fail(err, OBX_E_NOMEM, "configuration");
-    atomic_init(&config->refs, 1);
-    rc = cfg_load(&notify_schema, input, &config->cfg, problems, err);
-    if (rc == OBX_OK && build(config, cfg_root(config->cfg)) != OBX_OK)
-        rc = obx_fail(err, OBX_E_NOMEM, "configuration");
-    if (rc != OBX_OK) {
-        notify_config_unref(config);
-        return rc;
-    }
-    *out = config;
-    return OBX_OK;
+    *out = rc == OBX_OK ? cfg_root(cfg) : NULL;
+    return rc;
 }
 
 struct notify_config *notify_config_ref(struct notify_config *config)
@@ -211,12 +129,8 @@ struct notify_config *notify_config_ref(struct notify_config *config)
 
 void notify_config_unref(struct notify_config *config)
 {
-    if (config == NULL || atomic_fetch_sub(&config->refs, 1) > 1)
-        return;
-    obx_free(config->bindings);
-    obx_free(config->endpoints);
-    cfg_destroy(config->cfg);
-    obx_free(config);
+    if (config != NULL && atomic_fetch_sub(&config->refs, 1) == 1)
+        cfg_destroy(config->cfg);
 }
 
 const struct endpoint_config *notify_config_endpoint(const struct notify_config *config,

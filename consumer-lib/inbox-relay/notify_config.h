@@ -1,6 +1,6 @@
 /*
  * The configuration of inbox-relay, typed and immutable once loaded. Several threads work with
- * it, and a reload puts another one in its place while calls made from the old one are under way:
+ * it, and a reload puts another one in its place while calls made from the old one are in flight:
  * so it is counted by reference, and struct config_box holds the one in force.
  */
 #ifndef NOTIFY_CONFIG_H
@@ -22,8 +22,11 @@ struct endpoint_config {
     const char *name;
     const char *url;
     struct cfg_list topics;
-    struct sign_keys keys;     /* none: calls are not signed */
+    bool sign;
+    const char *secrets;       /* as they were given */
+    struct sign_keys keys;     /* of them; none: calls are not signed */
     const char *authorization; /* NULL: none */
+    struct cfg_list schedule;  /* as it was given */
     uint32_t schedule_ms[NOTIFY_SCHEDULE_MAX];
     size_t schedule_count;
     uint64_t schedule_sum_ms;
@@ -36,8 +39,10 @@ struct endpoint_config {
     const char *tls_ca_file; /* NULL: the system's */
 };
 
+/** Filled by the table of notify_keys.c, but for what finish adds: the consumer's options from those
+ * of broker and database, and its bindings. */
 struct notify_config {
-    struct cfg *cfg; /* owns the texts */
+    struct cfg *cfg; /* owns all of this */
     atomic_uint refs;
     const char *name; /* NULL: the host's name */
     const char *group;
@@ -49,10 +54,12 @@ struct notify_config {
     uint64_t max_memory;
     uint32_t keep_delivered_ms; /* 0: delete at once */
     uint32_t keep_given_up_ms;  /* 0: for ever */
+    unsigned topology;          /* 0: declare */
     bool declares;              /* topology = declare */
     struct db_opts db;
-    struct bridge_opts broker;         /* for --check */
-    struct obx_consumer_opts consumer; /* with its bindings */
+    struct bridge_opts broker; /* for --check */
+    const char *exchange;
+    struct obx_consumer_opts consumer;
     struct obx_binding *bindings;
     struct endpoint_config *endpoints;
     size_t endpoint_count;

@@ -16,17 +16,22 @@
 
 enum { TABLE_NAME_MAX = 64, SHORT_TEXT_MAX = 255, TOKEN_MIN = 16 };
 
-static void check_relay(const struct keys_relay *relay, struct cfg_report *report)
+static bool is_http_url(const char *url)
+{
+    return url != NULL && (strncmp(url, "http://", strlen("http://")) == 0 ||
+                           strncmp(url, "https://", strlen("https://")) == 0);
+}
+
+static void check_relay(const struct relay_config *relay, struct cfg_report *report)
 {
     struct address address;
 
-    if (relay->doorbell_address[0] != '\0' && !address_parse(relay->doorbell_address, &address))
+    if (relay->doorbell_address != NULL && !address_parse(relay->doorbell_address, &address))
         cfg_complain(report, "relay", NULL, "doorbell_address",
                      "is not a numeric host:port, such as 127.0.0.1:8378");
-    if (relay->alert_url[0] != '\0' && strncmp(relay->alert_url, "http://", 7) != 0 &&
-        strncmp(relay->alert_url, "https://", 8) != 0)
+    if (relay->alert_url != NULL && !is_http_url(relay->alert_url))
         cfg_complain(report, "relay", NULL, "alert_url", "must begin with http:// or https://");
-    if (relay->advertise_address[0] == '\0')
+    if (relay->advertise_address == NULL)
         return;
     if (!address_parse(relay->advertise_address, &address))
         cfg_complain(report, "relay", NULL, "advertise_address",
@@ -34,7 +39,7 @@ static void check_relay(const struct keys_relay *relay, struct cfg_report *repor
     else if (address_is_any(&address))
         cfg_complain(report, "relay", NULL, "advertise_address",
                      "cannot be rung: it stands for all addresses");
-    else if (relay->doorbell_address[0] == '\0')
+    else if (relay->doorbell_address == NULL)
         cfg_complain(report, "relay", NULL, "advertise_address",
                      "is of no use without doorbell_address, on which those rings come in");
 }
@@ -42,74 +47,40 @@ static void check_relay(const struct keys_relay *relay, struct cfg_report *repor
 static void check_tls_pair(const char *section, const char *name, const char *cert, const char *key,
                            struct cfg_report *report)
 {
-    if ((cert[0] == '\0') != (key[0] == '\0'))
-        cfg_complain(report, section, name, cert[0] == '\0' ? "tls_cert_file" : "tls_key_file",
+    if ((cert == NULL) != (key == NULL))
+        cfg_complain(report, section, name, cert == NULL ? "tls_cert_file" : "tls_key_file",
                      "is missing: certificate and key come together");
 }
 
-static void check_broker(const struct keys_broker *broker, struct cfg_report *report)
+static void check_broker(const struct bridge_opts *broker, struct cfg_report *report)
 {
     char why[OBX_ERR_TEXT_MAX];
 
     if (!bridge_addresses_are_valid(broker->addresses, why, sizeof(why)))
         cfg_complain(report, "broker", NULL, "addresses", "%s", why);
-    if (broker->reconnect_min > broker->reconnect_max)
+    if (broker->reconnect_min_ms > broker->reconnect_cap_ms)
         cfg_complain(report, "broker", NULL, "reconnect_min", "is longer than reconnect_max");
-    check_tls_pair("broker", NULL, broker->tls_cert_file, broker->tls_key_file, report);
+    check_tls_pair("broker", NULL, broker->tls.cert_file, broker->tls.key_file, report);
 }
 
 /* The tuning in force for one source, or that of [lane]. */
-static void check_tuning(const struct keys_lane *lane, uint32_t drain_ms, const char *section,
+static void check_tuning(const struct lane_opts *lane, uint32_t drain_ms, const char *section,
                          const char *name, struct cfg_report *report)
 {
     if (lane->key_window > lane->window)
         cfg_complain(report, section, name, "key_window", "is larger than window");
-    if (lane->poll_min > lane->poll_max)
+    if (lane->poll_min_ms > lane->poll_max_ms)
         cfg_complain(report, section, name, "poll_min", "is longer than poll_max");
-    if (lane->retry_min > lane->retry_max)
+    if (lane->retry_min_ms > lane->retry_cap_ms)
         cfg_complain(report, section, name, "retry_min", "is longer than retry_max");
-    if (lane->receipt_timeout > lane->receipt_retry_max)
+    if (lane->receipt_timeout_ms > lane->receipt_cap_ms)
         cfg_complain(report, section, name, "receipt_timeout", "is longer than receipt_retry_max");
-    if (lane->inline_size > lane->max_body)
+    if (lane->inline_bytes > lane->max_body_bytes)
         cfg_complain(report, section, name, "inline_size", "is larger than max_body");
-    if (lane->lease <= drain_ms)
+    if (lane->lease_ms <= drain_ms)
         cfg_complain(report, section, name, "lease",
                      "is not longer than relay.drain: another relay could take the outbox over "
                      "while this one still waits for confirms");
-}
-
-static uint64_t field_value(const void *base, const struct cfg_key *key)
-{
-    const unsigned char *at = (const unsigned char *)base + key->offset;
-    uint32_t small;
-    uint64_t large;
-
-    if (key->size == sizeof(large)) {
-        memcpy(&large, at, sizeof(large));
-        return large;
-    }
-    memcpy(&small, at, sizeof(small));
-    return small;
-}
-
-/* A source's own value may be 0, which its row has to allow; what is not 0 has the limits of
- * [lane]. */
-static void check_lower_limits(const struct keys_source *source, struct cfg_report *report)
-{
-    for (size_t i = 0; i < relay_schema.section_count; i++) {
-        const struct cfg_section *section = &relay_schema.sections[i];
-
-        if (strcmp(section->name, "lane") != 0)
-            continue;
-        for (size_t k = 0; k < section->key_count; k++) {
-            const struct cfg_key *key = &section->keys[k];
-            uint64_t value = field_value(&source->lane, key);
-
-            if (value != 0 && value < key->min)
-                cfg_complain(report, "source", source->name, key->name,
-                             "is below the least value of lane.%s", key->name);
-        }
-    }
 }
 
 static bool is_table_name(const char *name)
@@ -140,10 +111,10 @@ static bool is_other_table(const char *name)
     return false;
 }
 
-static void check_outboxes(const struct keys_source *source, struct cfg_report *report)
+static void check_outboxes(const struct source_config *source, struct cfg_report *report)
 {
-    for (size_t i = 0; i < source->outboxes.count; i++) {
-        const char *outbox = source->outboxes.items[i];
+    for (size_t i = 0; i < source->outbox_count; i++) {
+        const char *outbox = source->outboxes[i];
 
         if (!is_table_name(outbox))
             cfg_complain(report, "source", source->name, "outboxes",
@@ -154,89 +125,93 @@ static void check_outboxes(const struct keys_source *source, struct cfg_report *
                          "outboxctl migrate --outbox NAME",
                          outbox);
         for (size_t k = 0; k < i; k++) {
-            if (strcmp(source->outboxes.items[k], outbox) == 0)
+            if (strcmp(source->outboxes[k], outbox) == 0)
                 cfg_complain(report, "source", source->name, "outboxes", "'%s' is there twice",
                              outbox);
         }
     }
 }
 
-static bool same_server(const struct keys_source *a, const struct keys_source *b)
+static bool same_server(const struct db_opts *a, const struct db_opts *b)
 {
+    const char *x = a->unix_socket, *y = b->unix_socket;
+
     return strcmp(a->host, b->host) == 0 && a->port == b->port &&
-           strcmp(a->socket, b->socket) == 0 && strcmp(a->database, b->database) == 0;
+           (x == NULL || y == NULL ? x == y : strcmp(x, y) == 0) &&
+           strcmp(a->database, b->database) == 0;
 }
 
 /* Two lanes of one process on one table would only wait for each other's lease. */
-static void check_shared_outboxes(const struct keys_source *a, const struct keys_source *b,
+static void check_shared_outboxes(const struct source_config *a, const struct source_config *b,
                                   struct cfg_report *report)
 {
-    if (!same_server(a, b))
+    if (!same_server(&a->lane.db, &b->lane.db))
         return;
-    for (size_t i = 0; i < a->outboxes.count; i++) {
-        for (size_t k = 0; k < b->outboxes.count; k++) {
-            if (strcmp(a->outboxes.items[i], b->outboxes.items[k]) == 0)
+    for (size_t i = 0; i < a->outbox_count; i++) {
+        for (size_t k = 0; k < b->outbox_count; k++) {
+            if (strcmp(a->outboxes[i], b->outboxes[k]) == 0)
                 cfg_complain(report, "source", b->name, "outboxes",
                              "'%s' of the same database belongs to [source %s] already",
-                             b->outboxes.items[k], a->name);
+                             b->outboxes[k], a->name);
         }
     }
 }
 
 /* Consumers report to the queue that a message names: the name's beginning keeps them from being
  * made to write into any other queue. */
-static void check_receipt_queue(const struct keys_source *source, struct cfg_report *report)
+static void check_receipt_queue(const struct source_config *source, struct cfg_report *report)
 {
     static const char prefix[] = "rowpost.receipts.";
 
-    if (source->receipt_queue[0] != '\0' &&
-        strncmp(source->receipt_queue, prefix, sizeof(prefix) - 1) != 0)
+    if (source->lane.receipt_queue != NULL &&
+        strncmp(source->lane.receipt_queue, prefix, sizeof(prefix) - 1) != 0)
         cfg_complain(report, "source", source->name, "receipt_queue", "does not begin with %s",
                      prefix);
 }
 
 /* Each of two readers would get the other's reports and take them for forged ones. */
-static void check_shared_receipts(const struct keys_source *a, const struct keys_source *b,
+static void check_shared_receipts(const struct source_config *a, const struct source_config *b,
                                   struct cfg_report *report)
 {
-    if (b->receipt_queue[0] != '\0' && strcmp(a->receipt_queue, b->receipt_queue) == 0)
+    const char *x = a->lane.receipt_queue, *y = b->lane.receipt_queue;
+
+    if (x != NULL && y != NULL && strcmp(x, y) == 0)
         cfg_complain(report, "source", b->name, "receipt_queue",
-                     "'%s' belongs to [source %s] already", b->receipt_queue, a->name);
+                     "'%s' belongs to [source %s] already", y, a->name);
 }
 
-static void check_source(const struct keys_root *root, size_t index, struct cfg_report *report)
+static void check_source(const struct relay_config *root, size_t index, struct cfg_report *report)
 {
-    const struct keys_source *source = &root->sources[index];
-    const struct keys_lane lane = keys_lane_of(root, source);
+    const struct source_config *source = &root->sources[index];
+    const struct db_opts *db = &source->lane.db;
 
     if (!bell_name_is_valid(bytes_of(source->name)))
         cfg_complain(report, "source", source->name, NULL,
                      "the name of a source is 1 to 64 of letters, digits, _ . - and $");
-    if (source->host[0] == '\0' && source->socket[0] == '\0')
+    if (db->host[0] == '\0' && db->unix_socket == NULL)
         cfg_complain(report, "source", source->name, "host", "is empty, and there is no socket");
-    check_tls_pair("source", source->name, source->tls_cert_file, source->tls_key_file, report);
+    check_tls_pair("source", source->name, db->tls_cert_file, db->tls_key_file, report);
     check_receipt_queue(source, report);
     check_outboxes(source, report);
-    check_lower_limits(source, report);
-    check_tuning(&lane, root->relay.drain, "source", source->name, report);
+    check_tuning(&source->lane, root->drain_ms, "source", source->name, report);
     for (size_t i = 0; i < index; i++) {
         check_shared_outboxes(&root->sources[i], source, report);
         check_shared_receipts(&root->sources[i], source, report);
     }
 }
 
-static void check_topic(const struct keys_topic *topic, struct cfg_report *report)
+static void check_topic(const struct topic_rule *topic, struct cfg_report *report)
 {
-    const char *star = strchr(topic->name, '*');
+    const char *star = strchr(topic->pattern, '*');
 
-    if (strlen(topic->name) > SHORT_TEXT_MAX)
-        cfg_complain(report, "topic", topic->name, NULL, "a topic has at most 255 bytes");
+    if (strlen(topic->pattern) > SHORT_TEXT_MAX)
+        cfg_complain(report, "topic", topic->pattern, NULL, "a topic has at most 255 bytes");
     if (star != NULL && star[1] != '\0')
-        cfg_complain(report, "topic", topic->name, NULL,
+        cfg_complain(report, "topic", topic->pattern, NULL,
                      "a '*' may stand only at the end of the name");
 }
 
-static void check_queue(const struct keys_queue *queue, struct cfg_report *report)
+static void check_queue(const struct queue_config *queue, struct cfg_report *report)
 {
     struct obx_bytes part;
     const char *rest;
@@ -257,9 +232,9 @@ static void check_queue(const struct keys_queue *queue, struct cfg_report *repor
     }
 }
 
-static void check_half(const struct keys_root *root, struct cfg_report *report)
+static void check_half(const struct relay_config *root, struct cfg_report *report)
 {
-    const struct keys_half *half = &root->half;
+    const struct half_config *half = &root->half;
     bool is_known = false;
 
     if (half->source[0] == '\0')
@@ -269,27 +244,26 @@ static void check_half(const struct keys_root *root, struct cfg_report *report)
     if (!is_known)
         cfg_complain(report, "half", NULL, "source", "there is no [source %s] section",
                      half->source);
-    if (half->http_port != 0 && strlen(half->token) < TOKEN_MIN)
+    if (half->api.port != 0 && strlen(half->token) < TOKEN_MIN)
         cfg_complain(
             report, "half", NULL, "token",
             "must have 16 characters at least: the API writes (http_port = 0 turns it off)");
     if (half->previous_token[0] != '\0' && strlen(half->previous_token) < TOKEN_MIN)
         cfg_complain(report, "half", NULL, "previous_token", "must have 16 characters at least");
-    if (half->retry_min > half->retry_max)
+    if (half->check.backoff_min_ms > half->check.backoff_cap_ms)
         cfg_complain(report, "half", NULL, "retry_min", "is longer than retry_max");
-    if (half->breaker_min > half->breaker_max)
+    if (half->check.breaker_min_ms > half->check.breaker_cap_ms)
         cfg_complain(report, "half", NULL, "breaker_min", "is longer than breaker_max");
 }
 
-static void check_producer(const struct keys_producer *producer, struct cfg_report *report)
+static void check_producer(const struct check_producer *producer, struct cfg_report *report)
 {
-    if (producer->check == CHECK_BY_HTTP && strncmp(producer->url, "http://", 7) != 0 &&
-        strncmp(producer->url, "https://", 8) != 0)
+    if (producer->kind == CHECK_BY_HTTP && !is_http_url(producer->url))
         cfg_complain(report, "producer", producer->name, "url",
                      "must begin with http:// or https://");
-    if (producer->check == CHECK_BY_BARRIER && producer->user[0] == '\0')
+    if (producer->kind == CHECK_BY_BARRIER && producer->db.user[0] == '\0')
         cfg_complain(report, "producer", producer->name, "user", "is missing");
-    if (producer->check == CHECK_BY_BARRIER && producer->database[0] == '\0')
+    if (producer->kind == CHECK_BY_BARRIER && producer->db.database[0] == '\0')
         cfg_complain(report, "producer", producer->name, "database", "is missing");
     if (!half_producer_is_valid(bytes_of(producer->name)))
         cfg_complain(report, "producer", producer->name, NULL,
@@ -298,18 +272,18 @@ static void check_producer(const struct keys_producer *producer, struct cfg_repo
 
 void relay_keys_check(const void *root_bytes, struct cfg_report *report)
 {
-    const struct keys_root *root = root_bytes;
+    const struct relay_config *root = root_bytes;
 
-    check_relay(&root->relay, report);
+    check_relay(root, report);
     check_broker(&root->broker, report);
-    check_tuning(&root->lane, root->relay.drain, "lane", NULL, report);
+    check_tuning(&root->lane, root->drain_ms, "lane", NULL, report);
     if (root->source_count == 0)
         cfg_complain(report, "source", NULL, NULL,
                      "there is no [source NAME] section, so there is nothing to relay");
     for (size_t i = 0; i < root->source_count; i++)
         check_source(root, i, report);
-    for (size_t i = 0; i < root->topic_count; i++)
-        check_topic(&root->topics[i], report);
+    for (size_t i = 0; i < root->rule_count; i++)
+        check_topic(&root->rules[i], report);
     for (size_t i = 0; i < root->queue_count; i++)
         check_queue(&root->queues[i], report);
     check_half(root, report);

@@ -1,24 +1,29 @@
 /*
- * The relay's configuration, typed and immutable once loaded. relay_keys.c has the table of all
- * keys; this file's .c turns the loaded values into the structures that lanes, bridge and daemon
- * take.
+ * The relay's configuration, typed and immutable once loaded. The table of relay_keys.c fills the
+ * option structs that lanes, bridge and the roles take; what follows from several keys is added
+ * when all are there (relay_config.c).
  *
  * Lanes borrow its texts for as long as they live, and a reload can leave lanes of an older
  * configuration running: so it is counted by reference. All references belong to the main thread.
  */
-#ifndef DAEMON_RELAY_CONFIG_H
-#define DAEMON_RELAY_CONFIG_H
+#ifndef RELAY_CONFIG_H
+#define RELAY_CONFIG_H
 
 #include "base/bytes.h"
+#include "base/config.h"
 #include "base/log.h"
 #include "bridge/topology.h"
+#include "half/api/half_http.h"
+#include "half/checkback/checkback.h"
 #include "lane/lane.h"
 #include "service/http.h"
 
-struct cfg;
-struct cfg_changes;
-struct cfg_input;
-struct keys_root;
+/** What a change of a key restarts, beside CFG_PROCESS: bits of cfg_key.restarts. */
+enum {
+    RESTARTS_LANE = 2,     /* the lanes of its source, or of all */
+    RESTARTS_RECEIPTS = 4, /* the reader of its source's receipts; a lane's keys do as well */
+    RESTARTS_TOPOLOGY = 8  /* exchanges, queues and bindings are declared or verified again */
+};
 
 enum topology_policy {
     TOPOLOGY_POLICY_DECLARE, /* make what is missing, refuse what differs (default) */
@@ -37,12 +42,30 @@ struct source_config {
     uint32_t receipt_retention_ms;
 };
 
-struct relay_config {
-    struct cfg *cfg; /* owns the texts below, but for those in texts */
-    unsigned refs;
-    char **texts; /* made here, cut out of longer ones */
-    size_t text_count;
+/** One [exchange NAME] and one [queue NAME], as they were given; topology has what comes of them. */
+struct exchange_config {
+    const char *name;
+    unsigned type;
+};
+struct queue_config {
+    const char *name;
+    unsigned type;
+    struct cfg_list bind;
+    bool single_active_consumer;
+    struct cfg_list arguments;
+};
 
+/** [half]: the role is off while source is empty. What is not a key is for its maker to fill in. */
+struct half_config {
+    const char *source;
+    const char *token, *previous_token; /* "" none */
+    bool check_back;
+    struct half_store_opts store; /* with the name of the outbox */
+    struct half_http_opts api;    /* port 0: no API */
+    struct checkback_opts check;
+};
+
+struct relay_config {
     const char *name; /* of this relay, first part of its lease owner; NULL: the host's name */
     enum log_level log_level;
     enum log_format log_format;
@@ -55,12 +78,24 @@ struct relay_config {
     uint32_t alert_interval_ms;
 
     struct bridge_opts broker;
+    const char *exchange; /* of topics that have no rule for it */
     enum topology_policy topology_policy;
-    struct topology topology; /* with the exchanges that are only used, not described */
+    struct lane_opts lane; /* the tuning of [lane] only */
     struct source_config *sources;
     size_t source_count;
     struct topic_rule *rules;
     size_t rule_count;
+    struct exchange_config *exchanges;
+    size_t exchange_count;
+    struct queue_config *queues;
+    size_t queue_count;
+    struct half_config half;
+    struct check_producer *producers;
+    size_t producer_count;
+
+    struct topology topology; /* with the exchanges that are only used, not described */
+    struct cfg *cfg;          /* owns all of this */
+    unsigned refs;
 };
 
 /**
@@ -76,15 +111,11 @@ void relay_config_unref(struct relay_config *config);
 /** The source with this name, or NULL. */
 const struct source_config *relay_config_source(const struct relay_config *config,
                                                 const char *name);
-struct check_producer;
-struct keys_producer;
-/** A producer as check-back wants it. Texts are borrowed from the configuration. */
-void relay_config_producer(const struct keys_producer *keys, struct check_producer *out);
 /** How many lanes it describes. */
 size_t relay_config_lane_count(const struct relay_config *config);
-/** Whether lanes made from either would behave alike, so that a reload need not restart them. */
-bool source_config_same_lane(const struct source_config *a, const struct source_config *b);
-/** Whether both describe the same broker, exchanges, queues and bindings. */
-bool relay_config_same_topology(const struct relay_config *a, const struct relay_config *b);
+/** Whether a reload from a to b restarts nothing of `parts` (RESTARTS_ bits): everything that bears
+ * on them is the same in effect. source: of [source] sections only this one counts; NULL: all. */
+bool relay_config_is_same(const struct relay_config *a, const struct relay_config *b,
+                          unsigned parts, const char *source);
 
 #endif

@@ -4,22 +4,16 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/config.h"
 #include "base/wake.h"
-#include "config/relay_keys.h"
-
-enum { MS_PER_S = 1000, TOKENS_MAX = 2 };
 
 struct half_role {
-    struct relay_config *config; /* reference */
-    const struct keys_half *keys;
+    struct relay_config *config;    /* reference */
+    const struct half_config *half; /* of config */
     struct half_store *store;
     struct half_http *front;
     struct checkback *check;
-    struct check_producer *producers;
     const char **producer_names; /* texts of the configuration */
     struct checkback_producer_stats *producer_stats;
-    size_t producer_count;
     struct wake ring; /* rows came into the outbox */
 };
 
@@ -31,117 +25,86 @@ static void on_outbox_rows(void *ctx)
     wake_up(&role->ring);
 }
 
-static enum obx_code fill_producers(struct half_role *role, const struct keys_root *root)
+static enum obx_code list_producers(struct half_role *role, struct obx_err *err)
 {
-    role->producers = obx_calloc(root->producer_count + 1, sizeof(*role->producers));
-    role->producer_stats = obx_calloc(root->producer_count + 1, sizeof(*role->producer_stats));
-    role->producer_names = obx_calloc(root->producer_count + 1, sizeof(*role->producer_names));
-    if (role->producers == NULL || role->producer_stats == NULL || role->producer_names == NULL)
-        return OBX_E_NOMEM;
-    role->producer_count = root->producer_count;
-    for (size_t i = 0; i < root->producer_count; i++) {
-        relay_config_producer(&root->producers[i], &role->producers[i]);
-        role->producer_names[i] = root->producers[i].name;
-    }
+    const size_t count = role->config->producer_count;
+
+    role->producer_stats = obx_calloc(count + 1, sizeof(*role->producer_stats));
+    role->producer_names = obx_calloc(count + 1, sizeof(*role->producer_names));
+    if (role->producer_stats == NULL || role->producer_names == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "%zu producers", count);
+    for (size_t i = 0; i < count; i++)
+        role->producer_names[i] = role->config->producers[i].name;
     return OBX_OK;
 }
 
-static enum obx_code start_store(struct half_role *role, const struct source_config *source,
+static enum obx_code start_store(struct half_role *role, const struct db_opts *db,
                                  struct obx_err *err)
 {
-    const struct half_store_opts opts = {.db = source->lane.db,
-                                         .outbox = role->keys->outbox,
-                                         .workers = role->keys->workers,
-                                         .queue_max = role->keys->queue,
-                                         .batch_max = role->keys->batch,
-                                         .on_outbox_rows = on_outbox_rows,
-                                         .ctx = role};
+    struct half_store_opts opts = role->half->store;
 
+    opts.db = *db;
+    opts.on_outbox_rows = on_outbox_rows;
+    opts.ctx = role;
     return half_store_create(&opts, &role->store, err);
 }
 
 static enum obx_code start_front(struct half_role *role, struct obx_err *err)
 {
-    const struct keys_half *keys = role->keys;
-    const char *tokens[TOKENS_MAX] = {keys->token, keys->previous_token};
-    const struct half_http_opts opts = {.producers = role->producer_names,
-                                        .producer_count = role->producer_count,
-                                        .hosts = keys->http_hosts.items,
-                                        .host_count = keys->http_hosts.count,
-                                        .tls_cert_file = keys->http_tls_cert_file,
-                                        .tls_key_file = keys->http_tls_key_file,
-                                        .open_lookup = keys->open_lookup,
-                                        .address = keys->http_address,
-                                        .port = (uint16_t)keys->http_port,
-                                        .tokens = tokens,
-                                        .token_count =
-                                            keys->previous_token[0] == '\0' ? 1 : TOKENS_MAX,
-                                        .limits = {.connections = keys->http_connections,
-                                                   .per_address = keys->http_per_address,
-                                                   .body_bytes = (uint32_t)keys->max_body,
-                                                   .in_flight_bytes = keys->body_memory},
-                                        .first_check_ms = keys->first_check,
-                                        .store = role->store};
+    const char *tokens[] = {role->half->token, role->half->previous_token};
+    struct half_http_opts opts = role->half->api;
 
-    return keys->http_port == 0 ? OBX_OK : half_http_create(&opts, &role->front, err);
+    opts.tokens = tokens;
+    opts.token_count = role->half->previous_token[0] == '\0' ? 1 : 2;
+    opts.producers = role->producer_names;
+    opts.producer_count = role->config->producer_count;
+    opts.store = role->store;
+    return opts.port == 0 ? OBX_OK : half_http_create(&opts, &role->front, err);
 }
 
-static enum obx_code start_check(struct half_role *role, const struct source_config *source,
+static enum obx_code start_check(struct half_role *role, const struct db_opts *db,
                                  const char *owner, struct obx_err *err)
 {
-    const struct keys_half *keys = role->keys;
-    const struct checkback_opts opts = {.db = source->lane.db,
-                                        .owner = owner,
-                                        .store = role->store,
-                                        .producers = role->producers,
-                                        .producer_count = role->producer_count,
-                                        .lease_ms = keys->lease,
-                                        .backoff_min_ms = keys->retry_min,
-                                        .backoff_cap_ms = keys->retry_max,
-                                        .max_answers = keys->max_answers,
-                                        .max_in_progress = keys->max_in_progress,
-                                        .breaker_failures = keys->breaker_failures,
-                                        .breaker_min_ms = keys->breaker_min,
-                                        .breaker_cap_ms = keys->breaker_max,
-                                        .retention_s = keys->retention / MS_PER_S,
-                                        .barrier_keep_s = keys->barrier_keep / MS_PER_S};
+    struct checkback_opts opts = role->half->check;
 
-    return keys->check_back ? checkback_create(&opts, &role->check, err) : OBX_OK;
+    opts.db = *db;
+    opts.owner = owner;
+    opts.store = role->store;
+    opts.producers = role->config->producers;
+    opts.producer_count = role->config->producer_count;
+    return role->half->check_back ? checkback_create(&opts, &role->check, err) : OBX_OK;
 }
 
 static enum obx_code start(struct half_role *role, const char *owner, struct obx_err *err)
 {
-    const struct keys_root *root = cfg_root(role->config->cfg);
-    const struct source_config *source = relay_config_source(role->config, role->keys->source);
+    const struct db_opts *db = &relay_config_source(role->config, role->half->source)->lane.db;
     enum obx_code rc = wake_init(&role->ring, err);
 
-    if (rc != OBX_OK)
-        return rc;
-    if (fill_producers(role, root) != OBX_OK)
-        return obx_fail(err, OBX_E_NOMEM, "%zu producers", root->producer_count);
-    rc = start_store(role, source, err);
+    if (rc == OBX_OK)
+        rc = list_producers(role, err);
+    if (rc == OBX_OK)
+        rc = start_store(role, db, err);
     if (rc == OBX_OK)
         rc = start_front(role, err);
     if (rc == OBX_OK)
-        rc = start_check(role, source, owner, err);
+        rc = start_check(role, db, owner, err);
     return rc;
 }
 
 enum obx_code half_role_create(const struct half_role_opts *opts, struct half_role **out,
                                struct obx_err *err)
 {
-    const struct keys_root *root = cfg_root(opts->config->cfg);
     struct half_role *role;
     enum obx_code rc;
 
     *out = NULL;
-    if (root->half.source[0] == '\0')
+    if (opts->config->half.source[0] == '\0')
         return OBX_OK;
     role = obx_calloc(1, sizeof(*role));
     if (role == NULL)
         return obx_fail(err, OBX_E_NOMEM, "half-messages");
     role->config = relay_config_ref(opts->config);
-    role->keys = &root->half;
+    role->half = &role->config->half;
     role->ring.fd = -1;
     rc = start(role, opts->owner, err);
     if (rc != OBX_OK) {
@@ -168,7 +131,6 @@ void half_role_destroy(struct half_role *role)
     half_store_destroy(role->store);
     half_http_destroy(role->front);
     wake_fini(&role->ring);
-    obx_free(role->producers);
     obx_free(role->producer_names);
     obx_free(role->producer_stats);
     relay_config_unref(role->config);
@@ -187,12 +149,12 @@ void half_role_take_ring(struct half_role *role)
 
 const char *half_role_source(const struct half_role *role)
 {
-    return role->keys->source;
+    return role->half->source;
 }
 
 const char *half_role_outbox(const struct half_role *role)
 {
-    return role->keys->outbox;
+    return role->half->store.outbox;
 }
 
 void half_role_view(struct half_role *role, struct half_view *out)
@@ -206,9 +168,9 @@ void half_role_view(struct half_role *role, struct half_view *out)
     if (!out->has_check)
         return;
     checkback_get_stats(role->check, &out->check);
-    out->producers = role->producers;
-    out->producer_count = role->producer_count;
+    out->producers = role->config->producers;
+    out->producer_count = role->config->producer_count;
     out->producer_stats = role->producer_stats;
-    for (size_t i = 0; i < role->producer_count; i++)
+    for (size_t i = 0; i < role->config->producer_count; i++)
         checkback_get_producer_stats(role->check, i, &role->producer_stats[i]);
 }

@@ -80,8 +80,8 @@ static bool is_wanted(const struct receipts_role *role, const struct reader *rea
     const struct source_config *source =
         role->wanted == NULL ? NULL : relay_config_source(role->wanted, reader->source->name);
 
-    return source != NULL && source->receipt_retention_ms == reader->source->receipt_retention_ms &&
-           source_config_same_lane(source, reader->source);
+    return source != NULL && relay_config_is_same(reader->config, role->wanted,
+                                                  RESTARTS_LANE | RESTARTS_RECEIPTS, source->name);
 }
 
 static bool has_reader(const struct receipts_role *role, const char *source)

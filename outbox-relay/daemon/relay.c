@@ -174,8 +174,7 @@ static struct relay_config *wanted_of(const struct slot *slot, struct relay_conf
 
     if (!has_outbox(after, slot->outbox))
         return NULL;
-    if (slot->live != NULL &&
-        source_config_same_lane(relay_config_source(slot->live, slot->source), after))
+    if (slot->live != NULL && relay_config_is_same(slot->live, config, RESTARTS_LANE, slot->source))
         return slot->live;
     return config;
 }

@@ -59,7 +59,7 @@ static enum obx_code take(const struct reload *reload, struct relay_config *afte
     rc = relay_apply(reload->relay, after, err);
     if (rc != OBX_OK)
         return rc;
-    if (!relay_config_same_topology(before, after))
+    if (!relay_config_is_same(before, after, RESTARTS_TOPOLOGY, NULL))
         relay_set_gate(reload->relay, after->topology_policy == TOPOLOGY_POLICY_NONE);
     report(reload, after);
     topology_task_set(reload->topology, after);

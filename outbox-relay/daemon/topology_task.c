@@ -192,7 +192,7 @@ void topology_task_set(struct topology_task *task, struct relay_config *config)
     pthread_mutex_lock(&task->lock);
     retired = take_retired(task);
     old = task->wanted;
-    if (old == NULL || !relay_config_same_topology(old, config)) {
+    if (old == NULL || !relay_config_is_same(old, config, RESTARTS_TOPOLOGY, NULL)) {
         task->is_done = false;
         task->is_open = false;
         task->repeat = false;

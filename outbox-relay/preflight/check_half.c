@@ -6,7 +6,6 @@
 #include <stdio.h>
 
 #include "check_db.h"
-#include "config/relay_keys.h"
 #include "half/checkback/checkback.h"
 
 static const struct check_trial half_trials[] = {
@@ -87,19 +86,15 @@ static void check_barrier(const struct check_producer *producer, struct check_ou
 
 void check_half(const struct relay_config *config, struct check_out *out)
 {
-    const struct keys_root *root = cfg_root(config->cfg);
     const struct source_config *source = NULL;
 
-    if (root->half.source[0] == '\0')
+    if (config->half.source[0] == '\0')
         return;
-    source = relay_config_source(config, root->half.source);
+    source = relay_config_source(config, config->half.source);
     if (source != NULL)
         check_messages(source, out);
-    for (size_t i = 0; i < root->producer_count; i++) {
-        struct check_producer producer;
-
-        relay_config_producer(&root->producers[i], &producer);
-        if (producer.kind == CHECK_BY_BARRIER)
-            check_barrier(&producer, out);
+    for (size_t i = 0; i < config->producer_count; i++) {
+        if (config->producers[i].kind == CHECK_BY_BARRIER)
+            check_barrier(&config->producers[i], out);
     }
 }

@@ -1,9 +1,10 @@
 /*
  * Configuration from one table.
  *
- * A program describes its configuration as sections of keys; each row names a field of a struct.
- * From the table come the parser, the checks, the dump of what is in force, the reference text and
- * the comparison of two configurations for a reload. Precedence: default < file < environment.
+ * A program describes its configuration as sections of keys; each row names the field of the option
+ * struct that it fills, in the form that the struct wants. From the table come the parser, the
+ * checks, the dump of what is in force, the reference text, and for a reload what differs and which
+ * parts of the program it restarts. Precedence: default < file < environment.
  *
  * The file is INI: `[section]`, `[kind name]`, `key = value`, comments with # or ; at the start of
  * a line or with ; after a blank. A list is separated by commas or by giving its key on several
@@ -26,16 +27,19 @@
 #include "obx/err.h"
 
 /** The type of a key, and in brackets that of its field. min and max of the row bound what is in
- * braces. */
+ * braces. A number's field is an unsigned integer of 2, 4 or 8 bytes, and bounds it too. */
 enum cfg_type {
     CFG_STRING,   /**< text (const char *) {bytes} */
+    CFG_OPTIONAL, /**< the same; the field is NULL when it is empty */
     CFG_SECRET,   /**< text that is never shown, or <key>_file (const char *) {bytes} */
     CFG_BOOL,     /**< true/false, yes/no, on/off, 1/0 (bool) */
-    CFG_COUNT,    /**< a number (uint32_t) {the number} */
-    CFG_DURATION, /**< 250ms, 5s, 2m, 1h (uint32_t, milliseconds) {milliseconds} */
-    CFG_SIZE,     /**< 4096, 64KiB, 16MiB, 1GiB (uint64_t, bytes) {bytes} */
+    CFG_NOT,      /**< the same; the field is the opposite */
+    CFG_COUNT,    /**< a number (an integer) {the number} */
+    CFG_DURATION, /**< 250ms, 5s, 2m, 1h (an integer, milliseconds) {milliseconds} */
+    CFG_SECONDS,  /**< the same (an integer, seconds, rounded up) {milliseconds} */
+    CFG_SIZE,     /**< 4096, 64KiB, 16MiB, 1GiB (an integer, bytes) {bytes} */
     CFG_ENUM,     /**< one of choices (an enum or unsigned: the index of the choice) */
-    CFG_LIST      /**< texts separated by commas (struct cfg_list) {items} */
+    CFG_LIST      /**< texts separated by commas (struct cfg_list, or CFG_ITEMS) {items} */
 };
 
 struct cfg_list {
@@ -43,13 +47,22 @@ struct cfg_list {
     size_t count;
 };
 
+/** In cfg_key.restarts: the whole program has to be started again. The other bits are the
+ * program's own. */
+enum { CFG_PROCESS = 1 };
+
 /** One key. */
 struct cfg_key {
     const char *name; /**< lower case, digits and _ */
     enum cfg_type type;
-    bool is_reloadable; /**< a change takes effect without a restart */
-    size_t offset;      /**< CFG_FIELD fills offset and size */
+    unsigned restarts; /**< the parts that start again when it changes, see cfg_same_part; 0: none,
+                          the program takes it as it is */
+    size_t offset;     /**< CFG_FIELD and CFG_ITEMS fill these three */
     size_t size;
+    size_t count_offset; /**< CFG_LIST: of the number of items; 0: the field is a struct cfg_list */
+    /** A number of a named section: 0 stands for the value of the key of the same name in this
+     * plain section, which comes before; that is what the field gets. NULL: 0 is a number. */
+    const char *like;
     const char *def;            /**< as it would stand in the file; NULL: the key must be given */
     uint64_t min, max;          /**< inclusive; max 0: no limit but that of the field */
     const char *const *choices; /**< CFG_ENUM only, ends with NULL */
@@ -61,8 +74,9 @@ struct cfg_section {
     const char *name; /**< lower case, digits and _ */
     bool is_named;    /**< `[name something]`, any number of times; else `[name]`, once at most, and
                          always present */
-    bool is_reloadable; /**< named only: sections may come and go without a restart */
-    size_t item_size;   /**< CFG_PLAIN and CFG_NAMED fill this and the next three */
+    unsigned restarts; /**< named only: the parts that start again when one comes, goes or changes
+                          its place */
+    size_t item_size;  /**< CFG_PLAIN and CFG_NAMED fill this and the next three */
     size_t offset;
     size_t count_offset;
     size_t name_offset;
@@ -73,16 +87,40 @@ struct cfg_section {
 
 #define CFG_FIELD(type, member)                                                                    \
     .offset = offsetof(type, member), .size = sizeof(((type *)0)->member)
+/** A list as a pointer to its items and their number. */
+#define CFG_ITEMS(type, items, count) CFG_FIELD(type, items), .count_offset = offsetof(type, count)
+/** One row: `key` fills T.field. */
+#define CFG_ROW(T, field, key, cfg_kind, value, lo, hi, parts, text)                               \
+    {                                                                                              \
+        .name = (key), .type = (cfg_kind), CFG_FIELD(T, field), .def = (value), .min = (lo),       \
+        .max = (hi), .restarts = (parts), .help = (text)                                           \
+    }
+#define CFG_LIST_ROW(T, field, count, key, value, lo, hi, parts, text)                             \
+    {                                                                                              \
+        .name = (key), .type = CFG_LIST, CFG_ITEMS(T, field, count), .def = (value), .min = (lo),  \
+        .max = (hi), .restarts = (parts), .help = (text)                                           \
+    }
+#define CFG_CHOICE(T, field, key, value, list, parts, text)                                        \
+    {                                                                                              \
+        .name = (key), .type = CFG_ENUM, CFG_FIELD(T, field), .def = (value), .choices = (list),   \
+        .restarts = (parts), .help = (text)                                                        \
+    }
+/** The limits of rows: as wide as cfg_key.min, so that no product is worked out in int. */
+#define CFG_KIB         UINT64_C(1024)
+#define CFG_MIB         (1024 * CFG_KIB)
+#define CFG_SECOND      UINT64_C(1000) /* in ms */
+#define CFG_MINUTE      (60 * CFG_SECOND)
+#define CFG_HOUR        (60 * CFG_MINUTE)
 #define CFG_KEYS(array) .keys = (array), .key_count = sizeof(array) / sizeof((array)[0])
 /** The section fills the struct `member` of the root. */
 #define CFG_PLAIN(root, member)                                                                    \
     .offset = offsetof(root, member), .item_size = sizeof(((root *)0)->member)
 /** Each section fills one item of the array `member` (a pointer to item) of the root, its name goes
- * to item.name. */
-#define CFG_NAMED(root, member, count_member, item)                                                \
+ * to item.name_member. */
+#define CFG_NAMED(root, member, count_member, item, name_member)                                   \
     .is_named = true, .offset = offsetof(root, member),                                            \
     .count_offset = offsetof(root, count_member), .item_size = sizeof(item),                       \
-    .name_offset = offsetof(item, name)
+    .name_offset = offsetof(item, name_member)
 
 struct cfg;
 struct cfg_report;
@@ -105,6 +143,9 @@ struct cfg_schema {
      * complain about values that do not go together.
      */
     void (*check)(const void *root, struct cfg_report *report);
+    /** Complete the root with what follows from several keys (may be NULL), after check. Memory by
+     * cfg_take. OBX_E_NOMEM. */
+    enum obx_code (*finish)(void *root, struct cfg *cfg);
 };
 
 /** Where a configuration comes from. Everything is borrowed for the call. */
@@ -131,8 +172,11 @@ OBX_NODISCARD enum obx_code cfg_load(const struct cfg_schema *schema, const stru
                                      struct obx_err *err);
 /** NULL is fine. */
 void cfg_destroy(struct cfg *cfg);
-/** The filled struct of schema->root_size bytes; lives as long as cfg. */
-const void *cfg_root(const struct cfg *cfg);
+/** The filled struct of schema->root_size bytes; lives as long as cfg. Who loaded it may write to what
+ * no row fills. */
+void *cfg_root(const struct cfg *cfg);
+/** Zeroed memory that lives as long as cfg; for schema->finish. NULL when there is none left. */
+void *cfg_take(struct cfg *cfg, size_t size);
 
 /** For schema->check: key of section (name NULL if not a named one) is wrong because of fmt, said
  * where it was given. key NULL: the section itself is wrong; name NULL too: a kind of which there
@@ -154,9 +198,16 @@ struct cfg_changes {
     struct obx_buf lines; /**< one line each: `lane.shop.batch: 100 -> 200 (needs a restart)`,
                              secrets as *** */
 };
-/** Compare two configurations of the same schema. */
+/** Compare two configurations of the same schema: all that differs, for people. */
 OBX_NODISCARD enum obx_code cfg_compare(const struct cfg *before, const struct cfg *after,
                                         struct cfg_changes *changes);
+/**
+ * Whether everything that restarts one of `parts` (bits of cfg_key.restarts) has the same effect in
+ * both, values from files of secrets and the order of sections included.
+ * @param kind, name  of this kind of named section, only this one counts; NULL: all of them
+ */
+bool cfg_same_part(const struct cfg *a, const struct cfg *b, unsigned parts, const char *kind,
+                   const char *name);
 
 /**
  * Append a configuration file with every key, its help and its default behind a '#'. As it stands

@@ -29,6 +29,13 @@ void *cfg_alloc(struct cfg *cfg, struct cfg_report *report, size_t size)
     return block->data;
 }
 
+void *cfg_take(struct cfg *cfg, size_t size)
+{
+    struct cfg_report report = {.cfg = cfg};
+
+    return cfg_alloc(cfg, &report, size);
+}
+
 char *cfg_copy(struct cfg *cfg, struct cfg_report *report, struct obx_bytes text)
 {
     char *copy = cfg_alloc(cfg, report, text.len + 1);
@@ -56,6 +63,15 @@ const struct cfg_section *cfg_find_section(const struct cfg_schema *schema, stru
     for (size_t i = 0; i < schema->section_count; i++) {
         if (bytes_is(name, schema->sections[i].name))
             return &schema->sections[i];
+    }
+    return NULL;
+}
+
+const struct cfg_key *cfg_find_key(const struct cfg_section *section, const char *name)
+{
+    for (size_t i = 0; i < section->key_count; i++) {
+        if (strcmp(section->keys[i].name, name) == 0)
+            return &section->keys[i];
     }
     return NULL;
 }

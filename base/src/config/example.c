@@ -52,7 +52,8 @@ static void out_key(struct obx_buf *out, const struct cfg_schema *schema,
     cfg_out_allowed(out, key);
     buf_addf(out, "; ");
     cfg_out_default(out, key);
-    buf_addf(out, "; %s; ", key->is_reloadable ? "reloadable" : "fixed until a restart");
+    buf_addf(out, "; %s; ",
+             (key->restarts & CFG_PROCESS) == 0 ? "reloadable" : "fixed until a restart");
     cfg_out_variable(out, section, section->is_named ? "<NAME>" : NULL, key);
     buf_addf(out, ")\n");
     if (key->type == CFG_SECRET) { /* the sample is a path: no secret is written down here */

@@ -90,6 +90,8 @@ void *cfg_alloc(struct cfg *cfg, struct cfg_report *report, size_t size);
 char *cfg_copy(struct cfg *cfg, struct cfg_report *report, struct obx_bytes text);
 
 const struct cfg_section *cfg_find_section(const struct cfg_schema *schema, struct obx_bytes name);
+/* NULL when the section has no such key. */
+const struct cfg_key *cfg_find_key(const struct cfg_section *section, const char *name);
 struct cfg_instance *cfg_find_instance(const struct cfg *cfg, const struct cfg_section *section,
                                        struct obx_bytes name);
 /* name is absent for a plain section. NULL after a problem. */
@@ -118,13 +120,22 @@ enum obx_code cfg_slurp(const char *path, size_t max, struct obx_buf *out, struc
 
 /* ---- value.c ---- */
 
-/* The size of the field that a type fills. */
-size_t cfg_field_size(enum cfg_type type);
-/* Convert text into the field; false when it is not what the key allows, or memory ended
- * (report->rc). */
+/* Whether the field has a size that the type can fill. */
+bool cfg_field_fits(const struct cfg_key *key);
+bool cfg_is_number(const struct cfg_key *key);
+/* The greatest number that the field holds; of what is no number: without a limit. */
+uint64_t cfg_field_max(const struct cfg_key *key);
+/* Convert text into the key's field of the section's item; false when it is not what the key
+ * allows, or memory ended (report->rc). */
 bool cfg_convert(struct cfg *cfg, struct cfg_report *report, const struct cfg_key *key,
-                 const char *text, void *field);
-bool cfg_same_value(const struct cfg_key *key, const void *a, const void *b);
+                 const char *text, unsigned char *item);
+/* Whether text is the 0 of a key that has the value of another one then. */
+bool cfg_is_left_to_like(const struct cfg_key *key, const char *text);
+struct cfg_list cfg_get_list(const struct cfg_key *key, const unsigned char *item);
+/* Whether the key's field of both items is the same. */
+bool cfg_same_value(const struct cfg_key *key, const unsigned char *a, const unsigned char *b);
+/* Whether two texts of a number's key are the same number. */
+bool cfg_same_number(const struct cfg_key *key, const char *a, const char *b);
 /* "a number from 1 to 1000", to stand after "expected" or "allowed:". */
 void cfg_out_allowed(struct obx_buf *out, const struct cfg_key *key);
 

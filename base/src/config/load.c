@@ -131,13 +131,24 @@ out:
     buf_fini(&allowed);
 }
 
+/* Plain sections are converted before the named ones, so the value is there. */
+static void take_like(const struct cfg *cfg, struct cfg_instance *instance,
+                      const struct cfg_key *key)
+{
+    const struct cfg_section *section = cfg_find_section(cfg->schema, bytes_of(key->like));
+    const struct cfg_instance *from = cfg_find_instance(cfg, section, (struct obx_bytes){NULL, 0});
+
+    memcpy(instance->item + key->offset, from->item + cfg_find_key(section, key->name)->offset,
+           key->size);
+}
+
 static void convert_value(struct cfg *cfg, struct cfg_report *report, struct cfg_instance *instance,
                           size_t index)
 {
     const struct cfg_key *key = &instance->section->keys[index];
     struct cfg_value *value = &instance->values[index];
 
-    OBX_ASSERT(key->size == cfg_field_size(key->type));
+    OBX_ASSERT(cfg_field_fits(key));
     if (value->path != NULL) {
         value->text = read_secret(cfg, report, instance, key, value);
         if (value->text == NULL)
@@ -145,8 +156,9 @@ static void convert_value(struct cfg *cfg, struct cfg_report *report, struct cfg
     }
     if (value->origin.kind == CFG_FROM_DEFAULT)
         value->text = key->def;
-    if (value->text == NULL ||
-        !cfg_convert(cfg, report, key, value->text, instance->item + key->offset))
+    if (value->text != NULL && cfg_is_left_to_like(key, value->text))
+        take_like(cfg, instance, key);
+    else if (value->text == NULL || !cfg_convert(cfg, report, key, value->text, instance->item))
         complain_about_value(report, instance, key, value);
 }
 
@@ -177,6 +189,8 @@ static void fill(struct cfg *cfg, struct cfg_report *report, const struct cfg_in
         convert_all(cfg, report);
     if (report->rc == OBX_OK && report->count == 0 && cfg->schema->check != NULL)
         cfg->schema->check(cfg->root, report);
+    if (report->rc == OBX_OK && report->count == 0 && cfg->schema->finish != NULL)
+        report->rc = cfg->schema->finish(cfg->root, cfg);
 }
 
 enum obx_code cfg_load(const struct cfg_schema *schema, const struct cfg_input *input,
@@ -201,7 +215,7 @@ enum obx_code cfg_load(const struct cfg_schema *schema, const struct cfg_input *
     return rc;
 }
 
-const void *cfg_root(const struct cfg *cfg)
+void *cfg_root(const struct cfg *cfg)
 {
     return cfg->root;
 }

@@ -30,11 +30,11 @@ static void out_line(struct obx_buf *out, const struct cfg *cfg, const struct cf
 
 /* One line for each item, which is easier to read and to compare. */
 static void out_list(struct obx_buf *out, const struct cfg *cfg, const struct cfg_key *key,
-                     const struct cfg_value *value, const struct cfg_list *list)
+                     const struct cfg_value *value, struct cfg_list list)
 {
-    for (size_t i = 0; i < list->count; i++)
-        out_line(out, cfg, key, value, list->items[i]);
-    if (list->count == 0)
+    for (size_t i = 0; i < list.count; i++)
+        out_line(out, cfg, key, value, list.items[i]);
+    if (list.count == 0)
         out_line(out, cfg, key, value, "");
 }
 
@@ -45,8 +45,7 @@ static void out_value(struct obx_buf *out, const struct cfg *cfg,
     const struct cfg_value *value = &instance->values[index];
 
     if (key->type == CFG_LIST)
-        out_list(out, cfg, key, value,
-                 (const struct cfg_list *)(const void *)(instance->item + key->offset));
+        out_list(out, cfg, key, value, cfg_get_list(key, instance->item));
     else
         out_line(out, cfg, key, value, value->text);
 }

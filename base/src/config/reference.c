@@ -47,7 +47,8 @@ static void out_key_text(struct obx_buf *out, const struct cfg_section *section,
     cfg_out_allowed(out, key);
     buf_addf(out, "\n      ");
     cfg_out_default(out, key);
-    buf_addf(out, "; %s; ", key->is_reloadable ? "reloadable" : "fixed until a restart");
+    buf_addf(out, "; %s; ",
+             (key->restarts & CFG_PROCESS) == 0 ? "reloadable" : "fixed until a restart");
     cfg_out_variable(out, section, placeholder(section), key);
     buf_addf(out, "\n");
     if (key->type == CFG_SECRET) {
@@ -94,7 +95,7 @@ static void out_key_markdown(struct obx_buf *out, const struct cfg_section *sect
         buf_addf(out, "required");
     else if (key->def[0] != '\0')
         buf_addf(out, "`%s`", key->def);
-    buf_addf(out, " | %s | `", key->is_reloadable ? "yes" : "no");
+    buf_addf(out, " | %s | `", (key->restarts & CFG_PROCESS) == 0 ? "yes" : "no");
     cfg_out_variable(out, section, placeholder(section), key);
     buf_addf(out, "` | ");
     out_cell(out, key->help);

@@ -115,16 +115,6 @@ void cfg_problem(struct cfg_report *report, const struct cfg_origin *origin,
     va_end(args);
 }
 
-static const struct cfg_key *find_key(const struct cfg_section *section, const char *name,
-                                      size_t *index)
-{
-    for (*index = 0; *index < section->key_count; (*index)++) {
-        if (strcmp(section->keys[*index].name, name) == 0)
-            return &section->keys[*index];
-    }
-    return NULL;
-}
-
 void cfg_complain(struct cfg_report *report, const char *section, const char *name, const char *key,
                   const char *fmt, ...)
 {
@@ -133,14 +123,13 @@ void cfg_complain(struct cfg_report *report, const char *section, const char *na
     const struct cfg_instance *instance = cfg_find_instance(report->cfg, found, bytes_of(name));
     const struct cfg_origin *origin = instance == NULL ? &nowhere : &instance->origin;
     const struct cfg_key *row = NULL;
-    size_t index = 0;
     va_list args;
 
     OBX_ASSERT(found != NULL && (instance != NULL || (name == NULL && key == NULL)));
     if (key != NULL) {
-        row = find_key(found, key, &index);
+        row = cfg_find_key(found, key);
         OBX_ASSERT(row != NULL);
-        origin = &instance->values[index].origin;
+        origin = &instance->values[row - found->keys].origin;
     }
     va_start(args, fmt);
     vproblem(report, origin, instance, row, fmt, args);

@@ -19,35 +19,48 @@ static const struct unit sizes[] = {
     {"GiB", UINT64_C(1) << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"", 1}};
 enum { UNITS = 4 };
 
-size_t cfg_field_size(enum cfg_type type)
+bool cfg_field_fits(const struct cfg_key *key)
 {
-    switch (type) {
+    switch (key->type) {
     case CFG_STRING:
+    case CFG_OPTIONAL:
     case CFG_SECRET:
-        return sizeof(const char *);
+        return key->size == sizeof(const char *);
     case CFG_BOOL:
-        return sizeof(bool);
+    case CFG_NOT:
+        return key->size == sizeof(bool);
     case CFG_COUNT:
     case CFG_DURATION:
-        return sizeof(uint32_t);
+    case CFG_SECONDS:
     case CFG_SIZE:
-        return sizeof(uint64_t);
+        return key->size == sizeof(uint16_t) || key->size == sizeof(uint32_t) ||
+               key->size == sizeof(uint64_t);
     case CFG_ENUM:
-        return sizeof(unsigned);
+        return key->size == sizeof(unsigned);
     case CFG_LIST:
-        return sizeof(struct cfg_list);
+        return key->size ==
+               (key->count_offset == 0 ? sizeof(struct cfg_list) : sizeof(const char **));
     }
-    return 0;
+    return false;
+}
+
+bool cfg_is_number(const struct cfg_key *key)
+{
+    return key->type == CFG_COUNT || key->type == CFG_DURATION || key->type == CFG_SECONDS ||
+           key->type == CFG_SIZE;
+}
+
+uint64_t cfg_field_max(const struct cfg_key *key)
+{
+    if (!cfg_is_number(key) || key->size == sizeof(uint64_t))
+        return UINT64_MAX;
+    return key->size == sizeof(uint16_t) ? UINT16_MAX : UINT32_MAX;
 }
 
 /* max 0 in a row means: as far as the field goes. */
 static uint64_t upper_limit(const struct cfg_key *key)
 {
-    const bool is_u32 = key->type == CFG_COUNT || key->type == CFG_DURATION;
-
-    if (key->max != 0)
-        return key->max;
-    return is_u32 ? UINT32_MAX : UINT64_MAX;
+    return key->max != 0 ? key->max : cfg_field_max(key);
 }
 
 static bool is_within(const struct cfg_key *key, uint64_t number)
@@ -93,11 +106,18 @@ static bool parse_number(const struct cfg_key *key, const char *text, uint64_t *
 {
     const char *end = NULL;
 
-    if (key->type == CFG_DURATION)
+    if (key->type == CFG_DURATION || key->type == CFG_SECONDS)
         return parse_quantity(text, durations, number);
     if (key->type == CFG_SIZE)
         return parse_quantity(text, sizes, number);
     return parse_digits(text, number, &end) && *end == '\0';
+}
+
+bool cfg_is_left_to_like(const struct cfg_key *key, const char *text)
+{
+    uint64_t number = 1;
+
+    return key->like != NULL && parse_number(key, text, &number) && number == 0;
 }
 
 static bool convert_number(const struct cfg_key *key, const char *text, void *field)
@@ -106,10 +126,14 @@ static bool convert_number(const struct cfg_key *key, const char *text, void *fi
 
     if (!parse_number(key, text, &number) || !is_within(key, number))
         return false;
-    if (key->type == CFG_SIZE)
+    if (key->type == CFG_SECONDS)
+        number = number / CFG_SECOND + (number % CFG_SECOND != 0);
+    if (key->size == sizeof(uint64_t))
         *(uint64_t *)field = number;
-    else
+    else if (key->size == sizeof(uint32_t))
         *(uint32_t *)field = (uint32_t)number;
+    else
+        *(uint16_t *)field = (uint16_t)number;
     return true;
 }
 
@@ -123,12 +147,12 @@ static unsigned choice_index(const char *const *choices, const char *text)
     return i;
 }
 
-static bool convert_bool(const char *text, void *field)
+static bool convert_bool(const struct cfg_key *key, const char *text, void *field)
 {
     static const char *const words[] = {"false", "true", "no", "yes", "off", "on", "0", "1", NULL};
     unsigned index = choice_index(words, text);
 
-    *(bool *)field = index % 2 == 1;
+    *(bool *)field = (index % 2 == 1) == (key->type == CFG_BOOL);
     return words[index] != NULL;
 }
 
@@ -159,8 +183,31 @@ static size_t count_items(const char *text)
     return count;
 }
 
+struct cfg_list cfg_get_list(const struct cfg_key *key, const unsigned char *item)
+{
+    struct cfg_list list;
+
+    if (key->count_offset == 0) {
+        memcpy(&list, item + key->offset, sizeof(list));
+    } else {
+        memcpy(&list.items, item + key->offset, sizeof(list.items));
+        memcpy(&list.count, item + key->count_offset, sizeof(list.count));
+    }
+    return list;
+}
+
+static void set_list(const struct cfg_key *key, unsigned char *item, const struct cfg_list *list)
+{
+    if (key->count_offset == 0) {
+        memcpy(item + key->offset, list, sizeof(*list));
+    } else {
+        memcpy(item + key->offset, &list->items, sizeof(list->items));
+        memcpy(item + key->count_offset, &list->count, sizeof(list->count));
+    }
+}
+
 static bool convert_list(struct cfg *cfg, struct cfg_report *report, const struct cfg_key *key,
-                         const char *text, struct cfg_list *list)
+                         const char *text, unsigned char *item)
 {
     const size_t count = count_items(text);
     const char **items = NULL;
@@ -183,13 +230,15 @@ static bool convert_list(struct cfg *cfg, struct cfg_report *report, const struc
         items[i] = cfg_copy(cfg, report, (struct obx_bytes){text, len});
         text = next;
     }
-    *list = (struct cfg_list){.items = items, .count = count};
+    set_list(key, item, &(struct cfg_list){.items = items, .count = count});
     return report->rc == OBX_OK;
 }
 
 bool cfg_convert(struct cfg *cfg, struct cfg_report *report, const struct cfg_key *key,
-                 const char *text, void *field)
+                 const char *text, unsigned char *item)
 {
+    void *field = item + key->offset;
+
     if (key->type != CFG_SECRET && !is_clean(text))
         return false;
     switch (key->type) {
@@ -197,16 +246,21 @@ bool cfg_convert(struct cfg *cfg, struct cfg_report *report, const struct cfg_ke
     case CFG_SECRET:
         *(const char **)field = text;
         return is_within(key, strlen(text));
+    case CFG_OPTIONAL:
+        *(const char **)field = text[0] == '\0' ? NULL : text;
+        return is_within(key, strlen(text));
     case CFG_BOOL:
-        return convert_bool(text, field);
+    case CFG_NOT:
+        return convert_bool(key, text, field);
     case CFG_COUNT:
     case CFG_DURATION:
+    case CFG_SECONDS:
     case CFG_SIZE:
         return convert_number(key, text, field);
     case CFG_ENUM:
         return convert_enum(key, text, field);
     case CFG_LIST:
-        return convert_list(cfg, report, key, text, field);
+        return convert_list(cfg, report, key, text, item);
     }
     return false;
 }
@@ -222,13 +276,32 @@ static bool is_same_list(const struct cfg_list *a, const struct cfg_list *b)
     return true;
 }
 
-bool cfg_same_value(const struct cfg_key *key, const void *a, const void *b)
+static bool is_same_text(const void *a, const void *b)
 {
-    if (key->type == CFG_STRING || key->type == CFG_SECRET)
-        return strcmp(*(const char *const *)a, *(const char *const *)b) == 0;
-    if (key->type == CFG_LIST)
-        return is_same_list(a, b);
-    return memcmp(a, b, key->size) == 0;
+    const char *x = *(const char *const *)a;
+    const char *y = *(const char *const *)b;
+
+    return x == NULL || y == NULL ? x == y : strcmp(x, y) == 0;
+}
+
+bool cfg_same_value(const struct cfg_key *key, const unsigned char *a, const unsigned char *b)
+{
+    struct cfg_list left, right;
+
+    if (key->type == CFG_STRING || key->type == CFG_OPTIONAL || key->type == CFG_SECRET)
+        return is_same_text(a + key->offset, b + key->offset);
+    if (key->type != CFG_LIST)
+        return memcmp(a + key->offset, b + key->offset, key->size) == 0;
+    left = cfg_get_list(key, a);
+    right = cfg_get_list(key, b);
+    return is_same_list(&left, &right);
+}
+
+bool cfg_same_number(const struct cfg_key *key, const char *a, const char *b)
+{
+    uint64_t left = 0, right = 0;
+
+    return parse_number(key, a, &left) && parse_number(key, b, &right) && left == right;
 }
 
 static void out_quantity(struct obx_buf *out, const struct unit *units, uint64_t number)
@@ -242,7 +315,7 @@ static void out_quantity(struct obx_buf *out, const struct unit *units, uint64_t
 
 static void out_number(struct obx_buf *out, const struct cfg_key *key, uint64_t number)
 {
-    if (key->type == CFG_DURATION)
+    if (key->type == CFG_DURATION || key->type == CFG_SECONDS)
         out_quantity(out, durations, number);
     else if (key->type == CFG_SIZE)
         out_quantity(out, sizes, number);
@@ -262,6 +335,8 @@ static void out_range(struct obx_buf *out, const struct cfg_key *key)
         buf_addf(out, " of at least ");
         out_number(out, key, key->min);
     }
+    if (key->like != NULL)
+        buf_addf(out, ", or 0");
 }
 
 /* The same for what is counted: " of 1 to 64 bytes". */
@@ -277,11 +352,13 @@ void cfg_out_allowed(struct obx_buf *out, const struct cfg_key *key)
 {
     switch (key->type) {
     case CFG_STRING:
+    case CFG_OPTIONAL:
     case CFG_SECRET:
         buf_addf(out, "a text");
         out_amount(out, key, "byte");
         return;
     case CFG_BOOL:
+    case CFG_NOT:
         buf_addf(out, "true or false (also yes/no, on/off, 1/0)");
         return;
     case CFG_COUNT:
@@ -289,6 +366,7 @@ void cfg_out_allowed(struct obx_buf *out, const struct cfg_key *key)
         out_range(out, key);
         return;
     case CFG_DURATION:
+    case CFG_SECONDS:
         buf_addf(out, "a duration");
         out_range(out, key);
         buf_addf(out, ", as 250ms, 5s, 2m or 1h");

@@ -67,30 +67,47 @@ static void verify_default(struct verify *verify, const struct cfg_key *key)
     union {
         max_align_t aligned;
         unsigned char bytes[sizeof(struct cfg_list)];
-    } field;
+    } item;
+    struct cfg_key row = *key;
 
-    if (key->def != NULL && !cfg_convert(verify->cfg, &verify->report, key, key->def, &field))
+    row.offset = 0;
+    row.count_offset = key->count_offset == 0 ? 0 : offsetof(struct cfg_list, count);
+    if (key->def != NULL && !cfg_is_left_to_like(key, key->def) &&
+        !cfg_convert(verify->cfg, &verify->report, &row, key->def, item.bytes))
         complain(verify, key, "default is not what the key allows");
+}
+
+/* 0 has to be free, and the two fields have to be copies of one another. */
+static bool is_like(const struct verify *verify, const struct cfg_section *section,
+                    const struct cfg_key *key)
+{
+    const struct cfg_section *other = cfg_find_section(verify->cfg->schema, bytes_of(key->like));
+    const struct cfg_key *row =
+        other == NULL || other->is_named ? NULL : cfg_find_key(other, key->name);
+
+    return section->is_named && row != NULL && row->type == key->type && row->size == key->size &&
+           cfg_is_number(key) && key->min > 0;
 }
 
 static void verify_key(struct verify *verify, const struct cfg_section *section,
                        const struct cfg_key *key)
 {
-    const bool is_u32 = key->type == CFG_COUNT || key->type == CFG_DURATION;
     const bool has_choices = key->choices != NULL && key->choices[0] != NULL;
 
     if (!is_identifier(key->name))
         complain(verify, key, "name is not of 1 to 40 lower case letters, digits and _");
     if (key->help == NULL || key->help[0] == '\0')
         complain(verify, key, "help is missing");
-    if (key->size != cfg_field_size(key->type))
+    if (!cfg_field_fits(key))
         complain(verify, key, "field has another size than the type");
     if (key->size > section->item_size || key->offset > section->item_size - key->size)
         complain(verify, key, "field lies outside of the section's struct");
     if (key->max != 0 && key->min > key->max)
         complain(verify, key, "min is above max");
-    if (is_u32 && (key->max > UINT32_MAX || key->min > UINT32_MAX))
+    if (key->max > cfg_field_max(key) || key->min > cfg_field_max(key))
         complain(verify, key, "limits exceed the field");
+    if (key->like != NULL && !is_like(verify, section, key))
+        complain(verify, key, "is not like the key of that name in the plain section");
     if (has_choices != (key->type == CFG_ENUM))
         complain(verify, key, "choices and type do not fit");
     else
@@ -116,15 +133,6 @@ static void verify_section(struct verify *verify, const struct cfg_section *sect
         verify_key(verify, section, &section->keys[i]);
 }
 
-static bool has_key(const struct cfg_section *section, const char *name)
-{
-    for (size_t i = 0; i < section->key_count; i++) {
-        if (strcmp(section->keys[i].name, name) == 0)
-            return true;
-    }
-    return false;
-}
-
 static void verify_sample(struct verify *verify, const struct cfg_sample *sample)
 {
     static const struct cfg_origin none = {.kind = CFG_FROM_DEFAULT};
@@ -132,7 +140,7 @@ static void verify_sample(struct verify *verify, const struct cfg_sample *sample
         cfg_find_section(verify->cfg->schema, bytes_of(sample->section));
 
     if (section == NULL || (sample->key == NULL && !section->is_named) ||
-        (sample->key != NULL && !has_key(section, sample->key)))
+        (sample->key != NULL && cfg_find_key(section, sample->key) == NULL))
         cfg_problem(&verify->report, &none, NULL, NULL, "sample for what is not there: %s %s",
                     sample->section, sample->key != NULL ? sample->key : "NAME");
 }

@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "config/relay_keys.h"
+#include "config/relay_config.h"
 #include "half/api/half_json.h"
 #include "outboxctl/engine/request.h"
 #include "outboxctl/outbox_state.h"
@@ -68,20 +68,13 @@ static const struct path paths[] = {
      .condition = " AND t.producer = ?",
      .splits = {" AND t.next_check_at IS NULL", " AND t.next_check_at IS NOT NULL"}}};
 
-static const struct keys_half *keys_of(const struct targets *targets)
-{
-    return targets->config == NULL
-               ? NULL
-               : &((const struct keys_root *)cfg_root(targets->config->cfg))->half;
-}
-
 /* The source that has the half-messages; without a [half] section, the only one there is. */
 static const struct target *choose(const struct targets *targets)
 {
-    const struct keys_half *keys = keys_of(targets);
+    const struct relay_config *config = targets->config;
 
-    for (size_t i = 0; keys != NULL && i < targets->count; i++)
-        if (strcmp(targets->items[i].source, keys->source) == 0)
+    for (size_t i = 0; config != NULL && i < targets->count; i++)
+        if (strcmp(targets->items[i].source, config->half.source) == 0)
             return &targets->items[i];
     return targets_single(targets);
 }
@@ -113,11 +106,11 @@ struct decider {
 
 static struct decider decider_of(const struct request *request)
 {
-    const struct keys_half *keys = keys_of(&request->session.targets);
+    const struct relay_config *config = request->session.targets.config;
     struct decider decider = {.outbox = request->session.args->text[CTL_OUTBOX]};
 
     if (decider.outbox == NULL)
-        decider.outbox = keys != NULL && keys->outbox[0] != '\0' ? keys->outbox : "outbox";
+        decider.outbox = config != NULL ? config->half.store.outbox : "outbox";
     (void)snprintf(decider.actor, sizeof(decider.actor), OPERATOR "%.*s",
                    (int)(sizeof(decider.actor) - sizeof(OPERATOR)), request->by);
     return decider;

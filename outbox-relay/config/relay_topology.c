@@ -1,0 +1,194 @@
+/*
+ * The topology that a configuration comes to: the exchanges and queues that have sections, the
+ * exchanges that are only named elsewhere, the queues of receipts, and the bindings. Was checked
+ * before (relay_checks.c), so it fails for want of memory only. Called by relay_config.c.
+ */
+#include "relay_keys.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { DECIMAL = 10, NUMBER_DIGITS_MAX = 18 };
+
+/* Lists that grow; the topology is a const view of them. */
+struct build {
+    struct relay_config *config;
+    struct topology_exchange *exchanges;
+    struct topology_queue *queues;
+    struct topology_binding *bindings;
+};
+
+static bool split_at(const char *item, char separator, struct obx_bytes *before, const char **after)
+{
+    const char *at = strchr(item, separator);
+
+    if (at == NULL || at == item)
+        return false;
+    *before = (struct obx_bytes){.p = item, .len = (size_t)(at - item)};
+    *after = at + 1;
+    return true;
+}
+
+bool keys_split_bind(const char *item, struct obx_bytes *exchange, const char **routing_key)
+{
+    return split_at(item, ':', exchange, routing_key);
+}
+
+bool keys_split_argument(const char *item, struct obx_bytes *name, const char **value)
+{
+    return split_at(item, '=', name, value) && **value != '\0';
+}
+
+/* A copy that lives as long as the configuration; NULL when out of memory. */
+static const char *keep_text(const struct build *build, struct obx_bytes text)
+{
+    char *copy = cfg_take(build->config->cfg, text.len + 1);
+
+    if (copy != NULL)
+        memcpy(copy, text.p, text.len);
+    return copy;
+}
+
+/* An exchange that is named without a section of its own is a topic exchange; the broker's own ones
+ * are there already. */
+static void add_exchange(struct build *build, const char *name, const char *type)
+{
+    size_t *count = &build->config->topology.exchange_count;
+
+    if (name == NULL || strncmp(name, "amq.", strlen("amq.")) == 0)
+        return;
+    for (size_t i = 0; i < *count; i++) {
+        if (strcmp(build->exchanges[i].name, name) == 0)
+            return;
+    }
+    build->exchanges[(*count)++] = (struct topology_exchange){.name = name, .type = type};
+}
+
+static bool is_number(const char *text)
+{
+    const char *digits = text[0] == '-' ? text + 1 : text;
+
+    return digits[0] != '\0' && strspn(digits, "0123456789") == strlen(digits) &&
+           strlen(digits) <= NUMBER_DIGITS_MAX;
+}
+
+/* The arguments that were given, and no limit of deliveries for a quorum queue without one: RabbitMQ
+ * 4 has a limit of its own, at which it drops messages. */
+static enum obx_code add_arguments(struct build *build, struct topology_queue *queue,
+                                   const struct cfg_list *given)
+{
+    static const struct topology_arg no_limit = {.name = TOPOLOGY_DELIVERY_LIMIT_ARG,
+                                                 .number = TOPOLOGY_DELIVERY_LIMIT,
+                                                 .is_preferred = true};
+    struct topology_arg *args = cfg_take(build->config->cfg, (given->count + 1) * sizeof(*args));
+    bool has_limit = queue->type != NULL && strcmp(queue->type, "quorum") != 0; /* needs none */
+
+    if (args == NULL)
+        return OBX_E_NOMEM;
+    for (size_t i = 0; i < given->count; i++) {
+        struct obx_bytes name = {0};
+        const char *value = "";
+
+        keys_split_argument(given->items[i], &name, &value);
+        args[i].name = keep_text(build, name);
+        if (args[i].name == NULL)
+            return OBX_E_NOMEM;
+        has_limit = has_limit || strcmp(args[i].name, TOPOLOGY_DELIVERY_LIMIT_ARG) == 0;
+        if (is_number(value))
+            args[i].number = strtoll(value, NULL, DECIMAL);
+        else
+            args[i].text = value;
+    }
+    queue->args = args;
+    queue->arg_count = given->count;
+    if (!has_limit)
+        args[queue->arg_count++] = no_limit;
+    return OBX_OK;
+}
+
+static enum obx_code add_bindings(struct build *build, const struct queue_config *queue)
+{
+    for (size_t i = 0; i < queue->bind.count; i++) {
+        struct obx_bytes exchange = {0};
+        const char *routing_key = "";
+        const char *name = NULL;
+
+        keys_split_bind(queue->bind.items[i], &exchange, &routing_key);
+        name = keep_text(build, exchange);
+        if (name == NULL)
+            return OBX_E_NOMEM;
+        add_exchange(build, name, "topic");
+        build->bindings[build->config->topology.binding_count++] = (struct topology_binding){
+            .exchange = name, .queue = queue->name, .routing_key = routing_key};
+    }
+    return OBX_OK;
+}
+
+static enum obx_code add_queue(struct build *build, const struct queue_config *given)
+{
+    struct topology_queue *queue = &build->queues[build->config->topology.queue_count++];
+    enum obx_code rc = OBX_OK;
+
+    *queue = (struct topology_queue){.name = given->name,
+                                     .type = keys_queue_types[given->type],
+                                     .single_active_consumer = given->single_active_consumer};
+    rc = add_arguments(build, queue, &given->arguments);
+    return rc == OBX_OK ? add_bindings(build, given) : rc;
+}
+
+/* Unless it has a [queue] section of its own. */
+static enum obx_code add_receipt_queue(struct build *build, const char *name)
+{
+    struct topology *topology = &build->config->topology;
+
+    if (name == NULL)
+        return OBX_OK;
+    for (size_t i = 0; i < topology->queue_count; i++) {
+        if (strcmp(build->queues[i].name, name) == 0)
+            return OBX_OK;
+    }
+    build->queues[topology->queue_count] = (struct topology_queue){.name = name};
+    return add_arguments(build, &build->queues[topology->queue_count++], &(struct cfg_list){0});
+}
+
+/* Room for all that can come. */
+static enum obx_code begin(struct build *build)
+{
+    struct relay_config *config = build->config;
+    size_t bindings = 0;
+    size_t exchanges = config->exchange_count + config->rule_count + 1;
+
+    for (size_t i = 0; i < config->queue_count; i++)
+        bindings += config->queues[i].bind.count;
+    exchanges += bindings;
+    build->exchanges = cfg_take(config->cfg, exchanges * sizeof(*build->exchanges));
+    build->queues = cfg_take(config->cfg,
+                             (config->queue_count + config->source_count) * sizeof(*build->queues));
+    build->bindings = cfg_take(config->cfg, bindings * sizeof(*build->bindings));
+    config->topology.exchanges = build->exchanges;
+    config->topology.queues = build->queues;
+    config->topology.bindings = build->bindings;
+    return build->exchanges == NULL || build->queues == NULL || build->bindings == NULL
+               ? OBX_E_NOMEM
+               : OBX_OK;
+}
+
+enum obx_code relay_topology_build(struct relay_config *config)
+{
+    struct build build = {.config = config};
+    enum obx_code rc = begin(&build);
+
+    if (rc != OBX_OK)
+        return rc;
+    for (size_t i = 0; i < config->exchange_count; i++)
+        add_exchange(&build, config->exchanges[i].name,
+                     keys_exchange_types[config->exchanges[i].type]);
+    add_exchange(&build, config->exchange, "topic");
+    for (size_t i = 0; i < config->rule_count; i++)
+        add_exchange(&build, config->rules[i].exchange, "topic");
+    for (size_t i = 0; i < config->queue_count && rc == OBX_OK; i++)
+        rc = add_queue(&build, &config->queues[i]);
+    for (size_t i = 0; i < config->source_count && rc == OBX_OK; i++)
+        rc = add_receipt_queue(&build, config->sources[i].lane.receipt_queue);
+    return rc;
+}
