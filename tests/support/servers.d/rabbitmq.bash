@@ -80,7 +80,11 @@ rabbitmq_write_config() {
     mkdir -p "$base/home" "$base/log" "$base/data"
     : >"$base/env.conf"
     if [ ! -f "$base/home/.erlang.cookie" ]; then
-        random_word >"$base/home/.erlang.cookie"
+        if [ -n "${OBX_RABBITMQ_COOKIE_FILE-}" ]; then
+            cat "$OBX_RABBITMQ_COOKIE_FILE"
+        else
+            random_word
+        fi >"$base/home/.erlang.cookie"
         chmod 400 "$base/home/.erlang.cookie"
     fi
     plugins=$(echo "${OBX_RABBITMQ_PLUGINS-}" | tr -s ' ,' ',,')
@@ -118,7 +122,7 @@ rabbitmq_node_env() {
         LC_ALL=C.UTF-8
         ERL_EPMD_ADDRESS=127.0.0.1
         ERL_EPMD_PORT="$(state_get rabbitmq epmd_port)"
-        RABBITMQ_NODENAME=obx@127.0.0.1
+        RABBITMQ_NODENAME="${OBX_RABBITMQ_NODENAME:-obx@127.0.0.1}"
         RABBITMQ_USE_LONGNAME=true
         RABBITMQ_DIST_PORT="$(state_get rabbitmq dist_port)"
         RABBITMQ_CONF_ENV_FILE="$base/env.conf"
@@ -162,6 +166,11 @@ epmd_answers() {
 rabbitmq_start_epmd() {
     if is_running epmd; then
         return 0
+    fi
+    # The other nodes of a cluster use that of the first.
+    if [ -n "${OBX_RABBITMQ_EPMD_PORT-}" ]; then
+        state_set rabbitmq epmd_port "$OBX_RABBITMQ_EPMD_PORT"
+        return
     fi
     settle_port rabbitmq epmd_port || return 1
     mkdir -p "$dir/epmd"
