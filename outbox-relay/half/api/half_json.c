@@ -102,22 +102,6 @@ static char *in_place(const struct half_prepare *prepare, struct obx_bytes value
     return prepare->body + ((const char *)value.p - prepare->body);
 }
 
-static struct field *find_field(struct field *fields, struct obx_bytes name)
-{
-    for (; fields->name != NULL; fields++)
-        if (bytes_is(name, fields->name))
-            return fields;
-    return NULL;
-}
-
-static enum obx_code refuse_unknown(struct half_refusal *refusal, struct obx_bytes name)
-{
-    char shown[FIELD_NAME_MAX + 1];
-
-    (void)bytes_to_text(name, shown, sizeof(shown));
-    return refuse(refusal, 400, "unknown_field", "the field \"%s\" is not known", shown);
-}
-
 /* Find the values of all fields of object, in the list that ends with a name of NULL. Before any of
  * them is decoded: what has been written to cannot be walked through again. */
 static enum obx_code read_fields(struct obx_bytes object, struct field *fields,
@@ -129,17 +113,21 @@ static enum obx_code read_fields(struct obx_bytes object, struct field *fields,
 
     while (json_span_next_member(&rest, &string, &value)) {
         char decoded[FIELD_NAME_MAX * 6]; /* an escape is six bytes for one */
+        char shown[FIELD_NAME_MAX + 1];
         struct obx_bytes name;
-        struct field *field = NULL;
+        struct field *field = fields;
 
         if (!json_span_is_plain(string, &name) && string.len <= sizeof(decoded)) {
             name.p = decoded;
             if (!json_span_decode(string, decoded, &name.len))
                 return refuse(refusal, 400, "bad_json", "a name has half a character");
         }
-        field = find_field(fields, name);
-        if (field == NULL)
-            return refuse_unknown(refusal, name);
+        while (field->name != NULL && !bytes_is(name, field->name))
+            field++;
+        if (field->name == NULL) {
+            (void)bytes_to_text(name, shown, sizeof(shown));
+            return refuse(refusal, 400, "unknown_field", "the field \"%s\" is not known", shown);
+        }
         if (!bytes_is_absent(field->value))
             return refuse(refusal, 400, "bad_json", "the field \"%s\" is there twice", field->name);
         field->value = value;
@@ -183,17 +171,6 @@ static enum obx_code read_text(struct half_prepare *prepare, const struct field 
                       field->name, max, out->len);
     if (memchr(out->p, '\0', out->len) != NULL)
         return refuse(refusal, 400, "invalid_value", "\"%s\" must not contain a NUL", field->name);
-    return OBX_OK;
-}
-
-static enum obx_code read_headers(const struct field *field, struct half_part *part,
-                                  struct half_refusal *refusal)
-{
-    if (!is_given(field))
-        return OBX_OK;
-    if (json_span_type(field->value) != JSON_SPAN_OBJECT)
-        return refuse(refusal, 400, "invalid_value", "\"headers\" must be an object");
-    part->headers = field->value;
     return OBX_OK;
 }
 
@@ -316,15 +293,6 @@ enum part_field {
     PART_ON_REJECTED
 };
 
-static size_t count_parts(const struct half_prepare *prepare, enum half_verdict on)
-{
-    size_t count = 0;
-
-    for (size_t i = 0; i < prepare->req.part_count; i++)
-        count += prepare->parts[i].on == on;
-    return count;
-}
-
 static enum obx_code read_part(struct half_prepare *prepare, struct obx_bytes object,
                                enum half_verdict on, struct half_refusal *refusal)
 {
@@ -347,9 +315,12 @@ static enum obx_code read_part(struct half_prepare *prepare, struct obx_bytes ob
         {PART_RECEIPT_FROM, RECEIPT_FROM_MAX, false, &part->receipt_from},
         {PART_ON_REJECTED, TOPIC_MAX, false, &part->on_rejected},
     };
+    size_t count = 0; /* of this verdict so far */
     enum obx_code rc;
 
-    if (count_parts(prepare, on) == HALF_PARTS_MAX)
+    for (size_t i = 0; i < prepare->req.part_count; i++)
+        count += prepare->parts[i].on == on;
+    if (count == HALF_PARTS_MAX)
         return refuse(refusal, 400, "invalid_value", "more than %d messages in \"%s\"",
                       HALF_PARTS_MAX, half_verdict_name(on));
     if (json_span_type(object) != JSON_SPAN_OBJECT)
@@ -359,8 +330,11 @@ static enum obx_code read_part(struct half_prepare *prepare, struct obx_bytes ob
     for (size_t i = 0; rc == OBX_OK && i < sizeof(texts) / sizeof(texts[0]); i++)
         rc = read_text(prepare, &fields[texts[i].field], texts[i].max, texts[i].is_required,
                        texts[i].out, refusal);
-    if (rc == OBX_OK)
-        rc = read_headers(&fields[PART_HEADERS], part, refusal);
+    if (rc == OBX_OK && is_given(&fields[PART_HEADERS])) {
+        part->headers = fields[PART_HEADERS].value;
+        if (json_span_type(part->headers) != JSON_SPAN_OBJECT)
+            return refuse(refusal, 400, "invalid_value", "\"headers\" must be an object");
+    }
     if (rc == OBX_OK)
         rc = read_payload(prepare, &fields[PART_PAYLOAD], &fields[PART_BASE64], part, refusal);
     if (rc == OBX_OK)
@@ -419,23 +393,23 @@ static bool digest_bytes(EVP_MD_CTX *ctx, struct obx_bytes b)
            (b.len == 0 || EVP_DigestUpdate(ctx, b.p, b.len) == 1);
 }
 
-/* Only what is there, so that the digests of others are what they were before receipts. No other
- * member's place begins with this word. */
-static bool digest_receipts(EVP_MD_CTX *ctx, const struct half_part *part)
-{
-    if (bytes_is_absent(part->receipt_from) && bytes_is_absent(part->on_rejected))
-        return true;
-    return digest_bytes(ctx, bytes_of("receipts")) && digest_bytes(ctx, part->receipt_from) &&
-           digest_bytes(ctx, part->on_rejected);
-}
-
 static bool digest_part(EVP_MD_CTX *ctx, const struct half_part *part)
 {
-    return digest_bytes(ctx, bytes_of(half_verdict_name(part->on))) &&
-           digest_bytes(ctx, part->message_id) && digest_bytes(ctx, part->topic) &&
-           digest_bytes(ctx, part->ordering_key) && digest_bytes(ctx, part->headers) &&
-           digest_bytes(ctx, part->content_type) && digest_bytes(ctx, part->payload) &&
-           digest_receipts(ctx, part);
+    const struct obx_bytes all[] = {bytes_of(half_verdict_name(part->on)), part->message_id,
+                                    part->topic, part->ordering_key, part->headers,
+                                    part->content_type, part->payload,
+                                    /* Only what is there, so that the digests of others are what
+                                     * they were before receipts. No other member's place begins
+                                     * with this word. */
+                                    bytes_of("receipts"), part->receipt_from, part->on_rejected};
+    const bool has_receipts =
+        !bytes_is_absent(part->receipt_from) || !bytes_is_absent(part->on_rejected);
+    const size_t count = sizeof(all) / sizeof(all[0]) - (has_receipts ? 0 : 3);
+
+    for (size_t i = 0; i < count; i++)
+        if (!digest_bytes(ctx, all[i]))
+            return false;
+    return true;
 }
 
 /* Over all that the caller said but the check's time, which a retry may well give differently. */

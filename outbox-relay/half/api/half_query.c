@@ -18,25 +18,19 @@ static enum obx_code refuse(struct half_refusal *refusal, const char *reason, co
     return OBX_E_FORMAT;
 }
 
-static enum obx_code set_limit(struct half_list *list, const char *value,
-                               struct half_refusal *refusal)
-{
-    size_t digits = strspn(value, "0123456789");
-    unsigned long limit = strtoul(value, NULL, DECIMAL);
-
-    if (digits == 0 || digits > 4 || value[digits] != '\0' || limit == 0 || limit > HALF_LIST_MAX)
-        return refuse(refusal, "invalid_value", "\"limit\" must be 1 to 500");
-    list->limit = (uint32_t)limit;
-    return OBX_OK;
-}
-
 static enum obx_code set_field(struct half_list *list, const char *name, const char *value,
                                struct half_refusal *refusal)
 {
     struct obx_bytes bytes = bytes_of(value);
+    const size_t digits = strspn(value, "0123456789");
 
-    if (strcmp(name, "limit") == 0)
-        return set_limit(list, value, refusal);
+    if (strcmp(name, "limit") == 0) {
+        list->limit = (uint32_t)strtoul(value, NULL, DECIMAL);
+        if (digits == 0 || digits > 4 || value[digits] != '\0' || list->limit == 0 ||
+            list->limit > HALF_LIST_MAX)
+            return refuse(refusal, "invalid_value", "\"limit\" must be 1 to 500");
+        return OBX_OK;
+    }
     if (strcmp(name, "state") == 0) {
         list->has_state = half_state_parse(bytes, &list->state);
         return list->has_state ? OBX_OK
