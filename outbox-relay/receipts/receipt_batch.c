@@ -14,7 +14,8 @@
 #include "base/crash.h"
 #include "outbox/receipt_key.h"
 
-enum { CLEAN_PAGE = 1000 };
+/* Below the length from which a server makes something else of a list of literals. */
+enum { CLEAN_PAGE = 500 };
 
 /* A message of the batch. */
 struct entry {
@@ -29,7 +30,7 @@ struct entry {
 struct run {
     struct receipt_batch *batch;
     struct db *db;
-    const struct receipt *receipts; /* NULL: a second look */
+    const struct receipt *receipts; /* NULL: a recheck */
     size_t receipt_count;
     struct entry *entries; /* by message id, each once */
     size_t count;
@@ -91,22 +92,14 @@ static void sort_entries(struct run *run)
     run->count = kept;
 }
 
-static enum obx_code add_literal(struct obx_buf *buf, struct db *db, struct obx_bytes text)
-{
-    enum obx_code rc = buf->len == 0 ? OBX_OK : buf_add_text(buf, ",");
-
-    return rc == OBX_OK ? db_add_literal(db, buf, text) : rc;
-}
-
 static enum obx_code list_ids(struct run *run, struct obx_err *err)
 {
     struct obx_buf *ids = &run->batch->ids;
-    enum obx_code rc = OBX_OK;
 
     buf_reset(ids);
-    for (size_t i = 0; i < run->count && rc == OBX_OK; i++)
-        rc = add_literal(ids, run->db, run->entries[i].message_id);
-    return rc == OBX_OK ? OBX_OK : obx_fail(err, rc, "list of messages");
+    for (size_t i = 0; i < run->count; i++)
+        (void)db_add_to_list(run->db, ids, run->entries[i].message_id);
+    return ids->rc == OBX_OK ? OBX_OK : obx_fail(err, ids->rc, "list of messages");
 }
 
 static enum obx_code build(struct run *run, const char *before, const struct obx_buf *list,
@@ -157,24 +150,17 @@ static void take_awaiting(struct run *run, char *texts, size_t text_size)
 
 /* ---- writing them down ---- */
 
-static enum obx_code add_row(struct run *run, const struct receipt *receipt)
+static void add_row(struct run *run, const struct receipt *receipt)
 {
     struct obx_buf *text = &run->batch->text;
-    enum obx_code rc = buf_add_text(text, run->counts.noted == 0 ? "(" : ",(");
 
-    if (rc == OBX_OK)
-        rc = db_add_literal(run->db, text, receipt->message_id);
-    if (rc == OBX_OK)
-        rc = buf_add_text(text, ",");
-    if (rc == OBX_OK)
-        rc = db_add_literal(run->db, text, receipt->group);
-    if (rc == OBX_OK)
-        rc = buf_add_text(text, receipt->is_rejected ? ",'rejected'," : ",'applied',");
-    if (rc == OBX_OK && bytes_is_absent(receipt->reason))
-        rc = buf_add_text(text, "NULL");
-    else if (rc == OBX_OK)
-        rc = db_add_literal(run->db, text, receipt->reason);
-    return rc == OBX_OK ? buf_add_text(text, ")") : rc;
+    buf_add_text(text, run->counts.noted == 0 ? "(" : ",(");
+    (void)db_add_literal(run->db, text, receipt->message_id);
+    buf_add_text(text, ",");
+    (void)db_add_literal(run->db, text, receipt->group);
+    buf_add_text(text, receipt->is_rejected ? ",'rejected'," : ",'applied',");
+    (void)db_add_literal(run->db, text, receipt->reason); /* absent: NULL */
+    buf_add_text(text, ")");
 }
 
 static int compare_receipts(const void *a, const void *b)
@@ -184,14 +170,6 @@ static int compare_receipts(const void *a, const void *b)
     int order = compare_bytes(x->message_id, y->message_id);
 
     return order != 0 ? order : compare_bytes(x->group, y->group);
-}
-
-static bool is_unasked(const struct run *run, const struct receipt *receipt)
-{
-    const struct entry *entry = find_entry(run, receipt->message_id);
-
-    return entry->is_awaited &&
-           receipt_groups_find(&entry->tally.groups, receipt->group) == SIZE_MAX;
 }
 
 /* As a rule none is there yet, and then nothing has to be read again. What is there stays as it is.
@@ -215,24 +193,26 @@ static enum obx_code insert_receipts(struct run *run, struct obx_err *err)
 {
     const struct receipt *sorted[RECEIPT_BATCH_MAX];
     struct obx_buf *text = &run->batch->text;
-    enum obx_code rc = OBX_OK;
 
     for (size_t i = 0; i < run->receipt_count; i++)
         sorted[i] = &run->receipts[i];
     qsort(sorted, run->receipt_count, sizeof(const struct receipt *), compare_receipts);
     buf_reset(text);
-    rc = buf_add_text(text, "INSERT INTO outbox_receipt (message_id, consumer_group, outcome,"
-                            " reason) VALUES ");
-    for (size_t i = 0; i < run->receipt_count && rc == OBX_OK; i++) {
-        if (is_unasked(run, sorted[i])) {
-            run->counts.unasked++;
+    buf_add_text(text, "INSERT INTO outbox_receipt (message_id, consumer_group, outcome,"
+                       " reason) VALUES ");
+    for (size_t i = 0; i < run->receipt_count; i++) {
+        const struct entry *entry = find_entry(run, sorted[i]->message_id);
+
+        if (entry->is_awaited &&
+            receipt_groups_find(&entry->tally.groups, sorted[i]->group) == SIZE_MAX) {
+            run->counts.unasked++; /* the message does not ask this group */
             continue;
         }
-        rc = add_row(run, sorted[i]);
+        add_row(run, sorted[i]);
         run->counts.noted++;
     }
-    if (rc != OBX_OK)
-        return obx_fail(err, rc, "statement over receipts");
+    if (text->rc != OBX_OK)
+        return obx_fail(err, text->rc, "statement over receipts");
     return run->counts.noted == 0 ? OBX_OK : insert_text(run, err);
 }
 
@@ -327,7 +307,7 @@ static enum obx_code tally_simple(struct run *run, struct obx_err *err)
         if (run->is_all_new && entry->only != NULL && entry->tally.groups.count == 1)
             rc = count_one(run, entry, entry->only->group, entry->only->is_rejected,
                            entry->only->reason, err);
-        else if (add_literal(&run->batch->ids, run->db, entry->message_id) != OBX_OK)
+        else if (db_add_to_list(run->db, &run->batch->ids, entry->message_id) != OBX_OK)
             rc = obx_fail(err, OBX_E_NOMEM, "list of messages");
     }
     return rc;
@@ -362,17 +342,17 @@ static enum obx_code delete_complete(struct run *run, struct obx_err *err)
     enum obx_code rc = OBX_OK;
 
     buf_reset(done);
-    for (size_t i = 0; i < run->count && rc == OBX_OK; i++) {
+    for (size_t i = 0; i < run->count; i++) {
         const struct entry *entry = &run->entries[i];
 
         if (!entry->is_awaited || !receipt_tally_is_complete(&entry->tally))
             continue;
         run->counts.settled++;
         run->counts.rejected += entry->tally.is_rejected;
-        rc = add_literal(done, run->db, entry->message_id);
+        (void)db_add_to_list(run->db, done, entry->message_id);
     }
-    if (rc != OBX_OK)
-        return obx_fail(err, rc, "list of settled messages");
+    if (done->rc != OBX_OK)
+        return obx_fail(err, done->rc, "list of settled messages");
     if (done->len == 0)
         return OBX_OK;
     rc = build(run, "DELETE a FROM outbox_awaiting a FORCE INDEX (PRIMARY) WHERE a.message_id IN (",
@@ -383,18 +363,6 @@ static enum obx_code delete_complete(struct run *run, struct obx_err *err)
         rc = obx_fail(err, OBX_E_CONFLICT, "%llu messages to settle, %llu deleted",
                       (unsigned long long)run->counts.settled, (unsigned long long)deleted);
     return rc;
-}
-
-static void note_early(struct run *run)
-{
-    run->batch->early_count = 0;
-    for (size_t i = 0; i < run->count; i++) {
-        if (run->entries[i].is_awaited)
-            continue;
-        run->counts.early++;
-        if (run->batch->early_count < RECEIPT_BATCH_MAX)
-            run->batch->early[run->batch->early_count++] = run->entries[i].message_id;
-    }
 }
 
 static enum obx_code do_within(struct run *run, char *texts, size_t text_size, struct obx_err *err)
@@ -455,7 +423,14 @@ static enum obx_code run_all(struct run *run, struct receipt_counts *counts, str
     db_rows_free(run->awaited);
     if (rc != OBX_OK)
         return rc;
-    note_early(run);
+    run->batch->early_count = 0;
+    for (size_t i = 0; i < run->count; i++) {
+        if (run->entries[i].is_awaited)
+            continue;
+        run->counts.early++;
+        if (run->batch->early_count < RECEIPT_BATCH_MAX)
+            run->batch->early[run->batch->early_count++] = run->entries[i].message_id;
+    }
     *counts = run->counts;
     return OBX_OK;
 }
@@ -534,7 +509,7 @@ enum obx_code receipt_batch_again(struct receipt_batch *batch, struct db *db,
 
 /* ---- retention ---- */
 
-/* The messages of a page that have an old receipt, as literals in ids; the cursor goes behind the
+/* The messages of a page that have an old receipt, as literals in ids; the cursor goes after the
  * page. */
 static enum obx_code find_old(struct receipt_batch *batch, struct db *db, char *cursor,
                               uint64_t retention_ms, bool *is_end, struct obx_err *err)
@@ -555,7 +530,7 @@ static enum obx_code find_old(struct receipt_batch *batch, struct db *db, char *
         struct obx_bytes id = db_rows_bytes(rows, 0);
 
         if (db_rows_u64(rows, 1) != 0 && !bytes_is(id, cursor))
-            rc = add_literal(&batch->ids, db, id);
+            rc = db_add_to_list(db, &batch->ids, id);
         (void)bytes_to_text(id, cursor, RECEIPT_ID_MAX + 1);
     }
     db_rows_free(rows);
@@ -565,10 +540,12 @@ static enum obx_code find_old(struct receipt_batch *batch, struct db *db, char *
 }
 
 enum obx_code receipt_batch_clean(struct receipt_batch *batch, struct db *db, char *cursor,
-                                  uint64_t retention_ms, bool *is_end, struct obx_err *err)
+                                  uint64_t retention_ms, uint64_t *removed, bool *is_end,
+                                  struct obx_err *err)
 {
     enum obx_code rc = find_old(batch, db, cursor, retention_ms, is_end, err);
 
+    *removed = 0;
     if (rc != OBX_OK || batch->ids.len == 0)
         return rc;
     buf_reset(&batch->text);
@@ -579,5 +556,5 @@ enum obx_code receipt_batch_clean(struct receipt_batch *batch, struct db *db, ch
                   batch->ids.data, (unsigned long long)retention_ms * 1000);
     if (rc != OBX_OK)
         return obx_fail(err, rc, "statement over old receipts");
-    return db_exec_text(db, buf_bytes(&batch->text), NULL, err);
+    return db_exec_text(db, buf_bytes(&batch->text), removed, err);
 }

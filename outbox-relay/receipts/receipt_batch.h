@@ -5,7 +5,7 @@
  * Invariants: a row of outbox_awaiting is deleted only under its lock, with the receipts of all
  * groups it names, or one rejection, written in the same or an earlier transaction; the
  * compensation of a rejected one is written in the same. A row that somebody else has locked is not
- * waited for: its reports are written, and a later look settles it. The first report of a group
+ * waited for: its reports are written, and a later check settles it. The first report of a group
  * counts. Used by the receipts thread, on its connection. Proved by tests/system/receipts_test.c.
  */
 #ifndef RELAY_RECEIPT_BATCH_H
@@ -49,26 +49,27 @@ struct receipt_batch {
 
 void receipt_batch_fini(struct receipt_batch *batch);
 /**
- * Carry out up to RECEIPT_BATCH_MAX receipts whose tokens were checked, in one transaction. On
+ * Apply up to RECEIPT_BATCH_MAX receipts whose tokens were checked, in one transaction. On
  * failure nothing has changed. Any OBX_E_DB_*.
  */
 OBX_NODISCARD enum obx_code receipt_batch_run(struct receipt_batch *batch, struct db *db,
                                               const struct receipt *receipts, size_t count,
                                               struct receipt_counts *counts, struct obx_err *err);
 /**
- * Another look at messages whose receipts are written and that counted as early: those that await
+ * Another check of messages whose receipts are written and that counted as early: those that await
  * them now are settled. batch->early gets those that await them and are locked. Errors as above.
  */
 OBX_NODISCARD enum obx_code receipt_batch_again(struct receipt_batch *batch, struct db *db,
                                                 const struct obx_bytes *ids, size_t count,
                                                 struct receipt_counts *counts, struct obx_err *err);
 /**
- * Remove receipts of settled messages that are older than retention_ms, one page behind *cursor
- * (RECEIPT_ID_MAX + 1 bytes, "" at first). *is_end: the table is through, and the cursor at its
- * beginning.
+ * Remove receipts of settled messages that are older than retention_ms, one page after *cursor
+ * (RECEIPT_ID_MAX + 1 bytes, "" at first); *removed gets their number. *is_end: the table is
+ * through, and the cursor at its beginning.
  */
 OBX_NODISCARD enum obx_code receipt_batch_clean(struct receipt_batch *batch, struct db *db,
-                                                char *cursor, uint64_t retention_ms, bool *is_end,
+                                                char *cursor, uint64_t retention_ms,
+                                                uint64_t *removed, bool *is_end,
                                                 struct obx_err *err);
 
 #endif

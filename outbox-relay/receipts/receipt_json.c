@@ -37,7 +37,7 @@ static bool is_name(struct obx_bytes text)
     return true;
 }
 
-/* Cut at a whole character: the bytes behind the cut are not the middle of one. */
+/* Cut at a whole character: the bytes after the cut are not the middle of one. */
 static struct obx_bytes cut(struct obx_bytes text)
 {
     const unsigned char *at = text.p;
@@ -81,11 +81,6 @@ static enum obx_code read_all(struct receipt_list *list, const json_t *array, st
     return OBX_OK;
 }
 
-static size_t text_bytes(const struct receipt *receipt)
-{
-    return receipt->message_id.len + receipt->group.len + receipt->token.len + receipt->reason.len;
-}
-
 static void keep_text(char **to, struct obx_bytes *text)
 {
     if (bytes_is_absent(*text))
@@ -103,7 +98,8 @@ static enum obx_code keep_texts(struct receipt_list *list, struct obx_err *err)
     char *to = NULL;
 
     for (size_t i = 0; i < list->count; i++)
-        size += text_bytes(&list->items[i]);
+        size += list->items[i].message_id.len + list->items[i].group.len +
+                list->items[i].token.len + list->items[i].reason.len;
     list->texts = to = obx_malloc(size + 1);
     if (to == NULL)
         return obx_fail(err, OBX_E_NOMEM, "%zu bytes of receipts", size);
@@ -115,17 +111,6 @@ static enum obx_code keep_texts(struct receipt_list *list, struct obx_err *err)
     }
     list->bytes = size + list->count * sizeof(*list->items);
     return OBX_OK;
-}
-
-static enum obx_code read_tree(struct receipt_list *list, const json_t *root, struct obx_err *err)
-{
-    const json_t *array = json_object_get(root, "receipts");
-    enum obx_code rc = OBX_OK;
-
-    if (!json_is_array(array))
-        return obx_fail(err, OBX_E_FORMAT, "receipts: there is no array \"receipts\"");
-    rc = read_all(list, array, err);
-    return rc == OBX_OK ? keep_texts(list, err) : rc;
 }
 
 enum obx_code receipt_list_read(struct receipt_list *list, struct obx_bytes body,
@@ -143,8 +128,12 @@ enum obx_code receipt_list_read(struct receipt_list *list, struct obx_bytes body
         rc = obx_fail(err, OBX_E_NOMEM, "receipts");
     else if (root == NULL)
         rc = obx_fail(err, OBX_E_FORMAT, "receipts: %s at byte %d", why.text, why.position);
+    else if (!json_is_array(json_object_get(root, "receipts")))
+        rc = obx_fail(err, OBX_E_FORMAT, "receipts: there is no array \"receipts\"");
     else
-        rc = read_tree(list, root, err);
+        rc = read_all(list, json_object_get(root, "receipts"), err);
+    if (rc == OBX_OK)
+        rc = keep_texts(list, err);
     json_decref(root);
     if (rc != OBX_OK)
         receipt_list_fini(list);

@@ -8,7 +8,7 @@
  * reported again. Any other failure is tried again with the same reports after a backoff, over a
  * new connection where that is called for, and nothing is acknowledged until then.
  *
- * Reports that no row awaited are remembered for a second look a moment later: the row may just
+ * Reports that no row awaited are remembered for a second check a moment later: the row may just
  * have been on its way into outbox_awaiting. That memory is bounded, and what it forgets the lane's
  * scan finds.
  */
@@ -43,6 +43,7 @@ enum {
     ISOLATE_MS = 8000, /* at most so long in a flush */
     AGAIN_MS = 1000,
     AGAIN_MAX = 4096,
+    CLEAN_FULL_MS = 100, /* after a page that had old ones */
     CLEAN_BUSY_MS = 1000,
     CLEAN_IDLE_MS = 20000, /* which also keeps the session from being idle */
     IDLE_S = 60,           /* then the server ends it, and the locks of a relay that was stopped */
@@ -58,8 +59,8 @@ struct taken {
     struct receipt_list list;
 };
 
-/* A message to look at a second time. */
-struct second_look {
+/* A message to check a second time. */
+struct recheck {
     char message_id[RECEIPT_ID_MAX + 1];
     uint64_t due_ms;
 };
@@ -89,7 +90,7 @@ struct receipts {
     bool are_keys_fresh;    /* read since what is flushed came in */
     uint64_t clean_due_ms;
     char clean_cursor[RECEIPT_ID_MAX + 1];
-    struct second_look *again; /* a ring of AGAIN_MAX */
+    struct recheck *again; /* a ring of AGAIN_MAX */
     size_t again_head, again_count;
     struct backoff backoff;
     struct receipts_stats stats;
@@ -228,20 +229,20 @@ static void connect_db(struct receipts *receipts)
     set_trouble(receipts, "");
 }
 
-static void look_again_later(struct receipts *receipts)
+static void recheck_later(struct receipts *receipts)
 {
     const struct receipt_batch *batch = &receipts->batch;
 
     for (size_t i = 0; i < batch->early_count; i++) {
-        struct second_look *look = NULL;
+        struct recheck *next = NULL;
 
         if (receipts->again_count == AGAIN_MAX) {
             receipts->again_head = (receipts->again_head + 1) % AGAIN_MAX;
             receipts->again_count--;
         }
-        look = &receipts->again[(receipts->again_head + receipts->again_count++) % AGAIN_MAX];
-        (void)bytes_to_text(batch->early[i], look->message_id, sizeof(look->message_id));
-        look->due_ms = clock_now_ms() + AGAIN_MS;
+        next = &receipts->again[(receipts->again_head + receipts->again_count++) % AGAIN_MAX];
+        (void)bytes_to_text(batch->early[i], next->message_id, sizeof(next->message_id));
+        next->due_ms = clock_now_ms() + AGAIN_MS;
     }
 }
 
@@ -277,7 +278,7 @@ static enum obx_code run_reports(void *ctx, size_t from, size_t report_count, st
     if (rc != OBX_OK)
         return rc;
     count(receipts, &counts);
-    look_again_later(receipts);
+    recheck_later(receipts);
     return OBX_OK;
 }
 
@@ -389,60 +390,61 @@ static void flush(struct receipts *receipts)
     pause_reading(receipts, false);
 }
 
-/* The messages of another look. Their ids are copied: the ring takes some of them back. */
-struct looks {
+/* The messages of a recheck. Their ids are copied: the ring takes some of them back. */
+struct rechecks {
     struct receipts *receipts;
     char ids[RECEIPT_BATCH_MAX][RECEIPT_ID_MAX + 1];
     size_t count;
 };
 
-static void take_due(struct looks *looks, uint64_t now_ms)
+static void take_due(struct rechecks *rechecks, uint64_t now_ms)
 {
-    struct receipts *receipts = looks->receipts;
+    struct receipts *receipts = rechecks->receipts;
 
-    while (looks->count < receipts->again_count && looks->count < RECEIPT_BATCH_MAX) {
-        const struct second_look *look =
-            &receipts->again[(receipts->again_head + looks->count) % AGAIN_MAX];
+    while (rechecks->count < receipts->again_count && rechecks->count < RECEIPT_BATCH_MAX) {
+        const struct recheck *next =
+            &receipts->again[(receipts->again_head + rechecks->count) % AGAIN_MAX];
 
-        if (look->due_ms > now_ms)
+        if (next->due_ms > now_ms)
             break;
-        memcpy(looks->ids[looks->count++], look->message_id, sizeof(look->message_id));
+        memcpy(rechecks->ids[rechecks->count++], next->message_id, sizeof(next->message_id));
     }
 }
 
-static enum obx_code run_looks(void *ctx, size_t from, size_t look_count, struct obx_err *err)
+static enum obx_code run_rechecks(void *ctx, size_t from, size_t recheck_count, struct obx_err *err)
 {
-    struct looks *looks = ctx;
-    struct receipts *receipts = looks->receipts;
+    struct rechecks *rechecks = ctx;
+    struct receipts *receipts = rechecks->receipts;
     struct obx_bytes ids[RECEIPT_BATCH_MAX];
     struct receipt_counts counts;
     enum obx_code rc = OBX_OK;
 
-    for (size_t i = 0; i < look_count; i++)
-        ids[i] = bytes_of(looks->ids[from + i]);
-    rc = receipt_batch_again(&receipts->batch, receipts->db, ids, look_count, &counts, err);
+    for (size_t i = 0; i < recheck_count; i++)
+        ids[i] = bytes_of(rechecks->ids[from + i]);
+    rc = receipt_batch_again(&receipts->batch, receipts->db, ids, recheck_count, &counts, err);
     if (rc != OBX_OK)
         return rc;
     counts.early = 0; /* they were counted */
     count(receipts, &counts);
-    look_again_later(receipts); /* somebody has them still */
+    recheck_later(receipts); /* somebody has them still */
     return OBX_OK;
 }
 
 /* What is stuck is forgotten here: the lane's scan finds it when it is due to be sent again. */
-static void look_again(struct receipts *receipts, uint64_t now_ms)
+static void recheck(struct receipts *receipts, uint64_t now_ms)
 {
-    struct looks looks = {.receipts = receipts, .count = 0};
-    struct isolate isolate = {.run = run_looks, .ctx = &looks, .until_ms = now_ms + ISOLATE_MS};
+    struct rechecks rechecks = {.receipts = receipts, .count = 0};
+    struct isolate isolate = {
+        .run = run_rechecks, .ctx = &rechecks, .until_ms = now_ms + ISOLATE_MS};
     struct obx_err err = {0};
     enum obx_code rc = OBX_OK;
 
-    take_due(&looks, now_ms);
-    if (looks.count == 0)
+    take_due(&rechecks, now_ms);
+    if (rechecks.count == 0)
         return;
-    receipts->again_head = (receipts->again_head + looks.count) % AGAIN_MAX;
-    receipts->again_count -= looks.count;
-    rc = isolate_run(&isolate, 0, looks.count, &err);
+    receipts->again_head = (receipts->again_head + rechecks.count) % AGAIN_MAX;
+    receipts->again_count -= rechecks.count;
+    rc = isolate_run(&isolate, 0, rechecks.count, &err);
     if (rc != OBX_OK)
         failed(receipts, rc, &err);
     receipts->stats.deferred += isolate.stuck;
@@ -452,14 +454,17 @@ static void look_again(struct receipts *receipts, uint64_t now_ms)
 static void clean(struct receipts *receipts, uint64_t now_ms)
 {
     bool is_end = true;
+    uint64_t removed = 0;
     struct obx_err err = {0};
     enum obx_code rc = OBX_OK;
 
     if (now_ms < receipts->clean_due_ms)
         return;
     rc = receipt_batch_clean(&receipts->batch, receipts->db, receipts->clean_cursor,
-                             receipts->opts.retention_ms, &is_end, &err);
-    receipts->clean_due_ms = clock_now_ms() + (is_end ? CLEAN_IDLE_MS : CLEAN_BUSY_MS);
+                             receipts->opts.retention_ms, &removed, &is_end, &err);
+    receipts->clean_due_ms = clock_now_ms() + (is_end        ? CLEAN_IDLE_MS
+                                               : removed > 0 ? CLEAN_FULL_MS
+                                                             : CLEAN_BUSY_MS);
     if (rc != OBX_OK && rc != OBX_E_DB_LOCK_WAIT && rc != OBX_E_DB_DEADLOCK)
         failed(receipts, rc, &err);
 }
@@ -472,24 +477,21 @@ static bool has_enough(const struct receipts *receipts)
            receipts->is_paused;
 }
 
-static bool is_flush_due(const struct receipts *receipts, uint64_t now_ms, bool is_stopping)
-{
-    return receipts->head != NULL && (is_stopping || has_enough(receipts) ||
-                                      now_ms >= receipts->first_ms + receipts->opts.max_age_ms);
-}
-
 static void work(struct receipts *receipts, bool is_stopping)
 {
     uint64_t now_ms = clock_now_ms();
+    const bool is_due =
+        receipts->head != NULL && (is_stopping || has_enough(receipts) ||
+                                   now_ms >= receipts->first_ms + receipts->opts.max_age_ms);
 
     if (now_ms < receipts->not_before_ms)
         return;
     if (receipts->db == NULL)
         connect_db(receipts);
-    if (receipts->db != NULL && is_flush_due(receipts, now_ms, is_stopping))
+    if (receipts->db != NULL && is_due)
         flush(receipts);
     if (receipts->db != NULL && !is_stopping)
-        look_again(receipts, now_ms);
+        recheck(receipts, now_ms);
     if (receipts->db != NULL && !is_stopping)
         clean(receipts, now_ms);
 }

@@ -669,6 +669,7 @@ static void retention(void **state)
     char cursor[RECEIPT_ID_MAX + 1] = "";
     struct obx_err err = {0};
     bool is_end = false;
+    uint64_t removed = 0, removed_in_all = 0;
     int pages = 0;
 
     await(rig, 1, "a,b", NULL);
@@ -680,11 +681,13 @@ static void retention(void **state)
                  " UTC_TIMESTAMP(6)) FROM n a JOIN n b JOIN (SELECT 'a' AS g UNION SELECT '') g"
                  " WHERE a.i < 3 AND b.i < 500");
     while (!is_end) {
-        assert_int_equal(receipt_batch_clean(&batch, rig->db, cursor, 60000, &is_end, &err),
-                         OBX_OK);
+        assert_int_equal(
+            receipt_batch_clean(&batch, rig->db, cursor, 60000, &removed, &is_end, &err), OBX_OK);
+        removed_in_all += removed;
         pages++;
     }
     assert_true(pages >= 3);
+    assert_int_equal(removed_in_all, 1500);
     assert_string_equal(cursor, "");
     assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM outbox_receipt"), 1500 + 1);
     assert_int_equal(rig_number(rig, "SELECT COUNT(*) FROM outbox_receipt WHERE received_at <"

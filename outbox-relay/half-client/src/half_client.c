@@ -122,14 +122,7 @@ static void judge(struct obx_half *half, const struct question *question)
     json_decref(root);
 }
 
-static void pause_ms(uint32_t ms)
-{
-    struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
-
-    nanosleep(&pause, NULL);
-}
-
-/* Repeat until there is a final answer or the time is over. */
+/* Repeat until there is a final answer or the time has passed. */
 static void call(struct obx_half *half, const char *url, const char *body,
                  const struct question *question)
 {
@@ -139,12 +132,14 @@ static void call(struct obx_half *half, const char *url, const char *body,
     backoff_init(&backoff, 20, 1000);
     for (;;) {
         uint32_t wait_ms = backoff_next_ms(&backoff);
+        struct timespec pause = {.tv_sec = wait_ms / 1000,
+                                 .tv_nsec = (long)(wait_ms % 1000) * 1000000};
 
         perform(half, url, body, due_ms);
         judge(half, question);
         if ((half->status != 0 && half->status != 503) || clock_left_ms(due_ms) <= (int)wait_ms)
             return;
-        pause_ms(wait_ms);
+        nanosleep(&pause, NULL);
     }
 }
 
@@ -197,7 +192,7 @@ static bool gid_is_valid(const char *gid)
                len;
 }
 
-/* tail: "", "/commit" or "/rollback" behind the gid. */
+/* tail: "", "/commit" or "/rollback" after the gid. */
 static enum obx_code call_gid(struct obx_half *half, const struct question *question,
                               const char *tail, const char *body, struct obx_err *err)
 {
@@ -295,19 +290,6 @@ static void add_messages(struct obx_buf *body, const char *name,
     buf_add_text(body, "]");
 }
 
-/* Prepared before and decided meanwhile: the local transaction must not be started. */
-static enum obx_code result_of_prepare(const struct obx_half *half, const char *gid,
-                                       struct obx_err *err)
-{
-    enum obx_code rc = result_of(half, gid, err);
-
-    if (rc == OBX_OK && (half->state == OBX_HALF_COMMITTED || half->state == OBX_HALF_ROLLED_BACK))
-        rc = obx_fail_sys(err, OBX_E_CONFLICT, (int)half->status,
-                          "half-message %s: prepared before, and %s since", gid,
-                          state_names[half->state]);
-    return rc;
-}
-
 enum obx_code obx_half_prepare(struct obx_half *half, const char *gid,
                                const struct obx_half_message *on_commit, size_t commit_count,
                                const struct obx_half_message *on_rollback, size_t rollback_count,
@@ -330,7 +312,13 @@ enum obx_code obx_half_prepare(struct obx_half *half, const char *gid,
         rc = buf_addf(&url, "%s" PATH, half->url);
     if (rc == OBX_OK) {
         call(half, url.data, body.data, &question);
-        rc = result_of_prepare(half, gid, err);
+        rc = result_of(half, gid, err);
+        /* Prepared before and decided meanwhile: the local transaction must not be started. */
+        if (rc == OBX_OK &&
+            (half->state == OBX_HALF_COMMITTED || half->state == OBX_HALF_ROLLED_BACK))
+            rc = obx_fail_sys(err, OBX_E_CONFLICT, (int)half->status,
+                              "half-message %s: prepared before, and %s since", gid,
+                              state_names[half->state]);
     } else {
         (void)obx_fail(err, rc, "half-message %s: %s", gid,
                        rc == OBX_E_NOMEM ? "its messages" : "headers are not JSON");

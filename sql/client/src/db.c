@@ -53,8 +53,8 @@ enum obx_code db_ready(const struct db *db, size_t request_len, struct obx_err *
     return OBX_OK;
 }
 
-/* On a connection that was up a failure of TLS is how MariaDB's library tells that it was cut or
- * that time is over. */
+/* On a connection that was up a failure of TLS is how MariaDB's library says that it was cut or
+ * that the time has passed. */
 enum obx_code db_failed(struct db *db, unsigned number, const char *text, uint64_t started_ms,
                         struct obx_err *err)
 {
@@ -182,7 +182,7 @@ enum obx_code db_begin(struct db *db, struct obx_err *err)
 /*
  * A COMMIT that was refused in clear words is undone. Everything else that is not success leaves it
  * open, and then the connection is not used any more, so that nobody takes up work on it in the
- * belief that the transaction is over.
+ * belief that the transaction has ended.
  */
 enum obx_code db_commit(struct db *db, struct obx_err *err)
 {

@@ -205,12 +205,6 @@ const struct db_error *db_error_table(size_t *count)
     return error_table;
 }
 
-static bool is_client_number(unsigned number)
-{
-    return (number >= CLIENT_MIN && number <= CLIENT_MAX) ||
-           (number >= MARIADB_CLIENT_MIN && number <= MARIADB_CLIENT_MAX);
-}
-
 enum obx_code db_code_of(unsigned number, const char *text)
 {
     const size_t count = sizeof(error_table) / sizeof(error_table[0]);
@@ -226,7 +220,10 @@ enum obx_code db_code_of(unsigned number, const char *text)
         if (error_table[i].number == number)
             return error_table[i].code;
     }
-    return is_client_number(number) ? OBX_E_DB_GONE : OBX_E_DB_QUERY;
+    if ((number >= CLIENT_MIN && number <= CLIENT_MAX) ||
+        (number >= MARIADB_CLIENT_MIN && number <= MARIADB_CLIENT_MAX))
+        return OBX_E_DB_GONE; /* the client library's own */
+    return OBX_E_DB_QUERY;
 }
 
 static bool is_listed(unsigned number, const unsigned *list)

@@ -51,7 +51,7 @@ enum {
 enum line {
     LINE_OPEN, /* somebody may listen or step between: proofs only */
     LINE_NEAR, /* loopback, or TLS with the certificate's chain verified: all but clear text, which
-                  would tell it to another local user who took the port */
+                  would show it to another local user who took the port */
     LINE_PRIVATE /* socket, or TLS with the host name verified: all */
 };
 
@@ -92,7 +92,7 @@ static bool peer_is_loopback(int fd)
     return peer.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
 }
 
-/* Asked when TLS is up, if the server has it: the library has verified what it was told to. */
+/* Asked when TLS is up, if the server has it: the library has verified what it was asked to. */
 static enum line line_of(const struct login *login, MYSQL *mysql, MYSQL_PLUGIN_VIO *vio)
 {
     const struct db_opts *opts = login->opts;
@@ -135,7 +135,7 @@ static bool is_listed(const char *list, const char *name)
     return false;
 }
 
-/* From now on the library follows only these (NULL: all). False when it cannot be told. */
+/* From now on the library follows only these (NULL: all). False when it does not take that. */
 static bool restrict_methods(MYSQL *mysql, const char *methods)
 {
 #if !DB_CLIENT_IS_MARIADB
@@ -150,34 +150,21 @@ static bool restrict_methods(MYSQL *mysql, const char *methods)
 #endif
 }
 
-static void wipe_password(MYSQL *mysql)
-{
-    if (mysql->passwd != NULL)
-        memset(mysql->passwd, 0, strlen(mysql->passwd));
-}
-
-/* A name from outside, for a text. */
-static void keep_method(struct login *login, const char *name)
-{
-    size_t len = 0;
-
-    while (len < METHOD_MAX - 1 && ((name[len] >= 'a' && name[len] <= 'z') || name[len] == '_' ||
-                                    (name[len] >= '0' && name[len] <= '9')))
-        len++;
-    memcpy(login->method, name, len);
-    login->method[len] = '\0';
-}
-
 /* The server has asked for another method; both libraries end a packet with a NUL of their own. */
 static void judge_switch(struct login *login, MYSQL *mysql, MYSQL_PLUGIN_VIO *vio)
 {
     const char *name = (const char *)mysql->net.read_pos + 1;
     const char *methods = methods_of(line_of(login, mysql, vio));
+    size_t len = 0;
 
-    keep_method(login, name);
+    while (len < METHOD_MAX - 1 && ((name[len] >= 'a' && name[len] <= 'z') || name[len] == '_' ||
+                                    (name[len] >= '0' && name[len] <= '9')))
+        len++; /* it comes from outside, and goes into a text */
+    memcpy(login->method, name, len);
+    login->method[len] = '\0';
     login->is_refused = methods != NULL && !is_listed(methods, name);
-    if (login->is_refused || !restrict_methods(mysql, methods))
-        wipe_password(mysql);
+    if ((login->is_refused || !restrict_methods(mysql, methods)) && mysql->passwd != NULL)
+        memset(mysql->passwd, 0, strlen(mysql->passwd));
 }
 
 /*
@@ -268,17 +255,6 @@ void db_login_register(void)
 
 /* ---- the library's options ---- */
 
-static void set_timeouts(MYSQL *mysql, const struct db_opts *opts)
-{
-    const unsigned connect_s = db_whole_seconds(opts->connect_timeout_ms, DB_CONNECT_MS);
-    const unsigned read_s = db_whole_seconds(opts->read_timeout_ms, DB_IO_MS);
-    const unsigned write_s = db_whole_seconds(opts->write_timeout_ms, DB_IO_MS);
-
-    mysql_options(mysql, MYSQL_OPT_CONNECT_TIMEOUT, &connect_s);
-    mysql_options(mysql, MYSQL_OPT_READ_TIMEOUT, &read_s);
-    mysql_options(mysql, MYSQL_OPT_WRITE_TIMEOUT, &write_s);
-}
-
 static void set_tls_files(MYSQL *mysql, const struct db_opts *opts)
 {
     if (none_if_empty(opts->tls_ca_file) != NULL)
@@ -290,7 +266,7 @@ static void set_tls_files(MYSQL *mysql, const struct db_opts *opts)
 }
 
 #if DB_CLIENT_IS_MARIADB
-/* With a CA file the library verifies the chain; the host name only when told to. It goes on
+/* With a CA file the library verifies the chain; the host name only when asked to. It goes on
  * without TLS where the server offers none, unless it verifies: our method stops that. */
 static void set_tls(MYSQL *mysql, const struct db_opts *opts)
 {
@@ -336,11 +312,16 @@ static void set_tls(MYSQL *mysql, const struct db_opts *opts)
 static enum obx_code set_options(MYSQL *mysql, const struct login *login, struct obx_err *err)
 {
     const unsigned protocol = login->use_socket ? MYSQL_PROTOCOL_SOCKET : MYSQL_PROTOCOL_TCP;
+    const unsigned connect_s = db_whole_seconds(login->opts->connect_timeout_ms, DB_CONNECT_MS);
+    const unsigned read_s = db_whole_seconds(login->opts->read_timeout_ms, DB_IO_MS);
+    const unsigned write_s = db_whole_seconds(login->opts->write_timeout_ms, DB_IO_MS);
     const unsigned no = 0;
     const unsigned long packet_max = CLIENT_PACKET_MAX;
     const char *program = none_if_empty(login->opts->program_name);
 
-    set_timeouts(mysql, login->opts);
+    mysql_options(mysql, MYSQL_OPT_CONNECT_TIMEOUT, &connect_s);
+    mysql_options(mysql, MYSQL_OPT_READ_TIMEOUT, &read_s);
+    mysql_options(mysql, MYSQL_OPT_WRITE_TIMEOUT, &write_s);
     set_tls(mysql, login->opts);
     /* Without this the libraries take "localhost" for a socket of their own choice. */
     mysql_options(mysql, MYSQL_OPT_PROTOCOL, &protocol);
@@ -400,40 +381,29 @@ static enum obx_code connect_failed(struct db *db, const struct login *login, ui
     return obx_fail_sys(err, code, (int)number, "%s (%u)", mysql_error(db->mysql), number);
 }
 
-/* "[::1]", as an address with a port is written, without its brackets. */
-static const char *without_brackets(const char *host, char copy[HOST_MAX])
-{
-    const size_t len = host == NULL ? 0 : strlen(host);
-
-    if (len < 3 || len >= HOST_MAX || host[0] != '[' || host[len - 1] != ']')
-        return host;
-    memcpy(copy, host + 1, len - 2);
-    copy[len - 2] = '\0';
-    return copy;
-}
-
-/* MariaDB's library takes "a,b" for two hosts and "a=b" for a list of options, Oracle's takes both
- * for a name. */
-static enum obx_code check_host(const char *host, struct obx_err *err)
-{
-    if (host != NULL && strpbrk(host, ",;= ") != NULL)
-        return obx_fail(err, OBX_E_DB_CONNECT, "'%s' is not the name or address of one host", host);
-    return OBX_OK;
-}
-
 enum obx_code db_login(struct db *db, const struct db_opts *opts, struct obx_err *err)
 {
     const uint64_t started_ms = clock_now_ms();
-    char copy[HOST_MAX];
-    const char *host = without_brackets(none_if_empty(opts->host), copy);
+    const char *host = none_if_empty(opts->host);
+    const size_t host_len = host == NULL ? 0 : strlen(host);
+    char address[HOST_MAX];
     const char *unix_socket = none_if_empty(opts->unix_socket);
     struct login login = {.opts = opts};
     MYSQL *connected = NULL;
-    enum obx_code rc = check_host(host, err);
+    enum obx_code rc;
 
+    /* "[::1]", as an address with a port is written, without its brackets. */
+    if (host_len > 2 && host_len < HOST_MAX && host[0] == '[' && host[host_len - 1] == ']') {
+        memcpy(address, host + 1, host_len - 2);
+        address[host_len - 2] = '\0';
+        host = address;
+    }
+    /* MariaDB's library takes "a,b" for two hosts and "a=b" for a list of options, Oracle's takes
+     * both for a name. */
+    if (host != NULL && strpbrk(host, ",;= ") != NULL)
+        return obx_fail(err, OBX_E_DB_CONNECT, "'%s' is not the name or address of one host", host);
     login.use_socket = unix_socket != NULL && (host == NULL || strcmp(host, "localhost") == 0);
-    if (rc == OBX_OK)
-        rc = set_options(db->mysql, &login, err);
+    rc = set_options(db->mysql, &login, err);
     if (rc != OBX_OK)
         return rc;
     if (host == NULL)

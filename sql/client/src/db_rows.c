@@ -1,6 +1,6 @@
 /*
  * A result kept whole on the client: one block that grows by doubling. A row in it is the lengths
- * of its columns followed by their bytes, each with a NUL behind it, and starts at a multiple of
+ * of its columns followed by their bytes, each with a NUL after it, and starts at a multiple of
  * eight; there is no pointer in the block, so it may move while it grows. Filled by db_text.c and
  * db_stmt.c, read through the functions of db.h.
  */
@@ -160,7 +160,7 @@ bool db_rows_is_null(const struct db_rows *rows, unsigned column)
     return db_rows_bytes(rows, column).p == NULL;
 }
 
-/* The text of a number is short and has a NUL behind it; anything with a NUL inside or longer is
+/* The text of a number is short and has a NUL after it; anything with a NUL inside or longer is
  * not one. */
 static const char *number_text(const struct db_rows *rows, unsigned column)
 {

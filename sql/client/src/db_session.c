@@ -11,7 +11,6 @@
  */
 #include "db_session.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/bytes.h"
@@ -19,10 +18,9 @@
 enum {
     DEFAULT_LOCK_WAIT_S = 10,
     DEFAULT_SILENT_S = 15, /* within a transaction */
-    DEFAULT_IDLE_S = 60,   /* where that cannot be told */
+    DEFAULT_IDLE_S = 60,   /* where the server does not know the difference */
     LONGEST_IDLE_S = 3600, /* outside of one */
     DECIMAL = 10,
-    NUMBER_MAX = 160,
 };
 
 /* Who knows the variable. */
@@ -47,7 +45,7 @@ static const struct setting {
     {BOTH, "SESSION div_precision_increment = 4"},
     {BOTH, "SESSION group_concat_max_len = 1048576"},
     {BOTH, "SESSION sql_quote_show_create = 1"},
-    {BOTH, "SESSION lc_messages = 'en_US'"}, /* one error is told from another by its text */
+    {BOTH, "SESSION lc_messages = 'en_US'"}, /* some errors differ by their text only */
     {BOTH, "SESSION lc_time_names = 'en_US'"},
     /* Refusals: statements without a key, large joins, and result sets that end early in silence.
      */
@@ -61,11 +59,6 @@ static const struct setting {
     {MYSQL_ONLY, "SESSION max_execution_time = 0"},
 };
 
-static bool has_setting(const struct db *db, enum server server)
-{
-    return server == BOTH || (server == MARIADB) == db->is_mariadb;
-}
-
 /* MariaDB has these variables under MySQL's names since 11.1, and may drop the old ones one day. */
 static const char *transaction_prefix(const struct db *db)
 {
@@ -76,22 +69,11 @@ static const char *transaction_prefix(const struct db *db)
     return db->is_mariadb && (major < 11 || (major == 11 && minor < 1)) ? "tx" : "transaction";
 }
 
-static enum obx_code add_transaction(const struct db *db, struct obx_buf *sql)
-{
-    const char *prefix = transaction_prefix(db);
-    char text[NUMBER_MAX];
-
-    (void)snprintf(text, sizeof(text),
-                   ", SESSION %s_isolation = 'READ-COMMITTED', SESSION %s_read_only = 0", prefix,
-                   prefix);
-    return buf_add_text(sql, text);
-}
-
 /*
  * How long the server waits for others on our behalf (lock_wait_timeout is for a table's
  * definition, by default a day or a year), and for us. A session ends soon after its owner stands
- * still, so that what it holds is free again: MariaDB can tell a session that is silent within a
- * transaction from an idle one, MySQL cannot. The two network times are for an owner that stops in
+ * still, so that what it holds is free again: MariaDB knows a session that is silent within a
+ * transaction from an idle one, MySQL does not. The two network times are for an owner that stops in
  * the middle of a request, or of an answer.
  */
 static enum obx_code add_waits(const struct db *db, const struct db_opts *opts, struct obx_buf *sql)
@@ -100,43 +82,37 @@ static enum obx_code add_waits(const struct db *db, const struct db_opts *opts, 
     const unsigned default_s = db->is_mariadb ? DEFAULT_SILENT_S : DEFAULT_IDLE_S;
     const unsigned silent_s = opts->idle_s == 0 ? default_s : opts->idle_s;
     const unsigned idle_s = opts->idle_s == 0 && db->is_mariadb ? LONGEST_IDLE_S : silent_s;
-    char text[2 * NUMBER_MAX];
 
-    (void)snprintf(text, sizeof(text),
-                   ", SESSION innodb_lock_wait_timeout = %u, SESSION lock_wait_timeout = %u, "
-                   "SESSION wait_timeout = %u, SESSION net_read_timeout = %u, "
-                   "SESSION net_write_timeout = %u",
-                   lock_s, lock_s, idle_s, silent_s, silent_s);
-    if (buf_add_text(sql, text) != OBX_OK)
-        return OBX_E_NOMEM;
-    if (!db->is_mariadb)
-        return OBX_OK;
-    /* The two finer ones would be preferred to it. */
-    (void)snprintf(text, sizeof(text),
-                   ", SESSION idle_transaction_timeout = %u, "
-                   "SESSION idle_readonly_transaction_timeout = 0, "
-                   "SESSION idle_write_transaction_timeout = 0",
-                   silent_s);
-    return buf_add_text(sql, text);
+    buf_addf(sql,
+             ", SESSION innodb_lock_wait_timeout = %u, SESSION lock_wait_timeout = %u, "
+             "SESSION wait_timeout = %u, SESSION net_read_timeout = %u, "
+             "SESSION net_write_timeout = %u",
+             lock_s, lock_s, idle_s, silent_s, silent_s);
+    if (db->is_mariadb) /* the two finer ones would be preferred to it */
+        buf_addf(sql,
+                 ", SESSION idle_transaction_timeout = %u, "
+                 "SESSION idle_readonly_transaction_timeout = 0, "
+                 "SESSION idle_write_transaction_timeout = 0",
+                 silent_s);
+    return sql->rc;
 }
 
 static enum obx_code build_set(const struct db *db, const struct db_opts *opts, struct obx_buf *sql)
 {
-    enum obx_code rc = buf_add_text(sql, "SET ");
-    bool is_first = true;
+    const char *prefix = transaction_prefix(db);
+    const char *comma = "SET ";
 
-    for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]) && rc == OBX_OK; i++) {
-        if (!has_setting(db, settings[i].server))
+    for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
+        const enum server server = settings[i].server;
+
+        if (server != BOTH && (server == MARIADB) != db->is_mariadb)
             continue;
-        if (!is_first)
-            rc = buf_add_text(sql, ", ");
-        is_first = false;
-        if (rc == OBX_OK)
-            rc = buf_add_text(sql, settings[i].text);
+        buf_addf(sql, "%s%s", comma, settings[i].text);
+        comma = ", ";
     }
-    if (rc == OBX_OK)
-        rc = add_transaction(db, sql);
-    return rc == OBX_OK ? add_waits(db, opts, sql) : rc;
+    buf_addf(sql, ", SESSION %s_isolation = 'READ-COMMITTED', SESSION %s_read_only = 0", prefix,
+             prefix);
+    return add_waits(db, opts, sql);
 }
 
 static enum obx_code read_limits(struct db *db, struct obx_err *err)

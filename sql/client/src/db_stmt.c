@@ -183,13 +183,6 @@ out:
     return rc;
 }
 
-/* Somebody who was lent the handle has reset the session: the library has cut its statements off
- * the connection. */
-static bool is_detached(const struct db_stmt *stmt)
-{
-    return stmt->handle->mysql == NULL;
-}
-
 static enum obx_code stmt_get(struct db *db, const char *sql, struct db_stmt **out,
                               struct obx_err *err)
 {
@@ -198,7 +191,9 @@ static enum obx_code stmt_get(struct db *db, const char *sql, struct db_stmt **o
     enum obx_code rc = OBX_OK;
 
     *out = cache_find(db, text, hash);
-    if (*out != NULL && is_detached(*out)) {
+    /* Somebody who was lent the handle may have reset the session: the library has cut its
+     * statements off the connection then. */
+    if (*out != NULL && (*out)->handle->mysql == NULL) {
         cache_drop_stmt(db, *out);
         *out = NULL;
     }
@@ -364,7 +359,7 @@ static bool free_result(struct db_stmt *stmt)
 }
 
 /* Leave nothing unread on the connection: what is left of this result set, and those that a CALL
- * sends behind it. Whether there is another one is known behind the end of the one before. */
+ * sends after it. Whether there is another one is known after the end of the one before. */
 static enum obx_code finish(struct db *db, struct db_stmt *stmt, uint64_t started_ms,
                             struct obx_err *err)
 {

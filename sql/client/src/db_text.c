@@ -20,7 +20,7 @@ static bool read_result(MYSQL_RES *result, struct db_rows *rows)
     return fits;
 }
 
-/* The result sets that a CALL sends behind the first; left unread they would answer the next
+/* The result sets that a CALL sends after the first; left unread they would answer the next
  * statement. */
 static bool drop_further_results(MYSQL *mysql)
 {

@@ -104,18 +104,6 @@ enum obx_code schema_check(struct db *db, enum schema_side side, struct obx_err 
     return version > latest ? fail_newer(side, version, err) : OBX_OK;
 }
 
-/* "producer_0001_outbox.sql, statement 2 (CREATE TABLE ...)": the first line of it, cut. */
-static void name_statement(struct obx_err *err, const struct schema_step *step, size_t number,
-                           struct obx_bytes statement)
-{
-    const char *text = statement.p;
-    int len = 0;
-
-    while ((size_t)len < statement.len && len < STATEMENT_NAME_MAX && text[len] != '\n')
-        len++;
-    obx_err_context(err, "%s.sql, statement %zu (%.*s)", step->name, number, len, text);
-}
-
 static enum obx_code apply(struct db *db, const struct schema_step *step, struct obx_err *err)
 {
     struct obx_bytes rest = bytes_of(step->sql);
@@ -125,11 +113,16 @@ static enum obx_code apply(struct db *db, const struct schema_step *step, struct
     for (size_t number = 1; (found = sql_split(&rest, &statement)) == SQL_SPLIT_STATEMENT;
          number++) {
         enum obx_code rc = db_exec_text(db, statement, NULL, err);
+        const char *text = statement.p;
+        int len = 0;
 
-        if (rc != OBX_OK) {
-            name_statement(err, step, number, statement);
-            return rc;
-        }
+        if (rc == OBX_OK)
+            continue;
+        /* "producer_0001_outbox.sql, statement 2 (CREATE TABLE ...)": the first line of it, cut. */
+        while ((size_t)len < statement.len && len < STATEMENT_NAME_MAX && text[len] != '\n')
+            len++;
+        obx_err_context(err, "%s.sql, statement %zu (%.*s)", step->name, number, len, text);
+        return rc;
     }
     if (found == SQL_SPLIT_BROKEN)
         return obx_fail(err, OBX_E_DB_SCHEMA, "%s.sql: a quote or a comment is not closed",
@@ -157,17 +150,11 @@ static enum obx_code apply_missing(struct db *db, enum schema_side side,
     return rc;
 }
 
-static void pause_a_moment(void)
-{
-    const struct timespec pause = {.tv_sec = 0, .tv_nsec = (long)LOCK_PAUSE_MS * NS_PER_MS};
-
-    nanosleep(&pause, NULL);
-}
-
 /* Asks again and again without waiting in the server, so that the wait does not depend on the
  * connection's read deadline. */
 static enum obx_code lock(struct db *db, struct obx_err *err)
 {
+    const struct timespec pause = {.tv_sec = 0, .tv_nsec = (long)LOCK_PAUSE_MS * NS_PER_MS};
     const uint64_t due_ms = clock_now_ms() + LOCK_WAIT_MS;
 
     for (;;) {
@@ -180,15 +167,8 @@ static enum obx_code lock(struct db *db, struct obx_err *err)
         if (clock_left_ms(due_ms) == 0)
             return obx_fail(err, OBX_E_DB_LOCK_WAIT,
                             "another migration of this database is still running");
-        pause_a_moment();
+        nanosleep(&pause, NULL);
     }
-}
-
-static enum obx_code unlock(struct db *db, struct obx_err *err)
-{
-    uint64_t released = 0;
-
-    return query_number(db, "SELECT RELEASE_LOCK(" LOCK_NAME ")", DB_NO_ARGS, &released, err);
 }
 
 static enum obx_code check_caller(struct db *db, struct obx_err *err)
@@ -204,11 +184,10 @@ static enum obx_code check_caller(struct db *db, struct obx_err *err)
     return rc;
 }
 
-/* ---- further outbox tables ---- */
-
 enum obx_code schema_migrate(struct db *db, enum schema_side side, schema_progress_fn *progress,
                              void *ctx, struct obx_err *err)
 {
+    uint64_t released = 0;
     enum obx_code rc = check_caller(db, err);
     enum obx_code end = OBX_OK;
 
@@ -218,17 +197,12 @@ enum obx_code schema_migrate(struct db *db, enum schema_side side, schema_progre
         return rc;
     rc = apply_missing(db, side, progress, ctx, err);
     /* On a connection that was lost the server has released the lock itself. */
-    end = unlock(db, rc == OBX_OK ? err : NULL);
+    end = query_number(db, "SELECT RELEASE_LOCK(" LOCK_NAME ")", DB_NO_ARGS, &released,
+                       rc == OBX_OK ? err : NULL);
     return rc == OBX_OK ? end : rc;
 }
 
-static bool is_table_name(const char *name)
-{
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
-    const size_t len = strlen(name);
-
-    return len >= 1 && len <= NAME_MAX_LEN && strspn(name, letters) == len;
-}
+/* ---- further outbox tables ---- */
 
 /*
  * Another table of that name would be found out by the relay only, row by row. An account that may
@@ -255,10 +229,12 @@ enum obx_code schema_check_outbox(struct db *db, const char *name, struct obx_er
 
 enum obx_code schema_add_outbox(struct db *db, const char *name, struct obx_err *err)
 {
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
+    const size_t len = strlen(name);
     struct obx_buf sql = {0};
     enum obx_code rc = OBX_OK;
 
-    if (!is_table_name(name))
+    if (len < 1 || len > NAME_MAX_LEN || strspn(name, allowed) != len)
         return obx_fail(err, OBX_E_INVALID,
                         "an outbox table is named with 1 to %d of A-Z a-z 0-9 _", NAME_MAX_LEN);
     if (strcasecmp(name, "outbox") == 0)

@@ -13,7 +13,7 @@ static bool is_space(char c)
     return isspace((unsigned char)c) != 0;
 }
 
-/* The place behind the quoted text that begins at `at`. A doubled quote stands for itself, so does
+/* The place after the quoted text that begins at `at`. A doubled quote stands for itself, so does
  * what follows a backslash. */
 static size_t past_quoted(const char *text, size_t len, size_t at)
 {
@@ -31,57 +31,29 @@ static size_t past_quoted(const char *text, size_t len, size_t at)
     return UNCLOSED;
 }
 
-static size_t past_line(const char *text, size_t len, size_t at)
-{
-    const char *end = memchr(text + at, '\n', len - at);
-
-    return end == NULL ? len : (size_t)(end - text) + 1;
-}
-
-static size_t past_c_comment(const char *text, size_t len, size_t at)
-{
-    for (size_t i = at + 2; i + 1 < len; i++) {
-        if (text[i] == '*' && text[i + 1] == '/')
-            return i + 2;
-    }
-    return UNCLOSED;
-}
-
-static bool is_dash_comment(const char *text, size_t len, size_t at)
-{
-    return len - at >= 2 && text[at] == '-' && text[at + 1] == '-' &&
-           (len - at == 2 || is_space(text[at + 2]));
-}
-
 static bool is_c_comment(const char *text, size_t len, size_t at)
 {
     return len - at >= 2 && text[at] == '/' && text[at + 1] == '*';
 }
 
-/* A comment that the server runs when its version fits. */
-static bool is_hint(const char *text, size_t len, size_t at)
-{
-    return is_c_comment(text, len, at) && len - at >= 3 &&
-           (text[at + 2] == '!' || text[at + 2] == 'M');
-}
-
-/* The place behind the comment at `at`, or `at` itself when none begins there. */
+/* The place after the comment at `at`, or `at` itself when none begins there. */
 static size_t past_comment(const char *text, size_t len, size_t at)
 {
-    if (text[at] == '#' || is_dash_comment(text, len, at))
-        return past_line(text, len, at);
-    return is_c_comment(text, len, at) ? past_c_comment(text, len, at) : at;
-}
+    const bool is_dashes = len - at >= 2 && text[at] == '-' && text[at + 1] == '-' &&
+                           (len - at == 2 || is_space(text[at + 2]));
+    const char *end;
 
-/* The place behind whatever begins at `at`: a quoted text, a comment, or one character. */
-static size_t past_token(const char *text, size_t len, size_t at)
-{
-    size_t behind = past_comment(text, len, at);
-
-    if (behind != at)
-        return behind;
-    return strchr("'\"`", text[at]) != NULL && text[at] != '\0' ? past_quoted(text, len, at)
-                                                                : at + 1;
+    if (text[at] == '#' || is_dashes) {
+        end = memchr(text + at, '\n', len - at);
+        return end == NULL ? len : (size_t)(end - text) + 1;
+    }
+    if (!is_c_comment(text, len, at))
+        return at;
+    for (size_t i = at + 2; i + 1 < len; i++) {
+        if (text[i] == '*' && text[i + 1] == '/')
+            return i + 2;
+    }
+    return UNCLOSED;
 }
 
 /* The first place that is neither white space nor a comment nor a lone semicolon. */
@@ -90,14 +62,17 @@ static size_t past_nothing(const char *text, size_t len)
     size_t at = 0;
 
     while (at < len && at != UNCLOSED) {
-        size_t behind = is_hint(text, len, at) ? at : past_comment(text, len, at);
+        /* A comment that the server runs when its version fits. */
+        const bool is_hint = is_c_comment(text, len, at) && len - at >= 3 &&
+                             (text[at + 2] == '!' || text[at + 2] == 'M');
+        size_t after = is_hint ? at : past_comment(text, len, at);
 
-        if (behind == at) {
+        if (after == at) {
             if (!is_space(text[at]) && text[at] != ';')
                 return at;
-            behind++;
+            after++;
         }
-        at = behind;
+        at = after;
     }
     return at;
 }
@@ -114,9 +89,16 @@ enum sql_split_result sql_split(struct obx_bytes *rest, struct obx_bytes *statem
     if (start >= rest->len)
         return SQL_SPLIT_END;
     while (at < rest->len && text[at] != ';') {
-        at = past_token(text, rest->len, at);
-        if (at == UNCLOSED)
+        /* A quoted text, a comment, or one character. */
+        size_t after = past_comment(text, rest->len, at);
+
+        if (after == at && text[at] != '\0' && strchr("'\"`", text[at]) != NULL)
+            after = past_quoted(text, rest->len, at);
+        else if (after == at)
+            after++;
+        if (after == UNCLOSED)
             return SQL_SPLIT_BROKEN;
+        at = after;
     }
     end = at;
     while (end > start && is_space(text[end - 1]))
