@@ -219,11 +219,6 @@ static uint64_t reading_now_us(void *ctx)
     return ((struct reading *)ctx)->now_us;
 }
 
-static void on_shed(uint64_t id, struct obx_bytes key, void *ctx)
-{
-    reader_pass_over(((struct reading *)ctx)->reader, id, key);
-}
-
 static void open_reading(struct reading *reading)
 {
     const struct flight_opts flight_opts = {.key_window = 1,
@@ -234,9 +229,7 @@ static void open_reading(struct reading *reading)
                                             .max_topic_retrying = 256,
                                             .max_doomed = 2000,
                                             .max_hollow_keys = 4096,
-                                            .max_bytes = 8 << 20,
-                                            .on_shed = on_shed,
-                                            .ctx = reading};
+                                            .max_bytes = 8 << 20};
     const struct reader_opts opts = {
         .batch_rows = 1000, .batch_bytes = 4 << 20, .sweep_us = 1000000};
     const struct reader_store store = {.forward = read_forward,

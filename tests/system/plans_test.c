@@ -163,11 +163,6 @@ static uint64_t no_time(void *ctx)
     return 1;
 }
 
-static void on_shed(uint64_t id, struct obx_bytes key, void *ctx)
-{
-    (void)id, (void)key, (void)ctx;
-}
-
 /* What the statements tell of their rows; it reads nothing here. */
 static void make_reader(void)
 {
@@ -179,8 +174,7 @@ static void make_reader(void)
                                        .max_topic_retrying = 256,
                                        .max_doomed = 2000,
                                        .max_hollow_keys = 4096,
-                                       .max_bytes = 8 << 20,
-                                       .on_shed = on_shed};
+                                       .max_bytes = 8 << 20};
     const struct reader_opts opts = {
         .batch_rows = 1000, .batch_bytes = 4 << 20, .sweep_us = 1000000};
     const struct reader_store store = {.forward = no_forward,
@@ -341,17 +335,16 @@ static void operators_requests(void **state)
 static void messages_for_later(void **state)
 {
     struct delayed delayed;
-    size_t count = 0;
     bool has_more = false;
     uint64_t before = 0;
 
     (void)state;
     ok(delayed_init(&delayed, "outbox", "`outbox`", &plans.lease, &err));
     before = test_db_rows_read(plans.db);
-    ok(delayed_move(&delayed, plans.db, &count, &has_more, &err));
+    ok(delayed_move(&delayed, plans.db, &has_more, &err));
     within("due messages moved", &before, 10 * FEW + BOUND_FEW);
-    assert_int_equal(count, FEW);
-    ok(delayed_move(&delayed, plans.db, &count, &has_more, &err));
+    assert_int_equal(delayed.moved, FEW);
+    ok(delayed_move(&delayed, plans.db, &has_more, &err));
     within("nothing is due", &before, BOUND_FEW);
     ok(delayed_find_stray(&delayed, plans.db, &err));
     within("outboxes without a lane", &before, BOUND_FEW);
@@ -366,12 +359,12 @@ static void messages_that_await_receipts(void **state)
     uint64_t before = 0;
 
     (void)state;
-    ok(overdue_init(&overdue, &plans.awaiting, &err));
+    ok(overdue_init(&overdue, &plans.awaiting, plans.reader, &err));
     before = test_db_rows_read(plans.db);
-    ok(overdue_scan(&overdue, plans.db, plans.reader, &has_more, &err));
+    ok(overdue_scan(&overdue, plans.db, &has_more, &err));
     within("overdue ones sent again", &before, 10 * FEW + BOUND_FEW);
     assert_int_equal(overdue.resends, FEW);
-    ok(overdue_scan(&overdue, plans.db, plans.reader, &has_more, &err));
+    ok(overdue_scan(&overdue, plans.db, &has_more, &err));
     within("nothing is overdue", &before, BOUND_FEW);
     overdue_fini(&overdue);
     test_db_run(plans.db, "UPDATE outbox SET receipt_from = 'g' WHERE id BETWEEN 1000 AND 1039");

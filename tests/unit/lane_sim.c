@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "lane/lane_opts.h"
 
 enum {
     TURN_US = 20,
@@ -148,10 +149,10 @@ enum obx_code sim_reader_create(const struct reader_opts *opts, const struct rea
 
 /* ---- lanes ---- */
 
-struct sim_slot *sim_slot_of(const void *lane)
+struct sim_slot *sim_slot_of(const void *publish)
 {
     for (size_t i = 0; i < sim->lanes; i++) {
-        if (sim->slots[i].lane == lane)
+        if (sim->slots[i].turn != NULL && &sim->slots[i].turn->parts.publish == publish)
             return &sim->slots[i];
     }
     sim_fail("no such lane");
@@ -159,30 +160,39 @@ struct sim_slot *sim_slot_of(const void *lane)
 
 static void start_lane(struct sim_slot *slot)
 {
-    struct lane_opts opts = sim->opts;
+    const struct lane_outside outside = {.opts = &slot->opts,
+                                         .gate_is_open = &slot->signals.gate_open,
+                                         .commit_to_confirm = &slot->hist,
+                                         .publish_to_confirm = &slot->hist};
     struct obx_err err = {0};
 
     (void)snprintf(slot->owner, sizeof(slot->owner), "lane%d-%u", (int)(slot - sim->slots),
                    ++slot->life);
-    opts.owner = slot->owner;
+    slot->opts = sim->opts;
+    slot->opts.owner = slot->owner;
     slot->stale_sends = 0;
     slot->idle_turns = 0;
-    if (lane_create(&opts, &slot->lane, &err) != OBX_OK)
+    slot->signals = (struct turn_signals){.gate_open = true};
+    lane_opts_fill(&slot->opts);
+    slot->turn = calloc(1, sizeof(*slot->turn));
+    assert_non_null(slot->turn);
+    if (turn_init(slot->turn, &outside, &slot->signals, &err) != OBX_OK)
         sim_fail("%s", err.text);
-    slot->lane->db_backoff.seed = sim_random() | 1; /* or it would draw one of its own */
+    slot->turn->db_backoff.seed = sim_random() | 1; /* or it would draw one of its own */
 }
 
 static void end_lane(struct sim_slot *slot)
 {
-    lane_end(slot->lane);
-    lane_destroy(slot->lane);
-    slot->lane = NULL;
+    turn_end(slot->turn);
+    turn_fini(slot->turn);
+    free(slot->turn);
+    slot->turn = NULL;
 }
 
 static void kill_lane(struct sim_slot *slot)
 {
     sim->losses++;
-    sim_broker_kill(slot->lane->publisher);
+    sim_broker_kill(slot->turn->parts.publish.publisher);
     end_lane(slot);
     start_lane(slot);
 }
@@ -190,29 +200,29 @@ static void kill_lane(struct sim_slot *slot)
 /* One failure is one step of the wait, and one lease is lost once. */
 static void check_failures(const struct sim_slot *slot, uint64_t lost, uint32_t tries)
 {
-    if (slot->lane->stats.lease_lost > lost + 1)
+    if (slot->turn->lease_lost > lost + 1)
         sim_fail("the lease is lost %llu times in one turn",
-                 (unsigned long long)(slot->lane->stats.lease_lost - lost));
-    if (slot->lane->db_backoff.tries > tries + 1)
-        sim_fail("one failure takes %u steps of the wait", slot->lane->db_backoff.tries - tries);
+                 (unsigned long long)(slot->turn->lease_lost - lost));
+    if (slot->turn->db_backoff.tries > tries + 1)
+        sim_fail("one failure takes %u steps of the wait", slot->turn->db_backoff.tries - tries);
 }
 
 static void look_after(struct sim_slot *slot, uint64_t work, uint64_t queries, unsigned losses)
 {
-    const struct lane *lane = slot->lane;
+    const struct flight *flight = slot->turn->parts.flight;
 
-    if (lane_wait_ms(lane) == 0 && sim->work == work)
+    if (turn_wait_ms(slot->turn) == 0 && sim->work == work)
         slot->idle_turns++;
     else
         slot->idle_turns = 0;
     if (slot->idle_turns > IDLE_TURNS_MAX + sim->statement_us / IDLE_TURN_US)
         sim_fail("the lane spins: %u turns without a pause or anything to do in state %s",
-                 slot->idle_turns, lane_state_name(lane->state));
+                 slot->idle_turns, lane_state_name(slot->turn->state));
     if (sim->losses == losses && sim->queries - queries > QUERIES_PER_TURN_MAX)
         sim_fail("%llu queries in one turn", (unsigned long long)(sim->queries - queries));
-    if (flight_total(lane->flight) > sim->flight_max)
-        sim_fail("%zu rows in memory, %zu are allowed (%zu doomed)", flight_total(lane->flight),
-                 sim->flight_max, flight_count(lane->flight, FLIGHT_DOOMED));
+    if (flight_total(flight) > sim->flight_max)
+        sim_fail("%zu rows in memory, %zu are allowed (%zu doomed)", flight_total(flight),
+                 sim->flight_max, flight_count(flight, FLIGHT_DOOMED));
     if (strcmp(sim->lease.owner, slot->owner) == 0)
         slot->stale_sends = 0;
 }
@@ -222,15 +232,17 @@ static void turn(struct sim_slot *slot)
     uint64_t work = sim->work;
     uint64_t queries = sim->queries;
     unsigned losses = sim->losses;
-    uint64_t lost = slot->lane->stats.lease_lost;
-    uint32_t tries = slot->lane->db_backoff.tries;
+    uint64_t lost = slot->turn->lease_lost;
+    uint32_t tries = slot->turn->db_backoff.tries;
+    struct lane_stats stats;
     const struct sim_slot *outer = sim->running; /* stands still meanwhile */
 
     sim->now_us += TURN_US;
     sim->running = slot;
-    lane_turn(slot->lane);
+    turn_run(slot->turn);
+    turn_get_stats(slot->turn, &stats);
     sim->running = outer;
-    if (slot->lane->state == LANE_STOPPED) {
+    if (slot->turn->state == LANE_STOPPED) {
         end_lane(slot);
         start_lane(slot);
         return;
@@ -296,13 +308,13 @@ static void disturb(struct sim_slot *slot)
     if (sim_chance(sim->chaos.kill))
         kill_lane(slot);
     if (sim_chance(sim->chaos.kill) && sim->lanes > 1)
-        lane_drain(slot->lane);
+        atomic_store(&slot->signals.drain_wanted, true);
     if (sim_chance(sim->chaos.pause) && ++sim->losses > 0)
         slot->paused_until_us = sim->now_us + sim_below(2ULL * LEASE_MS * 1000);
     if (sim_chance(sim->chaos.clock_back))
         sim->db_back_us += sim_below(HOURS_US / 100);
     if (sim_chance(40))
-        lane_ring(slot->lane);
+        atomic_store(&slot->signals.rung, true);
 }
 
 static uint64_t due_us(const struct sim_slot *slot)
@@ -311,9 +323,9 @@ static uint64_t due_us(const struct sim_slot *slot)
 
     if (slot->paused_until_us > sim->now_us)
         return slot->paused_until_us;
-    if (sim_broker_readable(slot->lane->publisher))
+    if (sim_broker_readable(slot->turn->parts.publish.publisher))
         return due + 1 + sim_below(3000);
-    return due + (uint64_t)lane_wait_ms(slot->lane) * 1000;
+    return due + (uint64_t)turn_wait_ms(slot->turn) * 1000;
 }
 
 /* Time goes on to the next thing that is due, and it happens. */

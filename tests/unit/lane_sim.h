@@ -1,5 +1,5 @@
 /*
- * A simulated world for the real lane: the code of lane_turn.c and everything below it runs
+ * A simulated world for the real lane: the code of turn.c and everything below it runs
  * unchanged, on one thread and under a clock of its own, against a simulated outbox with producers
  * that commit late and out of order, and a simulated broker that refuses, returns and vanishes.
  *
@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "lane/lane_private.h"
+#include "lane/turn.h"
 
 /** The symbol that the linker calls in place of a function of the product. */
 #define WRAPS(name) __asm__("__wrap_" #name)
@@ -99,7 +99,10 @@ struct bridge_publisher {
 };
 
 struct sim_slot {
-    struct lane *lane;
+    struct turn *turn; /* NULL: killed, and not started again yet */
+    struct turn_signals signals;
+    struct lane_opts opts;
+    struct hist hist; /* of no interest here */
     char owner[64];
     unsigned life;
     uint64_t paused_until_us;
@@ -160,7 +163,8 @@ uint64_t sim_below(uint64_t n);
 void sim_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
 /** Run one world to its end; fails the running cmocka test with the seed. */
 void sim_run(uint64_t seed);
-struct sim_slot *sim_slot_of(const void *lane);
+/** By its publisher's context. */
+struct sim_slot *sim_slot_of(const void *publish);
 /** The process of this lane stands still for a while, in the middle of what it does; the others go
  * on. */
 void sim_freeze(struct sim_slot *slot);

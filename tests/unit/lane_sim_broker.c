@@ -254,7 +254,7 @@ static void check_send(struct sim_row *row, struct sim_slot *slot, uint64_t toke
         sim->topics[row->topic].confirmed_us < row->refused_us &&
         sim->now_us < row->refused_us + RETRY_MIN_US && ++sim->hasty_sends > HASTY_MAX)
         sim_fail("%u messages were sent again at once after a refusal", sim->hasty_sends);
-    if (flight_by_token(slot->lane->flight, token) == NULL)
+    if (flight_by_token(slot->turn->parts.flight, token) == NULL)
         sim_fail("row %llu is sent with a token of nobody", (unsigned long long)row->id);
 }
 

@@ -143,12 +143,6 @@ static uint64_t now_us(void *ctx)
     return bench->table.now_us;
 }
 
-static void on_shed(uint64_t id, struct obx_bytes key, void *ctx)
-{
-    (void)ctx;
-    reader_pass_over(bench->reader, id, key);
-}
-
 static int open_all(void)
 {
     const struct reader_store store = {.forward = forward,
@@ -180,8 +174,7 @@ static int setup(void **state)
                                               .max_topic_retrying = 50,
                                               .max_doomed = 50,
                                               .max_hollow_keys = 10,
-                                              .max_bytes = 1 << 20,
-                                              .on_shed = on_shed};
+                                              .max_bytes = 1 << 20};
     return open_all();
 }
 

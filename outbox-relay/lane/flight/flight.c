@@ -7,6 +7,7 @@
  */
 #include "flight.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -328,6 +329,12 @@ void flight_clear(struct flight *flight)
             give_row(flight, row);
         }
     }
+    while (flight->evicted != NULL) {
+        struct flight_row *row = flight->evicted;
+
+        flight->evicted = row->next;
+        give_row(flight, row);
+    }
     flight->total = 0;
     memset(flight->lists, 0, sizeof(flight->lists));
     flight->again_tail = NULL;
@@ -521,6 +528,19 @@ struct flight_row *flight_next(const struct flight_row *row)
     return row->next;
 }
 
+static int compare_rows(const void *a, const void *b)
+{
+    uint64_t x = (*(struct flight_row *const *)a)->id;
+    uint64_t y = (*(struct flight_row *const *)b)->id;
+
+    return x < y ? -1 : x > y;
+}
+
+void flight_sort_rows(struct flight_row **rows, size_t count)
+{
+    qsort(rows, count, sizeof(struct flight_row *), compare_rows);
+}
+
 void flight_attach_take(struct flight *flight, struct flight_row *row, struct outbox_row *data)
 {
     drop_data(flight, row);
@@ -609,16 +629,56 @@ void flight_unsent(struct flight *flight, struct flight_row *row)
         rebalance(flight, key);
 }
 
+/* Out of its state, its topic's gate, its key and the hash of ids; the key goes on. */
+static void leave_table(struct flight *flight, struct flight_row *row)
+{
+    struct flight_key *key = row->key;
+
+    if (key != NULL && key->frozen_behind == row->id)
+        key->frozen_behind = 0;
+    leave_state(flight, row);
+    if (row->state == FLIGHT_RETRYING)
+        gates_retrying(flight, row, false, false);
+    gates_leave(flight, row);
+    unlink_id(flight, row);
+    if (key != NULL)
+        leave_key(flight, row);
+}
+
+/* The row is nowhere any more but in the list of evicted ones; its key is kept for as long. */
 static void shed_one(struct flight *flight, struct flight_row *row)
 {
-    struct obx_bytes key = flight_key_name(row);
+    struct flight_key *key = row->key;
 
-    if (row->key != NULL)
-        keys_note_passed_over(flight, row->key);
-    else
+    if (key != NULL) {
+        key->evicted++;
+        keys_note_passed_over(flight, key);
+    } else {
         flight->has_orphans = true;
-    flight->opts.on_shed(row->id, key, flight->opts.ctx);
-    flight_forget(flight, row);
+    }
+    leave_table(flight, row);
+    row->key = key;
+    row->next = flight->evicted;
+    flight->evicted = row;
+}
+
+struct flight_row *flight_first_evicted(const struct flight *flight)
+{
+    return flight->evicted;
+}
+
+void flight_drop_evicted(struct flight *flight, struct flight_row *row)
+{
+    struct flight_key *key = row->key;
+
+    OBX_ASSERT(row == flight->evicted);
+    flight->evicted = row->next;
+    row->key = NULL;
+    give_row(flight, row);
+    if (key != NULL) {
+        key->evicted--;
+        keys_refresh(flight, key);
+    }
 }
 
 /* Drops the row and what waits behind it: they will be read again. Behind it in its key are only
@@ -738,17 +798,7 @@ bool flight_holds_key(const struct flight_row *row)
 
 void flight_forget(struct flight *flight, struct flight_row *row)
 {
-    struct flight_key *key = row->key;
-
-    if (key != NULL && key->frozen_behind == row->id)
-        key->frozen_behind = 0;
-    leave_state(flight, row);
-    if (row->state == FLIGHT_RETRYING)
-        gates_retrying(flight, row, false, false);
-    gates_leave(flight, row);
-    unlink_id(flight, row);
-    if (key != NULL)
-        leave_key(flight, row);
+    leave_table(flight, row);
     give_row(flight, row);
 }
 

@@ -69,10 +69,6 @@ struct flight_row {
     struct flight_row *hash_next;
 };
 
-/** A row was dropped for want of room and must be treated as never admitted. Runs inside the call
- * that dropped it. */
-typedef void flight_shed_fn(uint64_t id, struct obx_bytes key, void *ctx);
-
 struct flight_opts {
     uint32_t key_window;         /* rows of one key that may be unconfirmed at once */
     uint32_t max_ready;          /* rows that are READY by admission */
@@ -84,8 +80,6 @@ struct flight_opts {
                             many doomed ones flight_is_choked */
     uint32_t max_hollow_keys; /* keys kept in mind only because rows of theirs were passed over */
     size_t max_bytes;         /* row data kept in memory; above it data is dropped and read again */
-    flight_shed_fn *on_shed;
-    void *ctx;
 };
 
 /** On failure *out is NULL. opts is copied. OBX_E_NOMEM. */
@@ -111,6 +105,9 @@ enum flight_answer flight_admit_take(struct flight *flight, struct outbox_row *r
 struct flight_row *flight_find(const struct flight *flight, uint64_t id);
 struct flight_row *flight_by_token(const struct flight *flight, uint64_t token);
 struct obx_bytes flight_key_name(const struct flight_row *row);
+
+/** Sort the array by id. */
+void flight_sort_rows(struct flight_row **rows, size_t count);
 
 /** First row of a state's list (READY: the next to publish; CONFIRMED: the oldest answer; RETRYING,
  * DOOMED: any order); NULL if none. */
@@ -166,6 +163,14 @@ size_t flight_bytes(const struct flight *flight);
 /** Every id in memory, in any order, into ids, which has room for flight_total. Returns how many.
  */
 size_t flight_list_ids(const struct flight *flight, uint64_t *ids);
+
+/**
+ * A row that was evicted for want of room, and has to be treated as never admitted; NULL: none is
+ * left. Of it only the id and flight_key_name are left, until flight_drop_evicted. The reader takes
+ * them before it reads anything.
+ */
+struct flight_row *flight_first_evicted(const struct flight *flight);
+void flight_drop_evicted(struct flight *flight, struct flight_row *row);
 
 /* Who was passed over, and when there is room for them again. */
 

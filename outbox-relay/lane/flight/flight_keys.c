@@ -157,7 +157,7 @@ void keys_refresh(struct flight *flight, struct flight_key *key)
         flight->has_orphans = true;
         key->passed_in = 0;
     }
-    if (key->head == NULL && key->passed_in == 0) {
+    if (key->head == NULL && key->passed_in == 0 && key->evicted == 0) {
         free_key(flight, key);
         return;
     }

@@ -16,6 +16,7 @@ struct flight_key {
     uint64_t passed_in; /* number of the pass in or after which a row was passed over last; 0: none
                            was */
     uint32_t waiting, ready, inflight;
+    uint32_t evicted; /* rows that were evicted and not taken yet: they need the name */
     uint32_t full_at; /* how many waited when a row was passed over last */
     uint8_t hunger; /* 0: none; 1: has room for followers again; 2: has no rows at all, the next one
                        could go at once */
@@ -50,7 +51,8 @@ struct flight {
     struct flight_row **slots; /* every row ever allocated; free ones are in free_rows */
     size_t slot_count, slot_cap;
     struct flight_row *free_rows;
-    struct flight_row **ids; /* hash of ids, chained */
+    struct flight_row *evicted; /* not in any list, nor found by id any more */
+    struct flight_row **ids;    /* hash of ids, chained */
     size_t id_buckets;
     size_t total;
     struct flight_list lists[FLIGHT_STATES]; /* WAITING: the count only */

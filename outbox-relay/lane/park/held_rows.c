@@ -51,20 +51,6 @@ static struct held_row *make(struct held_rows *held)
     return row;
 }
 
-bool held_rows_is_refusal(const struct db *db, enum obx_code rc)
-{
-    static const enum obx_code others[] = {
-        OBX_OK,           OBX_E_DB_DEADLOCK,  OBX_E_DB_FULL,
-        OBX_E_LEASE_LOST, OBX_E_DB_READ_ONLY, OBX_E_DB_COMMIT_UNKNOWN,
-        OBX_E_CONFLICT,   OBX_E_NOMEM};
-
-    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
-        if (rc == others[i])
-            return false;
-    }
-    return !db_is_lost(db);
-}
-
 void held_rows_add(struct held_rows *held, struct obx_bytes name, uint32_t cap_ms,
                    const struct obx_err *why)
 {

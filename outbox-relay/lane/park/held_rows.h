@@ -29,9 +29,6 @@ struct held_rows {
     char why[OBX_ERR_TEXT_MAX]; /* of the last one */
 };
 
-/** Whether a statement failed because of what is in the tables, or is locked there, so that without
- * the row at fault it would not: neither the connection nor the moment is to blame. */
-bool held_rows_is_refusal(const struct db *db, enum obx_code rc);
 /** Leave the row out for half a second, then longer each time, up to cap_ms. */
 void held_rows_add(struct held_rows *held, struct obx_bytes name, uint32_t cap_ms,
                    const struct obx_err *why);

@@ -45,3 +45,8 @@ struct route route_of(const struct lane_opts *opts, uint16_t rule_index)
     route.on_park = rule->on_park;
     return route;
 }
+
+bool route_freezes(const struct lane_opts *opts, uint16_t rule, uint64_t id)
+{
+    return id != 0 && route_of(opts, rule).on_park == PARK_FREEZE;
+}

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/log.h"
+#include "lane/failures.h"
 #include "tables/outbox_columns.h"
 
 enum { BATCH_BYTES = 16 * 1024 * 1024, HELD_CAP_MS = 30000, WARN_MS = 60000 };
@@ -198,31 +199,29 @@ static enum obx_code isolate(struct delayed *delayed, enum obx_code rc, size_t c
     return OBX_OK;
 }
 
-enum obx_code delayed_move(struct delayed *delayed, struct db *db, size_t *count,
-                           bool *may_have_more, struct obx_err *err)
+enum obx_code delayed_move(struct delayed *delayed, struct db *db, bool *may_have_more,
+                           struct obx_err *err)
 {
     const size_t portion = delayed->portion;
     size_t due = 0;
+    size_t count = 0;
     enum obx_code rc = find_due(delayed, db, &due, err);
 
-    *count = 0;
     *may_have_more = delayed->offset > 0;
     if (due == 0)
         delayed->offset = 0;
     if (rc != OBX_OK || due == 0)
         return rc;
-    rc = move_due(delayed, db, count, err);
+    rc = move_due(delayed, db, &count, err);
     if (rc != OBX_OK) {
         *may_have_more = true;
-        due = *count;
-        *count = 0;
-        return held_rows_is_refusal(db, rc) ? isolate(delayed, rc, due, err) : rc;
+        return failure_is_of_a_row(db, rc) ? isolate(delayed, rc, count, err) : rc;
     }
-    delayed->moved += *count;
+    delayed->moved += count;
     delayed->portion = portion < DELAYED_ROWS / 2 ? portion * 2 : DELAYED_ROWS;
     /* Somebody has all of them in hand: what comes after them goes all the same. */
-    delayed->offset = *count == 0 && due == portion ? delayed->offset + due : 0;
-    *may_have_more = delayed->offset > 0 || (*count > 0 && (due == portion || *count < due));
+    delayed->offset = count == 0 && due == portion ? delayed->offset + due : 0;
+    *may_have_more = delayed->offset > 0 || (count > 0 && (due == portion || count < due));
     return OBX_OK;
 }
 

@@ -45,10 +45,10 @@ OBX_NODISCARD enum obx_code delayed_init(struct delayed *delayed, const char *ou
                                          struct obx_err *err);
 void delayed_fini(struct delayed *delayed);
 /**
- * Move what is due, one batch and one transaction at most; *count rows. *may_have_more: come again
+ * Move what is due, one batch and one transaction at most. *may_have_more: come again
  * at once. On failure nothing has changed. OBX_E_LEASE_LOST, any OBX_E_DB_*.
  */
-OBX_NODISCARD enum obx_code delayed_move(struct delayed *delayed, struct db *db, size_t *count,
+OBX_NODISCARD enum obx_code delayed_move(struct delayed *delayed, struct db *db,
                                          bool *may_have_more, struct obx_err *err);
 /** OBX_E_CONFIG when there are messages for an outbox that no relay has ever drained: they would
  * wait for ever. Any OBX_E_DB_*. */

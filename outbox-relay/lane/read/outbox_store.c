@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "tables/outbox_columns.h"
 
 enum full_column {
@@ -274,4 +275,62 @@ enum obx_code outbox_store_count(struct outbox_store *store, const char *outbox,
     }
     db_rows_free(rows);
     return OBX_OK;
+}
+
+/* ---- for the reader ---- */
+
+static void note_read(const struct outbox_store *store, bool has_more)
+{
+    if (has_more && store->durable != NULL)
+        durable_note_read(store->durable);
+}
+
+static enum obx_code read_forward(void *ctx, uint64_t from, uint32_t limit, struct row_batch *batch,
+                                  struct obx_err *err)
+{
+    struct outbox_store *store = ctx;
+    const size_t had = batch->count;
+    enum obx_code rc = outbox_store_forward(store, from, limit, batch, err);
+
+    note_read(store, batch->count > had);
+    return rc;
+}
+
+static enum obx_code read_behind(void *ctx, const struct id_range *ranges, size_t range_count,
+                                 uint32_t limit, struct row_batch *batch, struct obx_err *err)
+{
+    struct outbox_store *store = ctx;
+    const size_t had = batch->count;
+    enum obx_code rc = outbox_store_behind(store, ranges, range_count, limit, batch, err);
+
+    note_read(store, batch->count > had);
+    return rc;
+}
+
+static enum obx_code read_snapshot(void *ctx, bool on, struct obx_err *err)
+{
+    return outbox_store_snapshot(ctx, on, err);
+}
+
+static enum obx_code mark_frozen(void *ctx, struct row_batch *batch, struct obx_err *err)
+{
+    struct outbox_store *store = ctx;
+
+    return store->parking == NULL ? OBX_OK : parking_mark(store->parking, store->db, batch, err);
+}
+
+static uint64_t now_us(void *ctx)
+{
+    (void)ctx;
+    return clock_now_us();
+}
+
+struct reader_store outbox_store_for_reader(struct outbox_store *store)
+{
+    return (struct reader_store){.forward = read_forward,
+                                 .behind = read_behind,
+                                 .snapshot = read_snapshot,
+                                 .mark_frozen = mark_frozen,
+                                 .now_us = now_us,
+                                 .ctx = store};
 }

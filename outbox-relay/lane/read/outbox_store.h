@@ -9,12 +9,17 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "durable.h"
+#include "lane/park/parking.h"
 #include "outbox/outbox_row.h"
+#include "reader.h"
 #include "sql/db.h"
 #include "tables/id_list.h"
 
 struct outbox_store {
-    struct db *db; /* borrowed; set anew with each connection */
+    struct db *db;           /* borrowed; set anew with each connection */
+    struct parking *parking; /* borrowed: which keys are frozen; NULL: none */
+    struct durable *durable; /* borrowed: notes what was read; NULL: nobody asks */
     uint32_t inline_bytes;
     struct obx_buf table; /* quoted */
     struct obx_buf forward, range, by_ids, columns, large, count;
@@ -39,6 +44,8 @@ OBX_NODISCARD enum obx_code outbox_store_behind(struct outbox_store *store,
 /** See struct reader_store. */
 OBX_NODISCARD enum obx_code outbox_store_snapshot(struct outbox_store *store, bool on,
                                                   struct obx_err *err);
+/** What the reader reads by. Borrows from store. */
+struct reader_store outbox_store_for_reader(struct outbox_store *store);
 /** Full rows by id, ascending; those that are gone are missing. */
 OBX_NODISCARD enum obx_code outbox_store_fetch(struct outbox_store *store, const uint64_t *ids,
                                                size_t count, struct row_batch *batch,

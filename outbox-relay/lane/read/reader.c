@@ -177,6 +177,18 @@ void reader_pass_over(struct reader *reader, uint64_t id, struct obx_bytes key)
     reader->stats.passed_over++;
 }
 
+/* What the flight table had no more room for has to be read again, and nothing of its key may
+ * overtake it: so it is taken note of before anything is read. */
+static void note_evicted(struct reader *reader)
+{
+    struct flight_row *row = NULL;
+
+    while ((row = flight_first_evicted(reader->flight)) != NULL) {
+        reader_pass_over(reader, row->id, flight_key_name(row));
+        flight_drop_evicted(reader->flight, row);
+    }
+}
+
 enum row_origin { OF_FORWARD, OF_LOOK, OF_PASS };
 
 /* Whether the row has to stay out because an earlier one of its key was passed over. For rows of a
@@ -638,6 +650,7 @@ enum obx_code reader_poll(struct reader *reader, struct reader_result *result, s
     enum obx_code rc = OBX_OK;
 
     *result = (struct reader_result){.new_rows = 0, .is_full = false};
+    note_evicted(reader);
     if (!reader->is_batch_held)
         rc = read_ahead(reader, err);
     if (rc != OBX_OK || !reader->is_batch_held) {
@@ -809,9 +822,11 @@ enum obx_code reader_service(struct reader *reader, struct obx_err *err)
 {
     uint64_t now = now_us(reader);
     bool is_full = false;
-    enum obx_code rc = reader->is_batch_held ? release_if_free(reader, &is_full, err)
-                                             : look_if_due(reader, now, err);
+    enum obx_code rc = OBX_OK;
 
+    note_evicted(reader);
+    rc = reader->is_batch_held ? release_if_free(reader, &is_full, err)
+                               : look_if_due(reader, now, err);
     if (rc == OBX_OK)
         rc = tidy_gaps(reader, now, err);
     if (rc != OBX_OK || now < pass_due_us(reader))

@@ -83,8 +83,7 @@ OBX_NODISCARD enum obx_code reader_service(struct reader *reader, struct obx_err
 /** Monotonic microseconds at which reader_service wants to run; UINT64_MAX: not before something
  * changes. */
 uint64_t reader_next_due_us(const struct reader *reader);
-/** The flight table shed this row, or a resume put it back: it must be read again, and nothing of
- * its key may overtake it. */
+/** A resume put this row back: it must be read again, and nothing of its key may overtake it. */
 void reader_pass_over(struct reader *reader, uint64_t id, struct obx_bytes key);
 /** A resume has put rows back: make the pass now. */
 void reader_want_pass(struct reader *reader);

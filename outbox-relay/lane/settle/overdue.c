@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/crash.h"
 #include "base/log.h"
+#include "lane/failures.h"
 #include "outbox/receipt_key.h"
 
 enum { SCAN_ROWS = 200, HELD_CAP_MS = 30000 };
@@ -26,13 +27,15 @@ static const char sql_park[] =
     " CONCAT('no receipt from ', receipt_from, ' after being sent ', sends, ' times'), sends"
     " FROM outbox_awaiting FORCE INDEX (PRIMARY) WHERE message_id IN (";
 
-enum obx_code overdue_init(struct overdue *overdue, struct awaiting *awaiting, struct obx_err *err)
+enum obx_code overdue_init(struct overdue *overdue, struct awaiting *awaiting,
+                           struct reader *reader, struct obx_err *err)
 {
     const char *table = awaiting->opts.table;
     enum obx_code rc = OBX_OK;
 
     memset(overdue, 0, sizeof(*overdue));
     overdue->awaiting = awaiting;
+    overdue->reader = reader;
     overdue->portion = SCAN_ROWS;
     rc = buf_addf(&overdue->resend,
                   "INSERT INTO %s (id, " OUTBOX_COLUMNS ") SELECT id, " OUTBOX_COLUMNS
@@ -407,14 +410,14 @@ static void say_parked(const struct overdue *overdue, const struct overdue_row *
 
 /* It is committed: count, and have the reader find what is back, in order, before anything newer of
  * its key. */
-static void tell(struct overdue *overdue, const struct scan *scan, struct reader *reader)
+static void tell(struct overdue *overdue, const struct scan *scan)
 {
     for (size_t i = 0; i < scan->count; i++) {
         const struct overdue_row *row = &scan->rows[i];
 
         if (row->is_sent) {
             overdue->resends++;
-            reader_pass_over(reader, row->id,
+            reader_pass_over(overdue->reader, row->id,
                              (struct obx_bytes){.p = row->key, .len = row->key_len});
         } else if (receipt_tally_is_complete(&row->tally)) {
             overdue->found++;
@@ -426,7 +429,7 @@ static void tell(struct overdue *overdue, const struct scan *scan, struct reader
 }
 
 static enum obx_code scan_due(struct overdue *overdue, struct db *db, struct scan *scan,
-                              struct reader *reader, struct obx_err *err)
+                              struct obx_err *err)
 {
     struct lease *lease = overdue->awaiting->opts.lease;
     enum obx_code rc = lease_begin(lease, db, err);
@@ -443,7 +446,7 @@ static enum obx_code scan_due(struct overdue *overdue, struct db *db, struct sca
     if (rc != OBX_OK)
         return rc;
     OBX_CRASH_POINT("lane-resent");
-    tell(overdue, scan, reader);
+    tell(overdue, scan);
     return OBX_OK;
 }
 
@@ -479,8 +482,8 @@ static void plan_next(struct overdue *overdue, size_t portion, size_t due, size_
     *may_have_more = due == portion && (done > 0 || overdue->offset > 0);
 }
 
-enum obx_code overdue_scan(struct overdue *overdue, struct db *db, struct reader *reader,
-                           bool *may_have_more, struct obx_err *err)
+enum obx_code overdue_scan(struct overdue *overdue, struct db *db, bool *may_have_more,
+                           struct obx_err *err)
 {
     const size_t portion = overdue->portion;
     struct scan *scan = NULL;
@@ -495,12 +498,12 @@ enum obx_code overdue_scan(struct overdue *overdue, struct db *db, struct reader
     scan = obx_calloc(1, sizeof(*scan));
     if (scan == NULL)
         return obx_fail(err, OBX_E_NOMEM, "overdue messages");
-    rc = scan_due(overdue, db, scan, reader, err);
+    rc = scan_due(overdue, db, scan, err);
     if (rc == OBX_OK) {
         plan_next(overdue, portion, count, scan->count, may_have_more);
     } else {
         *may_have_more = true;
-        if (held_rows_is_refusal(db, rc))
+        if (failure_is_of_a_row(db, rc))
             rc = isolate(overdue, rc, scan, err);
     }
     scan_fini(scan);

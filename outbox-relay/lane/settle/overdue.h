@@ -17,6 +17,7 @@
 
 struct overdue {
     struct awaiting *awaiting;              /* borrowed */
+    struct reader *reader;                  /* borrowed: learns what is back in the outbox */
     struct obx_buf resend, on_way, put_off; /* the beginnings of statements */
     struct obx_buf send_anew;               /* under a new id */
     size_t portion;                /* rows in one transaction: halved by a row that is refused */
@@ -29,7 +30,7 @@ struct overdue {
 
 /** OBX_E_NOMEM. */
 OBX_NODISCARD enum obx_code overdue_init(struct overdue *overdue, struct awaiting *awaiting,
-                                         struct obx_err *err);
+                                         struct reader *reader, struct obx_err *err);
 void overdue_fini(struct overdue *overdue);
 /**
  * Look for what is overdue and deal with some of it, in one transaction at most. The reader is told
@@ -37,7 +38,6 @@ void overdue_fini(struct overdue *overdue);
  * changed. OBX_E_LEASE_LOST, any OBX_E_DB_*.
  */
 OBX_NODISCARD enum obx_code overdue_scan(struct overdue *overdue, struct db *db,
-                                         struct reader *reader, bool *may_have_more,
-                                         struct obx_err *err);
+                                         bool *may_have_more, struct obx_err *err);
 
 #endif

@@ -6,24 +6,19 @@
  * nothing but some transactions: a head is tried again, a follower of a frozen key stays as it is,
  * because its head, parked or on its way there, is not published either.
  */
-#include "lane/lane_private.h"
-
-#include <stdlib.h>
+#include "park.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/random.h"
+#include "lane/failures.h"
+#include "lane/publish/route.h"
 
-enum {
-    PARK_ROWS = 200,
-    PAUSE_MS = 1000,
-    HELD_MIN_MS =
-        200, /* a row that was refused alone waits, longer each time, up to retry_cap_ms */
-    LOCKED_CAP_MS = 2000, /* to see whether a row still is locked costs no wait */
-};
+enum { PARK_ROWS = 200, PAUSE_MS = 1000 };
 
-bool lane_park_due(const struct lane *lane, uint64_t now_ms)
+uint64_t park_due_ms(const struct park *park)
 {
-    return flight_count(lane->flight, FLIGHT_DOOMED) > 0 && now_ms >= lane->park_after_ms;
+    return flight_count(park->flight, FLIGHT_DOOMED) > 0 ? park->after_ms : UINT64_MAX;
 }
 
 static struct park_item item_of(const struct flight_row *row)
@@ -43,34 +38,27 @@ static struct park_item item_of(const struct flight_row *row)
 
 /* ---- what is given up ---- */
 
-/* A key cannot be frozen behind id 0, which is no id for the server's counter and means "not
- * frozen" wherever a head is named; a dump or an application may have given it all the same. */
-bool lane_freezes(const struct lane *lane, const struct flight_row *row)
-{
-    return row->id != 0 && route_of(&lane->opts, row->rule).on_park == PARK_FREEZE;
-}
-
-static void tell(struct lane *lane, struct flight_row *row, const struct db_rows *rows)
+static void tell(struct park *park, struct flight_row *row, const struct db_rows *rows)
 {
     const bool is_copy = row->wants_receipt && db_rows_u64(rows, 3) != 0;
 
-    OBX_LOG(LOG_LVL_ERROR, "lane", "row.given_up", KV_STR("outbox", lane->opts.outbox),
+    OBX_LOG(LOG_LVL_ERROR, "lane", "row.given_up", KV_STR("outbox", park->opts->outbox),
             KV_U64("row", row->id), KV_BYTES("message_id", db_rows_bytes(rows, 1)),
             KV_BYTES("topic", db_rows_bytes(rows, 2)), KV_BYTES("key", flight_key_name(row)),
             KV_U64("attempts", row->attempts), KV_STR("code", obx_code_name(row->reason_code)),
             KV_STR("why", row->reason));
-    if (!is_copy && lane_freezes(lane, row))
-        flight_freeze(lane->flight, row);
+    if (!is_copy && route_freezes(park->opts, row->rule, row->id))
+        flight_freeze(park->flight, row);
 }
 
 /* Logs the rows that were given up, and freezes the keys of those that ask for receipts and are no
  * copies. */
-static enum obx_code tell_heads(struct lane *lane, struct obx_err *err)
+static enum obx_code tell_heads(struct park *park, struct obx_err *err)
 {
     uint64_t ids[PARK_ROWS];
     size_t count = 0;
     struct db_rows *rows = NULL;
-    struct flight_row *row = flight_first(lane->flight, FLIGHT_DOOMED);
+    struct flight_row *row = flight_first(park->flight, FLIGHT_DOOMED);
     enum obx_code rc = OBX_OK;
 
     for (; row != NULL && count < PARK_ROWS; row = flight_next(row)) {
@@ -79,15 +67,15 @@ static enum obx_code tell_heads(struct lane *lane, struct obx_err *err)
     }
     if (count == 0)
         return OBX_OK;
-    rc = parking_known(&lane->parking, lane->db, ids, count, &rows, err);
+    rc = parking_known(park->parking, park->db, ids, count, &rows, err);
     if (rc != OBX_OK)
         return rc;
     for (size_t i = 0; i < count; i++)
-        flight_find(lane->flight, ids[i])->is_reported = true;
+        flight_find(park->flight, ids[i])->is_reported = true;
     while (db_rows_next(rows)) {
-        row = flight_find(lane->flight, db_rows_u64(rows, 0));
+        row = flight_find(park->flight, db_rows_u64(rows, 0));
         if (row != NULL && row->behind == 0)
-            tell(lane, row, rows);
+            tell(park, row, rows);
     }
     db_rows_free(rows);
     return OBX_OK;
@@ -95,20 +83,12 @@ static enum obx_code tell_heads(struct lane *lane, struct obx_err *err)
 
 /* ---- which ---- */
 
-static int compare_rows(const void *a, const void *b)
-{
-    uint64_t x = (*(struct flight_row *const *)a)->id;
-    uint64_t y = (*(struct flight_row *const *)b)->id;
-
-    return x < y ? -1 : x > y;
-}
-
 /* Its head is to be parked as well, and not with it. */
-static bool has_to_wait(const struct lane *lane, const struct flight_row *row,
+static bool has_to_wait(const struct park *park, const struct flight_row *row,
                         struct flight_row *const *heads, size_t count)
 {
     const struct flight_row *head =
-        row->behind == 0 ? NULL : flight_find(lane->flight, row->behind);
+        row->behind == 0 ? NULL : flight_find(park->flight, row->behind);
 
     if (head == NULL || head->state != FLIGHT_DOOMED || !flight_holds_key(head))
         return false;
@@ -120,7 +100,7 @@ static bool has_to_wait(const struct lane *lane, const struct flight_row *row,
 }
 
 /* Heads first; *next_ms is when the first of those that wait by themselves is due. */
-static size_t take_doomed(const struct lane *lane, struct flight_row **rows, uint64_t *next_ms)
+static size_t take_doomed(const struct park *park, struct flight_row **rows, uint64_t *next_ms)
 {
     uint64_t now_ms = clock_now_ms();
     size_t heads = 0;
@@ -128,14 +108,14 @@ static size_t take_doomed(const struct lane *lane, struct flight_row **rows, uin
 
     *next_ms = UINT64_MAX;
     for (int followers = 0; followers < 2; followers++) {
-        struct flight_row *row = flight_first(lane->flight, FLIGHT_DOOMED);
+        struct flight_row *row = flight_first(park->flight, FLIGHT_DOOMED);
 
         for (; row != NULL && count < PARK_ROWS; row = flight_next(row)) {
             if ((row->behind != 0) != followers)
                 continue;
             if (row->held_until_ms > now_ms)
                 *next_ms = row->held_until_ms < *next_ms ? row->held_until_ms : *next_ms;
-            else if (followers ? !has_to_wait(lane, row, rows, heads) : row->is_reported)
+            else if (followers ? !has_to_wait(park, row, rows, heads) : row->is_reported)
                 rows[count++] = row;
         }
         heads = followers ? heads : count;
@@ -145,64 +125,57 @@ static size_t take_doomed(const struct lane *lane, struct flight_row **rows, uin
 
 /* ---- parking ---- */
 
-static enum obx_code park_rows(struct lane *lane, struct flight_row **rows, size_t count,
+static enum obx_code park_rows(struct park *park, struct flight_row **rows, size_t count,
                                struct obx_err *err)
 {
     struct park_item items[PARK_ROWS] = {{.id = 0}};
     enum obx_code rc = OBX_OK;
 
-    qsort(rows, count, sizeof(struct flight_row *), compare_rows);
+    flight_sort_rows(rows, count);
     for (size_t i = 0; i < count; i++)
         items[i] = item_of(rows[i]);
-    rc = parking_park(&lane->parking, lane->db, items, count, err);
+    rc = parking_park(park->parking, park->db, items, count, err);
     if (rc != OBX_OK)
         return rc;
     for (size_t i = 0; i < count; i++)
-        flight_forget(lane->flight, rows[i]);
-    lane->stats.parked += count;
+        flight_forget(park->flight, rows[i]);
+    park->parked += count;
     return OBX_OK;
 }
 
-static void hold(struct flight_row *row, uint32_t cap_ms)
+static void not_parked(struct park *park, struct flight_row *row, const struct obx_err *why)
 {
-    row->refusals = row->refusals < UINT16_MAX ? (uint16_t)(row->refusals + 1) : row->refusals;
-    row->held_until_ms =
-        clock_now_ms() + backoff_nth_ms(HELD_MIN_MS, cap_ms, row->refusals, random_u64());
-}
-
-static void not_parked(struct lane *lane, struct flight_row *row, const struct obx_err *why)
-{
-    OBX_LOG(LOG_LVL_ERROR, "lane", "row.not_parked", KV_STR("outbox", lane->opts.outbox),
+    OBX_LOG(LOG_LVL_ERROR, "lane", "row.not_parked", KV_STR("outbox", park->opts->outbox),
             KV_U64("row", row->id), KV_ERR(why));
-    lane_set_trouble(lane, TROUBLE_PARK, why->text);
+    conditions_set(park->conditions, CONDITION_PARK, why->text);
     if (row->behind != 0)
-        hold(row, lane->opts.retry_cap_ms);
+        failure_hold_row(row, park->opts->retry_cap_ms);
     else
-        (void)flight_retry(lane->flight, row, clock_now_ms() + lane->opts.retry_cap_ms);
+        (void)flight_retry(park->flight, row, clock_now_ms() + park->opts->retry_cap_ms);
 }
 
 /* One of the rows cannot be parked: the others are, one by one, heads first. */
-static enum obx_code park_singly(struct lane *lane, const uint64_t *ids, size_t count,
+static enum obx_code park_singly(struct park *park, const uint64_t *ids, size_t count,
                                  struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
 
     for (int followers = 0; followers < 2; followers++) {
         for (size_t i = 0; i < count && rc == OBX_OK; i++) {
-            struct flight_row *row = flight_find(lane->flight, ids[i]);
+            struct flight_row *row = flight_find(park->flight, ids[i]);
             struct obx_err why = {0};
 
             if (row == NULL || row->state != FLIGHT_DOOMED || (row->behind != 0) != followers ||
-                has_to_wait(lane, row, NULL, 0))
+                has_to_wait(park, row, NULL, 0))
                 continue;
-            rc = park_rows(lane, &row, 1, &why);
+            rc = park_rows(park, &row, 1, &why);
             if (rc == OBX_OK)
                 continue;
-            if (lane_is_passing(rc) || !lane_keeps_db(lane, rc)) {
+            if (failure_is_transient(rc) || !failure_keeps_db(park->db, rc)) {
                 *err = why;
                 continue;
             }
-            not_parked(lane, row, &why);
+            not_parked(park, row, &why);
             rc = OBX_OK;
         }
     }
@@ -210,51 +183,51 @@ static enum obx_code park_singly(struct lane *lane, const uint64_t *ids, size_t 
 }
 
 /* Rows that somebody has in hand wait by themselves, and what is behind them; *found of them. */
-static enum obx_code hold_locked(struct lane *lane, const uint64_t *ids, size_t count,
+static enum obx_code hold_locked(struct park *park, const uint64_t *ids, size_t count,
                                  size_t *found, struct obx_err *err)
 {
     bool is_locked[PARK_ROWS] = {false};
-    enum obx_code rc = row_locks_find(&lane->locks, lane->db, ids, count, false, is_locked, err);
+    enum obx_code rc = row_locks_find(park->locks, park->db, ids, count, false, is_locked, err);
 
     *found = 0;
     for (size_t i = 0; i < count && rc == OBX_OK; i++) {
-        struct flight_row *row = is_locked[i] ? flight_find(lane->flight, ids[i]) : NULL;
+        struct flight_row *row = is_locked[i] ? flight_find(park->flight, ids[i]) : NULL;
 
         if (row == NULL)
             continue;
-        hold(row, LOCKED_CAP_MS);
+        failure_hold_row(row, HOLD_LOCKED_CAP_MS);
         (*found)++;
     }
     return rc;
 }
 
-static void pause_parking(struct lane *lane, const char *why)
+static void pause_parking(struct park *park, const char *why)
 {
-    lane->park_after_ms = clock_now_ms() + PAUSE_MS;
-    lane_set_trouble(lane, TROUBLE_PARK, why);
+    park->after_ms = clock_now_ms() + PAUSE_MS;
+    conditions_set(park->conditions, CONDITION_PARK, why);
 }
 
 /* What a failed batch means; *err says why it failed. */
-static enum obx_code batch_failed(struct lane *lane, enum obx_code rc, const uint64_t *ids,
+static enum obx_code batch_failed(struct park *park, enum obx_code rc, const uint64_t *ids,
                                   size_t count, struct obx_err *err)
 {
     size_t found = 0;
 
-    if (lane_keeps_db(lane, rc) && !lane_is_passing(rc))
-        rc = park_singly(lane, ids, count, err);
-    if (rc == OBX_OK || !lane_keeps_db(lane, rc))
+    if (failure_keeps_db(park->db, rc) && !failure_is_transient(rc))
+        rc = park_singly(park, ids, count, err);
+    if (rc == OBX_OK || !failure_keeps_db(park->db, rc))
         return rc;
-    pause_parking(lane, err->text);
+    pause_parking(park, err->text);
     if (rc != OBX_E_DB_LOCK_WAIT)
         return OBX_OK;
-    rc = hold_locked(lane, ids, count, &found, err);
+    rc = hold_locked(park, ids, count, &found, err);
     if (found > 0)
-        lane->park_after_ms = 0;
-    return rc == OBX_OK || lane_keeps_db(lane, rc) ? OBX_OK : rc;
+        park->after_ms = 0;
+    return rc == OBX_OK || failure_keeps_db(park->db, rc) ? OBX_OK : rc;
 }
 
 /* Rows that were locked may be so still, which is seen without a wait; *count that are not. */
-static enum obx_code drop_locked(struct lane *lane, struct flight_row **rows, size_t *count,
+static enum obx_code drop_locked(struct park *park, struct flight_row **rows, size_t *count,
                                  struct obx_err *err)
 {
     uint64_t now_ms = clock_now_ms();
@@ -269,12 +242,12 @@ static enum obx_code drop_locked(struct lane *lane, struct flight_row **rows, si
             ids[asked++] = rows[i]->id;
     }
     if (asked > 0)
-        rc = hold_locked(lane, ids, asked, &found, err);
+        rc = hold_locked(park, ids, asked, &found, err);
     if (rc != OBX_OK || found == 0)
         return rc;
     for (size_t i = 0; i < *count; i++) {
         const struct flight_row *head =
-            rows[i]->behind == 0 ? NULL : flight_find(lane->flight, rows[i]->behind);
+            rows[i]->behind == 0 ? NULL : flight_find(park->flight, rows[i]->behind);
 
         if (rows[i]->held_until_ms <= now_ms && (head == NULL || head->held_until_ms <= now_ms))
             rows[kept++] = rows[i];
@@ -283,43 +256,59 @@ static enum obx_code drop_locked(struct lane *lane, struct flight_row **rows, si
     return OBX_OK;
 }
 
-static enum obx_code park_batch(struct lane *lane, struct flight_row **rows, size_t count,
+static enum obx_code park_batch(struct park *park, struct flight_row **rows, size_t count,
                                 struct obx_err *err)
 {
     uint64_t ids[PARK_ROWS];
     enum obx_code rc = OBX_OK;
 
-    qsort(rows, count, sizeof(struct flight_row *), compare_rows);
-    rc = drop_locked(lane, rows, &count, err);
+    flight_sort_rows(rows, count);
+    rc = drop_locked(park, rows, &count, err);
     for (size_t i = 0; i < count; i++)
         ids[i] = rows[i]->id;
     if (rc == OBX_OK && count > 0)
-        rc = park_rows(lane, rows, count, err);
+        rc = park_rows(park, rows, count, err);
     if (rc != OBX_OK)
-        return batch_failed(lane, rc, ids, count, err);
-    lane_set_trouble(lane, TROUBLE_PARK, NULL);
+        return batch_failed(park, rc, ids, count, err);
+    conditions_set(park->conditions, CONDITION_PARK, NULL);
     return OBX_OK;
 }
 
-enum obx_code lane_park(struct lane *lane, struct obx_err *err)
+enum obx_code park_run(struct park *park, struct db *db, struct obx_err *err)
 {
     struct flight_row *rows[PARK_ROWS];
     uint64_t next_ms = 0;
     size_t count = 0;
-    enum obx_code rc = tell_heads(lane, err);
+    enum obx_code rc = OBX_OK;
 
-    if (rc != OBX_OK && lane_keeps_db(lane, rc)) {
-        pause_parking(lane, err->text);
+    park->db = db;
+    rc = tell_heads(park, err);
+    if (rc != OBX_OK && failure_keeps_db(park->db, rc)) {
+        pause_parking(park, err->text);
         return OBX_OK;
     }
     if (rc != OBX_OK)
         return rc;
-    count = take_doomed(lane, rows, &next_ms);
+    count = take_doomed(park, rows, &next_ms);
     if (count > 0)
-        return park_batch(lane, rows, count, err);
+        return park_batch(park, rows, count, err);
     /* Not later than what may be given up meanwhile can wait. */
-    lane->park_after_ms = clock_now_ms() + HELD_MIN_MS;
-    if (next_ms < lane->park_after_ms)
-        lane->park_after_ms = next_ms;
+    park->after_ms = clock_now_ms() + HOLD_MIN_MS;
+    if (next_ms < park->after_ms)
+        park->after_ms = next_ms;
     return OBX_OK;
+}
+
+void park_init(struct park *park, const struct park_parts *parts)
+{
+    *park = (struct park){.opts = parts->opts,
+                          .flight = parts->flight,
+                          .parking = parts->parking,
+                          .locks = parts->locks,
+                          .conditions = parts->conditions};
+}
+
+void park_reset(struct park *park)
+{
+    park->after_ms = 0;
 }
