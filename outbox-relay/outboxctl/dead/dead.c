@@ -69,6 +69,7 @@ static const struct path paths[] = {
      .index = "parked_key",
      .values = "SELECT DISTINCT consumer_group FROM inbox_parked FORCE INDEX (parked_key)",
      .condition = " AND t.consumer_group = ?",
+     .options = {CTL_GROUP, CTL_OPTION_COUNT},
      .splits = {" AND t.is_reported = 0", " AND t.is_reported = 1"}}};
 
 static const struct resource dead = {.noun = "parked message",

@@ -46,7 +46,8 @@ struct path {
     /* Which values the index begins with (its '?' is the state): each has a part of its own, read in
      * the order of the key as far as the page needs. NULL: the index needs no help. */
     const char *values;
-    const char *condition; /* of a part, on its value or values */
+    const char *condition;      /* of a part, on its value or values */
+    enum ctl_option options[2]; /* which say the same of each value: other values have no part */
     const char *splits[2]; /* conditions that exclude each other and together say nothing: within
                               each the rest of the index is in the order of the key. NULL: none */
 };

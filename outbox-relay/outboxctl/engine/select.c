@@ -2,8 +2,8 @@
  * The SELECT of a resource. A page reads about as many rows as it shows, however large the table is:
  * along the primary key, or along the index that a path names. Such an index has the rows in the
  * order of the key only within each value of its first columns; so each value has a part of its own,
- * as long as the page, and the server merges the parts. Proved by tests/system/plans_test.c
- * (operators' lists).
+ * as long as the page, and the server merges the parts. Proved by
+ * tests/system/outboxctl_resources_test.c.
  */
 #include <string.h>
 
@@ -61,7 +61,13 @@ static struct obx_value key_value(const struct resource *resource, const char *t
     return DB_U64(id);
 }
 
-static void add_filters(struct query *query)
+/* Whether the parts of the path have a condition in the place of the option's. */
+static bool stands_for(const struct path *path, enum ctl_option option)
+{
+    return path != NULL && (path->options[0] == option || path->options[1] == option);
+}
+
+static void add_filters(struct query *query, const struct path *parts)
 {
     const struct resource *resource = query->session->resource;
     const char *const *text = query->session->args->text;
@@ -69,7 +75,7 @@ static void add_filters(struct query *query)
     for (size_t i = 0; i < resource->filter_count; i++) {
         const struct filter *filter = &resource->filters[i];
 
-        if (text[filter->option] == NULL)
+        if (text[filter->option] == NULL || stands_for(parts, filter->option))
             continue;
         add(query, " AND ");
         if (filter->option != CTL_TOPIC) {
@@ -125,8 +131,9 @@ static void add_from(struct query *query, const char *index)
     add(query, " WHERE 1 = 1");
 }
 
-/* Up to the condition of its part, which is the caller's to add, and the order. */
-static void add_part(struct query *query, const char *index)
+/* Up to the condition of its part, which is the caller's to add, and the order. parts: the path whose
+ * part it is; NULL: it is the whole. */
+static void add_part(struct query *query, const char *index, const struct path *parts)
 {
     const struct selection *selection = query->selection;
     const struct resource *resource = query->session->resource;
@@ -134,7 +141,7 @@ static void add_part(struct query *query, const char *index)
     add_columns(query);
     add_from(query, index);
     if (selection->key == NULL && selection->ids == NULL)
-        add_filters(query);
+        add_filters(query, parts);
     if (selection->key != NULL || selection->after != NULL) {
         add(query, " AND ");
         add(query, resource->key);
@@ -158,23 +165,40 @@ static void add_condition(struct query *query, const char *condition, const stru
     }
 }
 
-/* A part for each value and each split, merged. */
-static void add_parts(struct query *query, const struct path *path, struct db_rows *values)
+static bool is_wanted(const struct query *query, const struct path *path,
+                      const struct db_rows *values)
+{
+    for (unsigned i = 0; i < 2 && path->options[i] != CTL_OPTION_COUNT; i++) {
+        const char *wanted = query->session->args->text[path->options[i]];
+
+        if (wanted != NULL && !bytes_is(db_rows_bytes(values, i), wanted))
+            return false;
+    }
+    return true;
+}
+
+/* A part for each value and each split, merged; none: false. */
+static bool add_parts(struct query *query, const struct path *path, struct db_rows *values)
 {
     const char *separator = "(";
 
     while (db_rows_next(values)) {
-        for (size_t i = 0; i < 2 && (i == 0 || path->splits[i] != NULL); i++) {
+        for (size_t i = 0; is_wanted(query, path, values) && i < 2; i++) {
+            if (i > 0 && path->splits[i] == NULL)
+                break;
             add(query, separator);
-            add_part(query, path->index);
+            add_part(query, path->index, path);
             add_condition(query, path->condition, values);
             add(query, path->splits[i] == NULL ? "" : path->splits[i]);
             add_order(query, query->session->resource->key);
             separator = ") UNION ALL (";
         }
     }
+    if (separator[1] == '\0')
+        return false;
     add(query, ")");
     add_order(query, "row_key");
+    return true;
 }
 
 static const struct path *choose_path(const struct query *query)
@@ -190,13 +214,23 @@ static const struct path *choose_path(const struct query *query)
     return NULL;
 }
 
+/* As a text, not prepared: MariaDB 10.11 plans the second run of such a statement as a scan. */
 static enum obx_code read_values(const struct query *query, const struct path *path,
                                  struct db_rows **values, struct obx_err *err)
 {
-    const struct obx_value state = DB_TEXT(query->selection->state);
+    const char *place = strchr(path->values, '?');
+    struct obx_buf sql = {0};
+    enum obx_code rc;
 
-    return db_query(query->session->db, path->values, &state, strchr(path->values, '?') != NULL,
-                    values, err);
+    buf_add(&sql, path->values,
+            place == NULL ? strlen(path->values) : (size_t)(place - path->values));
+    if (place != NULL)
+        (void)db_add_literal(query->session->db, &sql, bytes_of(query->selection->state));
+    buf_add_text(&sql, place == NULL ? "" : place + 1);
+    rc = sql.rc != OBX_OK ? obx_fail(err, sql.rc, "query")
+                          : db_query_text(query->session->db, buf_bytes(&sql), values, err);
+    buf_fini(&sql);
+    return rc;
 }
 
 static enum obx_code build(struct query *query, struct obx_err *err)
@@ -210,14 +244,15 @@ static enum obx_code build(struct query *query, struct obx_err *err)
 
         if (rc != OBX_OK)
             return rc;
-        if (db_rows_count(values) > PARTS_MAX / 2)
-            index = "PRIMARY"; /* so many parts would cost more than they save */
     }
-    if (values != NULL && db_rows_count(values) > 0 && db_rows_count(values) <= PARTS_MAX / 2) {
-        add_parts(query, path, values);
-    } else {
-        add_part(query, index);
-        add(query, values != NULL && db_rows_count(values) == 0 ? " AND 1 = 0" : "");
+    if (values != NULL && db_rows_count(values) > PARTS_MAX / 2) {
+        index = "PRIMARY"; /* so many parts would cost more than they save */
+        db_rows_free(values);
+        values = NULL;
+    }
+    if (values == NULL || !add_parts(query, path, values)) {
+        add_part(query, index, NULL);
+        add(query, values != NULL ? " AND 1 = 0" : "");
         add_order(query, query->session->resource->key);
     }
     db_rows_free(values);

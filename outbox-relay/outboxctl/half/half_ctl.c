@@ -64,8 +64,11 @@ static bool has_state(const struct ctl_args *args, const char *state, bool is_pa
 static const struct path paths[] = {
     {.fits = has_state,
      .index = "due",
-     .values = "SELECT DISTINCT producer FROM half_message FORCE INDEX (due) WHERE state = ?",
+     /* Without the state among what is distinct, all of its rows would be read. */
+     .values = "SELECT d.producer FROM (SELECT DISTINCT state, producer FROM half_message"
+               " FORCE INDEX (due)) d WHERE d.state = ?",
      .condition = " AND t.producer = ?",
+     .options = {CTL_PRODUCER, CTL_OPTION_COUNT},
      .splits = {" AND t.next_check_at IS NULL", " AND t.next_check_at IS NOT NULL"}}};
 
 /* The source that has the half-messages; without a [half] section, the only one there is. */

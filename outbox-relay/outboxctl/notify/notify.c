@@ -62,7 +62,8 @@ static const struct path paths[] = {
     {.fits = is_open,
      .index = "due",
      .values = "SELECT DISTINCT consumer_group, endpoint FROM inbox_call FORCE INDEX (due)",
-     .condition = " AND t.consumer_group = ? AND t.endpoint = ?"}};
+     .condition = " AND t.consumer_group = ? AND t.endpoint = ?",
+     .options = {CTL_GROUP, CTL_ENDPOINT}}};
 
 static const struct resource notify = {
     .noun = "notification",

@@ -84,6 +84,7 @@ static const struct path paths[] = {
      .index = "outbox_key",
      .values = "SELECT DISTINCT outbox FROM outbox_parked FORCE INDEX (outbox_key)",
      .condition = " AND t.outbox = ?",
+     .options = {CTL_OUTBOX, CTL_OPTION_COUNT},
      .splits = {" AND t.holds_key = 0", " AND t.holds_key = 1"}}};
 
 static const struct resource parked = {.noun = "parked message",
