@@ -33,12 +33,19 @@ struct lane_view {
     uint64_t starts;                       /* threads started for it so far */
 };
 
+/** X(member, help): what the doorbell counts. Each is the metric rowpost_doorbell_<member>_total and
+ * a number of /status; docs/operations.md explains them. */
+#define BELL_COUNTERS(X)                                                                           \
+    X(rings, "Rings that were understood.")                                                        \
+    X(malformed, "Datagrams that were no ring.")                                                   \
+    X(unknown, "Rings for no lane of this relay.")                                                 \
+    X(passed_on, "Rings passed on to the relay that owns the lane.")                               \
+    X(pass_failed, "Rings that could not be passed on.")
+
+#define BELL_MEMBER(member, ...) uint64_t member;
+
 struct bell_stats {
-    uint64_t rings;       /* understood, from the socket and by UDP */
-    uint64_t malformed;   /* ignored */
-    uint64_t unknown;     /* no lane of ours has that name */
-    uint64_t passed_on;   /* to the owner of a lane, elsewhere */
-    uint64_t pass_failed; /* that could not be sent */
+    BELL_COUNTERS(BELL_MEMBER)
 };
 
 struct process_stats {

@@ -88,6 +88,57 @@ enum lane_state {
 };
 const char *lane_state_name(enum lane_state state);
 
+/** X(member, help): what a lane counts since its start. Each is the metric rowpost_<member>_total and
+ * a number of /status under its own name; docs/operations.md explains them. */
+#define LANE_COUNTERS(X)                                                                           \
+    X(read, "Rows read from the outbox.")                                                          \
+    X(published, "Messages sent to the broker, repetitions included.")                             \
+    X(confirmed, "Messages that the broker confirmed as stored.")                                  \
+    X(returned, "Messages returned because no queue is bound.")                                    \
+    X(nacked, "Messages that the broker refused.")                                                 \
+    X(unknown, "Messages whose fate a lost connection left open; they are published again.")       \
+    X(exchange_faults, "Messages that came back because their exchange is missing or forbidden.")  \
+    X(settled, "Rows deleted after their confirm.")                                                \
+    X(parked, "Rows moved to outbox_parked.")                                                      \
+    X(resumed, "Parked messages moved back by an operator's request.")                             \
+    X(discarded, "Parked messages deleted by an operator's request.")                              \
+    X(late, "Rows that became visible after the cursor had passed them.")                          \
+    X(awaited, "Confirmed rows moved to outbox_awaiting, repetitions included.")                   \
+    X(receipts_early, "Rows settled by the lane because their receipts were there.")               \
+    X(resent, "Messages put back into the outbox for want of receipts.")                           \
+    X(receipts_missing, "Messages parked for want of receipts after the last send.")               \
+    X(rejected, "Messages that a consumer has rejected, settled by the lane.")                     \
+    X(delayed_moved, "Delayed messages that became due.")                                          \
+    X(delayed_backdated, "Of these, due a minute and more before they were written.")              \
+    X(lease_acquired, "Times the lease was taken.")                                                \
+    X(lease_lost, "Times the lease was lost.")                                                     \
+    X(db_connects, "Connections made to the database.")                                            \
+    X(broker_connects, "Connections made to the broker.")                                          \
+    X(broker_blocked, "Times the broker blocked publishers.")                                      \
+    X(polls, "Polls of the outbox table.")                                                         \
+    X(queries, "Statements sent to the database.")
+
+/** X(member, metric, help): what a lane has now. Rows are counted from time to time, up to a limit
+ * that waiting_capped is about. */
+#define LANE_GAUGES(X)                                                                             \
+    X(inflight, "rowpost_inflight", "Messages published and not yet confirmed.")                   \
+    X(held, "rowpost_held", "Rows in memory that wait for an earlier one of their key.")           \
+    X(retrying, "rowpost_retrying", "Rows that wait for their next try.")                          \
+    X(unsettled, "rowpost_unsettled", "Confirmed rows that are not deleted yet.")                  \
+    X(frozen_keys, "rowpost_frozen_keys", "Ordering keys frozen by a parked message.")             \
+    X(waiting, "rowpost_rows_waiting",                                                             \
+      "Rows in the outbox at the last count; see rowpost_rows_waiting_capped.")                    \
+    X(awaiting_now, "rowpost_awaiting_rows",                                                       \
+      "Messages that wait for receipts at the last count, up to the same limit.")                  \
+    X(delayed_now, "rowpost_delayed_rows",                                                         \
+      "Delayed messages at the last count, up to the same limit.")                                 \
+    X(delayed_stray, "rowpost_delayed_stray_rows",                                                 \
+      "Delayed messages for an outbox that no relay drains, up to 1000.")                          \
+    X(parked_now, "rowpost_parked_rows",                                                           \
+      "Parked messages of this outbox at the last count, up to the same limit.")
+
+#define LANE_MEMBER(member, ...) uint64_t member;
+
 /** A copy of a lane's numbers, consistent enough for metrics. Counters only grow. */
 struct lane_stats {
     enum lane_state state;
@@ -97,28 +148,10 @@ struct lane_stats {
     bool is_served;                 /* by this lane, or by another owner whose lease runs */
     char lease_address[256];        /* where the owner hears doorbells; "" none */
     char trouble[OBX_ERR_TEXT_MAX]; /* why the lane is not working at full; "" when all is well */
-    uint64_t read, published, confirmed, returned, nacked, unknown, settled, parked, resumed,
-        discarded, late;
-    uint64_t lease_acquired, lease_lost, db_connects, broker_connects, broker_blocked, polls,
-        queries;
-    uint64_t inflight, held, retrying, unsettled, frozen_keys;
-    uint64_t waiting;    /* rows in the outbox, counted up to waiting_cap; as of the last count */
-    bool waiting_capped; /* there are at least that many */
-    uint64_t oldest_age_us;    /* age of the oldest row by the database's clock; 0 none */
-    uint64_t parked_now;       /* rows in outbox_parked for this outbox, capped alike */
-    uint64_t awaiting_now;     /* rows in outbox_awaiting, capped alike */
-    uint64_t delayed_now;      /* rows in outbox_delayed, capped alike */
-    uint64_t exchange_faults;  /* messages that came back because their exchange is missing or
-                                  forbidden */
-    uint64_t awaited;          /* confirmed rows moved to outbox_awaiting */
-    uint64_t receipts_early;   /* confirmed rows whose receipts were there already, or that the scan
-                                  found complete */
-    uint64_t resent;           /* put back into the outbox for want of receipts */
-    uint64_t receipts_missing; /* parked for want of receipts */
-    uint64_t rejected;         /* rejected rows that this lane settled */
-    uint64_t delayed_stray;    /* delayed messages for an outbox that nobody drains, up to 1000 */
-    uint64_t delayed_moved;    /* delayed messages that became due */
-    uint64_t delayed_backdated; /* of those, due a minute and more before they were written */
+    LANE_COUNTERS(LANE_MEMBER)
+    LANE_GAUGES(LANE_MEMBER)
+    bool waiting_capped;    /* there are at least that many rows */
+    uint64_t oldest_age_us; /* age of the oldest row by the database's clock; 0 none */
 };
 
 struct lane;

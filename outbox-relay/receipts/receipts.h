@@ -24,21 +24,36 @@ struct receipts_opts {
     uint32_t max_age_ms;   /* a report waits at most so long for others; 0: 100 */
 };
 
+/** X(member, metric, type, help): the numbers of a reader; docs/operations.md explains them. A name
+ * of /status is the member. */
+#define RECEIPTS_NUMBERS(X)                                                                        \
+    X(messages, "rowpost_receipts_messages_total", "counter", "Messages with receipts that came.") \
+    X(noted, "rowpost_receipts_noted_total", "counter",                                            \
+      "Receipts written down, repetitions included.")                                              \
+    X(forged, "rowpost_receipts_forged_total", "counter",                                          \
+      "Receipts dropped because their token is not ours. Any is worth a look.")                    \
+    X(malformed, "rowpost_receipts_malformed_total", "counter",                                    \
+      "Receipts and messages dropped because they cannot be read.")                                \
+    X(unasked, "rowpost_receipts_unasked_total", "counter",                                        \
+      "Receipts dropped because their group was not asked.")                                       \
+    X(deferred, "rowpost_receipts_deferred_total", "counter",                                      \
+      "Receipts left because their rows were held or refused; the message is sent again.")         \
+    X(early, "rowpost_receipts_unmatched_total", "counter",                                        \
+      "Receipts that no message awaited then: early, late or repeated.")                           \
+    X(settled, "rowpost_receipts_settled_total", "counter", "Messages settled by their receipts.") \
+    X(rejected, "rowpost_receipts_rejected_total", "counter", "Of these, rejected ones.")          \
+    X(compensations, "rowpost_receipts_compensations_total", "counter",                            \
+      "Compensation messages sent.")                                                               \
+    X(batches, "rowpost_receipts_batches_total", "counter", "Transactions committed.")             \
+    X(failures, "rowpost_receipts_failures_total", "counter",                                      \
+      "Transactions undone, to be tried again.")                                                   \
+    X(db_up, "rowpost_receipts_db_up", "gauge", "1: connected to the database of the source.")     \
+    X(broker_up, "rowpost_receipts_broker_up", "gauge", "1: subscribed to the receipt queue.")
+
+#define RECEIPTS_MEMBER(member, ...) uint64_t member;
+
 struct receipts_stats {
-    uint64_t messages;  /* deliveries, each with one or many reports */
-    uint64_t noted;     /* reports written, or there already */
-    uint64_t forged;    /* dropped: no or a wrong token */
-    uint64_t malformed; /* dropped: reports or whole messages that cannot be read */
-    uint64_t unasked;   /* dropped: of a group that the message does not name */
-    uint64_t deferred; /* left because their rows were held or refused; the message is sent again */
-    uint64_t early;    /* messages that no row awaited then */
-    uint64_t settled;  /* messages, rejected ones included */
-    uint64_t rejected; /* messages */
-    uint64_t compensations; /* messages sent for those */
-    uint64_t batches;       /* transactions committed */
-    uint64_t failures;      /* transactions undone; they are tried again */
-    uint64_t db_up;         /* 1: connected */
-    uint64_t broker_up;     /* 1: subscribed */
+    RECEIPTS_NUMBERS(RECEIPTS_MEMBER)
     bool has_ended;
     char trouble[OBX_ERR_TEXT_MAX]; /* why it does not work; "" */
 };

@@ -15,7 +15,9 @@
 #include <string.h>
 
 #include "base/hist.h"
+#include "daemon/half_role.h"
 #include "daemon/pages/metrics.h"
+#include "daemon/receipts_role.h"
 
 static struct hist slow, fast;
 static struct lane_view lanes[2];
@@ -65,6 +67,22 @@ static char *text_of(const struct relay_view *view)
     return buf.data;
 }
 
+/* A relay with all that can have numbers. */
+static char *all_of_it(void)
+{
+    struct relay_view view = sample();
+    struct checkback_producer_stats asked = {.breaker = BREAKER_CLOSED};
+    const struct check_producer producer = {.name = "p"};
+    const struct half_view half = {
+        .producer_count = 1, .producers = &producer, .producer_stats = &asked};
+    const struct receipts_view reader = {.source = "shop"};
+
+    view.half = &half;
+    view.receipts = &reader;
+    view.receipts_count = 1;
+    return text_of(&view);
+}
+
 static void expect(const char *text, const char *line)
 {
     char with_ends[512];
@@ -79,13 +97,12 @@ static void expect(const char *text, const char *line)
 #define LABEL  "[a-zA-Z_][a-zA-Z0-9_]*=\"([^\"\\\\\n]|\\\\[\"\\\\n])*\""
 #define NUMBER "([0-9]+(\\.[0-9]+)?(e[+-][0-9]+)?)"
 static const char line_pattern[] = "^(# HELP " NAME " [^\n]+"
-                                   "|# TYPE " NAME " (counter|gauge|histogram)"
+                                   "|# TYPE " NAME " (counter|gauge|histogram|summary)"
                                    "|" NAME "(\\{" LABEL "(," LABEL ")*\\})? " NUMBER ")$";
 
 static void every_line_is_valid(void **state)
 {
-    struct relay_view view = sample();
-    char *text = text_of(&view);
+    char *text = all_of_it();
     regex_t regex;
     char *rest = NULL;
 
@@ -118,8 +135,7 @@ static void family_of(const char *line, const char *family_now, char *name, size
 /* HELP and TYPE come once, before the samples, and the samples of one family stand together. */
 static void families_are_whole(void **state)
 {
-    struct relay_view view = sample();
-    char *text = text_of(&view);
+    char *text = all_of_it();
     char family[128] = "", name[160], seen[16384] = " ";
     char *rest = NULL;
     bool has_type = false;
@@ -159,7 +175,7 @@ static void numbers_are_those_of_the_lane(void **state)
     expect(text, "rowpost_lease_held{source=\"shop\",outbox=\"outbox\"} 1");
     expect(text, "rowpost_rows_waiting{source=\"shop\",outbox=\"outbox\"} 100000");
     expect(text, "rowpost_rows_waiting_capped{source=\"shop\",outbox=\"outbox\"} 1");
-    expect(text, "rowpost_oldest_age_seconds{source=\"shop\",outbox=\"outbox\"} 2.5");
+    expect(text, "rowpost_oldest_age_seconds{source=\"shop\",outbox=\"outbox\"} 2.500000");
     expect(text, "rowpost_broker_up{source=\"shop\",outbox=\"outbox\"} 1");
     expect(text, "rowpost_lane_ready{source=\"shop\",outbox=\"outbox\"} 1");
     expect(text, "rowpost_lane_state{source=\"shop\",outbox=\"outbox\",state=\"owner\"} 1");
@@ -208,6 +224,72 @@ static void histograms_add_up(void **state)
     free(text);
 }
 
+/* All of docs/operations.md; free it. */
+static char *read_page(void)
+{
+    FILE *file = fopen(OPERATIONS_PAGE, "re");
+    struct obx_buf text = {0};
+    char part[4096];
+    size_t got = 0;
+
+    if (file == NULL)
+        fail_msg("cannot open %s", OPERATIONS_PAGE);
+    while ((got = fread(part, 1, sizeof(part), file)) > 0)
+        buf_add(&text, part, got);
+    fclose(file);
+    assert_int_equal(text.rc, OBX_OK);
+    return text.data;
+}
+
+static bool is_name_char(char c)
+{
+    return (c >= 'a' && c <= 'z') || c == '_';
+}
+
+static void the_page_explains_every_metric(void **state)
+{
+    char *text = all_of_it(), *page = read_page(), *rest = NULL;
+    char quoted[128];
+
+    (void)state;
+    for (char *line = strtok_r(text, "\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\n", &rest)) {
+        if (strncmp(line, "# TYPE ", 7) != 0)
+            continue;
+        snprintf(quoted, sizeof(quoted), "`%.*s`", (int)strcspn(line + 7, " "), line + 7);
+        if (strstr(page, quoted) == NULL)
+            fail_msg("docs/operations.md does not explain %s", quoted);
+    }
+    free(text);
+    free(page);
+}
+
+static void the_page_explains_no_metric_that_is_not_there(void **state)
+{
+    char *text = all_of_it(), *page = read_page();
+    const char *end = strstr(page, "\n### Log");
+    unsigned found = 0;
+
+    (void)state;
+    assert_non_null(end);
+    for (const char *at = strstr(page, "\n### Every metric"); at != NULL && at < end;
+         at = strstr(at, "rowpost_")) {
+        char type[160];
+        int len = 0;
+
+        while (is_name_char(at[len]))
+            len++;
+        snprintf(type, sizeof(type), "# TYPE %.*s ", len, at);
+        if (len > 0 && strstr(text, type) == NULL)
+            fail_msg("docs/operations.md explains %.*s, which is no metric", len, at);
+        found += len > 0;
+        at += len > 0 ? len : 1;
+    }
+    assert_true(found > 50);
+    free(text);
+    free(page);
+}
+
 static void without_lanes_it_is_valid_too(void **state)
 {
     struct relay_view view = {.owner = "", .version = "1"};
@@ -221,9 +303,13 @@ static void without_lanes_it_is_valid_too(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_line_is_valid),           cmocka_unit_test(families_are_whole),
-        cmocka_unit_test(numbers_are_those_of_the_lane), cmocka_unit_test(histograms_add_up),
+        cmocka_unit_test(every_line_is_valid),
+        cmocka_unit_test(families_are_whole),
+        cmocka_unit_test(numbers_are_those_of_the_lane),
+        cmocka_unit_test(histograms_add_up),
         cmocka_unit_test(without_lanes_it_is_valid_too),
+        cmocka_unit_test(the_page_explains_every_metric),
+        cmocka_unit_test(the_page_explains_no_metric_that_is_not_there),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

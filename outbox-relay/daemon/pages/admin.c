@@ -7,6 +7,7 @@
 #include "metrics.h"
 #include "readiness.h"
 #include "service/http_pages.h"
+#include "service/prometheus.h"
 #include "status.h"
 
 enum { STATUS_OK = 200, STATUS_UNAVAILABLE = 503 };
@@ -40,7 +41,7 @@ static enum obx_code get_metrics(struct http_reply *reply, void *ctx)
     struct relay_view view = {0};
 
     admin->opts.get_view(&view, admin->opts.ctx);
-    reply->content_type = "text/plain; version=0.0.4; charset=utf-8";
+    reply->content_type = PROM_CONTENT_TYPE;
     return metrics_write(&view, &reply->body);
 }
 

@@ -5,7 +5,7 @@
 #include "base/bytes.h"
 #include "daemon/half_role.h"
 
-/** Append them. OBX_E_NOMEM. */
-OBX_NODISCARD enum obx_code metrics_half_write(const struct half_view *half, struct obx_buf *out);
+/** Append them. A failure sticks to out. */
+void metrics_half_write(const struct half_view *half, struct obx_buf *out);
 
 #endif

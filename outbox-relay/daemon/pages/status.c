@@ -34,53 +34,18 @@ static int add_bool(json_t *object, const char *name, bool value)
     return json_object_set_new(object, name, json_boolean(value));
 }
 
-/* Success is 0, and so is the sum of nothing but successes. */
-static int add_counters(json_t *lane, const struct lane_stats *stats)
+/* Success is 0, and so is the sum of nothing but successes. The names are those of the lists that
+ * make the structs and the metrics too. */
+#define ADD_MEMBER(member, ...) rc |= add_u64(object, #member, stats->member);
+
+static int add_numbers(json_t *object, const struct lane_stats *stats)
 {
     int rc = 0;
 
-    rc |= add_u64(lane, "read", stats->read);
-    rc |= add_u64(lane, "published", stats->published);
-    rc |= add_u64(lane, "confirmed", stats->confirmed);
-    rc |= add_u64(lane, "returned", stats->returned);
-    rc |= add_u64(lane, "nacked", stats->nacked);
-    rc |= add_u64(lane, "unknown", stats->unknown);
-    rc |= add_u64(lane, "settled", stats->settled);
-    rc |= add_u64(lane, "parked", stats->parked);
-    rc |= add_u64(lane, "resumed", stats->resumed);
-    rc |= add_u64(lane, "discarded", stats->discarded);
-    rc |= add_u64(lane, "late", stats->late);
-    rc |= add_u64(lane, "awaited", stats->awaited);
-    rc |= add_u64(lane, "resent", stats->resent);
-    rc |= add_u64(lane, "receipts_missing", stats->receipts_missing);
-    rc |= add_u64(lane, "delayed_moved", stats->delayed_moved);
-    rc |= add_u64(lane, "lease_acquired", stats->lease_acquired);
-    rc |= add_u64(lane, "lease_lost", stats->lease_lost);
-    rc |= add_u64(lane, "db_connects", stats->db_connects);
-    rc |= add_u64(lane, "broker_connects", stats->broker_connects);
-    rc |= add_u64(lane, "broker_blocked", stats->broker_blocked);
-    rc |= add_u64(lane, "polls", stats->polls);
-    rc |= add_u64(lane, "queries", stats->queries);
-    return rc;
-}
-
-static int add_gauges(json_t *lane, const struct lane_stats *stats)
-{
-    int rc = 0;
-
-    rc |= add_u64(lane, "inflight", stats->inflight);
-    rc |= add_u64(lane, "held", stats->held);
-    rc |= add_u64(lane, "retrying", stats->retrying);
-    rc |= add_u64(lane, "unsettled", stats->unsettled);
-    rc |= add_u64(lane, "frozen_keys", stats->frozen_keys);
-    rc |= add_u64(lane, "waiting", stats->waiting);
-    rc |= add_bool(lane, "waiting_capped", stats->waiting_capped);
-    rc |= add_u64(lane, "oldest_age_ms", stats->oldest_age_us / US_PER_MS);
-    rc |= add_u64(lane, "parked_now", stats->parked_now);
-    rc |= add_u64(lane, "awaiting_now", stats->awaiting_now);
-    rc |= add_u64(lane, "delayed_now", stats->delayed_now);
-    rc |= add_u64(lane, "delayed_stray", stats->delayed_stray);
-    return rc;
+    LANE_COUNTERS(ADD_MEMBER)
+    LANE_GAUGES(ADD_MEMBER)
+    rc |= add_bool(object, "waiting_capped", stats->waiting_capped);
+    return rc | add_u64(object, "oldest_age_ms", stats->oldest_age_us / US_PER_MS);
 }
 
 static int add_lease(json_t *lane, const struct lane_stats *stats)
@@ -125,8 +90,7 @@ static int add_lane(json_t *lanes, const struct lane_view *lane)
     rc |= add_text(object, "broker", bridge_state_name(lane->stats.broker_state));
     rc |= add_u64(object, "starts", lane->starts);
     rc |= add_lease(object, &lane->stats);
-    rc |= add_gauges(object, &lane->stats);
-    rc |= add_counters(object, &lane->stats);
+    rc |= add_numbers(object, &lane->stats);
     return rc | json_array_append_new(lanes, object);
 }
 
@@ -173,12 +137,7 @@ static int add_receipts(json_t *root, const struct relay_view *view)
         rc |= add_text(object, "source", view->receipts[i].source);
         rc |= add_bool(object, "database", stats->db_up != 0);
         rc |= add_bool(object, "broker", stats->broker_up != 0);
-        rc |= add_u64(object, "noted", stats->noted);
-        rc |= add_u64(object, "forged", stats->forged);
-        rc |= add_u64(object, "malformed", stats->malformed);
-        rc |= add_u64(object, "settled", stats->settled);
-        rc |= add_u64(object, "rejected", stats->rejected);
-        rc |= add_u64(object, "compensations", stats->compensations);
+        RECEIPTS_NUMBERS(ADD_MEMBER)
         rc |= add_text(object, "trouble", stats->trouble);
         rc |= json_array_append_new(array, object);
     }
@@ -187,15 +146,11 @@ static int add_receipts(json_t *root, const struct relay_view *view)
 
 static int add_bell(json_t *root, const struct bell_stats *stats)
 {
-    json_t *bell = json_object();
+    json_t *object = json_object();
     int rc = 0;
 
-    rc |= add_u64(bell, "rings", stats->rings);
-    rc |= add_u64(bell, "malformed", stats->malformed);
-    rc |= add_u64(bell, "unknown", stats->unknown);
-    rc |= add_u64(bell, "passed_on", stats->passed_on);
-    rc |= add_u64(bell, "pass_failed", stats->pass_failed);
-    return rc | json_object_set_new(root, "doorbell", bell);
+    BELL_COUNTERS(ADD_MEMBER)
+    return rc | json_object_set_new(root, "doorbell", object);
 }
 
 static int add_process(json_t *root, const struct relay_view *view)
