@@ -186,10 +186,10 @@ void cfg_complain(struct cfg_report *report, const char *section, const char *na
 
 /** Append a line for each secret that stands in a file which everybody on this machine may read; it
  * says what to do. OBX_E_NOMEM. */
-OBX_NODISCARD enum obx_code cfg_exposed(const struct cfg *cfg, struct obx_buf *buf);
+enum obx_code cfg_exposed(const struct cfg *cfg, struct obx_buf *buf);
 /** Append the configuration in force as INI, each value with its origin (`; default`, `;
  * file:line`, `; OBX_X`), secrets as ***. */
-OBX_NODISCARD enum obx_code cfg_dump(const struct cfg *cfg, struct obx_buf *out);
+enum obx_code cfg_dump(const struct cfg *cfg, struct obx_buf *out);
 
 /** What a reload would do. Zero-initialise; lines belongs to the caller (buf_fini). */
 struct cfg_changes {
@@ -213,14 +213,12 @@ bool cfg_same_part(const struct cfg *a, const struct cfg *b, unsigned parts, con
  * Append a configuration file with every key, its help and its default behind a '#'. As it stands
  * it can be loaded: what is required has its sample.
  */
-OBX_NODISCARD enum obx_code cfg_reference_example(const struct cfg_schema *schema,
-                                                  struct obx_buf *out);
+enum obx_code cfg_reference_example(const struct cfg_schema *schema, struct obx_buf *out);
 
-/** Append the reference as plain text (--help-config) or as Markdown with one table per section. */
-OBX_NODISCARD enum obx_code cfg_reference_text(const struct cfg_schema *schema,
-                                               struct obx_buf *out);
-OBX_NODISCARD enum obx_code cfg_reference_markdown(const struct cfg_schema *schema,
-                                                   struct obx_buf *out);
+/** Append the reference as plain text (--help-config) or as Markdown with a list for each
+ * section, under a heading of level 3. */
+enum obx_code cfg_reference_text(const struct cfg_schema *schema, struct obx_buf *out);
+enum obx_code cfg_reference_markdown(const struct cfg_schema *schema, struct obx_buf *out);
 
 /**
  * Check the table itself, for a unit test of each program: names, help texts, field sizes, defaults

@@ -5,6 +5,8 @@
 
 #include "internal.h"
 
+enum { TEXT_WIDTH = 78, MARKDOWN_WIDTH = 118 };
+
 static const char *placeholder(const struct cfg_section *section)
 {
     return section->is_named ? "<NAME>" : NULL;
@@ -20,9 +22,12 @@ void cfg_out_default(struct obx_buf *out, const struct cfg_key *key)
         buf_addf(out, "default %s", key->def);
 }
 
-void cfg_out_wrapped(struct obx_buf *out, const char *before, const char *text)
+/* Words of text in lines of at most width characters: `first` before the first, `then` before the
+ * others. */
+static void out_wrapped(struct obx_buf *out, const char *first, const char *then, const char *text,
+                        int width)
 {
-    const int width = 78;
+    const char *before = first;
     int column = 0; /* 0: no word yet */
 
     while (*text != '\0') {
@@ -34,10 +39,16 @@ void cfg_out_wrapped(struct obx_buf *out, const char *before, const char *text)
         else
             buf_addf(out, "%s%s%.*s", column > 0 ? "\n" : "", before, len, text);
         column = len + (fits ? column + 1 : (int)strlen(before));
+        before = then;
         text += len;
         text += strspn(text, " ");
     }
     buf_addf(out, "\n");
+}
+
+void cfg_out_wrapped(struct obx_buf *out, const char *before, const char *text)
+{
+    out_wrapped(out, before, before, text, TEXT_WIDTH);
 }
 
 static void out_key_text(struct obx_buf *out, const struct cfg_section *section,
@@ -78,28 +89,26 @@ enum obx_code cfg_reference_text(const struct cfg_schema *schema, struct obx_buf
     return buf->rc;
 }
 
-/* Text inside a table cell, where | would end the cell. */
-static void out_cell(struct obx_buf *out, const char *text)
-{
-    for (; *text != '\0'; text++)
-        buf_addf(out, *text == '|' ? "\\%c" : "%c", *text);
-}
-
+/* "- **`key`**: what it may be; default `x`; reloadable; `OBX_SECTION_KEY`. Help." in lines. */
 static void out_key_markdown(struct obx_buf *out, const struct cfg_section *section,
                              const struct cfg_key *key)
 {
-    buf_addf(out, "| `%s`%s | ", key->name, key->type == CFG_SECRET ? " or its `_file`" : "");
-    cfg_out_allowed(out, key);
-    buf_addf(out, " | ");
+    struct obx_buf item = {0};
+
+    buf_addf(&item, "**`%s`**%s: ", key->name, key->type == CFG_SECRET ? " or its `_file`" : "");
+    cfg_out_allowed(&item, key);
     if (key->def == NULL)
-        buf_addf(out, "required");
+        buf_addf(&item, "; required");
     else if (key->def[0] != '\0')
-        buf_addf(out, "`%s`", key->def);
-    buf_addf(out, " | %s | `", (key->restarts & CFG_PROCESS) == 0 ? "yes" : "no");
-    cfg_out_variable(out, section, placeholder(section), key);
-    buf_addf(out, "` | ");
-    out_cell(out, key->help);
-    buf_addf(out, " |\n");
+        buf_addf(&item, "; default `%s`", key->def);
+    buf_addf(&item, "; %s; `", (key->restarts & CFG_PROCESS) == 0 ? "reloadable" : "restart");
+    cfg_out_variable(&item, section, placeholder(section), key);
+    buf_addf(&item, "`. %s", key->help);
+    if (item.rc == OBX_OK)
+        out_wrapped(out, "- ", "  ", item.data, MARKDOWN_WIDTH);
+    else if (out->rc == OBX_OK)
+        out->rc = item.rc;
+    buf_fini(&item);
 }
 
 enum obx_code cfg_reference_markdown(const struct cfg_schema *schema, struct obx_buf *buf)
@@ -107,15 +116,15 @@ enum obx_code cfg_reference_markdown(const struct cfg_schema *schema, struct obx
     for (size_t i = 0; i < schema->section_count; i++) {
         const struct cfg_section *section = &schema->sections[i];
 
-        buf_addf(buf, "%s## `[%s%s]`\n\n%s", i > 0 ? "\n" : "", section->name,
-                 section->is_named ? " NAME" : "", section->help);
+        buf_addf(buf, "%s### `[%s%s]`\n\n", i > 0 ? "\n" : "", section->name,
+                 section->is_named ? " NAME" : "");
+        out_wrapped(buf, "", "", section->help, MARKDOWN_WIDTH);
         if (section->is_named) {
-            buf_addf(buf, " May be given several times; `");
+            buf_addf(buf, "May be given several times; `");
             cfg_out_names_variable(buf, section);
-            buf_addf(buf, "=\"a,b\"` adds sections too.");
+            buf_addf(buf, "=\"a,b\"` adds sections too.\n");
         }
-        buf_addf(buf, "\n\n| Key | Value | Default | Reload | Environment | Meaning |\n"
-                      "| --- | --- | --- | --- | --- | --- |\n");
+        buf_addf(buf, "\n");
         for (size_t k = 0; k < section->key_count; k++)
             out_key_markdown(buf, section, &section->keys[k]);
     }
