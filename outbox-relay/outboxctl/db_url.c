@@ -4,29 +4,20 @@
  */
 #include "db_url.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "ctl_args.h"
 
-enum { PORT_MAX = 65535, DECIMAL = 10, HEX = 16, PERCENT_LEN = 3 };
+#define NOT_DECODED "a '%' is not followed by two hexadecimal digits"
+
+enum { HEX = 16 };
 
 static enum obx_code wrong(struct obx_err *err, const char *what)
 {
     return obx_fail(err, OBX_E_CONFIG,
                     "--db: %s; it is mysql://user@host:port/database[?socket=PATH&tls=MODE]", what);
-}
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + DECIMAL;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + DECIMAL;
-    return -1;
 }
 
 /* %XX in place. False when a '%' is not followed by two digits, or stands for NUL. */
@@ -35,14 +26,19 @@ static bool decode(char *text)
     char *out = text;
 
     while (*text != '\0') {
-        const bool is_escape = text[0] == '%'; /* before out, which may be here, is written */
-        int high = is_escape ? hex_digit(text[1]) : 0;
-        int low = is_escape && high >= 0 ? hex_digit(text[2]) : 0;
+        unsigned char byte = (unsigned char)*text++;
 
-        if (high < 0 || low < 0 || (is_escape && high == 0 && low == 0))
+        if (byte == '%') {
+            const char digits[] = {text[0], text[0] == '\0' ? '\0' : text[1], '\0'};
+
+            if (strspn(digits, "0123456789abcdefABCDEF") != 2)
+                return false;
+            byte = (unsigned char)strtoul(digits, NULL, HEX);
+            text += 2;
+        }
+        if (byte == 0)
             return false;
-        *out++ = (char)(is_escape ? high * HEX + low : text[0]);
-        text += is_escape ? PERCENT_LEN : 1;
+        *out++ = (char)byte;
     }
     *out = '\0';
     return true;
@@ -50,14 +46,11 @@ static bool decode(char *text)
 
 static bool parse_port(const char *text, uint16_t *port)
 {
-    char *end = NULL;
-    unsigned long value;
+    uint64_t value = 0;
+    bool is_right = ctl_parse_number(text, UINT16_MAX, &value) && value > 0;
 
-    errno = 0;
-    value = strtoul(text, &end, DECIMAL);
     *port = (uint16_t)value;
-    return errno == 0 && text[0] >= '0' && text[0] <= '9' && *end == '\0' && value >= 1 &&
-           value <= PORT_MAX;
+    return is_right;
 }
 
 static bool parse_tls(const char *text, enum db_tls *tls)
@@ -81,7 +74,7 @@ static enum obx_code take_option(char *option, struct db_opts *opts, struct obx_
         return wrong(err, "an option is name=value");
     *value++ = '\0';
     if (!decode(value))
-        return wrong(err, "a '%' is not followed by two hexadecimal digits");
+        return wrong(err, NOT_DECODED);
     if (strcmp(option, "socket") == 0)
         opts->unix_socket = value;
     else if (strcmp(option, "tls_ca_file") == 0)
@@ -91,33 +84,6 @@ static enum obx_code take_option(char *option, struct db_opts *opts, struct obx_
     else if (!parse_tls(value, &opts->tls))
         return wrong(err, "tls is preferred, disabled, required or verify-full");
     return OBX_OK;
-}
-
-static enum obx_code take_options(char *query, struct db_opts *opts, struct obx_err *err)
-{
-    enum obx_code rc = OBX_OK;
-
-    while (query != NULL && rc == OBX_OK) {
-        char *next = strchr(query, '&');
-
-        if (next != NULL)
-            *next++ = '\0';
-        rc = take_option(query, opts, err);
-        query = next;
-    }
-    return rc;
-}
-
-/* "user:password", both may be missing. */
-static bool take_login(char *login, struct db_opts *opts)
-{
-    char *password = strchr(login, ':');
-
-    if (password != NULL)
-        *password++ = '\0';
-    opts->user = login[0] == '\0' ? NULL : login;
-    opts->password = password;
-    return decode(login) && (password == NULL || decode(password));
 }
 
 /* "host", "host:port", "[::1]:port". */
@@ -145,8 +111,8 @@ static bool take_host(char *host, struct db_opts *opts)
 static enum obx_code take_apart(char *text, struct db_opts *opts, struct obx_err *err)
 {
     char *query = strchr(text, '?');
-    char *database, *host;
-    enum obx_code rc;
+    char *database, *host, *password;
+    enum obx_code rc = OBX_OK;
 
     if (query != NULL)
         *query++ = '\0';
@@ -155,17 +121,29 @@ static enum obx_code take_apart(char *text, struct db_opts *opts, struct obx_err
         return wrong(err, "the database is missing");
     *database++ = '\0';
     if (!decode(database))
-        return wrong(err, "a '%' is not followed by two hexadecimal digits");
+        return wrong(err, NOT_DECODED);
     opts->database = database;
     host = strrchr(text, '@');
     if (host != NULL) {
         *host++ = '\0';
-        if (!take_login(text, opts))
-            return wrong(err, "a '%' is not followed by two hexadecimal digits");
+        password = strchr(text, ':');
+        if (password != NULL)
+            *password++ = '\0';
+        opts->user = text[0] == '\0' ? NULL : text;
+        opts->password = password;
+        if (!decode(text) || (password != NULL && !decode(password)))
+            return wrong(err, NOT_DECODED);
     }
     if (!take_host(host == NULL ? text : host, opts))
         return wrong(err, "host or port is not right");
-    rc = take_options(query, opts, err);
+    while (query != NULL && rc == OBX_OK) {
+        char *option = query;
+
+        query = strchr(option, '&');
+        if (query != NULL)
+            *query++ = '\0';
+        rc = take_option(option, opts, err);
+    }
     if (rc == OBX_OK && opts->unix_socket != NULL)
         opts->host = NULL;
     else if (rc == OBX_OK && opts->host == NULL)

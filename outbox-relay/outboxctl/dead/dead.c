@@ -57,15 +57,8 @@ static const struct filter filters[] = {
 };
 static const char *const states[] = {"dead", "waiting", "blocked", NULL};
 
-static bool has_key(const struct ctl_args *args, const char *state, bool is_page)
-{
-    (void)state;
-    (void)is_page;
-    return args->text[CTL_KEY] != NULL;
-}
-
 static const struct path paths[] = {
-    {.fits = has_key,
+    {.option = CTL_KEY,
      .index = "parked_key",
      .values = "SELECT DISTINCT consumer_group FROM inbox_parked FORCE INDEX (parked_key)",
      .condition = " AND t.consumer_group = ?",

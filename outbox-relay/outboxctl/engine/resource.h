@@ -40,8 +40,9 @@ struct filter {
 
 /** How a page is read without reading the table. */
 struct path {
-    /* Whether it serves these options. state NULL: any. is_page: one page is wanted, not all. */
-    bool (*fits)(const struct ctl_args *args, const char *state, bool is_page);
+    enum ctl_option option; /* for when it is given; CTL_STATE: for every state but `except` */
+    const char *except;
+    bool for_one_page; /* no good for what reads page after page */
     const char *index;
     /* Which values the index begins with (its '?' is the state): each has a part of its own, read in
      * the order of the key as far as the page needs. NULL: the index needs no help. */

@@ -201,16 +201,27 @@ static bool add_parts(struct query *query, const struct path *path, struct db_ro
     return true;
 }
 
+static bool serves(const struct path *path, const struct query *query)
+{
+    const char *state = query->selection->state;
+
+    if (path->for_one_page && !query->selection->is_page)
+        return false;
+    if (path->option != CTL_STATE)
+        return query->session->args->text[path->option] != NULL;
+    return state != NULL && (path->except == NULL || strcmp(state, path->except) != 0);
+}
+
 static const struct path *choose_path(const struct query *query)
 {
     const struct resource *resource = query->session->resource;
-    const struct selection *selection = query->selection;
 
-    for (size_t i = 0; i < resource->path_count; i++) {
-        if (selection->key == NULL && selection->ids == NULL &&
-            resource->paths[i].fits(query->session->args, selection->state, selection->is_page))
+    /* What is named is found by the primary key. */
+    if (query->selection->key != NULL || query->selection->ids != NULL)
+        return NULL;
+    for (size_t i = 0; i < resource->path_count; i++)
+        if (serves(&resource->paths[i], query))
             return &resource->paths[i];
-    }
     return NULL;
 }
 
@@ -290,15 +301,8 @@ enum ctl_exit resource_open(const struct ctl_args *args, const struct resource *
 
 /* ---- what histories share ---- */
 
-static bool names_a_message(const struct ctl_args *args, const char *state, bool is_page)
-{
-    (void)state;
-    (void)is_page;
-    return args->text[CTL_MESSAGE] != NULL;
-}
-
 const struct filter history_filters[1] = {{CTL_MESSAGE, "t.message_id = ?"}};
-const struct path history_paths[1] = {{.fits = names_a_message, .index = "audit_message"}};
+const struct path history_paths[1] = {{.option = CTL_MESSAGE, .index = "audit_message"}};
 
 /* ---- the command line ---- */
 

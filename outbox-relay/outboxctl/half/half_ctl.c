@@ -52,17 +52,10 @@ static const struct detail details[] = {
 static const struct filter filters[] = {{CTL_PRODUCER, "t.producer = ?"}};
 static const char *const states[] = {"prepared", "parked", "committed", "rolled_back", NULL};
 
-static bool has_state(const struct ctl_args *args, const char *state, bool is_page)
-{
-    (void)args;
-    (void)is_page;
-    return state != NULL;
-}
-
 /* Those that nobody is to be asked about any more, which are all but the prepared ones, are in the
  * order of their gids within a producer. */
 static const struct path paths[] = {
-    {.fits = has_state,
+    {.option = CTL_STATE,
      .index = "due",
      /* Without the state among what is distinct, all of its rows would be read. */
      .values = "SELECT d.producer FROM (SELECT DISTINCT state, producer FROM half_message"

@@ -43,23 +43,13 @@ static const struct filter filters[] = {
 };
 static const char *const states[] = {"waiting", "delivered", "given_up", NULL};
 
-static bool names_a_message(const struct ctl_args *args, const char *state, bool is_page)
-{
-    (void)state;
-    (void)is_page;
-    return args->text[CTL_MESSAGE] != NULL;
-}
-
-/* Few beside the delivered ones, but in the order of their times there: good for one page. */
-static bool is_open(const struct ctl_args *args, const char *state, bool is_page)
-{
-    (void)args;
-    return is_page && state != NULL && strcmp(state, "delivered") != 0;
-}
-
+/* What is not delivered is little beside the rest. It is in the order of its times there, so that a
+ * page sorts all of it: good for one page. */
 static const struct path paths[] = {
-    {.fits = names_a_message, .index = "message"},
-    {.fits = is_open,
+    {.option = CTL_MESSAGE, .index = "message"},
+    {.option = CTL_STATE,
+     .except = "delivered",
+     .for_one_page = true,
      .index = "due",
      .values = "SELECT DISTINCT consumer_group, endpoint FROM inbox_call FORCE INDEX (due)",
      .condition = " AND t.consumer_group = ? AND t.endpoint = ?",

@@ -72,15 +72,8 @@ static const struct filter filters[] = {
     {CTL_KEY, "t.ordering_key = ?"},
 };
 
-static bool has_key(const struct ctl_args *args, const char *state, bool is_page)
-{
-    (void)state;
-    (void)is_page;
-    return args->text[CTL_KEY] != NULL;
-}
-
 static const struct path paths[] = {
-    {.fits = has_key,
+    {.option = CTL_KEY,
      .index = "outbox_key",
      .values = "SELECT DISTINCT outbox FROM outbox_parked FORCE INDEX (outbox_key)",
      .condition = " AND t.outbox = ?",
