@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -17,7 +18,6 @@ enum {
     EDGE_MS = 1000,
     DATE_LEN = 20,
     HEX = 16,
-    DIGIT_A = 10
 };
 enum { TIME_DIGITS = 13, DASH_AT = 8, PROGRESS_ROWS = 20000 };
 
@@ -50,30 +50,18 @@ void reconcile_report(struct reconcile *r, enum reconcile_kind kind, struct obx_
 
 /* ---- times and ids ---- */
 
-static int digit_of(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    return c >= 'a' && c <= 'f' ? c - 'a' + DIGIT_A : -1;
-}
-
 uint64_t reconcile_id_ms(struct obx_bytes id)
 {
+    char digits[TIME_DIGITS];
     const char *p = id.p;
-    uint64_t ms = 0;
 
+    /* "01234567-89ab-...": the milliseconds without their dash */
     if (id.len < TIME_DIGITS || p[DASH_AT] != '-')
         return 0;
-    for (size_t i = 0; i < TIME_DIGITS; i++) {
-        int digit = digit_of(p[i]);
-
-        if (i == DASH_AT)
-            continue;
-        if (digit < 0)
-            return 0;
-        ms = ms * HEX + (uint64_t)digit;
-    }
-    return ms;
+    snprintf(digits, sizeof(digits), "%.8s%.4s", p, p + DASH_AT + 1);
+    if (strspn(digits, "0123456789abcdef") != TIME_DIGITS - 1)
+        return 0;
+    return strtoull(digits, NULL, HEX);
 }
 
 /* What the ids of a millisecond begin with. */
@@ -119,12 +107,6 @@ static enum obx_code build_wanted(struct reconcile *r)
 
 /* ---- the merge ---- */
 
-static enum obx_code note_missing(struct reconcile *r, struct obx_bytes id, struct obx_err *err)
-{
-    id_copy(&r->missing.items[r->missing.count++], id);
-    return r->missing.count == RECONCILE_BATCH ? reconcile_look_missing(r, err) : OBX_OK;
-}
-
 static enum obx_code note_extra(struct reconcile *r, struct obx_bytes id, struct obx_err *err)
 {
     id_copy(&r->extra.items[r->extra.count++], id);
@@ -151,7 +133,8 @@ static enum obx_code take_ours(struct reconcile *r, const struct id_stream *ours
     if (ours->number == 0)
         return OBX_OK;
     r->result->compared++;
-    return note_missing(r, ours->id, err);
+    id_copy(&r->missing.items[r->missing.count++], ours->id);
+    return r->missing.count == RECONCILE_BATCH ? reconcile_look_missing(r, err) : OBX_OK;
 }
 
 static enum obx_code merge(struct reconcile *r, struct id_stream *ours, struct id_stream *theirs,

@@ -11,22 +11,20 @@ enum { US_PER_MS = 1000 };
 /* The ids of a batch, as hexadecimal digits because they may be any bytes. `n` is their place. */
 #define OF_BATCH "JSON_TABLE(?, '$[*]' COLUMNS (n FOR ORDINALITY, h VARCHAR(512) PATH '$')) k"
 
-static enum obx_code build_json(struct reconcile *r, const struct id_batch *batch,
-                                struct obx_err *err)
+/* The batch as an argument, with nothing done yet. */
+static enum obx_code begin(struct reconcile *r, struct id_batch *batch, struct obx_err *err)
 {
-    enum obx_code rc = OBX_OK;
-
+    memset(batch->is_done, 0, sizeof(batch->is_done));
     buf_reset(&r->json);
-    for (size_t i = 0; i < batch->count && rc == OBX_OK; i++) {
+    for (size_t i = 0; i < batch->count; i++) {
         const struct id_text *id = &batch->items[i];
 
-        rc = buf_add_text(&r->json, i == 0 ? "[\"" : "\",\"");
-        for (size_t k = 0; k < id->len && rc == OBX_OK; k++)
-            rc = buf_addf(&r->json, "%02x", (unsigned char)id->bytes[k]);
+        buf_add_text(&r->json, i == 0 ? "[\"" : "\",\"");
+        for (size_t k = 0; k < id->len; k++)
+            buf_addf(&r->json, "%02x", (unsigned char)id->bytes[k]);
     }
-    if (rc == OBX_OK)
-        rc = buf_add_text(&r->json, "\"]");
-    return rc == OBX_OK ? OBX_OK : obx_fail(err, rc, "list of ids");
+    buf_add_text(&r->json, "\"]");
+    return r->json.rc == OBX_OK ? OBX_OK : obx_fail(err, r->json.rc, "list of ids");
 }
 
 /* Called for each row of a result with the index of its id in the batch. */
@@ -65,9 +63,8 @@ static const char sql_applied[] = "SELECT k.n, d.outcome IS NOT NULL FROM " OF_B
 enum obx_code reconcile_mark_applied(struct reconcile *r, struct id_batch *batch,
                                      struct obx_err *err)
 {
-    enum obx_code rc = build_json(r, batch, err);
+    enum obx_code rc = begin(r, batch, err);
 
-    memset(batch->is_done, 0, sizeof(batch->is_done));
     return rc == OBX_OK ? look(r, r->opts->consumer, sql_applied, r->opts->group, batch, mark, err)
                         : rc;
 }
@@ -128,8 +125,7 @@ enum obx_code reconcile_look_missing(struct reconcile *r, struct obx_err *err)
 
     if (batch->count == 0)
         return OBX_OK;
-    rc = build_json(r, batch, err);
-    memset(batch->is_done, 0, sizeof(batch->is_done));
+    rc = begin(r, batch, err);
     if (rc == OBX_OK)
         rc = look(r, r->opts->consumer, sql_applied, r->opts->group, batch, note_applied, err);
     if (rc == OBX_OK)
@@ -169,8 +165,7 @@ enum obx_code reconcile_look_extra(struct reconcile *r, struct obx_err *err)
 
     if (batch->count == 0)
         return OBX_OK;
-    rc = build_json(r, batch, err);
-    memset(batch->is_done, 0, sizeof(batch->is_done));
+    rc = begin(r, batch, err);
     if (rc == OBX_OK)
         rc = look(r, r->opts->source, sql_known, "0", batch, mark, err);
     if (rc == OBX_OK)
