@@ -36,15 +36,39 @@ static void say_failed(struct checking *checking, const char *subject, const cha
 
 /* ---- database ---- */
 
-/* Every statement of the program, on no row, undone; the first that is refused. */
-static enum obx_code try_rights(struct db *db, struct obx_err *err)
+#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+
+static bool has_inbox(const struct notify_config *config)
 {
-    static const char *const statements[] = {
+    for (size_t i = 0; i < config->queue_count; i++) {
+        if (config->queues[i].to == QUEUE_TO_INBOX)
+            return true;
+    }
+    return false;
+}
+
+static enum obx_code try_all(struct db *db, const char *const *statements, size_t count,
+                             struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
+    for (size_t i = 0; i < count && rc == OBX_OK; i++)
+        rc = db_exec(db, statements[i], DB_NO_ARGS, NULL, err);
+    return rc;
+}
+
+/* Every statement of the program, on no row, undone; the first that is refused. */
+static enum obx_code try_rights(struct db *db, const struct notify_config *config,
+                                struct obx_err *err)
+{
+    static const char *const always[] = {
         "INSERT INTO inbox_applied (consumer_group, message_id) SELECT '', '' FROM DUAL WHERE 1 = "
         "0",
         "DELETE FROM inbox_applied WHERE consumer_group = ''",
         "DELETE FROM inbox_parked WHERE id = 0",
         "UPDATE inbox_parked SET attempts = 0 WHERE id = 0",
+    };
+    static const char *const to_http[] = {
         ("INSERT INTO inbox_call (consumer_group, endpoint, message_id, topic, body)"
          " SELECT '', '', '', '', '' FROM DUAL WHERE 1 = 0"),
         "UPDATE inbox_call SET attempts = 0 WHERE id = 0",
@@ -55,10 +79,21 @@ static enum obx_code try_rights(struct db *db, struct obx_err *err)
         "INSERT INTO inbox_lease (consumer_group) SELECT '' FROM DUAL WHERE 1 = 0",
         "UPDATE inbox_lease SET epoch = 0 WHERE consumer_group = ''",
     };
+    static const char *const to_inbox[] = {
+        ("INSERT INTO inbox (queue, state, message_id, topic, size, payload)"
+         " SELECT '', 'ready', '', '', 0, '' FROM DUAL WHERE 1 = 0"),
+        "UPDATE inbox SET attempts = 0 WHERE id = 0",
+        "DELETE FROM inbox WHERE id = 0",
+        "UPDATE inbox_applied SET outcome = NULL WHERE consumer_group = '' AND message_id = ''",
+    };
     enum obx_code rc = db_begin(db, err);
 
-    for (size_t i = 0; i < sizeof(statements) / sizeof(statements[0]) && rc == OBX_OK; i++)
-        rc = db_exec(db, statements[i], DB_NO_ARGS, NULL, err);
+    if (rc == OBX_OK)
+        rc = try_all(db, always, COUNT_OF(always), err);
+    if (rc == OBX_OK && config->endpoint_count > 0)
+        rc = try_all(db, to_http, COUNT_OF(to_http), err);
+    if (rc == OBX_OK && has_inbox(config))
+        rc = try_all(db, to_inbox, COUNT_OF(to_inbox), err);
     (void)db_rollback(db, NULL);
     return rc;
 }
@@ -88,19 +123,24 @@ static void check_database(struct checking *checking, const struct notify_config
     }
     say_ok(checking, "database", "%s, %s", config->db.database, db_server_version(db));
     check_schema(checking, db, SCHEMA_CONSUMER);
-    check_schema(checking, db, SCHEMA_NOTIFY);
-    if (try_rights(db, &err) == OBX_OK)
+    if (config->endpoint_count > 0)
+        check_schema(checking, db, SCHEMA_NOTIFY);
+    if (has_inbox(config))
+        check_schema(checking, db, SCHEMA_INBOX);
+    if (try_rights(db, config, &err) == OBX_OK)
         say_ok(checking, "rights", "all there");
     else
-        say_failed(checking, "rights", err.text, "sql/schema/grants.md, under notifier");
+        say_failed(checking, "rights", err.text,
+                   "sql/schema/grants.md, under notifier or inbox-relay");
     db_close(db);
 }
 
 /* ---- broker ---- */
 
-static void check_queue(struct checking *checking, const struct notify_config *config)
+static void check_queue(struct checking *checking, const struct notify_config *config,
+                        const char *name)
 {
-    const struct topology_queue queue = {.name = config->consumer.queue};
+    const struct topology_queue queue = {.name = name};
     const struct topology topology = {.queues = &queue, .queue_count = 1};
     struct obx_err err = {0};
 
@@ -122,7 +162,12 @@ static void check_broker(struct checking *checking, const struct notify_config *
     }
     say_ok(checking, "broker", "connected to %s, vhost %s", config->broker.addresses,
            config->broker.vhost);
-    check_queue(checking, config);
+    if (config->endpoint_count > 0)
+        check_queue(checking, config, config->consumer.queue);
+    for (size_t i = 0; i < config->queue_count; i++) {
+        if (config->queues[i].to == QUEUE_TO_INBOX)
+            check_queue(checking, config, config->queues[i].inbox.consumer.queue);
+    }
 }
 
 /* ---- endpoints ---- */
@@ -175,7 +220,8 @@ bool notify_check(const struct notify_config *config, FILE *out)
 {
     struct checking checking = {.out = out};
 
-    say_ok(&checking, "configuration", "%zu endpoints", config->endpoint_count);
+    say_ok(&checking, "configuration", "%zu endpoints, %zu queues", config->endpoint_count,
+           config->queue_count);
     check_database(&checking, config);
     check_broker(&checking, config);
     for (size_t i = 0; i < config->endpoint_count; i++)

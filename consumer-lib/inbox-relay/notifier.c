@@ -28,6 +28,9 @@ struct notifier {
     struct caller *caller;
     struct keeper *keeper;
     struct pages *pages;
+    struct inbox **inboxes; /* of the queues with to = inbox */
+    size_t inbox_count;
+    bool has_http; /* there are endpoints; without, consumer, caller and keeper are NULL */
     bool is_stopping;
 };
 
@@ -41,8 +44,12 @@ static void on_terminate(int number, void *ctx)
     OBX_LOG(LOG_LVL_INFO, "notify", notifier->is_stopping ? "stop.now" : "stop",
             KV_I64("signal", number), KV_U64("drain_ms", config->drain_ms));
     notifier->is_stopping = true;
-    obx_consumer_stop(notifier->consumer);
-    keeper_stop(notifier->keeper, config->drain_ms);
+    if (notifier->has_http) {
+        obx_consumer_stop(notifier->consumer);
+        keeper_stop(notifier->keeper, config->drain_ms);
+    }
+    for (size_t i = 0; i < notifier->inbox_count; i++)
+        inbox_stop(notifier->inboxes[i]);
     notify_config_unref(config);
 }
 
@@ -76,20 +83,31 @@ static void on_reload(void *ctx)
     buf_fini(&problems);
 }
 
-/* While stopping: over when both sides are. */
+static bool has_http_ended(const struct notifier *notifier)
+{
+    struct obx_consumer_stats stats = {0};
+    struct keeper_view keeper = {0};
+
+    if (!notifier->has_http)
+        return true;
+    obx_consumer_get_stats(notifier->consumer, &stats, sizeof(stats));
+    keeper_get_view(notifier->keeper, &keeper);
+    return stats.state == OBX_CONSUMER_STOPPED && keeper.state == KEEPER_ENDED;
+}
+
+/* While stopping: the end is there when all parts have come to theirs. */
 static void on_tick(evutil_socket_t fd, short what, void *ctx)
 {
     const struct notifier *notifier = ctx;
-    struct obx_consumer_stats stats = {0};
-    struct keeper_view keeper = {0};
+    bool has_ended = true;
 
     (void)fd;
     (void)what;
     if (!notifier->is_stopping)
         return;
-    obx_consumer_get_stats(notifier->consumer, &stats, sizeof(stats));
-    keeper_get_view(notifier->keeper, &keeper);
-    if (stats.state == OBX_CONSUMER_STOPPED && keeper.state == KEEPER_ENDED)
+    for (size_t i = 0; i < notifier->inbox_count; i++)
+        has_ended = inbox_has_ended(notifier->inboxes[i]) && has_ended;
+    if (has_ended && has_http_ended(notifier))
         event_base_loopbreak(notifier->base);
 }
 
@@ -133,6 +151,23 @@ static enum obx_code make_halves(struct notifier *notifier, struct obx_err *err)
     return rc;
 }
 
+static enum obx_code make_inboxes(struct notifier *notifier, struct obx_err *err)
+{
+    const struct notify_config *config = notifier->box.config;
+    enum obx_code rc = OBX_OK;
+
+    notifier->inboxes = obx_calloc(config->queue_count + 1, sizeof(*notifier->inboxes));
+    if (notifier->inboxes == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "inboxes");
+    for (size_t i = 0; i < config->queue_count && rc == OBX_OK; i++) {
+        if (config->queues[i].to != QUEUE_TO_INBOX)
+            continue;
+        rc = inbox_create(&config->queues[i].inbox, &notifier->inboxes[notifier->inbox_count], err);
+        notifier->inbox_count += rc == OBX_OK;
+    }
+    return rc;
+}
+
 static enum obx_code make_pages(struct notifier *notifier, struct obx_err *err)
 {
     const struct notify_config *config = notifier->box.config;
@@ -140,20 +175,28 @@ static enum obx_code make_pages(struct notifier *notifier, struct obx_err *err)
                                .consumer = notifier->consumer,
                                .keeper = notifier->keeper,
                                .outlets = &notifier->outlets,
-                               .recorder = &notifier->recorder};
+                               .recorder = &notifier->recorder,
+                               .inboxes = notifier->inboxes,
+                               .inbox_count = notifier->inbox_count};
 
     pages.http.base = notifier->base;
-    return config->http.port == 0 ? OBX_OK : pages_create(&pages, &notifier->pages, err);
+    return config->http.port == 0 || !notifier->has_http
+               ? OBX_OK
+               : pages_create(&pages, &notifier->pages, err);
 }
 
 static enum obx_code start(struct notifier *notifier, struct obx_err *err)
 {
-    enum obx_code rc = caller_start(notifier->caller, err);
+    enum obx_code rc = OBX_OK;
 
-    if (rc == OBX_OK)
+    if (notifier->has_http)
+        rc = caller_start(notifier->caller, err);
+    if (rc == OBX_OK && notifier->has_http)
         rc = keeper_start(notifier->keeper, err);
-    if (rc == OBX_OK)
+    if (rc == OBX_OK && notifier->has_http)
         rc = obx_consumer_start(notifier->consumer, err);
+    for (size_t i = 0; i < notifier->inbox_count && rc == OBX_OK; i++)
+        rc = inbox_start(notifier->inboxes[i], err);
     return rc;
 }
 
@@ -161,8 +204,10 @@ static enum obx_code make(struct notifier *notifier, struct obx_err *err)
 {
     enum obx_code rc = make_loop(notifier, err);
 
-    if (rc == OBX_OK)
+    if (rc == OBX_OK && notifier->has_http)
         rc = make_halves(notifier, err);
+    if (rc == OBX_OK)
+        rc = make_inboxes(notifier, err);
     if (rc == OBX_OK)
         rc = make_pages(notifier, err);
     /* So that the metrics name an endpoint before its first message. */
@@ -180,6 +225,9 @@ static void unmake(struct notifier *notifier)
     obx_consumer_close(notifier->consumer);
     keeper_destroy(notifier->keeper);
     caller_destroy(notifier->caller);
+    for (size_t i = 0; i < notifier->inbox_count; i++)
+        inbox_destroy(notifier->inboxes[i]);
+    obx_free(notifier->inboxes);
     signals_destroy(notifier->signals);
     if (notifier->tick != NULL)
         event_free(notifier->tick);
@@ -201,6 +249,7 @@ enum obx_code notifier_run(const struct notifier_opts *opts, struct obx_err *err
         return obx_fail(err, OBX_E_NOMEM, "notifier");
     }
     notifier->opts = *opts;
+    notifier->has_http = opts->config->endpoint_count > 0;
     config_box_init(&notifier->box, opts->config);
     outlets_init(&notifier->outlets);
     handover_init(&notifier->handover);
@@ -209,7 +258,8 @@ enum obx_code notifier_run(const struct notifier_opts *opts, struct obx_err *err
     rc = make(notifier, err);
     if (rc == OBX_OK) {
         OBX_LOG(LOG_LVL_INFO, "notify", "started", KV_STR("group", notifier->box.config->group),
-                KV_U64("endpoints", notifier->box.config->endpoint_count));
+                KV_U64("endpoints", notifier->box.config->endpoint_count),
+                KV_U64("inboxes", notifier->inbox_count));
         event_base_dispatch(notifier->base);
         OBX_LOG(LOG_LVL_INFO, "notify", "stopped", KV_STR("group", notifier->box.config->group));
     }

@@ -9,18 +9,13 @@
 enum { LOCK_WAIT_S = 3, HEARTBEAT_S = 20, WORKERS = 1, BATCH_MAX = 500 };
 
 /* The library's options repeat the two groups, because it takes no header of ours. */
-static void finish_consumer(struct notify_config *config)
+static void set_servers(const struct notify_config *config, struct obx_consumer_opts *opts)
 {
     const struct bridge_opts *broker = &config->broker;
     const struct db_opts *db = &config->db;
-    struct obx_consumer_opts *opts = &config->consumer;
 
     opts->size = sizeof(*opts);
-    opts->group = config->group;
-    opts->workers = WORKERS;
-    opts->batch_max = BATCH_MAX;
     opts->declare_topology = config->declares;
-    opts->bindings = config->bindings;
     opts->drain_timeout_ms = config->drain_ms == 0 ? 1 : config->drain_ms;
     opts->broker_addresses = broker->addresses;
     opts->broker_vhost = broker->vhost;
@@ -43,6 +38,57 @@ static void finish_consumer(struct notify_config *config)
     opts->db_tls_ca_file = db->tls_ca_file;
     opts->db_tls_cert_file = db->tls_cert_file;
     opts->db_tls_key_file = db->tls_key_file;
+}
+
+static void finish_consumer(struct notify_config *config)
+{
+    struct obx_consumer_opts *opts = &config->consumer;
+
+    set_servers(config, opts);
+    opts->group = config->group;
+    opts->workers = WORKERS;
+    opts->batch_max = BATCH_MAX;
+    opts->bindings = config->bindings;
+}
+
+/* The section speaks for the endpoints, in the place of [broker] and [notify]. */
+static void finish_http(struct notify_config *config, const struct queue_config *queue)
+{
+    config->group = queue->inbox.consumer.group;
+    config->exchange = queue->exchange;
+    config->consumer.queue = queue->inbox.consumer.queue;
+    config->consumer.prefetch = queue->inbox.consumer.prefetch;
+}
+
+static enum obx_code finish_queue(struct notify_config *config, struct cfg *cfg,
+                                  struct queue_config *queue)
+{
+    struct inbox_opts *inbox = &queue->inbox;
+    struct obx_binding *bindings = cfg_take(cfg, (queue->topics.count + 1) * sizeof(*bindings));
+
+    if (bindings == NULL)
+        return OBX_E_NOMEM;
+    for (size_t i = 0; i < queue->topics.count; i++)
+        bindings[i] = (struct obx_binding){.exchange = queue->exchange,
+                                           .exchange_type = config->declares ? "topic" : NULL,
+                                           .routing_key = queue->topics.items[i]};
+    inbox->queue = queue->name;
+    inbox->freezes = queue->on_dead == 0;
+    inbox->wake = queue->wake.items;
+    inbox->wake_count = queue->wake.count;
+    inbox->db = config->db;
+    inbox->broker = config->broker;
+    if (inbox->consumer.queue == NULL)
+        inbox->consumer.queue = queue->name;
+    if (inbox->consumer.group == NULL)
+        inbox->consumer.group = queue->name;
+    inbox->consumer.on_dead = inbox->freezes ? OBX_ON_DEAD_FREEZE : OBX_ON_DEAD_SKIP;
+    inbox->consumer.bindings = bindings;
+    inbox->consumer.binding_count = queue->topics.count;
+    set_servers(config, &inbox->consumer);
+    if (queue->to == QUEUE_TO_HTTP)
+        finish_http(config, queue);
+    return OBX_OK;
 }
 
 static void finish_endpoint(struct endpoint_config *endpoint)
@@ -99,11 +145,15 @@ enum obx_code notify_config_finish(void *root, struct cfg *cfg)
     config->db.lock_wait_s = LOCK_WAIT_S;
     config->db.program_name = config->broker.connection_name = "inbox-relay";
     config->broker.heartbeat_s = HEARTBEAT_S;
+    for (size_t i = 0; i < config->queue_count; i++) {
+        if (finish_queue(config, cfg, &config->queues[i]) != OBX_OK)
+            return OBX_E_NOMEM;
+    }
     for (size_t i = 0; i < config->endpoint_count; i++) {
         finish_endpoint(&config->endpoints[i]);
         topics += config->endpoints[i].topics.count;
     }
-    config->bindings = cfg_take(cfg, topics * sizeof(*config->bindings));
+    config->bindings = cfg_take(cfg, (topics + 1) * sizeof(*config->bindings));
     if (config->bindings == NULL)
         return OBX_E_NOMEM;
     finish_consumer(config);

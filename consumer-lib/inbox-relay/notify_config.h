@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "bridge/bridge.h"
+#include "inbox/inbox.h"
 #include "notify_keys.h"
 #include "obx/consumer.h"
 #include "service/http.h"
@@ -39,6 +40,20 @@ struct endpoint_config {
     const char *tls_ca_file; /* NULL: the system's */
 };
 
+/** One [queue NAME]. */
+struct queue_config {
+    const char *name;
+    unsigned to; /* QUEUE_TO_INBOX or _HTTP */
+    const char *exchange;
+    struct cfg_list topics;
+    struct cfg_list wake;
+    unsigned on_dead; /* 0: freeze */
+    /* Without the servers, which finish adds. Of to = http only the consumer's group, queue and
+     * prefetch count. */
+    struct inbox_opts inbox;
+};
+enum { QUEUE_TO_INBOX, QUEUE_TO_HTTP };
+
 /** Filled by the table of notify_keys.c, but for what finish adds: the consumer's options from those
  * of broker and database, and its bindings. */
 struct notify_config {
@@ -63,6 +78,8 @@ struct notify_config {
     struct obx_binding *bindings;
     struct endpoint_config *endpoints;
     size_t endpoint_count;
+    struct queue_config *queues;
+    size_t queue_count;
 };
 
 /**

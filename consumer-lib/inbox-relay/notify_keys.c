@@ -12,6 +12,7 @@
 #include "base/log_keys.h"
 #include "bridge/bridge.h"
 #include "bridge/bridge_keys.h"
+#include "inbox/wake.h"
 #include "notify_config.h"
 #include "service/http_keys.h"
 #include "sign.h"
@@ -118,6 +119,55 @@ static const struct cfg_key endpoint_keys[] = {
         "Certificates to trust, PEM. Empty: those of the system."),
 };
 
+/* A change of a queue needs a restart: its consumer and its table go on as they are. */
+#define QUEUE(field, key, kind, value, lo, hi, text)                                               \
+    CFG_ROW(struct queue_config, field, key, kind, value, lo, hi, CFG_PROCESS, text)
+
+static const char *const to_choices[] = {"inbox", "http", NULL};
+static const char *const on_dead_choices[] = {"freeze", "skip", NULL};
+
+static const struct cfg_key queue_keys[] = {
+    CFG_CHOICE(struct queue_config, to, "to", "inbox", to_choices, CFG_PROCESS,
+               "inbox: into the table `inbox`, from which the service takes the messages with SQL; "
+               "http: to the endpoints. At most one is http, and without one [broker] names the "
+               "queue of the endpoints."),
+    QUEUE(inbox.consumer.queue, "queue", CFG_OPTIONAL, "", 0, 240,
+          "Queue of RabbitMQ to consume from. Empty: the name of the section."),
+    QUEUE(inbox.consumer.group, "group", CFG_OPTIONAL, "", 0, 64,
+          "Consumer group, under which a message takes effect once. Empty: the name of the "
+          "section."),
+    QUEUE(exchange, "exchange", CFG_STRING, "rowpost", 1, 255,
+          "Topic exchange that the queue is bound to, by each of topics."),
+    QUEUE(topics, "topics", CFG_LIST, "", 0, 256,
+          "Topics that the queue is bound by where topology = declare: orders.*, orders.#. Empty: "
+          "it is bound elsewhere. Endpoints have topics of their own."),
+    QUEUE(inbox.consumer.single_active_consumer, "single_active", CFG_BOOL, "yes", 0, 0,
+          "Declare the queue with a single active consumer: order per key across processes needs "
+          "it."),
+    QUEUE(inbox.consumer.prefetch, "prefetch", CFG_COUNT, "2000", 1, 65535,
+          "Deliveries in memory at most."),
+    QUEUE(inbox.consumer.workers, "workers", CFG_COUNT, "2", 1, 64,
+          "Threads that store, each with a database connection. Keys are shared out among them."),
+    QUEUE(inbox.consumer.batch_max, "batch", CFG_COUNT, "500", 1, 10000,
+          "Messages that share a commit, at most."),
+    QUEUE(inbox.max_attempts, "max_attempts", CFG_COUNT, "10", 1, 1000000,
+          "Attempts of the service before a message is dead. Like the next three it is stored with "
+          "each message, so a change is for those that come."),
+    QUEUE(inbox.retry_min_ms, "retry_min", CFG_DURATION, "200ms", 1, DAY,
+          "First wait before the next attempt; doubles, with jitter."),
+    QUEUE(inbox.retry_max_ms, "retry_max", CFG_DURATION, "30s", 1, DAY, "Longest wait."),
+    CFG_CHOICE(struct queue_config, on_dead, "on_dead", "freeze", on_dead_choices, CFG_PROCESS,
+               "freeze: the later messages of a dead one's key wait until an operator replays or "
+               "discards it; skip: they go on. Where the producer is told of the rejection they go "
+               "on in any case."),
+    QUEUE(inbox.keep_done_ms, "keep_done", CFG_DURATION, "0s", 0, KEEP_MAX,
+          "How long a message that is done stays in the table, to be looked at. 0: it is removed "
+          "at once."),
+    QUEUE(wake, "wake", CFG_LIST, "", 0, 64,
+          "Whom to send a datagram when messages have been stored: a directory (to every socket in "
+          "it), the path of a socket, or ADDRESS:PORT (UDP). Empty: workers poll."),
+};
+
 static const struct cfg_section sections[] = {
     {.name = "notify",
      .item_size = sizeof(struct notify_config),
@@ -135,6 +185,11 @@ static const struct cfg_section sections[] = {
      CFG_NAMED(struct notify_config, endpoints, endpoint_count, struct endpoint_config, name),
      CFG_KEYS(endpoint_keys),
      .help = "One receiver. Calls go nowhere but to these."},
+    {.name = "queue",
+     CFG_NAMED(struct notify_config, queues, queue_count, struct queue_config, name),
+     .restarts = CFG_PROCESS,
+     CFG_KEYS(queue_keys),
+     .help = "One queue of RabbitMQ, and where its messages go."},
 };
 
 bool keys_parse_delay(const char *text, uint32_t *ms)
@@ -195,6 +250,49 @@ static void check_endpoint(const struct endpoint_config *endpoint, struct cfg_re
                      "is longer than breaker_max");
 }
 
+static bool is_plain_name(const char *name)
+{
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+
+    return strlen(name) <= NOTIFY_NAME_MAX && strspn(name, allowed) == strlen(name);
+}
+
+static void check_queue(const struct queue_config *queue, struct cfg_report *report)
+{
+    struct waker *waker = NULL;
+    struct obx_err err = {0};
+
+    if (!is_plain_name(queue->name))
+        cfg_complain(report, "queue", queue->name, NULL,
+                     "expected a name of at most %d letters, digits, '_', '.' and '-'",
+                     NOTIFY_NAME_MAX);
+    if (queue->inbox.retry_min_ms > queue->inbox.retry_max_ms)
+        cfg_complain(report, "queue", queue->name, "retry_min", "is longer than retry_max");
+    if (waker_create(queue->wake.items, queue->wake.count, &waker, &err) == OBX_E_CONFIG)
+        cfg_complain(report, "queue", queue->name, "wake", "%s", err.text);
+    waker_destroy(waker);
+}
+
+/* Whether something is to be done at all, and by one set of endpoints. */
+static void check_queues(const struct notify_config *root, struct cfg_report *report)
+{
+    size_t https = 0;
+
+    for (size_t i = 0; i < root->queue_count; i++) {
+        check_queue(&root->queues[i], report);
+        https += root->queues[i].to == QUEUE_TO_HTTP;
+    }
+    if (https > 1)
+        cfg_complain(report, "queue", NULL, NULL, "more than one has to = http");
+    if (root->queue_count > NOTIFY_QUEUES_MAX)
+        cfg_complain(report, "queue", NULL, NULL, "there are more than %d", NOTIFY_QUEUES_MAX);
+    if (root->endpoint_count == 0 && (https > 0 || root->queue_count == 0))
+        cfg_complain(report, "endpoint", NULL, NULL,
+                     "there is no [endpoint NAME], with url and topics, and no [queue NAME] with "
+                     "to = inbox; expected one of them");
+}
+
 static void check(const void *p, struct cfg_report *report)
 {
     const struct notify_config *root = p;
@@ -202,9 +300,7 @@ static void check(const void *p, struct cfg_report *report)
 
     if (!bridge_addresses_are_valid(root->broker.addresses, why, sizeof(why)))
         cfg_complain(report, "broker", NULL, "addresses", "%s", why);
-    if (root->endpoint_count == 0)
-        cfg_complain(report, "endpoint", NULL, NULL,
-                     "there is no [endpoint NAME]; expected at least one, with url and topics");
+    check_queues(root, report);
     if (root->endpoint_count > NOTIFY_ENDPOINTS_MAX)
         cfg_complain(report, "endpoint", NULL, NULL, "there are more than %d",
                      NOTIFY_ENDPOINTS_MAX);
@@ -223,6 +319,9 @@ static const struct cfg_sample samples[] = {
     {"endpoint", "topics", "order.*, payment.#"},
     {"endpoint", "secrets", "/run/secrets/billing"},
     {"endpoint", "authorization", "/run/secrets/billing_authorization"},
+    {"queue", NULL, "orders"},
+    {"queue", "topics", "order.*"},
+    {"queue", "wake", "/run/rowpost/orders"},
 };
 
 const struct cfg_schema notify_schema = {.sections = sections,

@@ -5,7 +5,12 @@
 
 #include "base/config.h"
 
-enum { NOTIFY_ENDPOINTS_MAX = 256, NOTIFY_NAME_MAX = 64, NOTIFY_SCHEDULE_MAX = 32 };
+enum {
+    NOTIFY_QUEUES_MAX = 64,
+    NOTIFY_ENDPOINTS_MAX = 256,
+    NOTIFY_NAME_MAX = 64,
+    NOTIFY_SCHEDULE_MAX = 32
+};
 
 /** Its root is a struct notify_config. */
 extern const struct cfg_schema notify_schema;

@@ -2,6 +2,7 @@
 #ifndef NOTIFY_PAGES_H
 #define NOTIFY_PAGES_H
 
+#include "inbox/inbox.h"
 #include "keeper.h"
 #include "record.h"
 #include "service/http.h"
@@ -14,6 +15,8 @@ struct pages_opts {
     struct keeper *keeper;
     struct outlets *outlets;
     struct recorder *recorder;
+    struct inbox *const *inboxes;
+    size_t inbox_count;
 };
 
 /** Listen. Errors as http_server_create. */

@@ -136,6 +136,20 @@ int rig_teardown(void **state)
     return 0;
 }
 
+void rig_broker_away(struct rig *rig)
+{
+    bridge_publisher_destroy(rig->publisher);
+    rig->publisher = NULL;
+    broker_admin_close(rig->admin);
+    rig->admin = NULL;
+}
+
+void rig_broker_back(struct rig *rig)
+{
+    rig->admin = broker_admin_open(&rig->broker);
+    make_publisher(rig);
+}
+
 void rig_declare(struct rig *rig)
 {
     const struct broker_arg quorum[] = {{"x-queue-type", "quorum", 0, false},

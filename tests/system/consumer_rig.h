@@ -34,6 +34,10 @@ struct rig {
 int rig_setup(void **state);
 int rig_teardown(void **state);
 
+/** The broker is away from the first call to the second: nothing of ours waits for it meanwhile. */
+void rig_broker_away(struct rig *rig);
+void rig_broker_back(struct rig *rig);
+
 /** Declare queue and dead-letter queue as the options say, so that messages can be put in before a
  * consumer runs. */
 void rig_declare(struct rig *rig);

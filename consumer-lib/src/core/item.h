@@ -112,6 +112,7 @@ struct item {
     uint64_t event_us;      /* CloudEvents time; 0 without one */
     uint64_t hold_until_ms; /* it can be neither applied nor parked before */
     bool wants_receipt;     /* its producer waits to hear of the outcome */
+    bool is_stored;         /* for others to apply, who report it; see core/embed.h */
 
     /* Of a row of inbox_parked; parked_id is 0 for a delivery. */
     uint64_t parked_id;

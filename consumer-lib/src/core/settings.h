@@ -42,6 +42,7 @@ struct settings {
     bool accept_older_than_retention;
     uint32_t drain_timeout_ms;
     bool fail_fast;
+    const struct consumer_embed *embed; /* NULL: an ordinary consumer */
 };
 
 /** The longest consumer group and message id that fit the dedup table. */

@@ -181,6 +181,8 @@ bool receipts_take(struct receipts *receipts, struct item *item)
     struct receipt_batch *batch = NULL;
     size_t before = 0;
 
+    if (item->is_stored)
+        return false;
     if ((item->state != ITEM_DONE && !(is_rejected && item_may_report_rejected(item))) ||
         !item_asks_receipt(item, group))
         return false;

@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/random.h"
+#include "core/embed.h"
 #include "parked_key.h"
 #include "props.h"
 
@@ -290,7 +291,9 @@ enum obx_code parked_probe(struct db *db, const struct settings *settings,
 enum dedup_outcome parked_read_outcome(struct item *item, struct obx_bytes outcome,
                                        struct obx_bytes reason)
 {
-    const bool was_discarded = bytes_is(outcome, DEDUP_DISCARDED);
+    /* Reported to nobody: it is not ours to say. */
+    const bool was_discarded =
+        bytes_is(outcome, DEDUP_DISCARDED) || bytes_is(outcome, EMBED_STORED);
 
     if (!was_discarded && !bytes_is(outcome, DEDUP_REJECTED))
         return OUTCOME_APPLIED;

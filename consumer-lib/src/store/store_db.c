@@ -15,6 +15,7 @@
 #include "base/alloc.h"
 #include "base/bytes.h"
 #include "base/random.h"
+#include "core/embed.h"
 #include "due.h"
 #include "parked_db.h"
 #include "sql/schema.h"
@@ -191,8 +192,13 @@ static enum obx_code op_read_outcome(void *ctx, struct item *item, enum dedup_ou
         DB_ARGS(DB_TEXT(db->settings->group), DB_BYTES(item->msg.message_id)), &rows, err);
 
     *outcome = OUTCOME_APPLIED;
-    if (rc == OBX_OK && db_rows_next(rows))
+    if (rc == OBX_OK && db_rows_next(rows)) {
+        const struct consumer_embed *embed = db->settings->embed;
+
         *outcome = parked_read_outcome(item, db_rows_bytes(rows, 0), db_rows_bytes(rows, 1));
+        if (embed != NULL && bytes_is(db_rows_bytes(rows, 0), EMBED_STORED))
+            embed->stored_before(embed->ctx, item->msg.message_id, db_rows_bytes(rows, 1));
+    }
     db_rows_free(rows);
     return rc;
 }

@@ -15,6 +15,7 @@ struct obx_tx {
     struct obx_err failed; /* not OBX_OK: the transaction has to be undone */
     struct obx_rows *rows; /* results the handler has not freed */
     char reason[OBX_ERR_TEXT_MAX];
+    unsigned worker; /* whose transaction it is */
 };
 
 void tx_init(struct obx_tx *tx, struct db *db);

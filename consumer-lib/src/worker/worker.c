@@ -15,6 +15,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "core/embed.h"
 #include "settle.h"
 #include "sql/db.h"
 #include "tx.h"
@@ -131,8 +132,10 @@ static enum obx_verdict call_handler(void *ctx, struct item *item, struct obx_er
     enum obx_verdict verdict = OBX_RETRY;
 
     tx_init(&tx, store->ops->session(store->ctx));
+    tx.worker = worker->index;
     item->msg.attempt = item_attempt(item);
     verdict = worker->shared->handler(&item->msg, &tx, worker->shared->handler_ctx);
+    item->is_stored = worker->shared->settings.embed != NULL && verdict == OBX_APPLIED;
     *failed = tx.failed;
     snprintf(reason, reason_size, "%s", tx.reason);
     tx_fini(&tx);
@@ -253,6 +256,10 @@ static void run_batch(struct worker *worker)
         after_commit(worker);
     else
         after_undone(worker, count, &report);
+    if (worker->shared->settings.embed != NULL)
+        worker->shared->settings.embed->after_batch(
+            worker->shared->settings.embed->ctx, worker->index,
+            report.end == APPLY_COMMITTED || report.end == APPLY_RENEW);
     settle_batch(worker->shared, worker->batch, count, &report, &settled);
     worker->parked.rows_held -= settled.rows;
     if (settled.held_until_ms != 0)

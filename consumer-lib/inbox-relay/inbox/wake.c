@@ -1,0 +1,174 @@
+/*
+ * One socket of each family, made at the start. A directory is read at each ring, so that workers
+ * come and go as they like; a socket in it that nobody listens to is of a worker that has died, and
+ * is removed.
+ */
+#include "wake.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+
+enum { HOST_SIZE = 256 };
+
+struct target {
+    char *path; /* NULL: an address */
+    struct sockaddr_storage address;
+    socklen_t len;
+};
+
+struct waker {
+    int local, inet, inet6; /* -1: none */
+    struct target *targets;
+    size_t count;
+};
+
+static int make_socket(int family)
+{
+    return socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+}
+
+/* "127.0.0.1:9400" or "[::1]:9400": numbers only, since a name would be looked up at each start. */
+static enum obx_code parse_address(const char *text, struct target *target, struct obx_err *err)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_DGRAM,
+                                   .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
+    struct addrinfo *found = NULL;
+    const char *colon = strrchr(text, ':');
+    const bool is_bracketed = text[0] == '[';
+    char host[HOST_SIZE];
+    size_t len = colon == NULL ? 0 : (size_t)(colon - text);
+
+    if (is_bracketed && len >= 2)
+        len -= 2;
+    if (len == 0 || len >= sizeof(host))
+        return obx_fail(err, OBX_E_CONFIG, "wake: \"%s\" is neither a path nor ADDRESS:PORT", text);
+    memcpy(host, text + is_bracketed, len);
+    host[len] = '\0';
+    if (getaddrinfo(host, colon + 1, &hints, &found) != 0)
+        return obx_fail(err, OBX_E_CONFIG, "wake: \"%s\" is neither a path nor ADDRESS:PORT", text);
+    memcpy(&target->address, found->ai_addr, found->ai_addrlen);
+    target->len = found->ai_addrlen;
+    freeaddrinfo(found);
+    return OBX_OK;
+}
+
+static enum obx_code parse(const char *text, struct target *target, struct obx_err *err)
+{
+    if (text[0] != '/')
+        return parse_address(text, target, err);
+    target->path = obx_strdup(text);
+    return target->path == NULL ? obx_fail(err, OBX_E_NOMEM, "wake") : OBX_OK;
+}
+
+enum obx_code waker_create(const char *const *to, size_t count, struct waker **out,
+                           struct obx_err *err)
+{
+    struct waker *waker = obx_calloc(1, sizeof(*waker));
+    enum obx_code rc = OBX_OK;
+
+    *out = NULL;
+    if (waker == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "wake");
+    waker->local = make_socket(AF_UNIX);
+    waker->inet = make_socket(AF_INET);
+    waker->inet6 = make_socket(AF_INET6);
+    waker->targets = obx_calloc(count + 1, sizeof(*waker->targets));
+    if (waker->targets == NULL)
+        rc = obx_fail(err, OBX_E_NOMEM, "wake");
+    for (size_t i = 0; i < count && rc == OBX_OK; i++) {
+        waker->count++;
+        rc = parse(to[i], &waker->targets[i], err);
+    }
+    if (rc != OBX_OK) {
+        waker_destroy(waker);
+        return rc;
+    }
+    *out = waker;
+    return OBX_OK;
+}
+
+void waker_destroy(struct waker *waker)
+{
+    if (waker == NULL)
+        return;
+    for (size_t i = 0; i < waker->count; i++)
+        obx_free(waker->targets[i].path);
+    obx_free(waker->targets);
+    if (waker->local >= 0)
+        (void)close(waker->local);
+    if (waker->inet >= 0)
+        (void)close(waker->inet);
+    if (waker->inet6 >= 0)
+        (void)close(waker->inet6);
+    obx_free(waker);
+}
+
+/* Whether it was sent; errno says why not. */
+static bool ring_path(const struct waker *waker, const char *path, const char *queue)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    if (strlen(path) >= sizeof(address.sun_path))
+        return false;
+    memcpy(address.sun_path, path, strlen(path));
+    return sendto(waker->local, queue, strlen(queue), MSG_DONTWAIT | MSG_NOSIGNAL,
+                  (const struct sockaddr *)&address, sizeof(address)) >= 0;
+}
+
+static size_t ring_directory(const struct waker *waker, DIR *dir, const char *path,
+                             const char *queue)
+{
+    const struct dirent *entry;
+    size_t sent = 0;
+
+    while ((entry = readdir(dir)) != NULL) {
+        char name[sizeof(((struct sockaddr_un *)0)->sun_path)];
+        struct stat info;
+
+        if (snprintf(name, sizeof(name), "%s/%s", path, entry->d_name) >= (int)sizeof(name) ||
+            fstatat(dirfd(dir), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 ||
+            !S_ISSOCK(info.st_mode))
+            continue;
+        if (ring_path(waker, name, queue))
+            sent++;
+        else if (errno == ECONNREFUSED)
+            (void)unlinkat(dirfd(dir), entry->d_name, 0);
+    }
+    return sent;
+}
+
+static size_t ring_target(const struct waker *waker, const struct target *target, const char *queue)
+{
+    DIR *dir = NULL;
+    size_t sent;
+
+    if (target->path == NULL)
+        return sendto(target->address.ss_family == AF_INET ? waker->inet : waker->inet6, queue,
+                      strlen(queue), MSG_DONTWAIT | MSG_NOSIGNAL,
+                      (const struct sockaddr *)&target->address, target->len) >= 0;
+    dir = opendir(target->path);
+    if (dir == NULL)
+        return ring_path(waker, target->path, queue);
+    sent = ring_directory(waker, dir, target->path, queue);
+    (void)closedir(dir);
+    return sent;
+}
+
+size_t waker_ring(struct waker *waker, const char *queue)
+{
+    size_t sent = 0;
+
+    for (size_t i = 0; i < waker->count; i++)
+        sent += ring_target(waker, &waker->targets[i], queue);
+    return sent;
+}

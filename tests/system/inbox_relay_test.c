@@ -1,0 +1,376 @@
+/*
+ * inbox-relay with to = inbox, as a process with the rights of its role: from the queue into the
+ * table, by workers out of it, filed and reported (P3, P4, P6, P7, P8, P10).
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "inbox_rig.h"
+#include "wait.h"
+
+#define ROWS(state) "SELECT COUNT(*) FROM inbox WHERE state = '" state "'"
+static const char all_rows[] = "SELECT COUNT(*) FROM inbox";
+
+static enum inbox_act by_body(const struct inbox_taken *taken)
+{
+    if (strcmp(taken->payload, "reject") == 0)
+        return INBOX_ACT_REJECT;
+    if (strcmp(taken->payload, "retry") == 0)
+        return INBOX_ACT_RETRY;
+    if (strcmp(taken->payload, "twice") == 0 && taken->attempt < 2)
+        return INBOX_ACT_RETRY;
+    return INBOX_ACT_DONE;
+}
+
+static void put(struct inbox_rig *rig, const char *id, const char *key, const char *body)
+{
+    rig_put(rig->rig, id, key, body);
+    rig_flush(rig->rig);
+}
+
+static void stores_works_and_files(void **state)
+{
+    struct inbox_rig *rig = *state;
+    struct inbox_workers *workers;
+
+    rig_fill(rig->rig, "m", 1000, 20);
+    inbox_rig_start(rig, 0, NULL);
+    workers = inbox_workers_start(rig, 3, NULL);
+    rig_fill(rig->rig, "n", 500, 0);
+    rig_wait_applied(rig->rig, 1500);
+    rig_wait_number(rig->rig, all_rows, 0);
+    assert_int_equal(inbox_workers_stop(workers), 1500);
+    inbox_rig_stop(rig, 0);
+    rig_audit(rig->rig, 1500);
+    rig_assert_empty(rig->rig, rig->rig->queue);
+}
+
+static void fails_retries_and_freezes(void **state)
+{
+    struct inbox_rig *rig = *state;
+    struct inbox_workers *workers;
+
+    inbox_rig_start(rig, 0, NULL);
+    put(rig, "a-1", "a", "twice");
+    put(rig, "a-2", "a", "reject");
+    put(rig, "a-3", "a", "ok");
+    put(rig, "b-1", "b", "retry");
+    put(rig, "b-2", "b", "ok");
+    put(rig, "c-1", "c", "ok");
+    workers = inbox_workers_start(rig, 2, by_body);
+    rig_wait_number(rig->rig, "SELECT COUNT(*) FROM inbox WHERE state = 'dead' AND due_at IS NULL",
+                    2);
+    rig_wait_applied(rig->rig, 2); /* a-1 and c-1: dead ones hold their keys */
+    rig_wait_number(rig->rig, ROWS("blocked"), 2);
+    assert_int_equal(rig_number(rig->rig, "SELECT attempts FROM inbox WHERE message_id = 'b-1'"),
+                     3);
+    test_db_run(rig->rig->db, "UPDATE inbox SET due_at = UTC_TIMESTAMP(6), state = 'discarded' "
+                              "WHERE message_id = 'a-2' AND state IN ('ready', 'dead')");
+    rig_wait_applied(rig->rig, 3);
+    test_db_run(rig->rig->db, "UPDATE inbox SET payload = 'ok', due_at = UTC_TIMESTAMP(6), "
+                              "state = 'ready', attempts = 0 WHERE message_id = 'b-1' AND state = "
+                              "'dead' AND is_reported = 0");
+    rig_wait_applied(rig->rig, 5);
+    rig_wait_number(rig->rig, all_rows, 0);
+    (void)inbox_workers_stop(workers);
+    inbox_rig_stop(rig, 0);
+    rig_audit(rig->rig, 5);
+}
+
+static void skips_the_dead_where_it_is_told_to(void **state)
+{
+    struct inbox_rig *rig = *state;
+    struct inbox_workers *workers;
+
+    inbox_rig_configure(rig, "on_dead = skip\nkeep_done = 1h\n");
+    inbox_rig_start(rig, 0, NULL);
+    put(rig, "a-1", "a", "reject");
+    put(rig, "a-2", "a", "ok");
+    workers = inbox_workers_start(rig, 2, by_body);
+    rig_wait_applied(rig->rig, 1);
+    rig_wait_number(rig->rig, ROWS("kept"), 1);
+    rig_wait_number(rig->rig, ROWS("dead"), 1);
+    (void)inbox_workers_stop(workers);
+    inbox_rig_stop(rig, 0);
+    rig_audit(rig->rig, 1);
+}
+
+/* ------------------------------------------------------------------ receipts */
+
+static const char receipts[] = "rowpost.receipts.inbox-test";
+
+static void expect_receipt(struct inbox_rig *rig, const char *body)
+{
+    struct bridge_delivery *delivery = rig_take(rig->rig, receipts, RIG_WAIT_MS);
+
+    if (delivery == NULL)
+        fail_msg("no receipt: %s", body);
+    assert_int_equal(delivery->msg.body.len, strlen(body));
+    assert_memory_equal(delivery->msg.body.p, body, strlen(body));
+    bridge_delivery_free(delivery);
+}
+
+static void wait_stored(struct inbox_rig *rig, uint64_t rows)
+{
+    rig_wait_number(rig->rig, all_rows, rows);
+}
+
+static bool has_no_message(void *ctx)
+{
+    struct inbox_rig *rig = ctx;
+
+    return broker_count(rig->rig->admin, rig->rig->queue) == 0;
+}
+
+static void reports_what_the_service_says(void **state)
+{
+    struct inbox_rig *rig = *state;
+    struct obx_err err = {0};
+    struct db *db = test_db_open(&rig->worker_opts);
+
+    broker_queue(rig->rig->admin, receipts, NULL, 0);
+    inbox_rig_start(rig, 0, NULL);
+    inbox_rig_put_asking(rig, "r-1", "r", "ok", receipts);
+    inbox_rig_put_asking(rig, "r-2", "r", "reject", receipts);
+    put(rig, "r-3", "r", "ok");
+    wait_stored(rig, 3);
+    inbox_rig_put_asking(rig, "r-1", "r", "ok", receipts); /* its producer sends it again */
+    rig_flush(rig->rig);
+    assert_true(wait_until(RIG_WAIT_MS, has_no_message, rig));
+    assert_int_equal(broker_count(rig->rig->admin, receipts), 0);
+    assert_true(inbox_work_once(db, by_body, &err));
+    expect_receipt(rig, "{\"receipts\":[{\"message_id\":\"r-1\",\"group\":\"group-a\","
+                        "\"outcome\":\"applied\",\"token\":\"token-of-the-test\"}]}");
+    assert_true(inbox_work_once(db, by_body, &err));
+    expect_receipt(rig, "{\"receipts\":[{\"message_id\":\"r-2\",\"group\":\"group-a\","
+                        "\"outcome\":\"rejected\",\"reason\":\"no such order\","
+                        "\"token\":\"token-of-the-test\"}]}");
+    rig_wait_number(rig->rig, ROWS("ready"), 1); /* r-2 is known to its producer: the key goes on */
+    rig_wait_number(rig->rig,
+                    "SELECT COUNT(*) FROM inbox_applied WHERE outcome IS NULL AND message_id IN "
+                    "('r-1', 'r-3')",
+                    2);
+    inbox_rig_put_asking(rig, "r-1", "r", "ok", receipts);
+    inbox_rig_put_asking(rig, "r-2", "r", "reject", receipts);
+    rig_flush(rig->rig);
+    rig_wait_number(rig->rig,
+                    "SELECT COUNT(*) FROM inbox_applied WHERE outcome = 'rejected' AND "
+                    "reason = 'no such order'",
+                    1);
+    expect_receipt(rig, "{\"receipts\":[{\"message_id\":\"r-1\",\"group\":\"group-a\","
+                        "\"outcome\":\"applied\",\"token\":\"token-of-the-test\"},{\"message_id\":"
+                        "\"r-2\",\"group\":\"group-a\",\"outcome\":\"rejected\",\"reason\":\"no "
+                        "such order\",\"token\":\"token-of-the-test\"}]}");
+    db_close(db);
+    inbox_rig_stop(rig, 0);
+    broker_delete_queue(rig->rig->admin, receipts);
+}
+
+/* ------------------------------------------------------------------ what others do to the table */
+
+static void rows_removed_by_hand(void **state)
+{
+    struct inbox_rig *rig = *state;
+    struct inbox_workers *workers;
+
+    inbox_rig_start(rig, 0, NULL);
+    inbox_rig_put_asking(rig, "a-1", "a", "ok", receipts);
+    put(rig, "a-2", "a", "ok");
+    put(rig, "a-3", "a", "ok");
+    wait_stored(rig, 3);
+    test_db_run(rig->rig->db, "DELETE FROM inbox WHERE message_id IN ('a-1', 'a-2')");
+    test_db_run(rig->rig->db, "UPDATE inbox SET ordering_key = 'z'");
+    workers = inbox_workers_start(rig, 2, NULL);
+    rig_wait_applied(rig->rig, 1);
+    inbox_rig_put_asking(rig, "a-1", "a", "ok", receipts);
+    rig_flush(rig->rig);
+    assert_true(proc_wait_log(rig->relay[0], 0, "row.missing", RIG_WAIT_MS));
+    put(rig, "b-1", "b", "ok");
+    rig_wait_applied(rig->rig, 2);
+    test_db_run(rig->rig->db, "TRUNCATE inbox");
+    put(rig, "b-2", "b", "ok");
+    rig_wait_applied(rig->rig, 3);
+    (void)inbox_workers_stop(workers);
+    inbox_rig_stop(rig, 0);
+    rig_audit(rig->rig, 3);
+}
+
+static void a_worker_that_sleeps_holds_its_key_only(void **state)
+{
+    struct inbox_rig *rig = *state;
+    struct inbox_workers *workers;
+    struct db *db = test_db_open(&rig->worker_opts);
+    struct inbox_taken taken = {0};
+    struct obx_err err = {0};
+    bool found = false;
+
+    inbox_rig_start(rig, 0, NULL);
+    put(rig, "a-1", "a", "ok");
+    put(rig, "a-2", "a", "ok");
+    wait_stored(rig, 2);
+    assert_int_equal(db_begin(db, &err), OBX_OK);
+    assert_int_equal(inbox_take(db, "orders", &taken, &found, &err), OBX_OK);
+    assert_true(found);
+    put(rig, "a-3", "a", "ok"); /* stored, though a-1 is in somebody's hands */
+    rig_fill(rig->rig, "b", 100, 5);
+    workers = inbox_workers_start(rig, 2, NULL);
+    rig_wait_applied(rig->rig, 100);
+    rig_wait_number(rig->rig, all_rows, 3);
+    db_close(db); /* and never comes back */
+    rig_wait_applied(rig->rig, 103);
+    (void)inbox_workers_stop(workers);
+    inbox_rig_stop(rig, 0);
+    rig_audit(rig->rig, 103);
+}
+
+/* ------------------------------------------------------------------ wake-up */
+
+static void each_commit_wakes_who_listens(void **state)
+{
+    struct inbox_rig *rig = *state;
+    struct sockaddr_un address = {.sun_family = AF_UNIX}, gone = {.sun_family = AF_UNIX};
+    const int fd = socket(AF_UNIX, SOCK_DGRAM, 0), dead = socket(AF_UNIX, SOCK_DGRAM, 0);
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    char text[64] = "";
+
+    (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s/one", rig->wake);
+    (void)snprintf(gone.sun_path, sizeof(gone.sun_path), "%s/gone", rig->wake);
+    assert_int_equal(bind(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(bind(dead, (const struct sockaddr *)&gone, sizeof(gone)), 0);
+    assert_int_equal(close(dead), 0);
+    inbox_rig_start(rig, 0, NULL);
+    put(rig, "a-1", NULL, "ok");
+    assert_int_equal(poll(&poll_fd, 1, RIG_WAIT_MS), 1);
+    assert_int_equal(recv(fd, text, sizeof(text) - 1, 0), strlen("orders"));
+    assert_string_equal(text, "orders");
+    assert_int_equal(rig_number(rig->rig, ROWS("ready")), 1); /* it came after the commit */
+    assert_int_not_equal(access(gone.sun_path, F_OK), 0);
+    assert_int_equal(close(fd), 0);
+    inbox_rig_stop(rig, 0);
+}
+
+/* ------------------------------------------------------------------ two of them, and an old table */
+
+static void two_on_one_queue(void **state)
+{
+    struct inbox_rig *rig = *state;
+    struct inbox_workers *workers = inbox_workers_start(rig, 3, NULL);
+
+    inbox_rig_start(rig, 0, NULL);
+    inbox_rig_start(rig, 1, NULL);
+    rig_fill(rig->rig, "a", 400, 10);
+    rig_wait_applied(rig->rig, 100);
+    assert_true(proc_signal(rig->relay[0], SIGSTOP));
+    rig_fill(rig->rig, "b", 400, 10);
+    proc_kill(rig->relay[1]);
+    assert_true(proc_signal(rig->relay[0], SIGCONT));
+    rig_fill(rig->rig, "c", 400, 10);
+    rig_wait_applied(rig->rig, 1200);
+    rig_wait_number(rig->rig, all_rows, 0);
+    (void)inbox_workers_stop(workers);
+    inbox_rig_stop(rig, 0);
+    rig_audit(rig->rig, 1200);
+}
+
+static void waits_for_its_table(void **state)
+{
+    struct inbox_rig *rig = *state;
+    struct inbox_workers *workers;
+
+    test_db_run(rig->rig->db, "RENAME TABLE inbox TO inbox_away");
+    inbox_rig_start(rig, 0, NULL);
+    rig_fill(rig->rig, "a", 20, 4);
+    assert_true(proc_wait_log(rig->relay[0], 0, "inbox", RIG_WAIT_MS));
+    rig_wait_number(rig->rig, "SELECT COUNT(*) >= 4 FROM inbox_parked", 1);
+    test_db_run(rig->rig->db, "RENAME TABLE inbox_away TO inbox");
+    workers = inbox_workers_start(rig, 2, NULL);
+    rig_wait_applied(rig->rig, 20);
+    (void)inbox_workers_stop(workers);
+    inbox_rig_stop(rig, 0);
+    rig_audit(rig->rig, 20);
+}
+
+/* ------------------------------------------------------------------ what a row says */
+
+static void a_row_says_what_came(void **state)
+{
+    struct inbox_rig *rig = *state;
+    const struct obx_header headers[] = {
+        {.name = bytes_of("n"), .type = OBX_H_I64, .v.i64 = INT64_MAX},
+        {.name = bytes_of("d"), .type = OBX_H_F64, .v.f64 = 0.1},
+        {.name = bytes_of("yes"), .type = OBX_H_BOOL, .v.yes = true},
+        {.name = bytes_of("t\"\n"), .type = OBX_H_TEXT, .v.text = bytes_of("\xC3\xA4\x01\\")},
+        {.name = bytes_of("bad"), .type = OBX_H_TEXT, .v.text = bytes_of("a\xFFz")},
+    };
+    const struct bridge_message msg = {.message_id = bytes_of("a-1"),
+                                       .type = bytes_of("order.placed"),
+                                       .content_type = bytes_of("text/plain"),
+                                       .headers = headers,
+                                       .header_count = 5,
+                                       .body = {.p = "\0\xFF\xFE", .len = 3}};
+    const struct bridge_message empty = {.message_id = bytes_of("a-2")};
+    static const char wanted[] = "\"n\":9223372036854775807,\"d\":0.1,\"yes\":true,"
+                                 "\"t\\\"\\u000a\":\"\xC3\xA4\\u0001\\\\\",\"bad\":"
+                                 "\"a\xEF\xBF\xBDz\"";
+    struct db_rows *rows = NULL;
+    char text[1024];
+
+    inbox_rig_start(rig, 0, NULL);
+    rig_put_message(rig->rig, &msg);
+    rig_put_message(rig->rig, &empty);
+    rig_flush(rig->rig);
+    wait_stored(rig, 2);
+    assert_int_equal(
+        rig_number(rig->rig,
+                   "SELECT COUNT(*) FROM inbox WHERE message_id = 'a-1' AND topic = 'order.placed'"
+                   " AND content_type = 'text/plain' AND HEX(payload) = '00FFFE' AND size ="
+                   " LENGTH(headers) + 3 AND ordering_key IS NULL AND key_hash IS NULL"),
+        1);
+    assert_int_equal(db_query(rig->rig->db, "SELECT headers FROM inbox WHERE message_id = 'a-1'",
+                              DB_NO_ARGS, &rows, NULL),
+                     OBX_OK);
+    assert_true(db_rows_next(rows));
+    assert_true(bytes_to_text(db_rows_bytes(rows, 0), text, sizeof(text)));
+    db_rows_free(rows);
+    if (strstr(text, wanted) == NULL)
+        fail_msg("%s", text);
+    assert_int_equal(rig_number(rig->rig, "SELECT COUNT(*) FROM inbox WHERE message_id = 'a-2' AND "
+                                          "payload = ''"),
+                     1);
+    inbox_rig_stop(rig, 0);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, inbox_rig_setup, inbox_rig_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(stores_works_and_files),
+        TEST(fails_retries_and_freezes),
+        TEST(skips_the_dead_where_it_is_told_to),
+        TEST(reports_what_the_service_says),
+        TEST(rows_removed_by_hand),
+        TEST(a_worker_that_sleeps_holds_its_key_only),
+        TEST(each_commit_wakes_who_listens),
+        TEST(two_on_one_queue),
+        TEST(waits_for_its_table),
+        TEST(a_row_says_what_came),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+    db_thread_end();
+    return failed;
+}
