@@ -384,6 +384,7 @@ static enum obx_code fill(struct bridge_consumer *consumer, const struct bridge_
         return obx_fail(err, OBX_E_NOMEM, "consumer");
     consumer->prefetch = opts->prefetch != 0 ? opts->prefetch : DEFAULT_PREFETCH;
     consumer->exclusive = opts->exclusive;
+    consumer->builder.body_max = opts->body_max;
     consumer->on_delivery = opts->on_delivery;
     consumer->on_state = opts->on_state;
     consumer->ctx = opts->ctx;

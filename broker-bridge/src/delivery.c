@@ -308,6 +308,7 @@ static enum obx_code on_header(struct delivery_builder *builder, const amqp_fram
     const uint64_t body_size = frame->payload.properties.body_size;
     const amqp_basic_properties_t none = {0};
     const amqp_basic_properties_t *properties = frame->payload.properties.decoded;
+    bool is_too_large = false;
 
     if (builder->state != BUILD_HEADER)
         return obx_fail(err, OBX_E_MQ_PROTOCOL, "content header without a delivery");
@@ -320,8 +321,14 @@ static enum obx_code on_header(struct delivery_builder *builder, const amqp_fram
                 KV_U64("body_bytes", body_size));
         properties = &none;
     }
-    if (build(builder, properties, body_size) != OBX_OK)
+    is_too_large = builder->body_max > 0 && body_size > builder->body_max;
+    if (build(builder, properties, is_too_large ? 0 : body_size) != OBX_OK)
         return obx_fail(err, OBX_E_NOMEM, "delivery of %" PRIu64 " bytes", body_size);
+    if (is_too_large) {
+        OBX_LOG(LOG_LVL_WARN, "consumer", "delivery.too_large", KV_U64("tag", builder->tag),
+                KV_U64("body_bytes", body_size), KV_U64("body_max", builder->body_max));
+        builder->delivery->too_large_bytes = body_size;
+    }
     builder->body_left = body_size;
     builder->state = BUILD_BODY;
     if (body_size == 0)
@@ -338,7 +345,7 @@ static enum obx_code on_body(struct delivery_builder *builder, amqp_bytes_t part
         return obx_fail(err, OBX_E_MQ_PROTOCOL, "content body without a delivery");
     /* The body is the last thing in the block. */
     body_end = (char *)builder->delivery + builder->delivery->memory_bytes;
-    if (part.len > 0)
+    if (part.len > 0 && builder->delivery->too_large_bytes == 0)
         memcpy(body_end - builder->body_left, part.bytes, part.len);
     builder->body_left -= part.len;
     if (builder->body_left == 0)

@@ -12,6 +12,7 @@ enum { DELIVERY_NAME_MAX = 255 };
 struct delivery_builder {
     enum { BUILD_NONE, BUILD_HEADER, BUILD_BODY } state;
     struct bridge_delivery *delivery; /* from the header on */
+    uint64_t body_max;                /* larger ones are not kept; 0: none is too large */
     uint64_t body_left;
     uint64_t tag;
     bool redelivered;

@@ -37,6 +37,9 @@ enum {
     BATCH_WANTED = RECEIPT_BATCH_MAX,
     MESSAGES_WANTED = PREFETCH / 2,    /* a message may have one report only */
     TAKEN_BYTES_MAX = 4 * 1024 * 1024, /* of reports in memory; then reading rests */
+    /* Several times what a consumer writes: two hundred reports with the longest ids, tokens and
+     * reasons there can be. Anybody who may write to the queue could send more. */
+    MESSAGE_BYTES_MAX = 4 * 1024 * 1024,
     RETRY_MIN_MS = 20,
     RETRY_CAP_MS = 5000,
     LOCK_WAIT_S = 1,   /* for a row that somebody holds; then it is isolated */
@@ -566,6 +569,7 @@ static enum obx_code make_parts(struct receipts *receipts, const struct receipts
 {
     struct bridge_consumer_opts consumer = {.bridge = opts->bridge,
                                             .prefetch = PREFETCH,
+                                            .body_max = MESSAGE_BYTES_MAX,
                                             .on_delivery = on_delivery,
                                             .on_state = on_state,
                                             .ctx = receipts};

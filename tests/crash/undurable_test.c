@@ -1,7 +1,7 @@
 /*
- * P2: InnoDB without a binary log shows a transaction to others before it is in the log file. When
- * the server dies in between, the transaction is gone: then its messages must not have been
- * published.
+ * P2, P3, P5: InnoDB without a binary log shows a transaction to others before it is in the log file.
+ * When the server dies in between, the transaction is gone: then its messages must not have been
+ * published, a copy of what it had applied not acknowledged, and no verdict been given for it.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,18 +11,22 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "crash/scene.h"
+#include "half/checkback/ask_barrier.h"
+#include "sql/schema.h"
 #include "test_db.h"
 #include "wait.h"
 
-enum { PATIENCE_MS = 60 * 1000, SEEN_MS = 1500, TRIES = 20 };
+enum { PATIENCE_MS = 60 * 1000, SEEN_MS = 1500, APPLIED_MS = 5000, TRIES = 20 };
 
-#define ORDERS "SELECT COUNT(*) FROM " LEDGER_PRODUCER_DB ".orders"
+#define APPLIED "SELECT COUNT(*) FROM " LEDGER_CONSUMER_DB ".applied"
+#define ORDERS  "SELECT COUNT(*) FROM " LEDGER_PRODUCER_DB ".orders"
 /* Whether the relay stands in a statement of its own that has to be written. */
 #define RELAY_WAITS                                                                                \
     "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'obx_crash_relay' "          \
@@ -156,10 +160,175 @@ static void what_is_not_in_the_log_is_not_published(void **state)
     scene_destroy(stage.scene);
 }
 
+/* ---------------------------------------------------------------- a consumer's copy */
+
+/* Consumers that stand in a statement: the one that was killed, in its COMMIT, and another one. */
+static uint64_t consumers_waiting(struct scene *scene)
+{
+    char sql[300];
+
+    (void)snprintf(sql, sizeof(sql),
+                   "SELECT COUNT(*) FROM information_schema.processlist WHERE user = '%s' "
+                   "AND db = '" LEDGER_CONSUMER_DB "' AND command <> 'Sleep' AND time >= 1",
+                   getenv("OBX_TEST_DB_USER"));
+    return test_db_number(scene_db(scene), sql);
+}
+
+static bool do_two_wait(void *ctx)
+{
+    return consumers_waiting(ctx) >= 2;
+}
+
+/* An order that is with the broker, and in no table of ours that is written any more. */
+static void publish_one(struct stage *stage)
+{
+    scene_start(stage->scene, SCENE_RELAY, 0, NULL);
+    assert_int_equal(write_order(), OBX_OK);
+    wait_number(stage->scene, "SELECT COUNT(*) = 0 FROM " LEDGER_PRODUCER_DB ".outbox", 1);
+    scene_stop(stage->scene, SCENE_RELAY, 0);
+}
+
+/* Whether consumer 0 has applied it so that others see it and the log does not have it. */
+static bool apply_undurable(struct stage *stage)
+{
+    struct wait seen = {stage->scene, APPLIED, 0};
+
+    seen.least = test_db_number(scene_db(stage->scene), APPLIED) + 1;
+    hold_log(stage);
+    scene_start(stage->scene, SCENE_CONSUMER, 0, NULL);
+    if (wait_until(APPLIED_MS, is_there, &seen))
+        return true;
+    assert_int_equal(unlink(stage->path), 0);
+    wait_number(stage->scene, APPLIED, seen.least);
+    scene_stop(stage->scene, SCENE_CONSUMER, 0);
+    return false;
+}
+
+static void a_copy_of_what_is_not_in_the_log_is_not_acknowledged(void **state)
+{
+    struct stage stage = {.path = "/tmp/obx-slow-log-XXXXXX"};
+    uint64_t applied = 0;
+    unsigned tries = 0;
+
+    (void)state;
+    begin(&stage);
+    /* Statistics are written by a thread that would stand in the log's way with a table in its hands,
+     * and the second consumer with it. */
+    test_db_run(scene_db(stage.scene), "SET GLOBAL innodb_stats_auto_recalc = OFF");
+    test_db_run(scene_db(stage.scene), "SET GLOBAL innodb_stats_persistent = OFF");
+    scene_stop(stage.scene, SCENE_RELAY, 0);
+    scene_stop(stage.scene, SCENE_CONSUMER, 0);
+    do {
+        assert_true(tries++ < TRIES);
+        publish_one(&stage);
+        applied = test_db_number(scene_db(stage.scene), APPLIED);
+    } while (!apply_undurable(&stage));
+    /* Its delivery comes to another process, which finds the dedup row. */
+    scene_kill(stage.scene, SCENE_CONSUMER, 0);
+    scene_start(stage.scene, SCENE_CONSUMER, 1, NULL);
+    if (!wait_until(PATIENCE_MS, do_two_wait, stage.scene))
+        fail_msg("the copy was acknowledged, or never came");
+    scene_server(stage.scene, "kill", "database");
+    assert_int_equal(unlink(stage.path), 0);
+    scene_server(stage.scene, "start", "database");
+    scene_finish(stage.scene); /* everything is applied, and once */
+    assert_int_equal(test_db_number(scene_db(stage.scene), APPLIED), applied + 1);
+    scene_destroy(stage.scene);
+}
+
+/* ---------------------------------------------------------------- a producer's barrier */
+
+static enum obx_code in_producer(enum obx_code (*run)(struct db *db, void *ctx), void *ctx)
+{
+    const struct db_opts opts = scene_producer_opts();
+    struct db *db = NULL;
+    struct obx_err err = {0};
+    enum obx_code rc = db_open(&opts, &db, &err);
+
+    if (rc == OBX_OK)
+        rc = run(db, ctx);
+    db_close(db);
+    return rc;
+}
+
+static enum obx_code write_barrier(struct db *db, void *ctx)
+{
+    return db_exec(db, "INSERT INTO half_barrier (gid) VALUES ('gid-1')", DB_NO_ARGS, NULL, ctx);
+}
+
+static enum obx_code ask(struct db *db, void *ctx)
+{
+    return barrier_ask(db, "gid-1", true, ctx, NULL);
+}
+
+struct asker {
+    enum check_answer answer;
+    enum obx_code rc;
+    _Atomic bool has_ended;
+};
+
+static void *be_local_transaction(void *ctx)
+{
+    *(enum obx_code *)ctx = in_producer(write_barrier, NULL);
+    db_thread_end();
+    return NULL;
+}
+
+static void *be_check(void *ctx)
+{
+    struct asker *asker = ctx;
+
+    asker->rc = in_producer(ask, &asker->answer);
+    asker->has_ended = true;
+    db_thread_end();
+    return NULL;
+}
+
+static bool has_ended(void *ctx)
+{
+    return ((struct asker *)ctx)->has_ended;
+}
+
+static void a_verdict_waits_for_the_log(void **state)
+{
+    struct stage stage = {.path = "/tmp/obx-slow-log-XXXXXX"};
+    struct asker asker = {.answer = CHECK_NO_ANSWER};
+    struct wait seen = {NULL, "SELECT COUNT(*) FROM " LEDGER_PRODUCER_DB ".half_barrier", 1};
+    struct obx_err err = {0};
+    pthread_t check;
+
+    (void)state;
+    begin(&stage);
+    scene_stop(stage.scene, SCENE_RELAY, 0);
+    scene_stop(stage.scene, SCENE_CONSUMER, 0);
+    test_db_run(scene_db(stage.scene), "USE " LEDGER_PRODUCER_DB);
+    assert_int_equal(schema_migrate(scene_db(stage.scene), SCHEMA_BARRIER, NULL, NULL, &err),
+                     OBX_OK);
+    seen.scene = stage.scene;
+    hold_log(&stage);
+    assert_int_equal(pthread_create(&stage.producer, NULL, be_local_transaction, &stage.rc), 0);
+    assert_true(wait_until(PATIENCE_MS, is_there, &seen));
+    assert_int_equal(pthread_create(&check, NULL, be_check, &asker), 0);
+    assert_false(wait_until(SEEN_MS, has_ended, &asker)); /* it waits for the log */
+    scene_server(stage.scene, "kill", "database");
+    assert_int_equal(pthread_join(check, NULL), 0);
+    assert_int_equal(pthread_join(stage.producer, NULL), 0);
+    assert_int_not_equal(asker.rc, OBX_OK);
+    assert_int_equal(asker.answer, CHECK_NO_ANSWER);
+    assert_int_equal(unlink(stage.path), 0);
+    scene_server(stage.scene, "start", "database");
+    assert_int_equal(in_producer(ask, &asker.answer), OBX_OK);
+    assert_int_equal(asker.answer, CHECK_ROLLED_BACK);
+    scene_finish(stage.scene);
+    scene_destroy(stage.scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_not_in_the_log_is_not_published),
+        cmocka_unit_test(a_copy_of_what_is_not_in_the_log_is_not_acknowledged),
+        cmocka_unit_test(a_verdict_waits_for_the_log),
     };
 
     return cmocka_run_group_tests_name("undurable", tests, NULL, NULL);

@@ -430,6 +430,33 @@ static void an_unreadable_message_is_handed_on(void **state)
     assert_true(is_up(f));
 }
 
+/* Who may write to the queue must not be able to fill our memory, nor to stop what follows. */
+static void a_body_above_the_limit_is_not_kept(void **state)
+{
+    enum { LARGE = 3 * 1000 * 1000, LIMIT = 1000 };
+    struct fixture *f = *state;
+    char *large = calloc(1, LARGE + 1);
+
+    assert_non_null(large);
+    memset(large, 'x', LARGE);
+    broker_put(f->admin, QUEUE, "large", large);
+    large[LIMIT] = '\0';
+    broker_put(f->admin, QUEUE, "just", large);
+    free(large);
+    f->opts.body_max = LIMIT;
+    start(f);
+    until_deliveries(f, 2);
+    assert_true(bytes_equal(f->deliveries[0]->msg.message_id, bytes_of("large")));
+    assert_int_equal(f->deliveries[0]->too_large_bytes, LARGE);
+    assert_int_equal(f->deliveries[0]->msg.body.len, 0);
+    assert_true(f->deliveries[0]->memory_bytes < 2 * LIMIT);
+    assert_int_equal(f->deliveries[1]->too_large_bytes, 0);
+    assert_int_equal(f->deliveries[1]->msg.body.len, LIMIT);
+    ack(f, f->deliveries[1], true);
+    until(f, queue_is_empty);
+    assert_true(is_up(f));
+}
+
 static const struct obx_header *long_header(const struct bridge_delivery *delivery)
 {
     return message_header(&delivery->msg, "h");
@@ -495,6 +522,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_exclusive_consumer_waits_for_its_turn, setup, teardown),
         cmocka_unit_test_setup_teardown(deep_headers_need_no_deep_stack, setup, teardown),
         cmocka_unit_test_setup_teardown(an_unreadable_message_is_handed_on, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_body_above_the_limit_is_not_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_header_frame_comes_again, setup, teardown),
         cmocka_unit_test_setup_teardown(refuses_bad_options, setup, teardown),
     };

@@ -32,6 +32,7 @@ enum {
     CONNECTIONS = 200,
     WINDOW = 50,
     PREFETCH = 20,
+    BODY_MAX = 40, /* less than it sends now and then */
     TURN_MS = 2,
     STUCK_MS = 20000, /* without a connection that ends: the client stands still */
     ANSWER_MS = 150,
@@ -197,6 +198,9 @@ static void on_delivery(struct bridge_delivery *delivery, void *ctx)
             sum += bytes_hash(header->v.text) % 2;
     }
     sum += bytes_hash(delivery->msg.body) % 2;
+    assert_true(delivery->msg.body.len <= BODY_MAX);
+    if (delivery->too_large_bytes > 0)
+        assert_int_equal(delivery->msg.body.len, 0);
     if (sum > f->largest)
         f->largest = sum;
     f->deliveries++;
@@ -209,8 +213,11 @@ static void on_delivery(struct bridge_delivery *delivery, void *ctx)
 static void a_consumer_outlives_it(void **state)
 {
     struct fixture *f = *state;
-    struct bridge_consumer_opts opts = {
-        .queue = "queue", .prefetch = PREFETCH, .on_delivery = on_delivery, .ctx = f};
+    struct bridge_consumer_opts opts = {.queue = "queue",
+                                        .prefetch = PREFETCH,
+                                        .body_max = BODY_MAX,
+                                        .on_delivery = on_delivery,
+                                        .ctx = f};
     unsigned seen = 0;
     uint64_t since_ms = clock_now_ms();
 

@@ -186,6 +186,7 @@ static const struct store_ops ops = {
     .remove = op_id,
     .has = op_has,
     .has_committed = op_has,
+    .make_durable = op_begin,
     .commit = op_commit,
     .rollback = op_rollback,
     .reject = op_item,

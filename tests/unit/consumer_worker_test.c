@@ -589,6 +589,44 @@ static void a_commit_that_always_fails_holds_up_nobody(void **state)
     end(&run);
 }
 
+static void apply_three(struct fake_store *fake, void *ctx)
+{
+    (void)ctx;
+    for (int i = 0; i < 3; i++)
+        fake_apply_elsewhere(fake, i);
+}
+
+/* What others have committed, in memory only: it must be in the log before its copy is acknowledged. */
+static void a_copy_is_acknowledged_when_its_effect_is_durable(void **state)
+{
+    const struct script script = {.name = "copies", .messages = 3, .keys = TWO_KEYS, PLAIN};
+    struct run run;
+
+    (void)state;
+    begin(&run, &script);
+    run.fake->at_statement = apply_three;
+    go(&run);
+    for (int i = 0; i < script.messages; i++) {
+        assert_true(run.is_acked[i]);
+        assert_int_equal(run.fake->durable.dedup[i], FAKE_APPLIED);
+    }
+    assert_non_null(strstr(run.fake->trace, "durable commit "));
+    end(&run);
+}
+
+/* A dedup row of one's own is enough: nothing more is written. */
+static void what_is_applied_costs_nothing_more(void **state)
+{
+    const struct script script = {.name = "plain", .messages = 3, .keys = TWO_KEYS, PLAIN};
+    struct run run;
+
+    (void)state;
+    begin(&run, &script);
+    go(&run);
+    assert_null(strstr(run.fake->trace, "durable"));
+    end(&run);
+}
+
 /* The table cannot be written: no spin, a try a second. */
 static void confirmed_letters_are_removed_later(void **state)
 {
@@ -631,6 +669,8 @@ int main(void)
         cmocka_unit_test(applied_elsewhere_at_any_time),
         cmocka_unit_test(handlers_that_end_their_transaction),
         cmocka_unit_test(a_commit_that_always_fails_holds_up_nobody),
+        cmocka_unit_test(a_copy_is_acknowledged_when_its_effect_is_durable),
+        cmocka_unit_test(what_is_applied_costs_nothing_more),
         cmocka_unit_test(confirmed_letters_are_removed_later),
     };
     const char *text = getenv("OBX_TEST_SEED");

@@ -121,6 +121,7 @@ struct item *fake_item(struct fake_store *fake, int message, bool is_redelivered
 static void end_tx(struct fake_store *fake)
 {
     fake->is_in_tx = false;
+    fake->has_written = false;
     fake->marks[0].is_set = fake->marks[1].is_set = false;
 }
 
@@ -133,6 +134,8 @@ static void roll_back(struct fake_store *fake)
 static void commit(struct fake_store *fake)
 {
     fake->committed = fake->open;
+    if (fake->has_written)
+        fake->durable = fake->committed;
     end_tx(fake);
 }
 
@@ -283,6 +286,16 @@ static enum obx_code op_release(void *ctx, enum store_mark mark, struct obx_err 
     return fake->marks[mark].is_set ? OBX_OK : obx_fail(err, OBX_E_DB_NO_SAVEPOINT, "release");
 }
 
+static enum obx_code op_make_durable(void *ctx, struct obx_err *err)
+{
+    struct fake_store *fake = ctx;
+    enum obx_code rc = statement(fake, "durable", err);
+
+    if (rc == OBX_OK)
+        fake->has_written = true;
+    return rc;
+}
+
 static enum obx_code op_commit(void *ctx, struct obx_err *err)
 {
     struct fake_store *fake = ctx;
@@ -334,6 +347,7 @@ static enum obx_code op_insert(void *ctx, struct obx_bytes id, struct obx_err *e
     if (fake->open.dedup[message] != FAKE_NO_ROW)
         return obx_fail(err, OBX_E_DB_DUPLICATE, "m-%d", message);
     fake->open.dedup[message] = FAKE_APPLIED;
+    fake->has_written = true;
     if (fake->is_autocommit)
         fake->committed = fake->open;
     return OBX_OK;
@@ -827,6 +841,7 @@ static const struct store_ops ops = {
     .remove = op_remove,
     .has = op_has,
     .has_committed = op_has_committed,
+    .make_durable = op_make_durable,
     .commit = op_commit,
     .rollback = op_rollback,
     .reject = op_reject,

@@ -56,7 +56,9 @@ struct fake_failure {
 
 struct fake_store {
     struct fake_tables committed;
-    struct fake_tables open; /* as the session sees it */
+    struct fake_tables durable; /* what a server that dies now still has */
+    bool has_written;           /* the open transaction has: its COMMIT waits for the log */
+    struct fake_tables open;    /* as the session sees it */
     bool is_in_tx;
     bool is_lost;
     bool is_autocommit;

@@ -20,6 +20,8 @@ struct bridge_delivery {
     uint64_t tag;
     bool redelivered;
     struct bridge_message msg;
+    /* Above 0: the body is larger than body_max, was not kept, and is empty here. */
+    uint64_t too_large_bytes;
     size_t memory_bytes; /* what it costs, for limits */
 };
 void bridge_delivery_free(struct bridge_delivery *delivery);
@@ -41,6 +43,9 @@ struct bridge_consumer_opts {
     const char *consumer_tag; /* NULL: the broker makes one */
     uint16_t prefetch;        /* 0: 1000 */
     bool exclusive;
+    /* Bodies above this are read and thrown away, so that who may write to the queue cannot fill
+     * our memory; the delivery still comes, for its receiver to answer. 0: what the broker allows. */
+    uint64_t body_max;
     bridge_delivery_fn *on_delivery;
     bridge_consumer_state_fn *on_state; /* may be NULL */
     void *ctx;

@@ -93,13 +93,30 @@ static void commit(struct run *run, enum apply_end good)
 }
 
 /*
+ * What is acknowledged because somebody else has committed it has to be in the log first: a database
+ * that dies would undo it, and the message would be gone. A dedup row of this transaction brings that
+ * with its COMMIT; the row of a copy may have been written by another process instead, so it proves
+ * nothing.
+ */
+static enum obx_code make_durable(struct run *run)
+{
+    const struct store *store = &run->apply->store;
+
+    for (size_t i = 0; i < run->count; i++) {
+        if (run->items[i]->state == ITEM_APPLIED && run->items[i]->dedup == DEDUP_WRITTEN)
+            return OBX_OK;
+    }
+    return store->ops->make_durable(store->ctx, &run->report->err);
+}
+
+/*
  * The rows of inbox_parked are written only now that it is known what the handlers' statements have
  * come to: a row removed in a transaction that a handler has ended would be gone for good, and its
  * message with it.
  */
 static void park_and_commit(struct run *run, enum apply_end good)
 {
-    if (run_park(run) == OBX_OK)
+    if (run_park(run) == OBX_OK && make_durable(run) == OBX_OK)
         commit(run, good);
     else
         run_abort(run);

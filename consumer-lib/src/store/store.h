@@ -73,6 +73,9 @@ struct store_ops {
     /* The same as any other session sees it: committed. */
     enum obx_code (*has_committed)(void *ctx, struct obx_bytes message_id, bool *has,
                                    struct obx_err *err);
+    /* Write something, so that the COMMIT has everything in the log that this transaction has seen:
+     * a server may show what others have committed before it is there. Nothing where it does not. */
+    enum obx_code (*make_durable)(void *ctx, struct obx_err *err);
     /* OBX_E_DB_COMMIT_UNKNOWN: lost before the answer. Any other error: not committed. */
     enum obx_code (*commit)(void *ctx, struct obx_err *err);
     enum obx_code (*rollback)(void *ctx, struct obx_err *err);

@@ -31,6 +31,7 @@ struct mark_sql {
 struct store_db {
     const struct settings *settings;
     struct db *db;
+    bool shows_early; /* what others have committed may be seen before it is in the log */
     struct db *other; /* a second session, opened only to see what is committed */
     struct mark_sql marks[MARKS];
 };
@@ -149,6 +150,33 @@ static enum obx_code op_has_committed(void *ctx, struct obx_bytes message_id, bo
     db->other = NULL;
     rc = db_open(&db->settings->db, &db->other, err);
     return rc == OBX_OK ? find_row(db, db->other, message_id, has, err) : rc;
+}
+
+/* A row of our own, written and removed: the log is written in order, and a COMMIT waits for it. See
+ * docs/adr/0025-published-when-durable.md. */
+static enum obx_code op_make_durable(void *ctx, struct obx_err *err)
+{
+    struct store_db *db = ctx;
+    char id[40];
+    enum obx_code rc = OBX_OK;
+
+    if (!db->shows_early)
+        return OBX_OK;
+    snprintf(id, sizeof(id), "obx-durable-%016" PRIx64, random_u64());
+    rc = op_insert(db, bytes_of(id), err);
+    return rc == OBX_OK ? op_remove(db, bytes_of(id), err) : rc;
+}
+
+/* With a binary log a transaction is in there before others see it. */
+static enum obx_code ask_log(struct store_db *db, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = db_query(db->db, "SELECT @@log_bin", DB_NO_ARGS, &rows, err);
+
+    if (rc == OBX_OK)
+        db->shows_early = !db_rows_next(rows) || db_rows_u64(rows, 0) == 0;
+    db_rows_free(rows);
+    return rc;
 }
 
 static enum obx_code op_commit(void *ctx, struct obx_err *err)
@@ -330,6 +358,7 @@ static const struct store_ops ops = {
     .remove = op_remove,
     .has = op_has,
     .has_committed = op_has_committed,
+    .make_durable = op_make_durable,
     .commit = op_commit,
     .rollback = op_rollback,
     .reject = op_reject,
@@ -365,6 +394,8 @@ enum obx_code store_db_open(const struct settings *settings, struct store *out, 
     rc = db_open(&settings->db, &db->db, err);
     if (rc == OBX_OK)
         rc = schema_check(db->db, SCHEMA_CONSUMER, err);
+    if (rc == OBX_OK)
+        rc = ask_log(db, err);
     if (rc == OBX_OK)
         rc = run_text(db, "SET autocommit = 0", err);
     if (rc != OBX_OK) {

@@ -2,11 +2,14 @@
  * each meeting of the INSERT means. */
 #include "ask_barrier.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/queue.h>
 
 #include "base/alloc.h"
 #include "base/bytes.h"
+#include "base/random.h"
 #include "base/thread.h"
 #include "half/half.h"
 
@@ -48,6 +51,28 @@ static enum obx_code read_key(struct db *db, const char *gid, bool *found,
     return rc;
 }
 
+/*
+ * Without a binary log InnoDB shows what others have committed before it is in the log, and a server
+ * that dies takes it back: the message would have been sent for a transaction that never was. A row
+ * of our own, committed after the reading, has everything in the log that was seen. It goes with the
+ * others, by outboxctl barrier clean. See docs/adr/0025-published-when-durable.md.
+ */
+static enum obx_code believe(struct db *db, const char *gid, enum check_answer *answer,
+                             struct obx_err *err)
+{
+    char branch[32];
+    enum obx_code rc = OBX_OK;
+
+    (void)snprintf(branch, sizeof(branch), "seen-%016" PRIx64, random_u64());
+    rc = db_exec(db,
+                 "INSERT INTO half_barrier (gid, branch, op, reason) "
+                 "SELECT ?, ?, 'msg', 'seen' FROM DUAL WHERE @@log_bin = 0",
+                 DB_ARGS(DB_TEXT(gid), DB_TEXT(branch)), NULL, err);
+    if (rc != OBX_OK)
+        *answer = CHECK_NO_ANSWER;
+    return rc;
+}
+
 enum obx_code barrier_ask(struct db *db, const char *gid, bool may_decide,
                           enum check_answer *answer, struct obx_err *err)
 {
@@ -56,8 +81,10 @@ enum obx_code barrier_ask(struct db *db, const char *gid, bool may_decide,
 
     *answer = CHECK_NO_ANSWER;
     rc = read_key(db, gid, &found, answer, err);
-    if (rc != OBX_OK || found)
+    if (rc != OBX_OK)
         return rc;
+    if (found)
+        return believe(db, gid, answer, err);
     if (!may_decide) {
         *answer = CHECK_UNKNOWN;
         return OBX_OK;
@@ -74,6 +101,8 @@ enum obx_code barrier_ask(struct db *db, const char *gid, bool may_decide,
         /* Committed between the reading and the insert. Gone again (a cleanup that comes too early):
          * no answer. */
         rc = read_key(db, gid, &found, answer, err);
+        if (rc == OBX_OK && found)
+            rc = believe(db, gid, answer, err);
     }
     return rc;
 }
