@@ -1,0 +1,169 @@
+"""Half-messages: a message that is sent exactly when work outside of the outbox's database succeeds (docs/half-messages.md).
+
+    relay.prepare(gid, "orders", commit=[half.message("order.paid", {"order": 4711})])   # durable, invisible
+    with connection:                                                                     # the local transaction
+        half.barrier(connection, gid)                                                    # its first statement
+        ...
+        connection.commit()
+    relay.commit(gid)                                                                    # or it is asked for, see check_app
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any, Callable, Iterable, Mapping
+
+from . import _db
+
+_ANSWER_MAX = 16 * 1024 * 1024
+
+
+class Refused(Exception):
+    """The relay has said no: ``status``, ``reason`` (already_committed, gid_reused, ...), ``answer`` as it came."""
+
+    def __init__(self, status: int, answer: Mapping[str, Any]):
+        error = answer.get("error")
+        error = error if isinstance(error, Mapping) else {}
+        super().__init__(f"{status} {error.get('reason', '')}: {error.get('message', '')}")
+        self.status, self.reason, self.answer = status, error.get("reason"), answer
+
+
+class Unanswered(Exception):
+    """No clear answer within the time given: perhaps done. Repeat it, or leave it to check-back."""
+
+
+class Decided(Exception):
+    """The barrier is taken: a check has decided first, or this gid was used before. Roll back."""
+
+
+def message(topic: str, payload: bytes | str | dict[str, Any] | list[Any], *, key: str | None = None,
+            headers: Mapping[str, Any] | None = None, content_type: str = "application/json",
+            receipt_from: str | None = None, on_rejected: str | None = None, message_id: str | None = None) -> dict[str, Any]:
+    """A message of a half-message; the same words as outbox.add."""
+    if isinstance(payload, (dict, list)):
+        payload = json.dumps(payload)
+    data = payload.encode() if isinstance(payload, str) else bytes(payload)
+    fields = {"topic": topic, "payload_base64": base64.b64encode(data).decode(), "ordering_key": key, "headers": headers,
+              "content_type": content_type, "receipt_from": receipt_from, "on_rejected": on_rejected, "message_id": message_id}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+class Client:
+    """The relay's API. Requests are repeated while there is no clear answer, for ``patience`` seconds. Any thread."""
+
+    def __init__(self, url: str, token: str, *, timeout: float = 2.0, patience: float = 20.0):
+        self._url, self._token = url.rstrip("/") + "/v1/half-messages", token
+        self._timeout, self._patience = timeout, patience
+
+    def prepare(self, gid: str, producer: str, commit: Iterable[Mapping[str, Any]] = (),
+                rollback: Iterable[Mapping[str, Any]] = (), first_check_ms: int | None = None) -> dict[str, Any]:
+        """Start the local transaction only after this has returned. ``state`` in the answer is "prepared" the first time."""
+        body = {"gid": gid, "producer": producer, "commit": list(commit), "rollback": list(rollback),
+                "first_check_ms": first_check_ms}
+        return self._call("POST", "", gid, json.dumps(body).encode())
+
+    def commit(self, gid: str) -> dict[str, Any]:
+        return self._call("POST", f"/{self._quote(gid)}/commit", gid)
+
+    def rollback(self, gid: str) -> dict[str, Any]:
+        return self._call("POST", f"/{self._quote(gid)}/rollback", gid)
+
+    def lookup(self, gid: str) -> dict[str, Any]:
+        return self._call("GET", f"/{self._quote(gid)}", gid)
+
+    @staticmethod
+    def _quote(gid: str) -> str:
+        return urllib.parse.quote(gid, safe="")
+
+    def _call(self, method: str, path: str, gid: str, body: bytes | None = None) -> dict[str, Any]:
+        # The bytes of a repeated prepare are the same: printed again they might be another prepare.
+        request = urllib.request.Request(self._url + path, data=body if method == "GET" else body or b"", method=method, headers={
+            "Authorization": f"Bearer {self._token}", "Content-Type": "application/json"})
+        until, pause = time.monotonic() + self._patience, 0.05
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=self._timeout) as answer:
+                    said = json.loads(answer.read(_ANSWER_MAX))
+                if isinstance(said, dict) and said.get("gid") == gid:
+                    return said
+                why = "an answer that names no gid"  # something else stands at this address
+            except urllib.error.HTTPError as error:
+                if error.code < 500:
+                    raise Refused(error.code, self._parsed(error)) from None
+                why = str(error)
+            except (OSError, ValueError) as error:
+                why = str(error)
+            if time.monotonic() + pause > until:
+                raise Unanswered(f"{method} {self._url}{path}: {why}")
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)
+
+    @staticmethod
+    def _parsed(error: urllib.error.HTTPError) -> dict[str, Any]:
+        try:
+            said = json.loads(error.read(_ANSWER_MAX))
+            return said if isinstance(said, dict) else {}
+        except (OSError, ValueError):
+            return {}
+
+
+def barrier(tx: Any, gid: str) -> None:
+    """The first statement of the local transaction. Raises Decided: roll back, and do not try again."""
+    try:
+        _db.execute(tx, "INSERT INTO half_barrier (gid) VALUES (?)", (gid,))
+    except Exception as error:
+        if _db.error_code(error) == _db.DUPLICATE:
+            raise Decided(gid) from error
+        raise
+
+
+def check(tx: Any, gid: str) -> str:
+    """What became of the local transaction: "committed", "rolled_back" (and it stays so), or "in_progress". Uses, and
+    commits, a transaction of its own on ``tx``."""
+    _db.execute(tx, "SET @rowpost_wait = @@SESSION.innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout = 1")
+    try:
+        _db.execute(tx, "INSERT INTO half_barrier (gid, reason) VALUES (?, 'rollback')", (gid,))
+        tx.commit()
+        return "rolled_back"
+    except Exception as error:
+        tx.rollback()
+        if _db.error_code(error) == _db.LOCK_TIMEOUT:
+            return "in_progress"
+        if _db.error_code(error) != _db.DUPLICATE:
+            raise
+        rows, _ = _db.execute(tx, "SELECT reason FROM half_barrier WHERE gid = ? AND branch = '' AND op = 'msg'", (gid,))
+        tx.rollback()
+        return "committed" if rows[0][0] in ("commit", b"commit") else "rolled_back"
+    finally:
+        _db.execute(tx, "SET SESSION innodb_lock_wait_timeout = @rowpost_wait")
+
+
+def check_app(connect: Callable[[], Any], token: str) -> Callable[..., Iterable[bytes]]:
+    """The check address as a WSGI application: GET ?gid=GID with the bearer token of the relay's [producer] section."""
+
+    def app(environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        gids = urllib.parse.parse_qs(environ.get("QUERY_STRING", "")).get("gid", [])
+        given = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1")
+        if not hmac.compare_digest(given, f"Bearer {token}".encode()):
+            status, answer = "401 Unauthorized", {}
+        elif len(gids) != 1 or not 0 < len(gids[0]) <= 128:
+            status, answer = "400 Bad Request", {}
+        else:
+            tx = connect()
+            try:
+                status, answer = "200 OK", {"state": check(tx, gids[0])}
+            except Exception:  # no answer that counts: the relay asks again
+                status, answer = "503 Service Unavailable", {}
+            finally:
+                tx.close()
+        body = json.dumps(answer).encode()
+        start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+        return [body]
+
+    return app

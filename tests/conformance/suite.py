@@ -1,0 +1,556 @@
+"""The conformance suite: every case of cases.json with every language that is there; see README.md.
+
+usage: suite.py FOLDER RELAY [--languages LIST] [--cases LIST]
+FOLDER is where `prepare` has left NAME.cmd (how an adapter is started) or NAME.missing (why it is not)."""
+
+import argparse
+import base64
+import glob
+import json
+import os
+import queue
+import random
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import urllib.error
+import urllib.request
+
+from line import Line
+from world import PORT, ROOT, Database, Relay, wait_for
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+DEADLINE_S = int(os.environ.get("CONFORMANCE_DEADLINE", "60"))
+printing = threading.Lock()
+
+
+class Adapter:
+    """One process of one language, its line to the database, and what it has said."""
+
+    def __init__(self, language, database):
+        self.language, self._database = language, database
+        self.line = Line(PORT)
+        self._process, self._working, self.can = None, None, ()
+        self.start()
+
+    def start(self):
+        environment = dict(os.environ, ROWPOST_DB=self._database.address(self.line.port))
+        log = open(f"{self.language.log}", "ab")
+        self._process = subprocess.Popen(self.language.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment)
+        log.close()
+        self.line.pid = self._process.pid
+        self._events = queue.Queue()
+        threading.Thread(target=self._read, args=(self._process, self._events), daemon=True).start()
+        self.can = self.expect("ready")["can"]
+
+    def _read(self, process, events):
+        for text in process.stdout:
+            try:
+                events.put(json.loads(text))
+            except ValueError:
+                events.put({"event": "noise", "text": text.decode("utf-8", "replace")})
+        events.put({"event": "gone"})
+
+    def tell(self, do, **more):
+        self._process.stdin.write((json.dumps({"do": do, **more}) + "\n").encode())
+        self._process.stdin.flush()
+
+    def expect(self, event, seconds=DEADLINE_S):
+        """The next event of this name; others before it are what the handler was called for."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                said = self._events.get(timeout=max(0.01, until - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"{self.language.name} does not say {event}") from None
+            if said["event"] == event:
+                return said
+            if said["event"] in ("gone", "noise"):
+                raise AssertionError(f"{self.language.name} says {said} for {event}; see {self.language.log}")
+
+    def ask(self, do, event, **more):
+        self.tell(do, **more)
+        return self.expect(event)
+
+    def work(self, **options):
+        self._working = options
+        self.tell("work", **options)
+
+    def stop(self):
+        self._working = None
+        self.ask("stop", "stopped")
+
+    def revive(self):
+        """Starts it again, and what it was doing, if it is dead. True if it was."""
+        if self._process.poll() is None:
+            return False
+        self.start()
+        if self._working is not None:
+            self.tell("work", **self._working)
+        return True
+
+    def end(self):
+        """By the end of its standard input; it has to go by itself."""
+        self._process.stdin.close()
+        try:
+            code = self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise AssertionError(f"{self.language.name} does not end with its standard input") from None
+        finally:
+            self.line.close()
+        assert code == 0, f"{self.language.name} ended with {code}; see {self.language.log}"
+
+
+class Language:
+    def __init__(self, folder, name):
+        self.name = name
+        with open(f"{folder}/{name}.cmd", encoding="utf-8") as command:
+            self.command = shlex.split(command.read())
+        self.log = f"{folder}/{name}.log"
+
+
+def payload_of(spec):
+    if spec is None:
+        return b'{"n": 1}'
+    if "hex" in spec:
+        return bytes.fromhex(spec["hex"])
+    return bytes(range(256)) * spec["all"] if "all" in spec else spec["text"].encode()
+
+
+def fill(case, queue_name, first=0):
+    """The messages of a case: so many by the rule, then what single ones have of their own."""
+    count, keys = case["fill"]["count"], case["fill"]["keys"]
+    made = []
+    for i in range(first, first + count):
+        is_free = i % 7 == 3 and not case["fill"].get("all_keyed")
+        message = {"message_id": f"{queue_name}-{i:05d}", "topic": "t", "key": None if is_free else f"k-{i % keys}", "content_type":
+                   "application/json", "headers": {}, "source": "/conf/outbox", "traceparent": None, "max_attempts": 20, "expect": {},
+                   "payload": None}
+        message.update(case.get("set", {}).get(str(i), {}))
+        message["payload"] = payload_of(message["payload"])
+        if message["headers"] is not None:
+            message["headers"] = {"queue": queue_name, **message["headers"]}
+        made.append(message)
+    return made
+
+
+class Run:
+    """One case with one language (or several on one inbox)."""
+
+    def __init__(self, case, adapters, database, folder, relay):
+        self.case, self.adapters, self.database, self.sql = case, adapters[:case.get("workers", 1)], database, database.sql
+        self.queue, self.folder, self.relay = case["name"], folder, relay
+
+    def run(self):
+        special = {"stop": self.stop, "wake": self.wake, "outbox": self.outbox, "half": self.half}
+        special.get(self.case["name"], self.inbox)()
+
+    # ---- messages in an inbox, until all have come to their end, whoever is killed meanwhile
+
+    def inbox(self):
+        messages = fill(self.case, self.queue)
+        self.database.store(self.queue, messages)
+        self.grow(messages)
+        lock = self.hold_lock() if self.case["name"] == "lock" else None
+        before = sum(adapter.line.commits for adapter in self.adapters)
+        faults = list(self.case.get("faults", ()))
+        for adapter in self.adapters:
+            adapter.work(queue=self.queue, **self.case.get("options", {}))
+        ended = lambda: self.step(messages, faults, lock)  # noqa: E731
+        wait_for(ended, DEADLINE_S, self.what_is_left)
+        for adapter in self.adapters:
+            adapter.stop()
+            adapter.line.disarm()
+        commits = sum(adapter.line.commits for adapter in self.adapters) - before
+        assert commits <= self.case.get("commits_at_most", 1 << 30), f"{commits} commits"
+        self.audit(messages)
+
+    def step(self, messages, faults, lock):
+        """Once each turn: the dead are started again, the next fault is set, the clock is helped. True at the end."""
+        for adapter in self.adapters:
+            adapter.revive()
+        self.database.help_on(self.queue)
+        if faults:
+            self.next_fault(faults)
+        counts = dict(self.sql(f"SELECT state, COUNT(*) FROM inbox WHERE queue = '{self.queue}' GROUP BY state"))
+        open_rows = int(counts.get("ready", 0)) + int(counts.get("blocked", 0))
+        if faults and open_rows < len(self.adapters):
+            more = fill(self.case, self.queue, len(messages))
+            messages += more
+            self.database.store(self.queue, more)
+            return False
+        expected = sum(message["expect"].get("state") == "blocked" for message in messages)
+        if lock is not None and int(counts.get("done", 0)) == len(messages) - 1:
+            lock()  # all others have gone past it
+        return open_rows == expected and not faults
+
+    def next_fault(self, faults):
+        """Each fault in its turn, at one adapter after the other; it has happened when the line says so."""
+        line = self.adapters[len(faults) % len(self.adapters)].line
+        if self._armed is line and line.fired > self._fired:
+            faults.pop(0)
+            self._armed = None
+        elif self._armed is None:
+            self._armed, self._fired = line, line.fired
+            line.arm(faults[0], self.case["nth"])
+
+    _armed = None
+
+    def what_is_left(self):
+        return json.dumps(self.sql("SELECT id, message_id, state, attempts, due_at - UTC_TIMESTAMP(6), reason FROM inbox"
+                                   f" WHERE queue = '{self.queue}' AND state <> 'done' LIMIT 5"))
+
+    def hold_lock(self):
+        """A session that sits on a row which the handler of one message wants; what is returned lets go."""
+        from world import Sql
+
+        holder = Sql(self.database.name)
+        holder("START TRANSACTION; UPDATE contended SET n = 100 WHERE id = 1")
+        return lambda: holder("COMMIT")
+
+    def grow(self, messages):
+        """A payload larger than a session may send or get at once: made on the server, under a limit that is lifted for it."""
+        if "grow" not in self.case:
+            return
+        message, size = messages[self.case["grow"]["index"]], self.case["grow"]["bytes"]
+        message["payload"] = b"0123456789abcdef" * (size // 16)
+        # Doubled in place: no value of it travels.
+        limit = self.sql.one("SELECT @@GLOBAL.max_allowed_packet")
+        if int(limit) > size:
+            raise Skipped(f"max_allowed_packet is {limit}")
+        from world import Sql
+
+        with BIG:
+            self.sql("SET GLOBAL max_allowed_packet = 67108864")
+            big = Sql(self.database.name)
+            big("SET SESSION net_read_timeout = 60")
+            self.sql(f"SET GLOBAL max_allowed_packet = {limit}")
+        big(f"UPDATE inbox SET payload = REPEAT('0123456789abcdef', {size // 16}), size = {size} WHERE queue = '{self.queue}'"
+            f" AND message_id = '{message['message_id']}'")
+        big.close()
+
+    def audit(self, messages):
+        """Tables and effects: each message once or not at all, in order per key, bytes as they were."""
+        rows = self.sql("SELECT n, HEX(message_id), HEX(topic), HEX(ordering_key), HEX(content_type), HEX(headers), HEX(source),"
+                        f" HEX(traceparent), attempt, size, sha FROM effect WHERE queue = '{self.queue}' OR"
+                        f" (queue IS NULL AND message_id LIKE '{self.queue}-%') ORDER BY n")
+        states = {row[0]: row[1:] for row in self.sql(
+            f"SELECT message_id, state, attempts, reason_code, reason FROM inbox WHERE queue = '{self.queue}'")}
+        effects, order = {}, {}
+        for row in rows:
+            effects.setdefault(text(row[1]), []).append(row)
+        for message in messages:
+            name, expect = message["message_id"], message["expect"]
+            state = states[name]
+            seen = effects.pop(name, [])
+            if "state" in expect:
+                assert not seen, f"{name} has an effect: {seen}"
+                assert state[0] == expect["state"], f"{name} is {state}, not {expect}"
+                if "attempts" in expect:
+                    assert state[1:3] == [str(expect["attempts"]), expect["code"]] and expect["reason"] in state[3], f"{name} is {state}"
+                continue
+            assert len(seen) == 1 and state[0] == "done", f"{name} has {len(seen)} effects and is {state}"
+            self.compare(message, seen[0])
+            if message["key"] is not None:
+                order.setdefault(message["key"], []).append(int(seen[0][0]))
+        assert not effects, f"effects of nothing: {effects}"
+        for key, numbers in order.items():
+            assert numbers == sorted(numbers), f"key {key} is out of order: {numbers}"
+
+    @staticmethod
+    def compare(message, row):
+        import hashlib
+
+        name = message["message_id"]
+        for i, field in ((2, "topic"), (3, "key"), (4, "content_type"), (6, "source"), (7, "traceparent")):
+            assert text(row[i]) == message[field], f"{name}: {field} is {text(row[i])!r}, not {message[field]!r}"
+        headers = json.loads(text(row[5]))
+        assert (headers or {}) == (message["headers"] or {}), f"{name}: headers are {headers}"
+        attempt = message["expect"].get("attempt", 1)
+        # A worker that died, or lost its line, may have counted an attempt that never came to an end.
+        assert attempt is None or int(row[8]) == attempt or int(row[8]) > attempt == 1, f"{name}: applied at attempt {row[8]}"
+        assert int(row[9]) == len(message["payload"]) and row[10] == hashlib.sha256(message["payload"]).hexdigest(), f"{name}: payload"
+
+    # ---- cases of their own
+
+    def stop(self):
+        """A stop lets the message in hand end, takes no other, and a later worker goes on."""
+        messages = fill(self.case, self.queue)
+        self.database.store(self.queue, messages)
+        adapter = self.adapters[0]
+        adapter.work(queue=self.queue, follow=1)
+        adapter.expect("hanging")
+        adapter.stop()
+        done = int(self.sql.one(f"SELECT COUNT(*) FROM inbox WHERE queue = '{self.queue}' AND state = 'done'"))
+        assert done == 2, f"{done} are done after a stop during the second"
+        adapter.work(queue=self.queue)
+        wait_for(lambda: self.sql.one(f"SELECT COUNT(*) FROM inbox WHERE queue = '{self.queue}' AND state <> 'done'") == "0",
+                 DEADLINE_S, self.what_is_left)
+        adapter.stop()
+        self.audit(messages)
+
+    def wake(self):
+        """A worker that would sleep for a minute is there at once when a datagram comes."""
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+            adapter = self.adapters[0]
+            adapter.work(queue=self.queue, wake_dir=folder, poll=600)
+            bells = wait_for(lambda: glob.glob(f"{folder}/*"), DEADLINE_S, "the worker listens")
+            # The datagram may come before the worker sleeps, and counts all the same.
+            messages = fill(self.case, self.queue)
+            self.database.store(self.queue, messages)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
+                bell.sendto(self.queue.encode(), bells[0])
+            wait_for(lambda: self.sql.one(f"SELECT COUNT(*) FROM inbox WHERE queue = '{self.queue}' AND state <> 'done'") == "0",
+                     20, self.what_is_left)
+            adapter.stop()
+            assert not glob.glob(f"{folder}/*"), "the socket's file is left behind"
+            self.audit(messages)
+
+    def outbox(self):
+        adapter = self.adapters[0]
+        given = self.case["add"]
+        told = [wire(message) for message in given]
+        rolled_back = [dict(message, message_id=None) for message in told]
+        adapter.ask("add", "added", messages=rolled_back, end="rollback")
+        assert self.sql.one("SELECT (SELECT COUNT(*) FROM outbox) + (SELECT COUNT(*) FROM outbox_delayed)") == "0", "sent without a commit"
+        ids = adapter.ask("add", "added", messages=told, end="commit")["ids"]
+        assert len(set(ids)) == len(given) and ids[2] == "my-own-id", ids
+        columns = "message_id, HEX(topic), HEX(ordering_key), HEX(headers), content_type, SHA2(payload, 256), LENGTH(payload), receipt_from, on_rejected"
+        rows = {row[0]: row for row in self.sql(
+            f"SELECT {columns}, 'now' FROM outbox UNION ALL SELECT {columns}, ROUND(IF(topic = 'later',"
+            " TIMESTAMPDIFF(MICROSECOND, created_at, deliver_at) / 1e6, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', deliver_at) / 1e6), 3)"
+            " FROM outbox_delayed")}
+        for message, name in zip(given, ids):
+            self.compare_sent(message, rows[name])
+        self.check_ids(ids)
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell, \
+                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            bell.bind(f"{folder}/bell")
+            udp.bind(("127.0.0.1", 0))
+            if "wake" in adapter.can:
+                assert adapter.ask("ring", "rang", doorbell=f"{folder}/bell", outbox="outbox")["ok"]
+                assert bell.recv(200) == b"outbox"
+            assert adapter.ask("ring", "rang", doorbell=f"127.0.0.1:{udp.getsockname()[1]}", outbox="shop/outbox")["ok"]
+            assert udp.recv(200) == b"shop/outbox"
+            assert not adapter.ask("ring", "rang", doorbell=f"{folder}/nobody", outbox="")["ok"]
+
+    @staticmethod
+    def compare_sent(message, row):
+        import hashlib
+
+        payload = payload_of(message["payload"])
+        sent = {"topic": text(row[1]), "key": text(row[2]), "receipt_from": row[7], "on_rejected": row[8]}
+        for field, value in sent.items():
+            assert (None if value == "NULL" else value) == message.get(field), f"{message['topic']}: {field} is {value!r}"
+        assert (None if row[3] == "NULL" else json.loads(text(row[3]))) == message.get("headers"), f"headers are {text(row[3])!r}"
+        assert row[4] == message.get("content_type", "application/json"), row
+        assert row[5] == hashlib.sha256(payload).hexdigest() and int(row[6]) == len(payload), f"{message['topic']}: payload"
+        if "deliver_in_ms" in message:
+            assert abs(float(row[9]) - message["deliver_in_ms"] / 1000) < 5, row
+        elif "deliver_at" in message:
+            assert float(row[9]) == message["deliver_at"], row
+        else:
+            assert row[9] == "now", row
+
+    @staticmethod
+    def check_ids(ids):
+        import uuid
+
+        for name in ids:
+            if name != "my-own-id":
+                made = uuid.UUID(name)
+                assert str(made) == name and made.version == 7, name
+                assert abs((made.int >> 80) / 1000 - time.time()) < 60, name
+
+    def half(self):
+        """Verdicts, conflicts, the barrier on both sides, and the check address as the relay asks it."""
+        adapter = self.adapters[0]
+        if not os.path.exists(self.relay):
+            raise Skipped("no relay")
+        token = "check-token"
+        port = adapter.ask("serve", "serving", token=token)["port"]
+        relay = Relay(self.relay, self.database, f"{self.folder}/relay-{adapter.language.name}", {"conf": f"http://127.0.0.1:{port}/"})
+        try:
+            self.verdicts(adapter, relay)
+        finally:
+            relay.stop()
+        self.local_and_check(adapter, port, token)
+
+    def verdicts(self, adapter, relay):
+        base = {"url": relay.url, "token": relay.token}
+        call = lambda name, gid, **more: adapter.ask("half", more.pop("event", "answered"), call=name, gid=gid, **base, **more)  # noqa: E731
+        message = wire({"topic": "half.sent", "payload": {"all": 1}, "key": "k", "headers": {"n": 7}, "content_type": "application/x-bytes"})
+        self.sql("DELETE FROM outbox")
+        name = adapter.language.name
+        for gid, end, state in ((f"{name}-1", "commit", "committed"), (f"{name}-2", "rollback", "rolled_back")):
+            parts = {"producer": "conf", "commit": [message], "rollback": []}
+            assert call("prepare", gid, **parts)["state"] == "prepared"
+            assert call("prepare", gid, **parts)["state"] == "prepared"
+            assert call("lookup", gid)["state"] == "prepared"
+            assert call(end, gid)["state"] == state
+            assert call(end, gid)["state"] == state
+        refused = call("rollback", f"{name}-1", event="refused")
+        assert (refused["reason"], refused["status"]) == ("already_committed", 409), refused
+        refused = call("commit", "nobody", event="refused")
+        assert (refused["reason"], refused["status"]) == ("unknown_gid", 404), refused
+
+    def local_and_check(self, adapter, port, token):
+        def check(gid, bearer=token):
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/?gid={gid}", headers={"Authorization": f"Bearer {bearer}"})
+            try:
+                with urllib.request.urlopen(request, timeout=10) as answer:
+                    return json.load(answer)["state"]
+            except urllib.error.HTTPError as error:
+                return error.code
+
+        assert check("g-1", "wrong") == 401
+        assert adapter.ask("local", "local", gid="g-1", end="commit")["outcome"] == "committed"
+        assert check("g-1") == "committed"
+        assert adapter.ask("local", "local", gid="g-2", end="rollback")["outcome"] == "rolled_back"
+        assert check("g-2") == "rolled_back"
+        assert check("g-2") == "rolled_back"
+        assert adapter.ask("local", "local", gid="g-2", end="commit")["outcome"] == "decided"
+        from world import Sql
+
+        running = Sql(self.database.name)
+        running("START TRANSACTION; INSERT INTO half_barrier (gid) VALUES ('g-3')")
+        assert check("g-3") == "in_progress"
+        running("COMMIT")
+        assert check("g-3") == "committed"
+        effects = self.sql("SELECT message_id FROM effect WHERE queue = 'local'")
+        assert effects == [["g-1"]], effects
+
+
+BIG = threading.Lock()
+
+
+class Skipped(Exception):
+    pass
+
+
+def text(hexadecimal):
+    return None if hexadecimal == "NULL" else bytes.fromhex(hexadecimal).decode()
+
+
+def wire(message):
+    return dict(message, payload=base64.b64encode(payload_of(message["payload"])).decode())
+
+
+def say(verdict, name, why=""):
+    """In cmocka's way, so that tests/run counts the cases. One language's lines do not mix with another's."""
+    with printing:
+        if why:
+            print(f"{name}: {why}", flush=True)
+        if verdict:
+            print(f"[ RUN      ] {name}\n[{verdict}] {name}", flush=True)
+
+
+def run_language(folder, name, cases, relay, failed):
+    database, adapters = Database(name), []
+    try:
+        language = Language(folder, name)
+        is_main = name in MAIN
+        for case in cases:
+            if not (is_main or case.get("every")):
+                continue
+            label, began = f"{name}: {case['name']}", time.monotonic()
+            try:
+                while len(adapters) < case.get("workers", 1):
+                    adapters.append(Adapter(language, database))
+                if case.get("needs", "wake") not in adapters[0].can and "needs" in case:
+                    raise Skipped(f"{name} cannot {case['needs']}")
+                Run(case, adapters, database, folder, relay).run()
+                say("       OK ", label, f"{time.monotonic() - began:.1f} s")
+            except Skipped as why:
+                say("  SKIPPED ", label, str(why))
+            except Exception:
+                failed.append(label)
+                say("  FAILED  ", label, traceback.format_exc())
+                # What is left of it must not disturb the next case.
+                for adapter in adapters:
+                    adapter._process.kill()
+                adapters = []
+        for adapter in adapters:
+            adapter.end()
+    except Exception:
+        failed.append(name)
+        say("  FAILED  ", name, traceback.format_exc())
+    finally:
+        for adapter in adapters:
+            if adapter._process.poll() is None:
+                adapter._process.kill()
+        database.drop()
+
+
+MAIN = ("python", "go", "node", "java", "php")
+
+
+def mixed(folder, names, failed):
+    """All languages on one inbox, killed meanwhile."""
+    case = {"name": "mixed", "workers": len(names), "fill": {"count": 40 * len(names), "keys": 7},
+            "faults": random.sample(["kill before", "kill after", "cut before", "cut after"], 4), "nth": 4, "options": {"follow": 3}}
+    label = "mixed: " + ", ".join(names)
+    database, adapters = Database("mixed"), []
+    began = time.monotonic()
+    try:
+        adapters = [Adapter(Language(folder, name), database) for name in names]
+        Run(case, adapters, database, folder, "").run()
+        for adapter in adapters:
+            adapter.end()
+        say("       OK ", label, f"{time.monotonic() - began:.1f} s")
+    except Exception:
+        failed.append(label)
+        say("  FAILED  ", label, traceback.format_exc())
+    finally:
+        for adapter in adapters:
+            if adapter._process.poll() is None:
+                adapter._process.kill()
+        database.drop()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder")
+    parser.add_argument("relay")
+    parser.add_argument("--languages")
+    parser.add_argument("--cases")
+    options = parser.parse_args()
+    with open(f"{HERE}/cases.json", encoding="utf-8") as file:
+        cases = json.load(file)
+    if options.cases:
+        cases = [case for case in cases if case["name"] in options.cases.split(",")]
+    known = sorted(os.path.basename(path) for path in glob.glob(f"{options.folder}/*.cmd") + glob.glob(f"{options.folder}/*.missing"))
+    chosen = options.languages.split(",") if options.languages else None
+    there, failed, threads = [], [], []
+    planned = 0
+    for file in known:
+        name, kind = file.rsplit(".", 1)
+        if chosen and name not in chosen:
+            continue
+        if kind == "missing":
+            planned += 1
+            with open(f"{options.folder}/{file}", encoding="utf-8") as why:
+                say("  SKIPPED ", name, why.read().strip())
+            continue
+        there.append(name)
+        planned += sum(1 for case in cases if name in MAIN or case.get("every"))
+        threads.append(threading.Thread(target=run_language, args=(options.folder, name, cases, options.relay, failed)))
+    mains = [name for name in there if name in MAIN]
+    is_mixed = len(mains) > 1 and not options.cases
+    print(f"[==========] conformance: Running {planned + is_mixed} test(s)", flush=True)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if is_mixed:
+        mixed(options.folder, mains, failed)
+    sys.exit(1 if failed or not there else 0)
+
+
+main()

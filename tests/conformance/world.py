@@ -1,0 +1,222 @@
+"""What the suite needs of the world: SQL as root, a database for each language with the documented rights, the rows as
+inbox-relay stores them, a relay for half-messages."""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PORT = int(os.environ["OBX_TEST_DB_PORT"])
+END = "end-of-answer"
+
+EFFECT = """CREATE TABLE effect (
+    n INT AUTO_INCREMENT PRIMARY KEY, queue VARCHAR(64), message_id VARBINARY(255), topic VARBINARY(255),
+    ordering_key VARBINARY(1020), content_type VARBINARY(255), headers LONGTEXT CHARACTER SET utf8mb4,
+    source VARBINARY(1020), traceparent VARBINARY(255), attempt INT, size BIGINT, sha CHAR(64), KEY (queue));
+CREATE TABLE contended (id INT PRIMARY KEY, n INT);
+INSERT INTO contended VALUES (1, 0);"""
+
+
+def wait_for(condition, seconds, what):
+    """Polls; the only way in which the suite waits."""
+    until = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > until:
+            raise AssertionError(f"{seconds} s have passed, and not: {what() if callable(what) else what}")
+        time.sleep(0.05)
+    return value
+
+
+class Sql:
+    """A session of root's, by the database's own client, so that the suite needs no driver itself."""
+
+    def __init__(self, database="mysql"):
+        self._database, self._client, self._lock = database, None, threading.Lock()
+
+    def _open(self):
+        words = [os.environ["OBX_TEST_SERVERS"], "sql", "--batch", "--raw", "--skip-column-names", "--unbuffered", self._database]
+        return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def __call__(self, statements):
+        """Rows as lists of text; NULL is the text NULL. Ask for HEX() where bytes matter."""
+        with self._lock:
+            if self._client is None or self._client.poll() is not None:
+                self._client = self._open()
+            client = self._client
+            try:
+                client.stdin.write(f"{statements};\nSELECT '{END}';\n".encode())
+                client.stdin.flush()
+                rows = []
+                for line in client.stdout:
+                    text = line.decode("utf-8", "replace").rstrip("\n")
+                    if text == END:
+                        return rows
+                    rows.append(text.split("\t"))
+            except BrokenPipeError:
+                pass
+            self._client = None
+            raise RuntimeError(f"{client.stderr.read().decode()} in: {statements[:300]}")
+
+    def one(self, statement):
+        return self(statement)[0][0]
+
+    def close(self):
+        if self._client is not None:
+            self._client.stdin.close()
+            self._client.wait()
+            self._client = None
+
+
+def grants(role, sides, database, user):
+    """The blocks of grants.md for a role, as they stand, for another database and user."""
+    with open(f"{ROOT}/sql/schema/grants.md", encoding="utf-8") as page:
+        section = re.search(rf"^## {role}$(.*?)(?=^## |\Z)", page.read(), re.M | re.S).group(1)
+    for block in re.findall(r"```sql\n(.*?)```", section, re.S):
+        side, _, statements = block.partition("\n")
+        if side.replace("-- side: ", "") in sides:
+            yield re.sub(r"'\w+'@'%'", f"'{user}'@'%'", statements.replace("`shop`", f"`{database}`"))
+
+
+class Database:
+    """A database of its own, and an account with the rights of a worker, a producer and a local transaction."""
+
+    def __init__(self, name):
+        self.name = f"obx_conf_{name.replace('-', '_')}_{os.getpid()}"
+        self.user = f"conf_{secrets.token_hex(5)}"
+        self.password = secrets.token_hex(12)
+        self._root = Sql()
+        self._root(f"CREATE DATABASE {self.name}")
+        self.sql = Sql(self.name)
+        for file in ("producer_0001_outbox", "inbox_0001_inbox", "half_0001_half", "barrier_0001_barrier"):
+            with open(f"{ROOT}/sql/schema/{file}.sql", encoding="utf-8") as migration:
+                self.sql(migration.read())
+        self.sql(EFFECT)
+        self._root(f"CREATE USER '{self.user}'@'%' IDENTIFIED BY '{self.password}'")
+        for role in ("inbox worker", "producer", "barrier"):
+            for block in grants(role, ("inbox", "producer", "barrier"), self.name, self.user):
+                self._root(block)
+        for table in ("effect", "contended"):
+            self._root(f"GRANT SELECT, INSERT, UPDATE ON {self.name}.{table} TO '{self.user}'@'%'")
+        self._lock, self._last, self._id = threading.Lock(), {}, 0
+
+    def address(self, port):
+        return json.dumps({"host": "127.0.0.1", "port": port, "user": self.user, "password": self.password, "database": self.name})
+
+    def drop(self):
+        self.sql.close()
+        self._root(f"DROP DATABASE {self.name}; DROP USER '{self.user}'@'%'")
+        self._root.close()
+
+    def store(self, queue, messages):
+        """Puts messages into the inbox as inbox-relay does: of a key, the first is ready, each other blocked by the last."""
+        rows = []
+        with self._lock:
+            for message in messages:
+                self._id += 1
+                key = message["key"]
+                last = self._last.get((queue, key), 0) if key is not None else 0
+                if key is not None:
+                    self._last[queue, key] = self._id
+                state = "'blocked', NULL" if last else "'ready', UTC_TIMESTAMP(6)"
+                digest = "NULL" if key is None else f"0x{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+                headers = json.dumps(message["headers"]) if message["headers"] else None
+                size = len(message["payload"]) + len((headers or "").encode())
+                texts = (message["message_id"], message["topic"], key, message["content_type"], headers, message["source"],
+                         message["traceparent"])
+                rows.append(f"({self._id}, '{queue}', {state}, {digest}, {last}, {message['max_attempts']}, 50, 200, {size}, "
+                            f"{', '.join(literal(text) for text in texts)}, {literal(message['payload'])})")
+        for start in range(0, len(rows), 500):
+            self.sql("INSERT INTO inbox (id, queue, state, due_at, key_hash, after_id, max_attempts, retry_min_ms, retry_max_ms,"
+                     " size, message_id, topic, ordering_key, content_type, headers, source, traceparent, payload) VALUES "
+                     + ",\n".join(rows[start:start + 500]))
+
+    def help_on(self, queue):
+        """What inbox-relay's look after its own commit does: a blocked row whose predecessor has left the chain becomes ready.
+        And the clock's part: what was counted before its worker died would wait for 30 s."""
+        stuck = self.sql(f"SELECT b.id FROM inbox b JOIN inbox p ON p.id = b.after_id WHERE b.queue = '{queue}'"
+                         " AND b.state = 'blocked' AND p.state = 'done'")
+        late = self.sql(f"SELECT id FROM inbox WHERE queue = '{queue}' AND state = 'ready' AND reason_code = 'OBX_E_TIMEOUT'"
+                        " AND due_at > UTC_TIMESTAMP(6) + INTERVAL 5 SECOND")
+        for state, rows in (("blocked", stuck), ("ready", late)):
+            for row in rows:
+                self.sql(f"UPDATE inbox SET state = 'ready', due_at = UTC_TIMESTAMP(6) WHERE id = {row[0]} AND state = '{state}'")
+
+
+def literal(value):
+    if value is None:
+        return "NULL"
+    data = value.encode() if isinstance(value, str) else value
+    return f"0x{data.hex()}" if data else "''"
+
+
+class Relay:
+    """outbox-relay with the API of half-messages, on the database of one language."""
+
+    def __init__(self, binary, database, folder, producers):
+        self.token, self.check_token = secrets.token_hex(16), secrets.token_hex(16)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        os.makedirs(folder, exist_ok=True)
+        files = {"half": self.token, "check": self.check_token, "db": database_password(), "amqp": os.environ["OBX_TEST_AMQP_PASSWORD"]}
+        for name, text in files.items():
+            with open(os.open(f"{folder}/{name}", os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+                file.write(text)
+        self.bell = f"/tmp/rowpost-{os.getpid()}-{self.port}"
+        with open(f"{folder}/relay.conf", "w", encoding="utf-8") as file:
+            file.write(f"""[relay]
+http_port = 0
+doorbell_socket = {self.bell}
+[broker]
+addresses = 127.0.0.1:{os.environ['OBX_TEST_AMQP_PORT']}
+user = {os.environ['OBX_TEST_AMQP_USER']}
+password_file = {folder}/amqp
+[source conf]
+host = 127.0.0.1
+port = {PORT}
+user = {os.environ['OBX_TEST_DB_USER']}
+password_file = {folder}/db
+database = {database.name}
+[half]
+source = conf
+http_port = {self.port}
+token_file = {folder}/half
+""" + "".join(f"[producer {name}]\nurl = {url}\ntoken_file = {folder}/check\n" for name, url in producers.items()))
+        with open(f"{folder}/relay.log", "wb") as self_log:
+            self._process = subprocess.Popen([binary, "--config", f"{folder}/relay.conf"], stdout=self_log, stderr=subprocess.STDOUT)
+        self._log = f"{folder}/relay.log"
+        try:
+            wait_for(self._answers, 20, lambda: f"the relay serves; see {self._log}")
+        except AssertionError:
+            self.stop()
+            raise
+
+    def _answers(self):
+        assert self._process.poll() is None, f"the relay has ended; see {self._log}"
+        request = urllib.request.Request(f"{self.url}/v1/half-messages?limit=1", headers={"Authorization": f"Bearer {self.token}"})
+        try:
+            with urllib.request.urlopen(request, timeout=1) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    def stop(self):
+        self._process.terminate()
+        self._process.wait(20)
+
+
+def database_password():
+    return os.environ["OBX_TEST_DB_PASSWORD"]
+
+
+def free_port():
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
