@@ -10,6 +10,7 @@ import json
 import os
 import queue
 import random
+import re
 import shlex
 import socket
 import subprocess
@@ -514,6 +515,33 @@ def mixed(folder, names, failed):
         database.drop()
 
 
+def statements(failed):
+    """The clients have the statements of the contract as they stand, but for line breaks."""
+    def flat(path):
+        with open(path, encoding="utf-8") as file:
+            return " ".join(file.read().split())
+
+    sources = {"python": "python/src/rowpost/inbox.py", "go": "go/inbox/statements.go", "node": "node/src/inbox.js",
+               "java": "java/src/main/java/rowpost/Statements.java", "php": "php/src/Inbox.php"}
+    with open(f"{ROOT}/sql/inbox/statements.sql", encoding="utf-8") as file:
+        contract = dict(re.findall(r"^-- (\w+): [^\n]*\n(.*?);\n", file.read(), re.M | re.S))
+    for name, path in sources.items():
+        if not os.path.exists(f"{ROOT}/clients/{path}"):
+            continue
+        source, label = flat(f"{ROOT}/clients/{path}"), f"{name}: statements"
+        missing = []
+        for statement, of_file in contract.items():
+            text = " ".join(of_file.split())
+            if statement in ("replay", "discard"):  # the operator's
+                continue
+            # take and following share their columns.
+            parts = text.partition("AS payload FROM inbox") if "AS payload FROM inbox" in text else (text,)
+            missing += [part for part in parts if part.strip() not in source]
+        if missing:
+            failed.append(label)
+        say("  FAILED  " if missing else "       OK ", label, "\n".join(missing))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder")
@@ -544,6 +572,7 @@ def main():
     mains = [name for name in there if name in MAIN]
     is_mixed = len(mains) > 1 and not options.cases
     print(f"[==========] conformance: Running {planned + is_mixed} test(s)", flush=True)
+    statements(failed)
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -43,8 +43,8 @@ ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED"""
 DONE = """UPDATE inbox FORCE INDEX (PRIMARY) SET state = IF(state = 'ready', 'done', 'ready'), due_at = UTC_TIMESTAMP(6)
 WHERE (id = ? AND state = 'ready') OR (id = ? AND state = 'blocked')"""
 RETRY = """UPDATE inbox SET
-    due_at = IF(attempts + 1 >= max_attempts, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) + INTERVAL CAST(1000 * COALESCE(?,
-        LEAST(retry_max_ms, retry_min_ms * POW(2, LEAST(attempts, 24))) * (0.5 + RAND() / 2)) AS UNSIGNED) MICROSECOND),
+    due_at = UTC_TIMESTAMP(6) + INTERVAL IF(attempts + 1 >= max_attempts, 0, CAST(1000 * COALESCE(?,
+        LEAST(retry_max_ms, retry_min_ms * POW(2, LEAST(attempts, 24))) * (0.5 + RAND() / 2)) AS UNSIGNED)) MICROSECOND,
     state = IF(attempts + 1 >= max_attempts, 'dead', 'ready'),
     reason_code = 'OBX_E_HANDLER', reason = LEFT(?, 1024),
     first_failed_at = COALESCE(first_failed_at, UTC_TIMESTAMP(6)), last_failed_at = UTC_TIMESTAMP(6),
