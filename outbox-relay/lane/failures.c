@@ -26,9 +26,20 @@ bool failure_is_of_a_row(const struct db *db, enum obx_code rc)
            (rc == OBX_E_DB_LOCK_WAIT || !failure_is_transient(rc));
 }
 
-void failure_hold_row(struct flight_row *row, uint32_t cap_ms)
+static void hold(struct flight_row *row, uint16_t *times, uint32_t cap_ms)
 {
-    row->refusals = row->refusals < UINT16_MAX ? (uint16_t)(row->refusals + 1) : row->refusals;
-    row->held_until_ms =
-        clock_now_ms() + backoff_nth_ms(HOLD_MIN_MS, cap_ms, row->refusals, random_u64());
+    *times = *times < UINT16_MAX ? (uint16_t)(*times + 1) : *times;
+    row->held_until_ms = clock_now_ms() + backoff_nth_ms(HOLD_MIN_MS, cap_ms, *times, random_u64());
+}
+
+/* Counted apart: what somebody has in hand for a while is no fault of the row, and does not park
+ * it. */
+void failure_hold_refused(struct flight_row *row, uint32_t cap_ms)
+{
+    hold(row, &row->refusals, cap_ms);
+}
+
+void failure_hold_locked(struct flight_row *row, uint32_t cap_ms)
+{
+    hold(row, &row->waits, cap_ms);
 }

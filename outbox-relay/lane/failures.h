@@ -27,7 +27,9 @@ enum {
     HOLD_MIN_MS = 200,        /* the first wait of a row that was refused alone */
     HOLD_LOCKED_CAP_MS = 2000 /* of one that is locked: to see whether it still is costs no wait */
 };
-/** The row was refused once more: it waits by itself, longer each time, up to cap_ms. */
-void failure_hold_row(struct flight_row *row, uint32_t cap_ms);
+/** The row was refused, or found locked, once more: it waits by itself, longer each time, up to
+ * cap_ms. */
+void failure_hold_refused(struct flight_row *row, uint32_t cap_ms);
+void failure_hold_locked(struct flight_row *row, uint32_t cap_ms);
 
 #endif

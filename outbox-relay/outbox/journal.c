@@ -1,5 +1,5 @@
 /*
- * The statements of the journal. Called by lane_settle.c, awaiting.c and lane_turn.c.
+ * The statements of the journal. Called by settle.c, awaiting.c and sides.c.
  */
 #include "journal.h"
 

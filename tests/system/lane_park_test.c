@@ -272,6 +272,34 @@ static void a_forbidden_topic_parks_no_other(void **state)
     broker_delete_exchange(rig->admin, "lane_topics");
 }
 
+/* The broker cuts its text within the topic, and within a character of it. */
+static void a_reason_that_is_cut_is_parked(void **state)
+{
+    struct lane_rig *rig = *state;
+
+    broker_topic_exchange(rig->admin, "lane_cut");
+    assert_int_not_equal(
+        system("\"$OBX_TEST_SERVERS\" rabbitmqctl -q delete_user lane-cut >/dev/null 2>&1"), -1);
+    broker_servers("rabbitmqctl -q add_user lane-cut lane-cut");
+    broker_servers("rabbitmqctl -q set_permissions lane-cut '.*' '.*' '.*'");
+    broker_servers("rabbitmqctl -q set_topic_permissions lane-cut lane_cut '^good$' '^good$'");
+    rig->opts.exchange = "lane_cut";
+    rig->opts.bridge.user = "lane-cut";
+    rig->opts.bridge.password = "lane-cut";
+    rig->opts.max_attempts = 2; /* so that giving up takes no minute */
+    rig->opts.retry_min_ms = 20;
+    rig->opts.retry_cap_ms = 200;
+    (void)insert_values(rig, "REPEAT('\xc3\xa4', 125)", "NULL", "'x'");
+    (void)insert_values(rig, "CONCAT('a', REPEAT('\xc3\xa4', 125))", "NULL", "'x'");
+    rig_start(rig);
+    rig_wait_number(rig, 2, PARKED);
+    rig_wait_empty(rig);
+    rig_drain_lane(rig->lane);
+    rig->lane = NULL;
+    broker_servers("rabbitmqctl -q delete_user lane-cut");
+    broker_delete_exchange(rig->admin, "lane_cut");
+}
+
 static void what_is_no_message_is_parked_with_its_reason(void **state)
 {
     struct lane_rig *rig = *state;
@@ -432,6 +460,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(one_id_twice_and_one_of_them_unroutable, rig_setup,
                                         rig_teardown),
         cmocka_unit_test_setup_teardown(a_forbidden_topic_parks_no_other, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(a_reason_that_is_cut_is_parked, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(what_is_no_message_is_parked_with_its_reason, rig_setup,
                                         rig_teardown),
         cmocka_unit_test_setup_teardown(one_that_cannot_be_parked_holds_up_no_other, rig_setup,

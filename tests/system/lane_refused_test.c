@@ -177,6 +177,26 @@ static void a_row_that_cannot_be_deleted(void **state)
     wait_well(rig);
 }
 
+/* Refused again and again while nothing else is settled, it may be the table: there are pauses. Then
+ * what comes is tried, not the refused row again. */
+static void a_refused_row_does_not_go_first(void **state)
+{
+    struct lane_rig *rig = *state;
+    uint64_t tries = 0;
+
+    rig_run(rig, "CREATE TABLE tries (n INT) ENGINE = MyISAM"); /* no rollback takes them back */
+    rig_run(rig, "CREATE TRIGGER refuse BEFORE DELETE ON outbox FOR EACH ROW BEGIN"
+                 " IF OLD.message_id = 'bad' THEN INSERT INTO tries VALUES (1);"
+                 " SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'refused here'; END IF; END");
+    rig_run(rig, "INSERT INTO outbox (message_id, topic, payload) VALUES ('bad', 't', 'x')");
+    rig_start(rig);
+    rig_wait_number(rig, 1, "SELECT COUNT(*) >= 4 FROM tries");
+    tries = rig_number(rig, "SELECT COUNT(*) FROM tries");
+    rig_insert(rig, "t", NULL, "later");
+    rig_wait_number(rig, 1, "SELECT COUNT(*) FROM outbox");
+    assert_in_range(rig_number(rig, "SELECT COUNT(*) FROM tries") - tries, 0, 1);
+}
+
 /* Dates that an application's session lets in and ours would not: they are carried as they are. */
 static void dates_that_are_none(void **state)
 {
@@ -288,6 +308,27 @@ static void a_delayed_row_that_is_refused(void **state)
     wait_well(rig);
 }
 
+/* More rows than are kept in mind as refused stand before one that is well. */
+static void a_crowd_of_refused_delayed_rows(void **state)
+{
+    struct lane_rig *rig = *state;
+
+    rig_run(rig, "CREATE TRIGGER refuse BEFORE INSERT ON outbox FOR EACH ROW BEGIN"
+                 " IF NEW.message_id LIKE 'bad%%' THEN"
+                 " SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'refused here'; END IF; END");
+    rig_run(rig, "INSERT INTO outbox_delayed (message_id, topic, payload, deliver_at)"
+                 " SELECT IF(seq > 70, CONCAT('m', seq), CONCAT('bad', seq)), 't', 'x',"
+                 " UTC_TIMESTAMP(6) - INTERVAL 1 HOUR + INTERVAL seq SECOND FROM " TEST_SEQ
+                 " WHERE seq BETWEEN 1 AND 80");
+    rig->opts.delayed_poll_ms = 50; /* so that six steps past a row take no seconds */
+    rig_start(rig);
+    rig_collect(rig, 10);
+    assert_int_equal(rig_stats(rig->lane).db_connects, 1);
+    rig_run(rig, "DROP TRIGGER refuse");
+    rig_collect(rig, 80);
+    wait_well(rig);
+}
+
 static bool says_stray(void *ctx)
 {
     return strstr(rig_stats(ctx).trouble, "'Outbox'") != NULL;
@@ -308,7 +349,78 @@ static void a_delayed_row_of_no_outbox_is_told_of(void **state)
     wait_well(rig);
 }
 
+/* Somebody has it locked for a while, then a table refuses it, once: that is one refusal, and not
+ * one too many. */
+static void a_lock_is_no_refusal(void **state)
+{
+    struct lane_rig *rig = *state;
+    struct settled_wait settled = {.count = 2 * OTHERS};
+    struct db *other = test_db_open(&rig->test_db.opts);
+
+    rig->opts.journal = true;
+    rig_run(rig, "CREATE TABLE tries (n INT) ENGINE = MyISAM"); /* no rollback takes them back */
+    (void)insert_bad(rig, "t", NULL);
+    test_db_run(other, "START TRANSACTION");
+    test_db_run(other, "SELECT 1 FROM outbox WHERE message_id = 'bad' FOR UPDATE INTO @x");
+    rig_start(rig);
+    settled.lane = rig->lane;
+    assert_true(wait_until(RIG_WAIT_MS, has_settled, &settled));
+    /* Now it waits by itself; some more looks at its lock. */
+    for (int i = 0; i < 20; i++) {
+        rig_insert(rig, "t", NULL, "other");
+        rig_wait_number(rig, 1, "SELECT COUNT(*) FROM outbox");
+    }
+    rig_run(rig, "CREATE TRIGGER refuse BEFORE INSERT ON outbox_journal FOR EACH ROW BEGIN"
+                 " IF NEW.message_id = 'bad' THEN INSERT INTO tries VALUES (1);"
+                 " SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'refused here'; END IF; END");
+    test_db_run(other, "COMMIT");
+    assert_true(wait_until(RIG_WAIT_MS, keep_busy, rig));
+    assert_in_range(rig_number(rig, "SELECT COUNT(*) FROM tries"), 3, 10);
+    db_close(other);
+}
+
 /* ---- rows that are to be parked ---- */
+
+/* It could not be parked, and then it could be published: nothing is wrong any more. */
+static void a_head_that_is_published_after_all(void **state)
+{
+    struct lane_rig *rig = *state;
+
+    rig->opts.max_attempts = 2;
+    rig->opts.retry_min_ms = 20;
+    rig->opts.retry_cap_ms = 200; /* so that what is shown ends within the test's patience */
+    refuse(rig, "outbox_parked", "INSERT");
+    rig_run(rig, "INSERT INTO outbox (message_id, topic, payload) VALUES ('bad', 'nowhere', 'x')");
+    rig_start(rig);
+    assert_true(wait_until(RIG_WAIT_MS, has_trouble, rig->lane));
+    rig_bind(rig, "nowhere");
+    rig_wait_empty(rig);
+    wait_well(rig);
+}
+
+/* Requests for rows that a trigger fails on: the others are not kept from their turn. */
+static void a_request_that_fails_keeps_no_other(void **state)
+{
+    struct lane_rig *rig = *state;
+
+    rig_run(rig, "INSERT INTO outbox_parked (outbox, id, message_id, topic, ordering_key,"
+                 " content_type, payload, created_at, reason_code, holds_key, request)"
+                 " SELECT 'outbox', seq, CONCAT('m', seq), IF(seq %% 5 = 1, 'odd', 't'),"
+                 " IF(seq <= 5, CONCAT('k', seq), NULL), 'x/y', 'x', UTC_TIMESTAMP(6), 'TEST',"
+                 " seq <= 5, 'resume' FROM " TEST_SEQ " WHERE seq BETWEEN 1 AND 20");
+    rig_run(rig, "ALTER TABLE outbox AUTO_INCREMENT = 1000");
+    rig_run(rig, "CREATE TRIGGER refuse BEFORE INSERT ON outbox FOR EACH ROW BEGIN"
+                 " IF NEW.topic = 'odd' THEN INSERT INTO no_such_table VALUES (1); END IF; END");
+    rig_bind(rig, "odd");
+    rig_start(rig);
+    rig_collect(rig, 16);
+    rig_wait_number(rig, 4, PARKED);
+    assert_int_equal(rig_number(rig, PARKED " WHERE request = 'resume'"), 4);
+    assert_int_equal(rig_stats(rig->lane).db_connects, 1);
+    rig_run(rig, "DROP TRIGGER refuse");
+    rig_wait_number(rig, 0, PARKED);
+    rig_collect(rig, 20);
+}
 
 /* A head is tried again; a follower of a frozen key is not published while its head is parked. */
 static void a_follower_that_cannot_be_parked(void **state)
@@ -510,12 +622,17 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_row_that_a_side_table_refuses),
         TEST(a_row_that_cannot_be_deleted),
+        TEST(a_refused_row_does_not_go_first),
         TEST(dates_that_are_none),
         TEST(a_row_with_id_0),
         TEST(two_awaiting_rows_of_one_id),
         TEST(a_row_that_cannot_be_sent_again),
         TEST(a_delayed_row_that_is_refused),
+        TEST(a_crowd_of_refused_delayed_rows),
         TEST(a_delayed_row_of_no_outbox_is_told_of),
+        TEST(a_lock_is_no_refusal),
+        TEST(a_head_that_is_published_after_all),
+        TEST(a_request_that_fails_keeps_no_other),
         TEST(a_follower_that_cannot_be_parked),
         TEST(what_comes_before_a_head_goes_on),
         TEST(a_copy_does_not_freeze_its_key),

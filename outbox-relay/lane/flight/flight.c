@@ -137,6 +137,7 @@ static void set_state(struct flight *flight, struct flight_row *row, enum flight
     OBX_ASSERT((edges[row->state] & BIT(state)) != 0);
     row->held_until_ms = 0;
     row->refusals = 0;
+    row->waits = 0;
     row->is_reported = false;
     leave_state(flight, row);
     enter_state(flight, row, state);

@@ -54,6 +54,7 @@ struct flight_row {
     uint16_t rule;      /* user's: the topic rule it was published by */
     uint8_t state;      /* enum flight_state */
     uint16_t refusals;  /* user's: how often the tables have refused to settle or park it */
+    uint16_t waits;     /* user's: how often somebody had it locked then */
     bool wants_receipt; /* it asks for receipts, so a confirm is not the end of it */
     bool is_reported;   /* user's: DOOMED: what it is has been logged */
     uint64_t

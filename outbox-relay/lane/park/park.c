@@ -8,17 +8,37 @@
  */
 #include "park.h"
 
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "lane/failures.h"
 #include "lane/publish/route.h"
 
-enum { PARK_ROWS = 200, PAUSE_MS = 1000 };
+enum {
+    PARK_ROWS = 200,
+    PAUSE_MS = 1000,
+    PAUSE_CAP_MS = 5000, /* several times the wait for a lock, in which the thread stands still */
+    SHOWN_RETRIES = 3,   /* the longest waits between tries that a shown failure outlives */
+};
 
+/* A row that could not be parked may be published in the end, or be gone: then nobody parks it, and
+ * what was said of it is no longer so. */
 uint64_t park_due_ms(const struct park *park)
 {
-    return flight_count(park->flight, FLIGHT_DOOMED) > 0 ? park->after_ms : UINT64_MAX;
+    return flight_count(park->flight, FLIGHT_DOOMED) > 0 ? park->after_ms : park->shown_until_ms;
+}
+
+static void show(struct park *park, const char *why)
+{
+    park->shown_until_ms = clock_now_ms() + (uint64_t)park->opts->retry_cap_ms * SHOWN_RETRIES;
+    conditions_set(park->conditions, CONDITION_PARK, why);
+}
+
+static void show_nothing(struct park *park)
+{
+    park->shown_until_ms = UINT64_MAX;
+    conditions_set(park->conditions, CONDITION_PARK, NULL);
 }
 
 static struct park_item item_of(const struct flight_row *row)
@@ -110,7 +130,7 @@ static size_t take_doomed(const struct park *park, struct flight_row **rows, uin
     for (int followers = 0; followers < 2; followers++) {
         struct flight_row *row = flight_first(park->flight, FLIGHT_DOOMED);
 
-        for (; row != NULL && count < PARK_ROWS; row = flight_next(row)) {
+        for (; row != NULL && count < park->portion; row = flight_next(row)) {
             if ((row->behind != 0) != followers)
                 continue;
             if (row->held_until_ms > now_ms)
@@ -147,9 +167,9 @@ static void not_parked(struct park *park, struct flight_row *row, const struct o
 {
     OBX_LOG(LOG_LVL_ERROR, "lane", "row.not_parked", KV_STR("outbox", park->opts->outbox),
             KV_U64("row", row->id), KV_ERR(why));
-    conditions_set(park->conditions, CONDITION_PARK, why->text);
+    show(park, why->text);
     if (row->behind != 0)
-        failure_hold_row(row, park->opts->retry_cap_ms);
+        failure_hold_refused(row, park->opts->retry_cap_ms);
     else
         (void)flight_retry(park->flight, row, clock_now_ms() + park->opts->retry_cap_ms);
 }
@@ -195,7 +215,7 @@ static enum obx_code hold_locked(struct park *park, const uint64_t *ids, size_t 
 
         if (row == NULL)
             continue;
-        failure_hold_row(row, HOLD_LOCKED_CAP_MS);
+        failure_hold_locked(row, HOLD_LOCKED_CAP_MS);
         (*found)++;
     }
     return rc;
@@ -203,8 +223,9 @@ static enum obx_code hold_locked(struct park *park, const uint64_t *ids, size_t 
 
 static void pause_parking(struct park *park, const char *why)
 {
-    park->after_ms = clock_now_ms() + PAUSE_MS;
-    conditions_set(park->conditions, CONDITION_PARK, why);
+    park->after_ms =
+        clock_now_ms() + backoff_nth_ms(PAUSE_MS, PAUSE_CAP_MS, ++park->failures, random_u64());
+    show(park, why);
 }
 
 /* What a failed batch means; *err says why it failed. */
@@ -223,6 +244,10 @@ static enum obx_code batch_failed(struct park *park, enum obx_code rc, const uin
     rc = hold_locked(park, ids, count, &found, err);
     if (found > 0)
         park->after_ms = 0;
+    else if (count > 1) /* something else that belongs to one of them: fewer, until it is alone */
+        park->portion = count / 2;
+    else if (rc == OBX_OK)
+        failure_hold_locked(flight_find(park->flight, ids[0]), park->opts->retry_cap_ms);
     return rc == OBX_OK || failure_keeps_db(park->db, rc) ? OBX_OK : rc;
 }
 
@@ -238,7 +263,7 @@ static enum obx_code drop_locked(struct park *park, struct flight_row **rows, si
     enum obx_code rc = OBX_OK;
 
     for (size_t i = 0; i < *count; i++) {
-        if (rows[i]->refusals > 0)
+        if (rows[i]->waits > 0)
             ids[asked++] = rows[i]->id;
     }
     if (asked > 0)
@@ -270,7 +295,11 @@ static enum obx_code park_batch(struct park *park, struct flight_row **rows, siz
         rc = park_rows(park, rows, count, err);
     if (rc != OBX_OK)
         return batch_failed(park, rc, ids, count, err);
-    conditions_set(park->conditions, CONDITION_PARK, NULL);
+    if (count > 0) {
+        park->failures = 0;
+        park->portion = park->portion < PARK_ROWS / 2 ? park->portion * 2 : PARK_ROWS;
+    }
+    show_nothing(park);
     return OBX_OK;
 }
 
@@ -282,6 +311,10 @@ enum obx_code park_run(struct park *park, struct db *db, struct obx_err *err)
     enum obx_code rc = OBX_OK;
 
     park->db = db;
+    if (flight_count(park->flight, FLIGHT_DOOMED) == 0) {
+        show_nothing(park);
+        return OBX_OK;
+    }
     rc = tell_heads(park, err);
     if (rc != OBX_OK && failure_keeps_db(park->db, rc)) {
         pause_parking(park, err->text);
@@ -306,9 +339,13 @@ void park_init(struct park *park, const struct park_parts *parts)
                           .parking = parts->parking,
                           .locks = parts->locks,
                           .conditions = parts->conditions};
+    park_reset(park);
 }
 
 void park_reset(struct park *park)
 {
     park->after_ms = 0;
+    park->failures = 0;
+    park->portion = PARK_ROWS;
+    park->shown_until_ms = UINT64_MAX;
 }

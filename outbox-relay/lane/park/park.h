@@ -32,13 +32,17 @@ struct park {
     struct lane_conditions *conditions;
     struct db *db;     /* of the call that runs */
     uint64_t after_ms; /* not before, after a failure */
-    uint64_t parked;   /* rows */
+    uint64_t
+        shown_until_ms; /* of CONDITION_PARK, while nothing is to be parked; UINT64_MAX: none */
+    uint32_t failures;  /* one after the other, for which no row was to blame */
+    size_t portion;     /* rows in one transaction: halved by such a failure */
+    uint64_t parked;    /* rows */
 };
 
 void park_init(struct park *park, const struct park_parts *parts);
 /** Nothing is in memory any more. */
 void park_reset(struct park *park);
-/** UINT64_MAX: nothing is to be parked. */
+/** UINT64_MAX: there is nothing to do. */
 uint64_t park_due_ms(const struct park *park);
 /** Park rows that were given up, one batch. What the tables refuse is dealt with and no failure;
  * OBX_E_LEASE_LOST, or the connection is of no more use. */

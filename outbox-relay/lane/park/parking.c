@@ -6,10 +6,14 @@
 #include <string.h>
 
 #include "base/crash.h"
+#include "base/utf8.h"
 #include "lane/read/reader.h"
 #include "tables/outbox_columns.h"
 
-enum { LOAD_ROWS = 5000 }; /* read when the lease is taken; not more */
+enum {
+    LOAD_ROWS = 5000, /* read when the lease is taken; not more */
+    REASON_MAX = 1024 /* of the column */
+};
 
 static const char sql_frozen[] = "SELECT ordering_key FROM outbox_parked FORCE INDEX (outbox_key)"
                                  " WHERE outbox = ? AND holds_key = 1 LIMIT ?";
@@ -199,14 +203,19 @@ enum obx_code parking_known(struct parking *parking, struct db *db, const uint64
 static enum obx_code park_one(struct parking *parking, struct db *db, const struct park_item *item,
                               uint64_t *copied, struct obx_err *err)
 {
+    char reason[REASON_MAX + 1];
     uint64_t affected = 0;
-    enum obx_code rc =
-        db_exec(db, parking->park_one.data,
-                DB_ARGS(DB_TEXT(parking->outbox), DB_TEXT(item->reason_code),
-                        DB_TEXT(item->reason == NULL ? "" : item->reason), DB_U64(item->attempts),
-                        DB_U64(item->holds_key),
-                        item->behind == 0 ? DB_NULL() : DB_U64(item->behind), DB_U64(item->id)),
-                &affected, err);
+    enum obx_code rc = OBX_OK;
+
+    /* The broker cuts its texts at a byte, and names in them are anybody's: half a character would
+       have the statement refused, and the message published without end. */
+    (void)bytes_to_text(bytes_of(item->reason == NULL ? "" : item->reason), reason, sizeof(reason));
+    utf8_make_valid(reason);
+    rc = db_exec(db, parking->park_one.data,
+                 DB_ARGS(DB_TEXT(parking->outbox), DB_TEXT(item->reason_code), DB_TEXT(reason),
+                         DB_U64(item->attempts), DB_U64(item->holds_key),
+                         item->behind == 0 ? DB_NULL() : DB_U64(item->behind), DB_U64(item->id)),
+                 &affected, err);
 
     *copied += affected;
     return rc;

@@ -9,6 +9,7 @@
 
 #include "base/crash.h"
 #include "base/log.h"
+#include "lane/failures.h"
 #include "tables/audit.h"
 #include "tables/outbox_columns.h"
 
@@ -192,17 +193,24 @@ static enum obx_code pass_on(struct requests *requests, struct db *db, uint64_t 
     return lease_commit(lease, db, err);
 }
 
-/* Somebody has a row of the request in hand: others first. */
-static void pass_over(struct requests *requests, uint64_t id, uint64_t parked_id, bool is_discard)
+/* The request cannot be run now, for a row that is locked or refused: others first. */
+static void pass_over(struct requests *requests, uint64_t id, uint64_t parked_id, bool is_discard,
+                      const struct obx_err *why)
+{
+    OBX_LOG(LOG_LVL_DEBUG, "lane", "parked.passed_over", KV_STR("outbox", requests->outbox),
+            KV_U64("row", id), KV_ERR(why));
+    held_rows_add_id(&requests->held, parked_id, LOCKED_CAP_MS, why);
+    requests->after[is_discard] = parked_id;
+}
+
+static void pass_over_locked(struct requests *requests, uint64_t id, uint64_t parked_id,
+                             bool is_discard)
 {
     struct obx_err why = {0};
 
-    OBX_LOG(LOG_LVL_DEBUG, "lane", "parked.locked", KV_STR("outbox", requests->outbox),
-            KV_U64("row", id));
     (void)obx_fail(&why, OBX_E_DB_LOCK_WAIT,
                    "somebody has parked rows locked that are to be resumed or discarded");
-    held_rows_add_id(&requests->held, parked_id, LOCKED_CAP_MS, &why);
-    requests->after[is_discard] = parked_id;
+    pass_over(requests, id, parked_id, is_discard, &why);
 }
 
 static enum obx_code take_up(struct requests *requests, struct db *db, const struct db_rows *rows,
@@ -222,7 +230,7 @@ static enum obx_code take_up(struct requests *requests, struct db *db, const str
     if (behind != 0 && !is_discard)
         rc = pass_on(requests, db, id, behind, &passed_on, err);
     if (rc == OBX_E_DB_LOCK_WAIT) {
-        pass_over(requests, id, parked_id, is_discard);
+        pass_over_locked(requests, id, parked_id, is_discard);
         return OBX_OK;
     }
     if (rc != OBX_OK || passed_on)
@@ -595,37 +603,54 @@ static bool is_hopeless(enum obx_code rc)
     return rc == OBX_E_DB_DUPLICATE || rc == OBX_E_DB_DATA;
 }
 
-/* One row of several is in the way of the others: fewer from the next step on, until it is alone.
- */
-static enum obx_code give_way(struct requests *requests, struct db *db, const struct step *step,
-                              struct obx_err *why, struct obx_err *err)
+/* Rows without a key are tried fewer at a time, until the one at fault is alone. */
+static bool can_split(struct requests *requests, const struct step *step)
 {
-    const bool is_keyless = !requests->task.has_key;
-
-    if (is_keyless && step->count > 1) {
-        requests->portion = step->count / 2;
-        return OBX_OK;
-    }
-    if (is_keyless && step->count == 1)
-        requests->task.id = step->ids[0];
-    return refuse(requests, db, why, err);
+    if (requests->task.has_key || step->count < 2)
+        return false;
+    requests->portion = step->count / 2;
+    return true;
 }
 
 static void yield(struct requests *requests)
 {
     const struct request_task *task = &requests->task;
 
-    pass_over(requests, task->id, task->parked_id, task->is_discard);
+    pass_over_locked(requests, task->id, task->parked_id, task->is_discard);
     end_task(requests);
+}
+
+/* A refusal that says nothing of the data (a trigger that fails by itself, a table or a right that
+ * is missing) may pass. The request stands, and must not keep the others from their turn; *why is
+ * returned all the same, so that the pauses between failures grow. */
+static enum obx_code put_last(struct requests *requests, enum obx_code rc,
+                              const struct obx_err *why)
+{
+    const struct request_task *task = &requests->task;
+
+    pass_over(requests, task->id, task->parked_id, task->is_discard, why);
+    end_task(requests);
+    return rc;
 }
 
 static enum obx_code step_failed(struct requests *requests, struct db *db, const struct step *step,
                                  enum obx_code rc, struct obx_err *why, struct obx_err *err)
 {
-    if (is_hopeless(rc))
-        rc = give_way(requests, db, step, why, err);
-    else if (err != NULL)
+    if (err != NULL)
         *err = *why;
+    if (rc == OBX_E_DB_LOCK_WAIT) {
+        yield(requests);
+        return OBX_OK;
+    }
+    if (!failure_is_of_a_row(db, rc))
+        return rc;
+    if (can_split(requests, step))
+        return OBX_OK;
+    if (!is_hopeless(rc))
+        return put_last(requests, rc, why);
+    if (!requests->task.has_key && step->count == 1)
+        requests->task.id = step->ids[0];
+    rc = refuse(requests, db, why, err);
     if (rc != OBX_E_DB_LOCK_WAIT)
         return rc;
     yield(requests);
@@ -639,7 +664,7 @@ static void step_done(struct requests *requests, const struct step *step)
     if (step->portion != 0)
         requests->portion = step->portion;
     if (step->is_partial)
-        pass_over(requests, requests->task.id, step->done_to, requests->task.is_discard);
+        pass_over_locked(requests, requests->task.id, step->done_to, requests->task.is_discard);
     if (step->is_last)
         end_task(requests);
 }

@@ -6,9 +6,9 @@
  * topic permissions), makes the broker close the channel, which costs every message in flight
  * another publish. So while one is known to be at fault, one message of it is sent as a probe after
  * each backoff, and the others are refused here. What is said of exchanges below holds for topics
- * too, which are given by a name of their own (lane_publish.c). When the broker closes
+ * too, which are given by a name of their own (publish.c). When the broker closes
  * the channel and names nothing we know, messages are sent one at a time, then in growing bursts,
- * until the culprit was alone in flight. Used by lane_publish.c. Proved by
+ * until the culprit was alone in flight. Used by publish.c. Proved by
  * tests/unit/faults_test.c.
  */
 #ifndef RELAY_FAULTS_H

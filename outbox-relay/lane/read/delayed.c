@@ -181,16 +181,24 @@ static enum obx_code move_due(struct delayed *delayed, struct db *db, size_t *co
 /* The outbox takes one of the rows not: fewer, until it is alone; then it is left out for a while,
  * and the others go on. */
 static enum obx_code isolate(struct delayed *delayed, enum obx_code rc, size_t count,
-                             struct obx_err *err)
+                             bool *may_have_more, struct obx_err *err)
 {
     struct obx_err why = {0};
 
+    *may_have_more = true;
     if (count > 1) {
         delayed->portion = count / 2;
         return OBX_OK;
     }
-    if (count == 0 || held_rows_is_full(&delayed->held))
+    if (count == 0)
         return rc;
+    if (held_rows_is_full(&delayed->held)) {
+        /* More are refused than can be kept in mind: past this one, at the pace of the polls. */
+        delayed->offset++;
+        delayed->is_past_refused = true;
+        *may_have_more = false;
+        return OBX_OK;
+    }
     (void)obx_fail(&why, rc, "delayed row %llu: %s", (unsigned long long)delayed->ids[0],
                    err == NULL ? "" : err->text);
     OBX_LOG(LOG_LVL_ERROR, "lane", "delayed.refused", KV_STR("outbox", delayed->outbox),
@@ -208,19 +216,23 @@ enum obx_code delayed_move(struct delayed *delayed, struct db *db, bool *may_hav
     enum obx_code rc = find_due(delayed, db, &due, err);
 
     *may_have_more = delayed->offset > 0;
-    if (due == 0)
+    if (due == 0) {
         delayed->offset = 0;
+        delayed->is_past_refused = false;
+    }
     if (rc != OBX_OK || due == 0)
         return rc;
     rc = move_due(delayed, db, &count, err);
     if (rc != OBX_OK) {
-        *may_have_more = true;
-        return failure_is_of_a_row(db, rc) ? isolate(delayed, rc, count, err) : rc;
+        return failure_is_of_a_row(db, rc) ? isolate(delayed, rc, count, may_have_more, err) : rc;
     }
     delayed->moved += count;
     delayed->portion = portion < DELAYED_ROWS / 2 ? portion * 2 : DELAYED_ROWS;
     /* Somebody has all of them in hand: what comes after them goes all the same. */
-    delayed->offset = count == 0 && due == portion ? delayed->offset + due : 0;
+    if (count == 0 && due == portion)
+        delayed->offset += due;
+    else if (!delayed->is_past_refused)
+        delayed->offset = 0;
     *may_have_more = delayed->offset > 0 || (count > 0 && (due == portion || count < due));
     return OBX_OK;
 }

@@ -31,7 +31,8 @@ struct delayed {
     struct obx_buf text;        /* scratch */
     uint64_t ids[DELAYED_ROWS]; /* scratch: as list */
     size_t portion;             /* rows in one transaction: halved by a row that is refused */
-    size_t offset;              /* past rows of which none could be locked */
+    size_t offset;              /* past rows of which none could be locked, or that were refused */
+    bool is_past_refused;       /* the offset stays until the end is reached */
     struct held_rows held;      /* refused alone */
     uint64_t moved;
     uint64_t backdated; /* were due a minute and more before they were written */

@@ -453,16 +453,24 @@ static enum obx_code scan_due(struct overdue *overdue, struct db *db, struct sca
 /* One of the rows is refused: fewer, until it is alone; then it is left out for a while, and the
  * others go on. */
 static enum obx_code isolate(struct overdue *overdue, enum obx_code rc, const struct scan *scan,
-                             struct obx_err *err)
+                             bool *may_have_more, struct obx_err *err)
 {
     struct obx_err why = {0};
 
+    *may_have_more = true;
     if (scan->count > 1) {
         overdue->portion = scan->count / 2;
         return OBX_OK;
     }
-    if (scan->count == 0 || held_rows_is_full(&overdue->held))
+    if (scan->count == 0)
         return rc;
+    if (held_rows_is_full(&overdue->held)) {
+        /* More are refused than can be kept in mind: past this one, at the pace of the lookups. */
+        overdue->offset++;
+        overdue->is_past_refused = true;
+        *may_have_more = false;
+        return OBX_OK;
+    }
     (void)obx_fail(&why, rc, "overdue message %s: %s", scan->rows[0].message_id,
                    err == NULL ? "" : err->text);
     OBX_LOG(LOG_LVL_ERROR, "lane", "receipt.refused",
@@ -478,7 +486,10 @@ static void plan_next(struct overdue *overdue, size_t portion, size_t due, size_
 {
     overdue->portion = portion < SCAN_ROWS / 2 ? portion * 2 : SCAN_ROWS;
     /* Somebody has all of them in hand: what comes after them goes all the same. */
-    overdue->offset = done == 0 && due == portion ? overdue->offset + due : 0;
+    if (done == 0 && due == portion)
+        overdue->offset += due;
+    else if (!overdue->is_past_refused)
+        overdue->offset = 0;
     *may_have_more = due == portion && (done > 0 || overdue->offset > 0);
 }
 
@@ -491,8 +502,10 @@ enum obx_code overdue_scan(struct overdue *overdue, struct db *db, bool *may_hav
     enum obx_code rc = find_due(overdue, db, &count, err);
 
     *may_have_more = overdue->offset > 0;
-    if (count == 0)
+    if (count == 0) {
         overdue->offset = 0;
+        overdue->is_past_refused = false;
+    }
     if (rc != OBX_OK || count == 0)
         return rc;
     scan = obx_calloc(1, sizeof(*scan));
@@ -502,9 +515,8 @@ enum obx_code overdue_scan(struct overdue *overdue, struct db *db, bool *may_hav
     if (rc == OBX_OK) {
         plan_next(overdue, portion, count, scan->count, may_have_more);
     } else {
-        *may_have_more = true;
         if (failure_is_of_a_row(db, rc))
-            rc = isolate(overdue, rc, scan, err);
+            rc = isolate(overdue, rc, scan, may_have_more, err);
     }
     scan_fini(scan);
     return rc;

@@ -20,10 +20,11 @@ struct overdue {
     struct reader *reader;                  /* borrowed: learns what is back in the outbox */
     struct obx_buf resend, on_way, put_off; /* the beginnings of statements */
     struct obx_buf send_anew;               /* under a new id */
-    size_t portion;                /* rows in one transaction: halved by a row that is refused */
-    size_t offset;                 /* past rows of which none could be locked */
-    struct held_rows held;         /* refused alone */
-    struct obx_buf text, ids, due; /* scratch */
+    size_t portion;        /* rows in one transaction: halved by a row that is refused */
+    size_t offset;         /* past rows of which none could be locked, or that were refused */
+    bool is_past_refused;  /* the offset stays until the end is reached */
+    struct held_rows held; /* refused alone */
+    struct obx_buf text, ids, due;             /* scratch */
     struct obx_buf resent, late, over;         /* scratch: lists of message ids */
     uint64_t resends, found, parked, rejected; /* found: settled by the scan */
 };

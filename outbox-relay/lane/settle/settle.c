@@ -125,14 +125,18 @@ static struct flight_row *find_held(const struct settle *settle, enum settle_kin
     return row;
 }
 
-static void take_rows(const struct settle *settle, enum settle_kind kind, uint64_t now_ms,
+/* After a row that was tried alone the others have their turn, if there are any: in a pause because
+ * nothing was settled it would come due again, and go first for ever. */
+static void take_rows(struct settle *settle, enum settle_kind kind, uint64_t now_ms,
                       struct portion *portion)
 {
-    const size_t max =
-        settle->queues[kind].portion < portion->cap ? settle->queues[kind].portion : portion->cap;
-    struct flight_row *row = find_held(settle, kind, now_ms);
+    struct settle_queue *queue = &settle->queues[kind];
+    const size_t max = queue->portion < portion->cap ? queue->portion : portion->cap;
+    const bool others_first = queue->was_held && queue->waiting > 0;
+    struct flight_row *row = others_first ? NULL : find_held(settle, kind, now_ms);
 
     portion->count = 0;
+    queue->was_held = row != NULL;
     if (row != NULL)
         portion->rows[portion->count++] = row;
     else
@@ -209,6 +213,7 @@ static void all_settled(struct settle *settle, enum settle_kind kind, const stru
     queue->successes++;
     queue->failures = 0;
     queue->alone_refused = 0;
+    queue->alone_waited = 0;
     queue->portion = queue->portion < settle->opts->settle_max_rows / 2
                          ? queue->portion * 2
                          : settle->opts->settle_max_rows;
@@ -217,15 +222,15 @@ static void all_settled(struct settle *settle, enum settle_kind kind, const stru
 
 /* ---- what is refused ---- */
 
-static void hold_row(struct settle *settle, struct flight_row *row, uint32_t cap_ms)
+/* The row leaves those that are settled together. */
+static void set_apart(struct settle *settle, const struct flight_row *row)
 {
     struct settle_queue *queue = &settle->queues[row->wants_receipt];
 
-    if (row->held_until_ms == 0) {
-        queue->waiting--;
-        queue->held++;
-    }
-    failure_hold_row(row, cap_ms);
+    if (row->held_until_ms != 0)
+        return;
+    queue->waiting--;
+    queue->held++;
 }
 
 /* Confirmed, and some table does not take what belongs to that: an operator sees it, and may resume
@@ -257,7 +262,8 @@ static enum obx_code row_refused(struct settle *settle, struct flight_row *row,
 
     if (row->refusals == 0)
         row->refused_after = queue->successes;
-    hold_row(settle, row, settle->opts->retry_cap_ms);
+    set_apart(settle, row);
+    failure_hold_refused(row, settle->opts->retry_cap_ms);
     OBX_LOG(LOG_LVL_ERROR, "lane", "row.not_settled", KV_STR("outbox", settle->opts->outbox),
             KV_U64("row", row->id), KV_U64("refusals", row->refusals), KV_ERR(why));
     if (++queue->alone_refused >= ALONE_MAX)
@@ -279,7 +285,8 @@ static enum obx_code hold_locked(struct settle *settle, enum settle_kind kind,
         if (!portion->is_locked[i])
             continue;
         *has_found = true;
-        hold_row(settle, portion->rows[i], HOLD_LOCKED_CAP_MS);
+        set_apart(settle, portion->rows[i]);
+        failure_hold_locked(portion->rows[i], HOLD_LOCKED_CAP_MS);
     }
     return rc;
 }
@@ -308,10 +315,12 @@ static enum obx_code lock_waited(struct settle *settle, enum settle_kind kind,
         return OBX_OK;
     /* Something else that belongs to one of the rows is locked, or a whole table. */
     pause_kind(settle, queue, portion->count > 1 ? HALVING_PAUSE_MS : PAUSE_CAP_MS);
-    if (portion->count > 1)
+    if (portion->count > 1) {
         queue->portion = portion->count / 2;
-    else if (++queue->alone_refused < ALONE_MAX)
-        hold_row(settle, portion->rows[0], settle->opts->retry_cap_ms);
+    } else if (++queue->alone_waited < ALONE_MAX) {
+        set_apart(settle, portion->rows[0]);
+        failure_hold_locked(portion->rows[0], settle->opts->retry_cap_ms);
+    }
     return OBX_OK;
 }
 
@@ -403,7 +412,9 @@ static enum obx_code settle_kind(struct settle *settle, enum settle_kind kind,
 static void note_health(struct settle *settle)
 {
     for (int kind = 0; kind < SETTLE_KINDS; kind++) {
-        if (settle->queues[kind].held > 0 || settle->queues[kind].after_ms > clock_now_ms())
+        const struct settle_queue *queue = &settle->queues[kind];
+
+        if (queue->held > 0 || (has_any(queue) && queue->after_ms > clock_now_ms()))
             return;
     }
     conditions_set(settle->conditions, CONDITION_SETTLE, NULL);

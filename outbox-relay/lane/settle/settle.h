@@ -30,8 +30,11 @@ struct settle_queue {
     uint64_t held_due_ms;   /* not later than the first of `held` is due; UINT64_MAX: none */
     uint64_t after_ms;      /* not before, after a failure */
     uint64_t successes;     /* transactions that committed */
+    bool was_held;          /* the last one tried was one of `held` */
     uint32_t failures;      /* since the last of them, for which no row was to blame */
     unsigned alone_refused; /* rows refused one by one since then */
+    unsigned
+        alone_waited; /* rows tried one by one since then, and something locked that is not they */
 };
 
 /** What it stands on; all borrowed, and outlive it. */
