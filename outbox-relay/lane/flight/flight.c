@@ -17,8 +17,6 @@
 
 enum {
     ID_BUCKETS_MIN = 4096,
-    SLOTS_MIN = 1024,
-    TOKEN_SLOT_BITS = 32,
     CREDIT_ROWS = 2, /* refused rows that one confirmed row of their topic sets free */
     KEY_SHARE_MIN = 8,
 };
@@ -174,129 +172,6 @@ static void rebalance(struct flight *flight, struct flight_key *key)
     keys_refresh(flight, key);
 }
 
-/* ---- rows and ids ---- */
-
-static size_t id_bucket(const struct flight *flight, uint64_t id)
-{
-    return (size_t)(id * 0x9e3779b97f4a7c15U >> 20) & (flight->id_buckets - 1);
-}
-
-struct flight_row *flight_find(const struct flight *flight, uint64_t id)
-{
-    struct flight_row *row = flight->ids[id_bucket(flight, id)];
-
-    while (row != NULL && row->id != id)
-        row = row->hash_next;
-    return row;
-}
-
-struct flight_row *flight_by_token(const struct flight *flight, uint64_t token)
-{
-    size_t slot = (size_t)(token & UINT32_MAX);
-    struct flight_row *row = slot < flight->slot_count ? flight->slots[slot] : NULL;
-
-    return row != NULL && row->token == token && !row->is_free ? row : NULL;
-}
-
-static void grow_ids(struct flight *flight)
-{
-    size_t old_buckets = flight->id_buckets;
-    struct flight_row **old = flight->ids;
-    struct flight_row **ids = obx_calloc(old_buckets * 2, sizeof(struct flight_row *));
-
-    if (ids == NULL)
-        return; /* longer chains, nothing else */
-    flight->ids = ids;
-    flight->id_buckets = old_buckets * 2;
-    for (size_t i = 0; i < old_buckets; i++) {
-        struct flight_row *row = old[i];
-
-        while (row != NULL) {
-            struct flight_row *next = row->hash_next;
-
-            row->hash_next = ids[id_bucket(flight, row->id)];
-            ids[id_bucket(flight, row->id)] = row;
-            row = next;
-        }
-    }
-    obx_free(old);
-}
-
-static struct flight_row *new_slot(struct flight *flight)
-{
-    struct flight_row *row = NULL;
-
-    if (flight->slot_count == flight->slot_cap) {
-        size_t cap = flight->slot_cap == 0 ? SLOTS_MIN : flight->slot_cap * 2;
-        struct flight_row **slots = obx_realloc(flight->slots, cap * sizeof(struct flight_row *));
-
-        if (slots == NULL)
-            return NULL;
-        flight->slots = slots;
-        flight->slot_cap = cap;
-    }
-    row = obx_calloc(1, sizeof(*row));
-    if (row == NULL)
-        return NULL;
-    row->token = flight->slot_count;
-    flight->slots[flight->slot_count++] = row;
-    return row;
-}
-
-/* An empty row with a token that was never given out before. */
-static struct flight_row *take_row(struct flight *flight)
-{
-    struct flight_row *row = flight->free_rows;
-    uint64_t token = 0;
-
-    if (row == NULL)
-        return new_slot(flight);
-    flight->free_rows = row->next;
-    token = row->token + ((uint64_t)1 << TOKEN_SLOT_BITS);
-    memset(row, 0, sizeof(*row));
-    row->token = token;
-    return row;
-}
-
-static void drop_data(struct flight *flight, struct flight_row *row)
-{
-    if (row->data != NULL)
-        flight->bytes -= row->data->size;
-    obx_free(row->data);
-    row->data = NULL;
-}
-
-static void give_row(struct flight *flight, struct flight_row *row)
-{
-    drop_data(flight, row);
-    obx_free(row->reason);
-    row->reason = NULL;
-    /* A token that nobody holds any more finds nothing: the generation moves on when the slot is
-     * used again. */
-    row->is_free = true;
-    row->next = flight->free_rows;
-    flight->free_rows = row;
-}
-
-static void link_id(struct flight *flight, struct flight_row *row)
-{
-    if (flight->total >= flight->id_buckets)
-        grow_ids(flight);
-    row->hash_next = flight->ids[id_bucket(flight, row->id)];
-    flight->ids[id_bucket(flight, row->id)] = row;
-    flight->total++;
-}
-
-static void unlink_id(struct flight *flight, struct flight_row *row)
-{
-    struct flight_row **at = &flight->ids[id_bucket(flight, row->id)];
-
-    while (*at != row)
-        at = &(*at)->hash_next;
-    *at = row->hash_next;
-    flight->total--;
-}
-
 /* ---- life ---- */
 
 enum obx_code flight_create(const struct flight_opts *opts, struct flight **out,
@@ -327,14 +202,14 @@ void flight_clear(struct flight *flight)
             struct flight_row *row = flight->ids[i];
 
             flight->ids[i] = row->hash_next;
-            give_row(flight, row);
+            rows_give(flight, row);
         }
     }
     while (flight->evicted != NULL) {
         struct flight_row *row = flight->evicted;
 
         flight->evicted = row->next;
-        give_row(flight, row);
+        rows_give(flight, row);
     }
     flight->total = 0;
     memset(flight->lists, 0, sizeof(flight->lists));
@@ -468,7 +343,7 @@ static void admit(struct flight *flight, struct flight_row *row, struct flight_k
         flight->gate_count == 0 ? NULL : gates_find(flight, topic_hash(data));
 
     fill_row(flight, row, data);
-    link_id(flight, row);
+    rows_link(flight, row);
     if (key != NULL) {
         keys_link(flight, key, row);
         if (key->frozen_behind != 0 && key->frozen_behind < row->id && row->behind == 0)
@@ -480,7 +355,7 @@ static void admit(struct flight *flight, struct flight_row *row, struct flight_k
         rebalance(flight, key);
     if (row->state == FLIGHT_DOOMED ||
         (row->state == FLIGHT_WAITING && flight->bytes > flight->opts.max_bytes))
-        drop_data(flight, row);
+        rows_drop_data(flight, row);
 }
 
 enum flight_answer flight_admit_take(struct flight *flight, struct outbox_row *data)
@@ -498,7 +373,7 @@ enum flight_answer flight_admit_take(struct flight *flight, struct outbox_row *d
         return FLIGHT_NO_ROOM;
     if (data->key.p != NULL && key == NULL)
         key = keys_get(flight, data->key);
-    row = data->key.p != NULL && key == NULL ? NULL : take_row(flight);
+    row = data->key.p != NULL && key == NULL ? NULL : rows_take(flight);
     if (row == NULL) {
         if (key != NULL)
             keys_refresh(flight, key);
@@ -544,7 +419,7 @@ void flight_sort_rows(struct flight_row **rows, size_t count)
 
 void flight_attach_take(struct flight *flight, struct flight_row *row, struct outbox_row *data)
 {
-    drop_data(flight, row);
+    rows_drop_data(flight, row);
     row->data = data;
     row->body_len = data->payload_len;
     row->created_us = data->created_us;
@@ -569,7 +444,7 @@ void flight_sent(struct flight *flight, struct flight_row *row)
     flight->again_tail =
         NULL; /* what comes back from now on was sent before everything that is READY */
     set_state(flight, row, FLIGHT_INFLIGHT);
-    drop_data(flight, row);
+    rows_drop_data(flight, row);
 }
 
 static void make_ready(struct flight *flight, struct flight_row *row)
@@ -641,7 +516,7 @@ static void leave_table(struct flight *flight, struct flight_row *row)
     if (row->state == FLIGHT_RETRYING)
         gates_retrying(flight, row, false, false);
     gates_leave(flight, row);
-    unlink_id(flight, row);
+    rows_unlink(flight, row);
     if (key != NULL)
         leave_key(flight, row);
 }
@@ -675,7 +550,7 @@ void flight_drop_evicted(struct flight *flight, struct flight_row *row)
     OBX_ASSERT(row == flight->evicted);
     flight->evicted = row->next;
     row->key = NULL;
-    give_row(flight, row);
+    rows_give(flight, row);
     if (key != NULL) {
         key->evicted--;
         keys_refresh(flight, key);
@@ -732,7 +607,7 @@ bool flight_retry(struct flight *flight, struct flight_row *row, uint64_t due_ms
     row->behind = 0;
     if (due_ms < flight->next_due_ms)
         flight->next_due_ms = due_ms;
-    drop_data(flight, row);
+    rows_drop_data(flight, row);
     set_state(flight, row, FLIGHT_RETRYING);
     if (key != NULL)
         rebalance(flight, key);
@@ -748,7 +623,7 @@ void flight_doom(struct flight *flight, struct flight_row *row, enum obx_code co
     row->reason_code = code;
     if (key != NULL && key->frozen_behind != 0 && key->frozen_behind < row->id)
         row->behind = key->frozen_behind;
-    drop_data(flight, row);
+    rows_drop_data(flight, row);
     set_state(flight, row, FLIGHT_DOOMED);
     if (key != NULL)
         rebalance(flight, key);
@@ -765,7 +640,7 @@ void flight_freeze(struct flight *flight, struct flight_row *head)
         if (row->state == FLIGHT_INFLIGHT)
             continue;
         row->behind = head->id;
-        drop_data(flight, row);
+        rows_drop_data(flight, row);
         if (row->state != FLIGHT_DOOMED)
             set_state(flight, row, FLIGHT_DOOMED);
     }
@@ -800,7 +675,7 @@ bool flight_holds_key(const struct flight_row *row)
 void flight_forget(struct flight *flight, struct flight_row *row)
 {
     leave_table(flight, row);
-    give_row(flight, row);
+    rows_give(flight, row);
 }
 
 uint64_t flight_take_due(struct flight *flight, uint64_t now_ms)
@@ -855,17 +730,6 @@ bool flight_is_choked(const struct flight *flight)
 size_t flight_bytes(const struct flight *flight)
 {
     return flight->bytes;
-}
-
-size_t flight_list_ids(const struct flight *flight, uint64_t *ids)
-{
-    size_t count = 0;
-
-    for (size_t i = 0; i < flight->id_buckets; i++) {
-        for (const struct flight_row *row = flight->ids[i]; row != NULL; row = row->hash_next)
-            ids[count++] = row->id;
-    }
-    return count;
 }
 
 /* ---- passes ---- */

@@ -1,5 +1,5 @@
 /*
- * What flight.c and flight_keys.c share. Nobody else includes it.
+ * What flight.c, flight_keys.c and flight_rows.c share. Nobody else includes it.
  */
 #ifndef RELAY_FLIGHT_PRIVATE_H
 #define RELAY_FLIGHT_PRIVATE_H
@@ -73,7 +73,18 @@ struct flight {
     uint64_t pass;    /* the number of the last pass that began */
 };
 
+/* flight_rows.c */
+
+/** An empty row with a token that was never given out before; NULL: out of memory. */
+struct flight_row *rows_take(struct flight *flight);
+/** The row is nowhere any more; its slot may be used again. */
+void rows_give(struct flight *flight, struct flight_row *row);
+void rows_drop_data(struct flight *flight, struct flight_row *row);
+void rows_link(struct flight *flight, struct flight_row *row);
+void rows_unlink(struct flight *flight, struct flight_row *row);
+
 /* flight_keys.c */
+
 struct flight_key *keys_find(const struct flight *flight, struct obx_bytes name);
 /** Finds or makes; NULL: out of memory. */
 struct flight_key *keys_get(struct flight *flight, struct obx_bytes name);

@@ -1,22 +1,18 @@
 /*
- * The reader: cursor, gaps, low water and passes. See reader.h for what it promises and who calls
- * it.
+ * The reader: cursor, gaps and low water. See reader.h for what it promises and who calls it. Passes
+ * over what was passed over are in reader_pass.c.
  */
-#include "reader.h"
-
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/bytes.h"
-#include "gaps.h"
-#include "skips.h"
+#include "reader_private.h"
 
 enum {
     PAGE_ROWS = 1000,
     FIRST_BATCH_ROWS = 128,
     MIN_BATCH_ROWS = 16,
-    PASS_ROOM = 64,      /* a pass is worth its while when so many rows may become ready */
     IDLE_MIN_US = 20000, /* when nothing new comes, looks are made so often at first, */
     IDLE_PART = 8,       /* then after this part of the time since something changed, */
     IDLE_TIMES = 4,      /* wait for so many times what the last one took, */
@@ -24,12 +20,9 @@ enum {
     CHEAP_US = 2000,     /* a look that adds less to a forward read is not spaced */
     LOOK_WAIT = 3,       /* the next one waits for so many times what it added */
     WAIT_MAX_US = 3000000,
-    DEAR_US = 1000000, /* added so much, */
-    DEAR_LOOKS = 3,    /* so many times one after the other: see is_dear */
-    SWEEP_SHARE = 50,  /* sweeps take at most 1 / SWEEP_SHARE of the time */
-    PASSES_SHARE = 20, /* complete passes take at most 1 / PASSES_SHARE */
-    PASS_SHARE =
-        10, /* a page of a pass that finds nearly nothing to admit takes at most 1 / PASS_SHARE */
+    DEAR_US = 1000000,     /* added so much, */
+    DEAR_LOOKS = 3,        /* so many times one after the other: see is_dear */
+    SWEEP_SHARE = 50,      /* sweeps take at most 1 / SWEEP_SHARE of the time */
     SNAPSHOT_PAGES = 64,   /* full pages of a look in one turn */
     GAPS_FEW = 64,         /* more are joined where nothing is left between them */
     GAPS_MANY = 4096,      /* as many are kept apart while purge lags */
@@ -38,57 +31,6 @@ enum {
     TIDY_SHARE = 20,       /* and takes at most 1 / TIDY_SHARE of the time */
     FORWARD_PART = 8       /* weight of one forward read in what they cost on the average */
 };
-
-/* A second reading of what was passed over. */
-struct pass {
-    bool is_on;
-    bool is_complete_wanted; /* goes to the cursor, whoever is served before */
-    bool needs_look;         /* rows were put back: they are as new as those of a forward read */
-    uint64_t number;
-    uint64_t from;    /* everything below was read */
-    uint64_t next_us; /* not before */
-    uint64_t cost_us;
-};
-
-struct reader {
-    struct reader_opts opts;
-    struct reader_store store;
-    struct flight *flight; /* borrowed: outlives the reader */
-    struct gaps gaps;
-    struct skips skips;
-    struct pass pass;
-    /* Of the forward read. While is_batch_held it waits for its look; rows before batch_at are
-       admitted, gaps between its rows are in the list. */
-    struct row_batch batch;
-    size_t batch_at;
-    bool is_batch_held;
-    bool is_batch_full;
-    bool has_waited;
-    bool has_key;               /* one of its rows, at least */
-    struct row_batch late;      /* of a look behind */
-    struct row_batch pass_rows; /* of a page of the pass */
-    struct id_range *ranges;    /* of a look */
-    size_t range_count, range_cap;
-    struct reader_stats stats;
-    uint64_t cursor;       /* every row below was admitted or passed over, or is in a gap */
-    uint64_t read_to;      /* the same with what is held: the next forward read begins here */
-    uint64_t row_bytes;    /* of a row, as of late */
-    uint64_t forward_us;   /* what a forward read takes on the average */
-    uint64_t look_free_us; /* before that no batch is released, */
-    uint64_t idle_look_us; /* and no look is made that none asks for */
-    uint64_t change_us;    /* when a gap or a late row turned up last */
-    uint64_t sweep_us;     /* when the next sweep is due */
-    uint64_t sweep_added_us;
-    unsigned dear_looks;
-    uint64_t tidy_us; /* gaps are not joined before */
-    uint64_t pass_us; /* a complete pass is made then though nobody asks for it */
-    bool pass_wanted;
-};
-
-static uint64_t now_us(const struct reader *reader)
-{
-    return reader->store.now_us(reader->store.ctx);
-}
 
 enum obx_code reader_create(const struct reader_opts *opts, const struct reader_store *store,
                             struct flight *flight, struct reader **out, struct obx_err *err)
@@ -154,21 +96,6 @@ void reader_reset(struct reader *reader)
     reader->pass_wanted = false;
 }
 
-static uint64_t after(uint64_t id)
-{
-    return id == UINT64_MAX ? id : id + 1;
-}
-
-static uint64_t min_u64(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static uint64_t max_u64(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
 /* ---- admission ---- */
 
 void reader_pass_over(struct reader *reader, uint64_t id, struct obx_bytes key)
@@ -189,8 +116,6 @@ static void note_evicted(struct reader *reader)
     }
 }
 
-enum row_origin { OF_FORWARD, OF_LOOK, OF_PASS };
-
 /* Whether the row has to stay out because an earlier one of its key was passed over. For rows of a
    pass only what this pass has passed over counts. */
 static bool is_blocked(const struct reader *reader, const struct outbox_row *row,
@@ -205,7 +130,7 @@ static bool is_blocked(const struct reader *reader, const struct outbox_row *row
 }
 
 /* Takes row i of the batch into the flight table or passes it over. */
-static enum obx_code consider(struct reader *reader, struct row_batch *batch, size_t i,
+enum obx_code reader_consider(struct reader *reader, struct row_batch *batch, size_t i,
                               enum row_origin origin, bool *admitted)
 {
     struct outbox_row *row = batch->rows[i];
@@ -239,10 +164,10 @@ static enum obx_code admit_batch(struct reader *reader, uint64_t last, struct ob
         uint64_t id = batch->rows[reader->batch_at]->id;
         bool admitted = false;
 
-        if (consider(reader, batch, reader->batch_at, OF_FORWARD, &admitted) != OBX_OK)
+        if (reader_consider(reader, batch, reader->batch_at, OF_FORWARD, &admitted) != OBX_OK)
             return obx_fail(err, OBX_E_NOMEM, "row %llu", (unsigned long long)id);
         reader->batch_at++;
-        reader->cursor = after(id);
+        reader->cursor = reader_after(id);
         reader->stats.rows++;
     }
     return OBX_OK;
@@ -250,13 +175,7 @@ static enum obx_code admit_batch(struct reader *reader, uint64_t last, struct ob
 
 /* ---- looks behind the cursor ---- */
 
-enum look {
-    LOOK_RELEASE, /* before the held batch goes: at every gap there is */
-    LOOK_BEHIND,  /* at those below the cursor */
-    LOOK_SWEEP    /* and at all that is below everything in memory, seen or not */
-};
-
-static enum obx_code read_page(struct reader *reader, const struct id_range *ranges, size_t count,
+enum obx_code reader_read_page(struct reader *reader, const struct id_range *ranges, size_t count,
                                struct row_batch *rows, struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
@@ -374,14 +293,14 @@ static enum obx_code admit_late(struct reader *reader, enum look kind, struct ob
 
         if (kind == LOOK_RELEASE)
             rc = admit_batch(reader, id, err);
-        if (rc == OBX_OK && consider(reader, &reader->late, i, OF_LOOK, &admitted) != OBX_OK)
+        if (rc == OBX_OK && reader_consider(reader, &reader->late, i, OF_LOOK, &admitted) != OBX_OK)
             rc = obx_fail(err, OBX_E_NOMEM, "row %llu", (unsigned long long)id);
         if (rc != OBX_OK)
             break;
         gaps_fill(&reader->gaps, id);
-        reader->cursor = max_u64(reader->cursor, after(id));
+        reader->cursor = max_u64(reader->cursor, reader_after(id));
         if (admitted)
-            reader->change_us = now_us(reader);
+            reader->change_us = reader_now_us(reader);
         if (admitted && id < skipped)
             reader->stats.late++;
     }
@@ -396,7 +315,7 @@ static size_t next_range(struct reader *reader, size_t i, size_t read)
 
     if (!is_page_full)
         return i + read;
-    from = after(reader->late.rows[reader->late.count - 1]->id);
+    from = reader_after(reader->late.rows[reader->late.count - 1]->id);
     while (i < reader->range_count && reader->ranges[i].hi < from)
         i++;
     if (i < reader->range_count && reader->ranges[i].lo < from)
@@ -417,7 +336,7 @@ static enum obx_code read_pages(struct reader *reader, enum look kind, bool *is_
         size_t next = 0;
 
         count = count < READER_RANGES ? count : READER_RANGES;
-        rc = read_page(reader, &reader->ranges[i], count, &reader->late, err);
+        rc = reader_read_page(reader, &reader->ranges[i], count, &reader->late, err);
         if (rc != OBX_OK)
             break;
         full_pages += reader->late.count >= reader->opts.page_rows;
@@ -454,7 +373,7 @@ static enum obx_code read_ranges(struct reader *reader, enum look kind, bool *is
         return OBX_OK;
     if (reader->range_count > READER_RANGES)
         return read_snapshot(reader, kind, is_complete, err);
-    rc = read_page(reader, reader->ranges, reader->range_count, &reader->late, err);
+    rc = reader_read_page(reader, reader->ranges, reader->range_count, &reader->late, err);
     if (rc != OBX_OK)
         return rc;
     if (reader->late.count >= reader->opts.page_rows)
@@ -466,7 +385,7 @@ static enum obx_code read_ranges(struct reader *reader, enum look kind, bool *is
 /* What a look added to the work of a forward read decides when the next ones are made. */
 static void space_looks(struct reader *reader, enum look kind, uint64_t began_us)
 {
-    uint64_t now = now_us(reader);
+    uint64_t now = reader_now_us(reader);
     uint64_t took_us = now - began_us;
     uint64_t added_us = took_us > reader->forward_us ? took_us - reader->forward_us : 0;
     uint64_t idle_us = (now - reader->change_us) / IDLE_PART;
@@ -486,10 +405,10 @@ static void space_looks(struct reader *reader, enum look kind, uint64_t began_us
 
 /* False in *is_complete: more was found than a turn may hold. What was found is admitted and in no
    gap any more; the next look begins at the beginning, because it is of another moment. */
-static enum obx_code look(struct reader *reader, enum look kind, bool *is_complete,
+enum obx_code reader_look(struct reader *reader, enum look kind, bool *is_complete,
                           struct obx_err *err)
 {
-    uint64_t began_us = now_us(reader);
+    uint64_t began_us = reader_now_us(reader);
     enum obx_code rc = plan_look(reader, kind, err);
 
     if (rc == OBX_OK)
@@ -510,10 +429,10 @@ static void note_gaps(struct reader *reader, size_t i)
 
         if (id > reader->read_to) {
             gaps_add(&reader->gaps, reader->read_to, id - 1, reader->read_to == 0);
-            reader->change_us = now_us(reader);
+            reader->change_us = reader_now_us(reader);
             reader->idle_look_us = min_u64(reader->idle_look_us, reader->change_us + IDLE_MIN_US);
         }
-        reader->read_to = after(id);
+        reader->read_to = reader_after(id);
         reader->has_key = reader->has_key || reader->batch.rows[i]->key.p != NULL;
     }
 }
@@ -551,7 +470,7 @@ static enum obx_code read_ahead(struct reader *reader, struct obx_err *err)
 {
     uint32_t limit = batch_limit(reader);
     size_t had = reader->batch.count;
-    uint64_t began_us = now_us(reader);
+    uint64_t began_us = reader_now_us(reader);
     uint64_t took_us = 0;
     enum obx_code rc = OBX_OK;
 
@@ -562,7 +481,7 @@ static enum obx_code read_ahead(struct reader *reader, struct obx_err *err)
                                &reader->batch, err);
     if (rc != OBX_OK)
         return rc;
-    took_us = now_us(reader) - began_us;
+    took_us = reader_now_us(reader) - began_us;
     if (reader->forward_us == 0)
         reader->forward_us = took_us;
     reader->forward_us += took_us / FORWARD_PART - reader->forward_us / FORWARD_PART;
@@ -614,7 +533,7 @@ static enum obx_code release(struct reader *reader, bool *is_full, struct obx_er
     enum obx_code rc = reader->store.mark_frozen(reader->store.ctx, &reader->batch, err);
 
     if (rc == OBX_OK && needs_look(reader))
-        rc = look(reader, LOOK_RELEASE, &is_complete, err);
+        rc = reader_look(reader, LOOK_RELEASE, &is_complete, err);
     if (rc == OBX_OK && is_complete)
         rc = admit_batch(reader, UINT64_MAX, err);
     if (rc != OBX_OK) {
@@ -632,7 +551,7 @@ static enum obx_code release_if_free(struct reader *reader, bool *is_full, struc
 {
     enum obx_code rc = OBX_OK;
 
-    if (needs_look(reader) && now_us(reader) < reader->look_free_us) {
+    if (needs_look(reader) && reader_now_us(reader) < reader->look_free_us) {
         reader->has_waited = true;
         return OBX_OK;
     }
@@ -661,128 +580,7 @@ enum obx_code reader_poll(struct reader *reader, struct reader_result *result, s
     return release_if_free(reader, &result->is_full, err);
 }
 
-/* ---- passes ---- */
-
-static void pass_start(struct reader *reader)
-{
-    bool is_asked = reader->pass_wanted;
-    bool is_hungry = flight_is_hungry(reader->flight);
-
-    reader->pass = (struct pass){.is_on = true,
-                                 .is_complete_wanted =
-                                     is_asked || !is_hungry || now_us(reader) >= reader->pass_us,
-                                 .needs_look = is_asked,
-                                 .number = flight_pass_begin(reader->flight),
-                                 .from = skips_low(&reader->skips)};
-    reader->pass_wanted = false;
-    reader->stats.passes++;
-    skips_pass_begin(&reader->skips);
-}
-
-static void pass_end(struct reader *reader, bool is_complete)
-{
-    uint64_t pause_us = reader->pass.cost_us * PASSES_SHARE;
-
-    reader->pass.is_on = false;
-    if (!is_complete) {
-        skips_pass_stop(&reader->skips, reader->pass.from);
-        return;
-    }
-    skips_pass_complete(&reader->skips);
-    flight_pass_complete(reader->flight, reader->pass.number);
-    if (pause_us < reader->opts.sweep_us)
-        pause_us = reader->opts.sweep_us;
-    reader->pass_us = now_us(reader) + pause_us;
-}
-
-/* A page may show a row that no look has seen. It is as new as one of a forward read, and is
-   released after a look as that is. */
-static enum obx_code pass_look(struct reader *reader, struct obx_err *err)
-{
-    bool is_due = reader->pass.needs_look;
-    bool is_complete = true;
-    enum obx_code rc = OBX_OK;
-
-    for (size_t i = 0; i < reader->pass_rows.count && !is_due; i++)
-        is_due = gaps_has(&reader->gaps, reader->pass_rows.rows[i]->id);
-    if (!is_due)
-        return OBX_OK;
-    rc = look(reader, LOOK_BEHIND, &is_complete, err);
-    if (rc == OBX_OK && !is_complete)
-        row_batch_clear(&reader->pass_rows); /* not yet */
-    reader->pass.needs_look = rc != OBX_OK || !is_complete;
-    return rc;
-}
-
-static enum obx_code pass_admit(struct reader *reader, size_t *admitted_rows, struct obx_err *err)
-{
-    for (size_t i = 0; i < reader->pass_rows.count; i++) {
-        uint64_t id = reader->pass_rows.rows[i]->id;
-        bool admitted = false;
-
-        if (consider(reader, &reader->pass_rows, i, OF_PASS, &admitted) != OBX_OK)
-            return obx_fail(err, OBX_E_NOMEM, "row %llu", (unsigned long long)id);
-        gaps_fill(&reader->gaps, id);
-        reader->pass.from = after(id);
-        *admitted_rows += admitted;
-    }
-    return OBX_OK;
-}
-
-/* How long to leave the database alone after a page: not at all if it was worth it. */
-static uint64_t pass_pause_us(const struct reader *reader, size_t admitted, uint64_t cost_us)
-{
-    if (admitted > reader->opts.page_rows / PASS_SHARE)
-        return 0;
-    return reader->pass.is_complete_wanted ? cost_us : cost_us * PASS_SHARE;
-}
-
-/* One page of the pass. It ends at the cursor, or when nobody is left for whom there is room. */
-static enum obx_code pass_page(struct reader *reader, struct obx_err *err)
-{
-    struct id_range range = {.lo = reader->pass.from, .hi = reader->cursor - 1};
-    uint64_t start_us = now_us(reader);
-    uint64_t cost_us = 0;
-    size_t admitted = 0;
-    bool is_last = false;
-    enum obx_code rc = OBX_OK;
-
-    row_batch_clear(&reader->pass_rows);
-    if (range.lo < reader->cursor)
-        rc = read_page(reader, &range, 1, &reader->pass_rows, err);
-    is_last = reader->pass_rows.count < reader->opts.page_rows;
-    if (rc == OBX_OK)
-        rc = pass_look(reader, err);
-    if (rc == OBX_OK)
-        rc = pass_admit(reader, &admitted, err);
-    if (rc != OBX_OK)
-        return rc;
-    cost_us = now_us(reader) - start_us;
-    reader->pass.cost_us += cost_us;
-    is_last = is_last && !reader->pass.needs_look;
-    if (is_last || !(reader->pass.needs_look || reader->pass.is_complete_wanted ||
-                     flight_is_hungry(reader->flight)))
-        pass_end(reader, is_last);
-    else
-        reader->pass.next_us = start_us + cost_us + pass_pause_us(reader, admitted, cost_us);
-    return OBX_OK;
-}
-
-/* Microseconds at which the pass has something to do; UINT64_MAX: not before something changes. A
-   row at or above the cursor is the forward read's (a resume may put one there); it will be passed
-   over then, for its key is in the set. */
-static uint64_t pass_due_us(const struct reader *reader)
-{
-    uint32_t worth = reader->opts.batch_rows < PASS_ROOM ? reader->opts.batch_rows : PASS_ROOM;
-
-    if (flight_room(reader->flight) < worth)
-        return UINT64_MAX;
-    if (reader->pass.is_on)
-        return reader->pass.next_us;
-    if (!skips_any(&reader->skips) || skips_low(&reader->skips) >= reader->cursor)
-        return UINT64_MAX;
-    return reader->pass_wanted || flight_is_hungry(reader->flight) ? 0 : reader->pass_us;
-}
+/* ---- what is due by itself ---- */
 
 /* A look that no batch asks for. */
 static enum obx_code look_if_due(struct reader *reader, uint64_t now, struct obx_err *err)
@@ -791,9 +589,9 @@ static enum obx_code look_if_due(struct reader *reader, uint64_t now, struct obx
     enum obx_code rc = OBX_OK;
 
     if (now >= reader->sweep_us)
-        rc = look(reader, LOOK_SWEEP, &is_complete, err);
+        rc = reader_look(reader, LOOK_SWEEP, &is_complete, err);
     else if (reader->gaps.count > 0 && now >= reader->idle_look_us)
-        rc = look(reader, LOOK_BEHIND, &is_complete, err);
+        rc = reader_look(reader, LOOK_BEHIND, &is_complete, err);
     if (!is_complete)
         reader->idle_look_us = 0;
     return rc;
@@ -814,13 +612,13 @@ static enum obx_code tidy_gaps(struct reader *reader, uint64_t now, struct obx_e
     if (rc == OBX_OK)
         gaps_join_free(&reader->gaps, ids, count, skips_range(&reader->skips), limit / 2);
     obx_free(ids);
-    reader->tidy_us = now + TIDY_MIN_US + (now_us(reader) - now) * TIDY_SHARE;
+    reader->tidy_us = now + TIDY_MIN_US + (reader_now_us(reader) - now) * TIDY_SHARE;
     return rc;
 }
 
 enum obx_code reader_service(struct reader *reader, struct obx_err *err)
 {
-    uint64_t now = now_us(reader);
+    uint64_t now = reader_now_us(reader);
     bool is_full = false;
     enum obx_code rc = OBX_OK;
 
@@ -829,11 +627,9 @@ enum obx_code reader_service(struct reader *reader, struct obx_err *err)
                                : look_if_due(reader, now, err);
     if (rc == OBX_OK)
         rc = tidy_gaps(reader, now, err);
-    if (rc != OBX_OK || now < pass_due_us(reader))
+    if (rc != OBX_OK || now < reader_pass_due_us(reader))
         return rc;
-    if (!reader->pass.is_on)
-        pass_start(reader);
-    return pass_page(reader, err);
+    return reader_pass_run(reader, err);
 }
 
 uint64_t reader_next_due_us(const struct reader *reader)
@@ -844,7 +640,7 @@ uint64_t reader_next_due_us(const struct reader *reader)
         due = needs_look(reader) ? reader->look_free_us : 0;
     else if (reader->gaps.count > 0)
         due = min_u64(due, reader->idle_look_us);
-    return min_u64(due, pass_due_us(reader));
+    return min_u64(due, reader_pass_due_us(reader));
 }
 
 void reader_want_pass(struct reader *reader)
