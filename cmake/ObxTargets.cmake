@@ -87,14 +87,16 @@ function(obx_add_header_target)
 endfunction()
 
 # obx_add_test(NAME <name> LABEL unit|system|crash SOURCES <file>... [LIBS <target>...]
-#              [TIMEOUT <seconds>] [THREADS] [SERIAL] [ENV <name=value>...])
+#              [TIMEOUT <seconds>] [THREADS] [SERIAL] [ALONE] [SLOW] [ENV <name=value>...])
 #
 # One cmocka program, registered with CTest. THREADS adds the label "threads" (run under the thread
 # sanitizer too). SERIAL, and every crash test, runs alone: it kills servers that others would use.
+# ALONE: some of its cases do (see test_parts.h); NAME runs the others beside other programs, NAME_alone these.
+# SLOW, of half a minute and more: begins before the others, so that nobody waits for it at the end.
 # TIMEOUT is 60 seconds for unit, 180 for system and 300 for crash tests if not given; it is for an ordinary
 # build, under a sanitizer it is four times as long.
 function(obx_add_test)
-    cmake_parse_arguments(TEST "THREADS;SERIAL" "NAME;LABEL;TIMEOUT" "SOURCES;LIBS;ENV" ${ARGN})
+    cmake_parse_arguments(TEST "THREADS;SERIAL;ALONE;SLOW" "NAME;LABEL;TIMEOUT" "SOURCES;LIBS;ENV" ${ARGN})
     if(TEST_UNPARSED_ARGUMENTS)
         message(FATAL_ERROR "obx_add_test(${TEST_NAME}): unknown words ${TEST_UNPARSED_ARGUMENTS}")
     endif()
@@ -113,13 +115,24 @@ function(obx_add_test)
     _obx_need_from_libs(obx::cmocka ${TEST_LIBS})
     add_executable(${TEST_NAME} ${TEST_SOURCES})
     target_link_libraries(${TEST_NAME} PRIVATE ${TEST_LIBS} obx_test_support obx::cmocka)
-    add_test(NAME ${TEST_NAME} COMMAND ${TEST_NAME})
+    set(runs ${TEST_NAME})
+    if(TEST_ALONE)
+        list(APPEND runs ${TEST_NAME}_alone)
+        add_test(NAME ${TEST_NAME} COMMAND ${TEST_NAME} shared)
+        add_test(NAME ${TEST_NAME}_alone COMMAND ${TEST_NAME} alone)
+        set_tests_properties(${TEST_NAME}_alone PROPERTIES RUN_SERIAL TRUE)
+    else()
+        add_test(NAME ${TEST_NAME} COMMAND ${TEST_NAME})
+    endif()
     set(labels ${TEST_LABEL})
     if(TEST_THREADS)
         list(APPEND labels threads)
     endif()
     set_tests_properties(
-        ${TEST_NAME} PROPERTIES LABELS "${labels}" TIMEOUT ${TEST_TIMEOUT} ENVIRONMENT "${TEST_ENV}")
+        ${runs} PROPERTIES LABELS "${labels}" TIMEOUT ${TEST_TIMEOUT} ENVIRONMENT "${TEST_ENV}")
+    if(TEST_SLOW)
+        set_tests_properties(${TEST_NAME} PROPERTIES COST 100)
+    endif()
     if(TEST_SERIAL OR TEST_LABEL STREQUAL "crash")
         set_tests_properties(${TEST_NAME} PROPERTIES RUN_SERIAL TRUE)
     endif()

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "cut_proxy.h"
 #include "publisher_rig.h"
+#include "test_parts.h"
 #include "wait.h"
 
 #define QUEUE "publisher_faults_test"
@@ -621,7 +622,7 @@ static void a_killed_broker_loses_nothing_that_it_confirmed(void **state)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {
+    const struct CMUnitTest shared[] = {
         RIG_TEST(a_cut_between_publish_and_confirm_is_unknown_in_order),
         RIG_TEST(cuts_at_any_byte_lose_nothing),
         RIG_TEST(silence_while_idle_is_noticed_by_heartbeats),
@@ -632,18 +633,18 @@ int main(int argc, char **argv)
         RIG_TEST(a_channel_that_is_not_opened_in_time_is_given_up),
         RIG_TEST(a_broker_that_is_not_there_is_tried_with_a_backoff),
         RIG_TEST(refused_connections_are_retried_until_one_works),
+        RIG_TEST(a_missing_permission_is_told_with_its_exchange),
+        RIG_TEST(a_forbidden_topic_is_told_apart_from_its_exchange),
+        RIG_TEST(the_broker_is_told_what_the_client_can_do),
+    };
+    const struct CMUnitTest alone[] = {
         RIG_TEST(a_stopped_broker_meets_the_deadline_and_comes_back),
         RIG_TEST(an_alarm_blocks_and_nothing_is_lost),
         RIG_TEST(a_blocked_broker_with_full_buffers_never_blocks_us),
         RIG_TEST(a_connection_closed_by_an_operator_comes_back),
         RIG_TEST(a_message_over_the_brokers_own_limit_is_told_apart),
-        RIG_TEST(a_missing_permission_is_told_with_its_exchange),
-        RIG_TEST(a_forbidden_topic_is_told_apart_from_its_exchange),
-        RIG_TEST(the_broker_is_told_what_the_client_can_do),
         RIG_TEST(a_killed_broker_loses_nothing_that_it_confirmed),
     };
 
-    if (argc > 1) /* a pattern: only the cases that match */
-        cmocka_set_test_filter(argv[1]);
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return TEST_RUN_PARTS(argc, argv, shared, alone);
 }

@@ -12,8 +12,6 @@
 #undef stop /* cmocka 2 has a macro of this name */
 
 #include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,10 +19,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <event2/event.h>
-
 #include "http_hostile.h"
 #include "http_raw.h"
+#include "loop_thread.h"
 #include "service/http.h"
 #include "wait.h"
 
@@ -40,10 +37,8 @@ enum {
 #define TOKEN "Authorization: Bearer the-token\r\n"
 
 struct fixture {
-    struct event_base *base;
+    struct loop_thread loop;
     struct http_server *server;
-    pthread_t thread;
-    atomic_bool stop;
     struct http_hostile target;
     char *large;
 };
@@ -77,28 +72,6 @@ static void on_request(struct http_exchange *x, void *ctx)
 
 static const struct http_ops ops = {.on_head = on_head, .on_request = on_request};
 
-static void check_stop(evutil_socket_t fd, short what, void *ctx)
-{
-    struct fixture *fix = ctx;
-
-    (void)fd;
-    (void)what;
-    if (atomic_load(&fix->stop))
-        event_base_loopbreak(fix->base);
-}
-
-static void *run_loop(void *ctx)
-{
-    struct fixture *fix = ctx;
-    const struct timeval tick = {.tv_usec = 5000};
-    struct event *timer = event_new(fix->base, -1, EV_PERSIST, check_stop, fix);
-
-    event_add(timer, &tick);
-    event_base_dispatch(fix->base);
-    event_free(timer);
-    return NULL;
-}
-
 static int start(void **state)
 {
     static const char *const hosts[] = {"relay.example"};
@@ -118,13 +91,13 @@ static int start(void **state)
                                    .host_count = 1};
 
     assert_non_null(fix);
-    fix->base = opts.base;
+    fix->loop.base = opts.base;
     fix->large = calloc(1, LARGE);
     assert_non_null(fix->large);
     assert_int_equal(http_server_create(&opts, &fix->server, NULL), OBX_OK);
     fix->target = (struct http_hostile){
         .port = http_server_port(fix->server), .get = "/hello", .post = "/echo", .fields = TOKEN};
-    assert_int_equal(pthread_create(&fix->thread, NULL, run_loop, fix), 0);
+    loop_thread_start(&fix->loop);
     *state = fix;
     return 0;
 }
@@ -133,10 +106,9 @@ static int stop(void **state)
 {
     struct fixture *fix = *state;
 
-    atomic_store(&fix->stop, true);
-    pthread_join(fix->thread, NULL);
+    loop_thread_stop(&fix->loop);
     http_server_destroy(fix->server);
-    event_base_free(fix->base);
+    event_base_free(fix->loop.base);
     free(fix->large);
     free(fix);
     return 0;

@@ -13,25 +13,20 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <event2/event.h>
-
 #include "base/clock.h"
+#include "loop_thread.h"
 #include "service/http_get.h"
 #include "service/http_pages.h"
 
 struct fixture {
-    struct event_base *base;
+    struct loop_thread loop;
     struct http_pages *server;
-    pthread_t thread;
-    atomic_bool stop;
     uint16_t port;
     char *answer;
     size_t answer_cap;
@@ -61,28 +56,6 @@ static enum obx_code broken(struct http_reply *reply, void *ctx)
 static const struct http_route routes[] = {
     {"/hello", say_hello}, {"/not-ready", not_ready}, {"/broken", broken}};
 
-static void check_stop(evutil_socket_t fd, short what, void *ctx)
-{
-    struct fixture *fix = ctx;
-
-    (void)fd;
-    (void)what;
-    if (atomic_load(&fix->stop))
-        event_base_loopbreak(fix->base);
-}
-
-static void *run_loop(void *ctx)
-{
-    struct fixture *fix = ctx;
-    const struct timeval tick = {.tv_usec = 5000};
-    struct event *timer = event_new(fix->base, -1, EV_PERSIST, check_stop, fix);
-
-    event_add(timer, &tick);
-    event_base_dispatch(fix->base);
-    event_free(timer);
-    return NULL;
-}
-
 static uint16_t free_port(void)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -98,7 +71,7 @@ static uint16_t free_port(void)
 static enum obx_code listen_on(struct fixture *fix, struct http_pages **out, struct obx_err *err)
 {
     const struct http_pages_opts opts = {
-        .http = {.base = fix->base, .address = "127.0.0.1", .port = fix->port},
+        .http = {.base = fix->loop.base, .address = "127.0.0.1", .port = fix->port},
         .routes = routes,
         .route_count = sizeof(routes) / sizeof(routes[0])};
 
@@ -110,12 +83,12 @@ static int start(void **state)
     struct fixture *fix = calloc(1, sizeof(*fix));
 
     assert_non_null(fix);
-    fix->base = event_base_new();
+    fix->loop.base = event_base_new();
     fix->port = free_port();
     fix->answer_cap = 65536;
     fix->answer = malloc(fix->answer_cap);
     assert_int_equal(listen_on(fix, &fix->server, NULL), OBX_OK);
-    assert_int_equal(pthread_create(&fix->thread, NULL, run_loop, fix), 0);
+    loop_thread_start(&fix->loop);
     *state = fix;
     return 0;
 }
@@ -124,10 +97,9 @@ static int stop(void **state)
 {
     struct fixture *fix = *state;
 
-    atomic_store(&fix->stop, true);
-    pthread_join(fix->thread, NULL);
+    loop_thread_stop(&fix->loop);
     http_pages_destroy(fix->server);
-    event_base_free(fix->base);
+    event_base_free(fix->loop.base);
     free(fix->answer);
     free(fix);
     return 0;
@@ -426,11 +398,11 @@ static int start_tls(void **state)
 
     assert_non_null(fix);
     make_certificate(folder, cert, key, sizeof(cert));
-    fix->base = event_base_new();
+    fix->loop.base = event_base_new();
     fix->port = free_port();
     fix->answer_cap = 65536;
     fix->answer = malloc(fix->answer_cap);
-    opts.http = (struct http_opts){.base = fix->base,
+    opts.http = (struct http_opts){.base = fix->loop.base,
                                    .address = "127.0.0.1",
                                    .port = fix->port,
                                    .tls_cert_file = cert,
@@ -441,7 +413,7 @@ static int start_tls(void **state)
     (void)remove(cert);
     (void)remove(key);
     (void)rmdir(folder);
-    assert_int_equal(pthread_create(&fix->thread, NULL, run_loop, fix), 0);
+    loop_thread_start(&fix->loop);
     *state = fix;
     return 0;
 }

@@ -13,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/json_bounds.h"
+#include "counted_memory.h"
 
 static const struct json_bounds small = {.bytes = 100, .depth = 3, .values = 8};
 
@@ -58,30 +59,6 @@ static void strings_are_passed_over(void **state)
     assert_true(passes(""));
 }
 
-/* jansson's memory, as it asks for it. */
-static size_t in_use, peak;
-
-static void *counting_malloc(size_t size)
-{
-    size_t *block = malloc(size + 2 * sizeof(size_t));
-
-    assert_non_null(block);
-    block[0] = size;
-    in_use += size;
-    peak = in_use > peak ? in_use : peak;
-    return block + 2;
-}
-
-static void counting_free(void *p)
-{
-    size_t *block = p;
-
-    if (p == NULL)
-        return;
-    in_use -= block[-2];
-    free(block - 2);
-}
-
 static void parse(const char *unit, size_t count, const char *end)
 {
     struct obx_buf text = {0};
@@ -91,7 +68,7 @@ static void parse(const char *unit, size_t count, const char *end)
     for (size_t i = 0; i < count; i++)
         assert_int_equal(buf_addf(&text, "%s%s", i == 0 ? "" : ",", unit), OBX_OK);
     assert_int_equal(buf_add_text(&text, end), OBX_OK);
-    peak = in_use;
+    counted.peak = counted.in_use;
     json_decref(json_loadb(text.data, text.len, 0, &why));
     buf_fini(&text);
 }
@@ -104,14 +81,14 @@ static void a_value_costs_so_much(void **state)
     enum { COUNT = 1000, COST = 400 };
 
     (void)state;
-    json_set_alloc_funcs(counting_malloc, counting_free);
+    json_set_alloc_funcs(counted_malloc, counted_free);
     for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
         parse(units[i], COUNT, "]");
-        assert_true(peak > 0 && peak < (size_t)COUNT * COST * 2);
+        assert_true(counted.peak > 0 && counted.peak < (size_t)COUNT * COST * 2);
         parse(units[i], COUNT, "");
     }
     json_set_alloc_funcs(malloc, free);
-    assert_int_equal(in_use, 0);
+    assert_int_equal(counted.in_use, 0);
 }
 
 int main(void)

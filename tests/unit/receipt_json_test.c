@@ -12,31 +12,8 @@
 #include <jansson.h>
 
 #include "base/bytes.h"
+#include "counted_memory.h"
 #include "receipts/receipt_json.h"
-
-/* jansson's memory at its highest. */
-static size_t in_use, peak;
-
-static void *counting_malloc(size_t size)
-{
-    size_t *block = malloc(size + 2 * sizeof(size_t));
-
-    assert_non_null(block);
-    block[0] = size;
-    in_use += size;
-    peak = in_use > peak ? in_use : peak;
-    return block + 2;
-}
-
-static void counting_free(void *p)
-{
-    size_t *block = p;
-
-    if (p == NULL)
-        return;
-    in_use -= block[-2];
-    free(block - 2);
-}
 
 static enum obx_code read_text(struct receipt_list *list, const struct obx_buf *text)
 {
@@ -131,21 +108,21 @@ static void nothing_costs_many_times_its_size(void **state)
     struct obx_buf text = {0};
 
     (void)state;
-    json_set_alloc_funcs(counting_malloc, counting_free);
+    json_set_alloc_funcs(counted_malloc, counted_free);
     for (size_t i = 0; i < sizeof(floods) / sizeof(floods[0]); i++) {
         enum obx_code rc;
 
-        peak = 0;
+        counted.peak = 0;
         repeat(&text, floods[i].unit, floods[i].count);
         rc = read_text(&list, &text);
         assert_true(rc == OBX_OK || rc == OBX_E_TOO_LARGE);
         assert_int_equal(rc == OBX_OK, floods[i].count <= RECEIPTS_IN_MESSAGE);
         assert_int_equal(list.count, 0);
-        assert_true(peak < PEAK_MAX);
+        assert_true(counted.peak < PEAK_MAX);
         receipt_list_fini(&list);
     }
     json_set_alloc_funcs(malloc, free);
-    assert_int_equal(in_use, 0);
+    assert_int_equal(counted.in_use, 0);
     buf_fini(&text);
 }
 
