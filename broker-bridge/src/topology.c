@@ -31,6 +31,7 @@ struct session {
     struct obx_err refusal; /* of the last request, when is_refused */
     struct obx_err first;   /* refusal that was noted */
     unsigned failures;
+    struct queue_depth depth; /* of the last queue that was declared */
     bool is_refused;
     bool has_channel;
 };
@@ -111,8 +112,14 @@ static enum obx_code judge(struct session *session, const amqp_frame_t *frame,
     if (frame->frame_type != AMQP_FRAME_METHOD)
         return obx_fail(err, OBX_E_MQ_PROTOCOL, "%s: content instead of an answer", what);
     *has_answer = true;
-    if (frame->channel == CHANNEL && id == answer)
+    if (frame->channel == CHANNEL && id == answer) {
+        const amqp_queue_declare_ok_t *queue = frame->payload.method.decoded;
+
+        if (id == AMQP_QUEUE_DECLARE_OK_METHOD)
+            session->depth = (struct queue_depth){.messages = queue->message_count,
+                                                  .consumers = queue->consumer_count};
         return OBX_OK;
+    }
     if (frame->channel == CHANNEL && id == AMQP_CHANNEL_CLOSE_METHOD)
         return refused(session, frame->payload.method.decoded, what, err);
     if (frame->channel == 0 && id == AMQP_CONNECTION_CLOSE_METHOD)
@@ -361,5 +368,30 @@ enum obx_code bridge_check(const struct bridge_opts *opts, struct obx_err *err)
     const enum obx_code rc = session_open(&session, opts, err);
 
     session_close(&session);
+    return rc;
+}
+
+enum obx_code bridge_queue_depth(const struct bridge_opts *opts, const char *queue,
+                                 struct queue_depth *out, struct obx_err *err)
+{
+    const struct topology_queue look = {.name = queue};
+    struct session session;
+    struct obx_err local = {0};
+    enum obx_code rc = check_name("queue", queue, &local);
+
+    *out = (struct queue_depth){0};
+    if (rc == OBX_OK) {
+        rc = session_open(&session, opts, &local);
+        if (rc == OBX_OK)
+            rc = declare_queue(&session, &look, TOPOLOGY_VERIFY, false, &local);
+        if (rc == OBX_OK && session.is_refused) {
+            local = session.refusal;
+            rc = local.code;
+        }
+        *out = session.depth;
+        session_close(&session);
+    }
+    if (rc != OBX_OK && err != NULL)
+        *err = local;
     return rc;
 }

@@ -45,6 +45,7 @@
     X(KEEP, "keep", "DAYS", NULL)                                                                  \
     X(CONSUMER_DB, "consumer-db", "URL", NULL)                                                     \
     X(CONSUMER_PASSWORD_FILE, "consumer-password-file", "FILE", NULL)                              \
+    X(QUEUE, "queue", "NAMES", NULL)                                                               \
     X(FROM, "from", "TIME", NULL)                                                                  \
     X(TO, "to", "TIME", NULL)                                                                      \
     X(GRACE, "grace", "TIME", NULL)                                                                \

@@ -28,6 +28,12 @@ bool check_run(const struct relay_config *config, struct check_out *out);
 /** A check_line_fn that prints "ok ..." or "FAILED ... | fix: ..." to the FILE * in ctx. */
 check_line_fn check_print_line;
 
+/** How many messages are ready in a queue of the configured broker, and how many consumers it has.
+ * Errors as bridge_queue_depth. */
+OBX_NODISCARD enum obx_code check_queue_depth(const struct relay_config *config, const char *queue,
+                                              uint64_t *messages, uint64_t *consumers,
+                                              struct obx_err *err);
+
 /* For the files of the check. */
 void check_ok(struct check_out *out, const char *subject, const char *fmt, ...) OBX_PRINTF(3, 4);
 void check_failed(struct check_out *out, const char *subject, const char *detail, const char *fix);

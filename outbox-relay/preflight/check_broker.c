@@ -101,3 +101,14 @@ void check_broker(const struct relay_config *config, struct check_out *out)
     check_exchanges(config, out);
     check_queues(config, out);
 }
+
+enum obx_code check_queue_depth(const struct relay_config *config, const char *queue,
+                                uint64_t *messages, uint64_t *consumers, struct obx_err *err)
+{
+    struct queue_depth depth;
+    enum obx_code rc = bridge_queue_depth(&config->broker, queue, &depth, err);
+
+    *messages = depth.messages;
+    *consumers = depth.consumers;
+    return rc;
+}

@@ -299,15 +299,63 @@ static void many_and_a_progress_bar(void **state)
     rig_said_not(rig, " of 100");
 }
 
+/* What seems lost may be in the queue of a dead consumer: the broker knows, where it is asked. */
+static void reconcile_says_how_deep_a_queue_is(void **state)
+{
+    struct program_rig *rig = *state;
+    char password[192], text[128], url[256];
+
+    start(rig);
+    for (unsigned i = 0; i < 2; i++)
+        rig_insert(rig, "outbox", "t.x", NULL, "x");
+    rig_wait_empty(rig, "outbox");
+    assert_int_equal(
+        rig_run_ctl(
+            rig, NULL,
+            WORDS(
+                "migrate", "--side", "journal,consumer", "--user", rig->test_db.opts.user,
+                "--password-file",
+                (rig_write(rig, "all-password",
+                           (snprintf(text, sizeof(text), "%s\n", rig->test_db.opts.password), text),
+                           password),
+                 password))),
+        0);
+    rig_sql(rig, "INSERT INTO outbox_journal (is_custom, message_id, outbox, topic, created_at,"
+                 " settled_at) VALUES (1, 'lost', 'outbox', 't.x', UTC_TIMESTAMP(6) - INTERVAL 30"
+                 " MINUTE, UTC_TIMESTAMP(6) - INTERVAL 30 MINUTE)");
+    snprintf(url, sizeof(url), "mysql://%s@%s:%u/%s", rig->test_db.opts.user,
+             rig->test_db.opts.host, (unsigned)rig->test_db.opts.port, rig->test_db.name);
+#define RECONCILE                                                                                  \
+    "reconcile", "--group", "g", "--consumer-db", url, "--consumer-password-file", password,       \
+        "--user", rig->test_db.opts.user, "--password-file", password
+    assert_int_equal(rig_run_ctl(rig, NULL, WORDS(RECONCILE)), 3);
+    rig_said(rig, "how deep the queues of the group are is not known");
+    snprintf(text, sizeof(text), "%s,not-there", rig->queue);
+    assert_int_equal(rig_run_ctl(rig, NULL, WORDS(RECONCILE, "--queue", text)), 3);
+    rig_said(rig, ": 2 messages, 0 consumers");
+    rig_said(rig, "queue not-there: ");
+    rig_said(rig, "404");
+    assert_int_equal(rig_run_ctl(rig, NULL, WORDS(RECONCILE, "--queue", rig->queue, "--json")), 3);
+    rig_said(rig, "\"messages\": 2,");
+    rig_sql(rig, "DROP TABLE outbox_journal, inbox_applied, inbox_parked, inbox_parked_piece,"
+                 " inbox_audit");
+    rig_sql(rig, "DELETE FROM rowpost_schema WHERE side IN ('journal', 'consumer')");
+}
+
 #define CASE(name) cmocka_unit_test_setup(name, program_reset)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(list_with_filters_and_pages),       CASE(show_text_and_bytes),
-        CASE(resume_by_id_takes_the_key_along),  CASE(resume_by_filter_and_all),
-        CASE(discard_is_hard_to_do_by_accident), CASE(bad_arguments_change_nothing),
-        CASE(requests_outlive_the_relay),        CASE(many_and_a_progress_bar),
+        CASE(list_with_filters_and_pages),
+        CASE(show_text_and_bytes),
+        CASE(resume_by_id_takes_the_key_along),
+        CASE(resume_by_filter_and_all),
+        CASE(discard_is_hard_to_do_by_accident),
+        CASE(bad_arguments_change_nothing),
+        CASE(reconcile_says_how_deep_a_queue_is),
+        CASE(requests_outlive_the_relay),
+        CASE(many_and_a_progress_bar),
     };
 
     return cmocka_run_group_tests(tests, program_setup, program_teardown);

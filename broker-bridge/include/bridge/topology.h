@@ -62,6 +62,18 @@ OBX_NODISCARD enum obx_code bridge_topology_apply(const struct bridge_opts *opts
                                                   const struct topology *topology,
                                                   enum topology_mode mode, struct obx_err *err);
 
+/** What is in a queue: ready for delivery, not what consumers have and have not acknowledged. */
+struct queue_depth {
+    uint64_t messages, consumers;
+};
+/**
+ * Ask how deep a queue is, by a connection of its own. A moment later it may be otherwise.
+ * @return OBX_OK; OBX_E_MQ_TOPOLOGY (there is no such queue), OBX_E_CONFIG (its name is none),
+ * OBX_E_MQ_DENIED, OBX_E_MQ_CONNECT, OBX_E_MQ_AUTH, OBX_E_TIMEOUT
+ */
+OBX_NODISCARD enum obx_code bridge_queue_depth(const struct bridge_opts *opts, const char *queue,
+                                               struct queue_depth *out, struct obx_err *err);
+
 /** Connect, log in, close: for --check. */
 OBX_NODISCARD enum obx_code bridge_check(const struct bridge_opts *opts, struct obx_err *err);
 

@@ -8,14 +8,13 @@
 #include <jansson.h>
 
 #include "base/crash.h"
-#include "base/utf8.h"
 #include "outboxctl/print/human.h"
 #include "outboxctl/print/json_print.h"
 #include "outboxctl/print/show.h"
 #include "outboxctl/print/table.h"
 #include "resource.h"
 
-enum { COUNT_CAP = 1000, DATE_LEN = sizeof("2026-11-22") - 1 };
+enum { COUNT_CAP = 1000 };
 
 /* ---- one cell ---- */
 
@@ -41,55 +40,23 @@ uint64_t record_number(const struct record *record, const char *json)
     return db_rows_u64(record->rows, column_of(record, json));
 }
 
-static json_t *json_text(json_t *object, const char *name, struct obx_bytes text)
-{
-    char hex_name[64];
-    struct obx_buf hex = {0};
-    const unsigned char *p = text.p;
-
-    if (text.p != NULL && utf8_is_valid(text))
-        return json_stringn(text.p, text.len);
-    /* Bytes that are no text: under another name, so that nobody takes the digits for the text. */
-    for (size_t i = 0; i < text.len; i++)
-        buf_addf(&hex, "%02x", p[i]);
-    if (text.p != NULL) {
-        snprintf(hex_name, sizeof(hex_name), "%s_hex", name);
-        json_object_set_new(object, hex_name, json_string(hex.data));
-    }
-    buf_fini(&hex);
-    return json_null();
-}
-
-/* "2026-11-22 11:58:01.123456" as RFC 3339. */
-static json_t *json_time(struct obx_bytes time)
-{
-    char text[HUMAN_MAX];
-
-    if (time.len <= DATE_LEN || time.len + sizeof("Z") > sizeof(text))
-        return json_null();
-    snprintf(text, sizeof(text), "%.*sZ", (int)time.len, (const char *)time.p);
-    text[DATE_LEN] = 'T';
-    return json_string(text);
-}
-
 static void set_json(json_t *object, const struct column *column, const struct db_rows *rows,
                      unsigned at)
 {
-    json_t *value = NULL;
+    const struct obx_bytes value = db_rows_bytes(rows, at);
 
     if (column->json == NULL)
         return;
-    if (db_rows_is_null(rows, at))
-        value = json_null();
+    if (bytes_is_absent(value))
+        json_object_set_new(object, column->json, json_null());
     else if (column->kind == COLUMN_NUMBER || column->kind == COLUMN_SIZE)
-        value = json_integer((json_int_t)db_rows_u64(rows, at));
+        json_object_set_new(object, column->json, json_integer((json_int_t)db_rows_u64(rows, at)));
     else if (column->kind == COLUMN_BOOL)
-        value = json_boolean(db_rows_u64(rows, at) != 0);
+        json_object_set_new(object, column->json, json_boolean(db_rows_u64(rows, at) != 0));
     else if (column->kind == COLUMN_TIME)
-        value = json_time(db_rows_bytes(rows, at));
+        json_set_time(object, column->json, value);
     else
-        value = json_text(object, column->json, db_rows_bytes(rows, at));
-    json_object_set_new(object, column->json, value);
+        json_set_text(object, column->json, value);
 }
 
 /* For people; text is room for it. */

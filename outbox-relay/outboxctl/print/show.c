@@ -14,8 +14,10 @@ void show_field(const char *name, struct obx_bytes value)
 {
     struct obx_buf clean = {0};
 
-    if (!bytes_is_absent(value) && text_add_clean(&clean, value) == OBX_OK)
-        printf("%-14s %s\n", name, clean.data == NULL ? "" : clean.data);
+    if (bytes_is_absent(value))
+        return;
+    text_add_clean(&clean, value);
+    printf("%-14s %s\n", name, clean.data == NULL ? "" : clean.data);
     buf_fini(&clean);
 }
 
@@ -42,8 +44,8 @@ static void print_text_lines(struct obx_bytes text)
         size_t len = end == NULL ? text.len - at : (size_t)(end - (p + at));
         struct obx_buf clean = {0};
 
-        if (text_add_clean(&clean, (struct obx_bytes){.p = p + at, .len = len}) == OBX_OK)
-            printf("  %s\n", clean.data == NULL ? "" : clean.data);
+        text_add_clean(&clean, (struct obx_bytes){.p = p + at, .len = len});
+        printf("  %s\n", clean.data == NULL ? "" : clean.data);
         buf_fini(&clean);
         at += len + 1;
     }

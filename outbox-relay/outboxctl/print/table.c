@@ -45,27 +45,29 @@ void table_fini(struct table *table)
     buf_fini(&table->text);
 }
 
-enum obx_code text_add_clean(struct obx_buf *buf, struct obx_bytes text)
+void text_add_clean(struct obx_buf *buf, struct obx_bytes text)
 {
     const char *p = text.p;
-    enum obx_code rc = OBX_OK;
 
-    for (size_t at = 0; at < text.len && rc == OBX_OK;) {
+    for (size_t at = 0; at < text.len;) {
         uint32_t cp = 0;
         size_t len = utf8_next((struct obx_bytes){p + at, text.len - at}, &cp);
-        bool is_shown = len > 0 && cp >= SPACE && (cp < DELETE || cp > LAST_C1);
 
-        rc = is_shown ? buf_add(buf, p + at, len) : buf_add_text(buf, "?");
+        /* C0 and C1 are orders for a terminal. */
+        if (len > 0 && cp >= SPACE && (cp < DELETE || cp > LAST_C1))
+            buf_add(buf, p + at, len);
+        else
+            buf_add_text(buf, "?");
         at += len == 0 ? 1 : len;
     }
-    return rc;
 }
 
 void text_print_clean(FILE *file, const char *text)
 {
     struct obx_buf clean = {0};
 
-    if (text_add_clean(&clean, bytes_of(text)) == OBX_OK && clean.len > 0)
+    text_add_clean(&clean, bytes_of(text));
+    if (clean.len > 0)
         (void)fwrite(clean.data, 1, clean.len, file);
     buf_fini(&clean);
 }
@@ -76,12 +78,8 @@ void table_add(struct table *table, struct obx_bytes cell)
     size_t column = table->cells % table->columns;
     size_t width;
 
-    if (table->rc != OBX_OK)
-        return;
-    table->rc = text_add_clean(&table->text, bytes_is_absent(cell) ? bytes_of("-") : cell);
-    if (table->rc == OBX_OK)
-        table->rc = buf_add(&table->text, "", 1);
-    if (table->rc != OBX_OK)
+    text_add_clean(&table->text, bytes_is_absent(cell) ? bytes_of("-") : cell);
+    if (buf_add(&table->text, "", 1) != OBX_OK)
         return;
     width = width_of(table->text.data + start);
     if (width > table->widths[column])
@@ -128,8 +126,8 @@ enum obx_code table_print(const struct table *table, FILE *file)
     const char *cell = table->text.data;
 
     assert(table->columns > 0);
-    if (table->rc != OBX_OK)
-        return table->rc;
+    if (table->text.rc != OBX_OK)
+        return table->text.rc;
     for (size_t i = 0; i < table->columns; i++)
         print_cell(table, i, head_text(table->heads[i]), file);
     for (size_t i = 0; i < table->cells - table->cells % table->columns; i++) {

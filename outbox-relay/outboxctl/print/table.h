@@ -17,8 +17,7 @@ struct table {
     size_t columns;
     size_t cells;
     size_t widths[TABLE_COLUMNS_MAX];
-    struct obx_buf text; /* every cell with a NUL behind it, head cells not included */
-    enum obx_code rc;    /* the first failure; then nothing is added any more */
+    struct obx_buf text; /* every cell with a NUL after it, head cells not included */
 };
 
 /** heads is borrowed: outlives the table. */
@@ -31,7 +30,7 @@ void table_addf(struct table *table, const char *fmt, ...) OBX_PRINTF(2, 3);
  * printed then. */
 OBX_NODISCARD enum obx_code table_print(const struct table *table, FILE *file);
 /** Append text with control characters and what is not UTF-8 replaced by '?'. */
-OBX_NODISCARD enum obx_code text_add_clean(struct obx_buf *buf, struct obx_bytes text);
+void text_add_clean(struct obx_buf *buf, struct obx_bytes text);
 /** Print it so. For every text that somebody else has said: a server, a relay, whoever answers. */
 void text_print_clean(FILE *file, const char *text);
 

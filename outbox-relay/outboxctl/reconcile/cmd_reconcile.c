@@ -14,6 +14,7 @@
 #include "outboxctl/print/progress.h"
 #include "outboxctl/print/table.h"
 #include "outboxctl/target.h"
+#include "preflight/check.h"
 #include "reconcile.h"
 
 enum { US_PER_S = 1000000, DECIMAL = 10, FRACTION_DIGITS = 6, MINUTE_S = 60, HOUR_S = 3600 };
@@ -23,13 +24,15 @@ enum { EXIT_DIFFERS = 3, EXIT_ON_THE_WAY = 4 };
 struct run {
     const struct ctl_args *args;
     const struct target *target;
-    struct db_url url; /* of the consumer */
+    const struct relay_config *config; /* NULL with --db */
+    struct db_url url;                 /* of the consumer */
     char password[PASSWORD_MAX];
     struct reconcile_opts opts;
     char outboxes[RECONCILE_TABLES_MAX][NAME_MAX_LEN];
     char *topics; /* the option's text, cut at its commas */
     struct progress progress;
-    json_t *list; /* with --json: of the findings */
+    json_t *list;   /* with --json: of the findings */
+    json_t *queues; /* those of the group, as far as they are named and the broker answers */
     uint64_t shown;
 };
 
@@ -222,32 +225,29 @@ static enum ctl_exit set_topics(struct run *run)
 
 /* ---- what is found ---- */
 
-static json_t *text_of(struct obx_bytes text)
-{
-    json_t *value = bytes_is_absent(text) ? NULL : json_stringn(text.p, text.len);
-
-    return value == NULL ? json_null() : value;
-}
-
 static void on_finding(const struct reconcile_finding *finding, void *ctx)
 {
     struct run *run = ctx;
     struct obx_buf line = {0};
+    json_t *object;
 
     if (run->shown++ >= run->args->limit)
         return;
     if (run->list != NULL) {
-        json_array_append_new(
-            run->list, json_pack("{s:s, s:o, s:o, s:o}", "kind", reconcile_kind_name(finding->kind),
-                                 "message_id", text_of(finding->id), "topic",
-                                 text_of(finding->topic), "created_at", text_of(finding->created)));
+        object = json_pack("{s:s}", "kind", reconcile_kind_name(finding->kind));
+        json_set_text(object, "message_id", finding->id);
+        json_set_text(object, "topic", finding->topic);
+        json_set_time(object, "created_at", finding->created);
+        json_array_append_new(run->list, object);
         return;
     }
     progress_end(&run->progress);
-    if (text_add_clean(&line, finding->id) == OBX_OK && buf_add_text(&line, "  ") == OBX_OK &&
-        text_add_clean(&line, finding->topic) == OBX_OK && buf_add_text(&line, "  ") == OBX_OK &&
-        text_add_clean(&line, finding->created) == OBX_OK)
-        printf("%-22s %s\n", reconcile_kind_name(finding->kind), line.data);
+    text_add_clean(&line, finding->id);
+    buf_add_text(&line, "  ");
+    text_add_clean(&line, finding->topic);
+    buf_add_text(&line, "  ");
+    text_add_clean(&line, finding->created);
+    printf("%-22s %s\n", reconcile_kind_name(finding->kind), line.data);
     buf_fini(&line);
 }
 
@@ -257,6 +257,64 @@ static void on_progress(uint64_t at_us, void *ctx)
 
     if (at_us > run->opts.from_us)
         progress_set(&run->progress, (at_us - run->opts.from_us) / US_PER_S);
+}
+
+/* What is missing may be in a queue whose consumers are dead. The databases do not know which queues
+ * those are; the operator may say it. */
+static enum ctl_exit ask_queues(struct run *run)
+{
+    const struct relay_config *config = run->config;
+    char *save = NULL, *names;
+
+    run->queues = json_array();
+    if (run->args->text[CTL_QUEUE] == NULL)
+        return CTL_OK;
+    if (config == NULL)
+        return ctl_usage(run->args, "--queue needs a configuration, which names the broker");
+    names = strdup(run->args->text[CTL_QUEUE]);
+    for (char *name = strtok_r(names, ", ", &save); name != NULL;
+         name = strtok_r(NULL, ", ", &save)) {
+        struct obx_err err = {0};
+        uint64_t messages = 0, consumers = 0;
+        json_t *queue;
+
+        if (check_queue_depth(config, name, &messages, &consumers, &err) == OBX_OK)
+            queue = json_pack("{s:s, s:I, s:I}", "queue", name, "messages", (json_int_t)messages,
+                              "consumers", (json_int_t)consumers);
+        else
+            queue = json_pack("{s:s, s:n, s:n, s:s}", "queue", name, "messages", "consumers",
+                              "error", err.text);
+        json_array_append_new(run->queues, queue);
+    }
+    free(names);
+    return CTL_OK;
+}
+
+static void print_queues(const struct run *run, bool is_missing)
+{
+    const json_t *queue;
+    size_t i;
+    char text[HUMAN_MAX];
+
+    json_array_foreach(run->queues, i, queue)
+    {
+        const char *name = json_string_value(json_object_get(queue, "queue"));
+        const char *error = json_string_value(json_object_get(queue, "error"));
+        const uint64_t messages = (uint64_t)json_integer_value(json_object_get(queue, "messages"));
+
+        printf("queue %s: ", name);
+        if (error != NULL)
+            text_print_clean(stdout, error);
+        else
+            printf("%s messages, %" JSON_INTEGER_FORMAT " consumers",
+                   human_count(messages, false, text),
+                   json_integer_value(json_object_get(queue, "consumers")));
+        putchar('\n');
+    }
+    if (is_missing && json_array_size(run->queues) == 0)
+        printf(
+            "how deep the queues of the group are is not known: --queue NAMES asks the broker of "
+            "--config\n");
 }
 
 static uint64_t on_the_way(const struct reconcile_result *result)
@@ -285,8 +343,8 @@ static void print_text(const struct run *run, const struct reconcile_result *res
     if (result->found[RECONCILE_MISSING] > 0)
         printf(
             "missing: published, and in no table since; in a queue whose consumers do not take it, "
-            "or lost. Look into the queues of the group first (rabbitmqctl list_queues name "
-            "messages consumers): what is in one comes by itself.\n");
+            "or lost. Look into the queues of the group first: what is in one comes by itself.\n");
+    print_queues(run, result->found[RECONCILE_MISSING] > 0);
 }
 
 static void print_json(struct run *run, const struct reconcile_result *result)
@@ -302,6 +360,7 @@ static void print_json(struct run *run, const struct reconcile_result *result)
                             json_integer((json_int_t)result->found[kind]));
     json_object_set_new(object, "found", counts);
     json_object_set(object, "messages", run->list);
+    json_object_set(object, "queues", run->queues);
     json_print(object);
     json_decref(object);
 }
@@ -349,7 +408,9 @@ static enum ctl_exit prepare(struct run *run)
         status = open_both(run);
     if (status == CTL_OK)
         status = ask_source(run, &now_us);
-    return status == CTL_OK ? set_range(run, now_us) : status;
+    if (status == CTL_OK)
+        status = set_range(run, now_us);
+    return status == CTL_OK ? ask_queues(run) : status;
 }
 
 static enum ctl_exit run_reconcile(const struct ctl_args *args)
@@ -361,10 +422,12 @@ static enum ctl_exit run_reconcile(const struct ctl_args *args)
     if (status != CTL_OK)
         return status;
     run.target = targets_single(&targets);
+    run.config = targets.config;
     status = prepare(&run);
     if (status == CTL_OK)
         status = compare(&run);
     json_decref(run.list);
+    json_decref(run.queues);
     db_close(run.opts.source);
     db_close(run.opts.consumer);
     db_close(run.opts.source_scan);
@@ -379,8 +442,8 @@ static enum ctl_exit run_reconcile(const struct ctl_args *args)
 const struct ctl_command reconcile_commands[] = {
     {.name = "reconcile",
      .options = CTL_TARGET | CTL_BIT(GROUP) | CTL_BIT(CONSUMER_DB) |
-                CTL_BIT(CONSUMER_PASSWORD_FILE) | CTL_BIT(FROM) | CTL_BIT(TO) | CTL_BIT(TOPIC) |
-                CTL_BIT(GRACE) | CTL_BIT(ALL_IDS) | CTL_BIT(LIMIT),
+                CTL_BIT(CONSUMER_PASSWORD_FILE) | CTL_BIT(QUEUE) | CTL_BIT(FROM) | CTL_BIT(TO) |
+                CTL_BIT(TOPIC) | CTL_BIT(GRACE) | CTL_BIT(ALL_IDS) | CTL_BIT(LIMIT),
      .summary = "compare a source with a consumer",
      .synopsis = "--group GROUP --consumer-db URL [--from TIME] [--to TIME] [--topic TOPICS]",
      .help =
@@ -393,6 +456,9 @@ const struct ctl_command reconcile_commands[] = {
          "  --consumer-db URL     its database, as --db\n"
          "  --consumer-password-file FILE\n"
          "                        the password for it is the first line of FILE\n"
+         "  --queue NAMES         queues of the group, with commas between them: says how many\n"
+         "                        messages and consumers they have, where a configuration names\n"
+         "                        the broker\n"
          "  --from TIME           beginning of the range (65m), by the creation of the messages: "
          "UTC\n"
          "                        as 2026-11-25T10:00:00Z, or so long ago, as 2h or 7d\n"
