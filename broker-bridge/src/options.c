@@ -12,11 +12,6 @@
 #include "base/alloc.h"
 
 enum {
-    DEFAULT_CONNECT_MS = 5000,
-    DEFAULT_RPC_MS = 10000,
-    DEFAULT_HEARTBEAT_S = 20,
-    DEFAULT_RECONNECT_MIN_MS = 100,
-    DEFAULT_RECONNECT_CAP_MS = 10000,
     PORT_AMQP = 5672,
     PORT_AMQPS = 5671,
     HOST_MAX = 255,
@@ -159,11 +154,11 @@ bool bridge_addresses_are_valid(const char *addresses, char *why, size_t why_siz
 /* False when memory ran out. */
 static bool fill(struct options *options, const struct bridge_opts *opts)
 {
-    options->connect_timeout_ms = or_default(opts->connect_timeout_ms, DEFAULT_CONNECT_MS);
-    options->rpc_timeout_ms = or_default(opts->rpc_timeout_ms, DEFAULT_RPC_MS);
-    options->heartbeat_s = or_default(opts->heartbeat_s, DEFAULT_HEARTBEAT_S);
-    options->reconnect_min_ms = or_default(opts->reconnect_min_ms, DEFAULT_RECONNECT_MIN_MS);
-    options->reconnect_cap_ms = or_default(opts->reconnect_cap_ms, DEFAULT_RECONNECT_CAP_MS);
+    options->connect_timeout_ms = or_default(opts->connect_timeout_ms, BRIDGE_CONNECT_MS);
+    options->rpc_timeout_ms = or_default(opts->rpc_timeout_ms, BRIDGE_RPC_MS);
+    options->heartbeat_s = or_default(opts->heartbeat_s, BRIDGE_HEARTBEAT_S);
+    options->reconnect_min_ms = or_default(opts->reconnect_min_ms, BRIDGE_RECONNECT_MIN_MS);
+    options->reconnect_cap_ms = or_default(opts->reconnect_cap_ms, BRIDGE_RECONNECT_CAP_MS);
     if (options->reconnect_cap_ms < options->reconnect_min_ms)
         options->reconnect_cap_ms = options->reconnect_min_ms;
     options->tls = opts->tls.enabled;

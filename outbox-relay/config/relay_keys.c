@@ -22,6 +22,8 @@ const char *const keys_queue_types[] = {"quorum", "classic", NULL};
 
 #define ROW(field, key, kind, value, lo, hi, parts, text)                                          \
     CFG_ROW(struct relay_config, field, key, kind, value, lo, hi, parts, text)
+#define NUMBER(field, key, kind, number, lo, hi, parts, text)                                      \
+    CFG_NUMBER(struct relay_config, field, key, kind, number, lo, hi, parts, text)
 
 static const struct cfg_key relay_keys[] = {
     ROW(name, "name", CFG_OPTIONAL, "", 0, 64, CFG_PROCESS,
@@ -39,9 +41,9 @@ static const struct cfg_key relay_keys[] = {
     ROW(advertise_address, "advertise_address", CFG_OPTIONAL, "", 0, 63, CFG_PROCESS,
         "Numeric host:port that other relays pass rings on to while this one owns a lane. Empty: "
         "doorbell_address, unless that listens on all addresses."),
-    ROW(drain_ms, "drain", CFG_DURATION, "5s", 0, CFG_HOUR, LANES,
-        "How long a stop waits for the confirms of what is published already. What stays "
-        "unconfirmed is published again by the next owner."),
+    NUMBER(drain_ms, "drain", CFG_DURATION, LANE_DEFAULT_drain_ms, 0, CFG_HOUR, LANES,
+           "How long a stop waits for the confirms of what is published already. What stays "
+           "unconfirmed is published again by the next owner."),
     ROW(alert_url, "alert_url", CFG_OPTIONAL, "", 0, 2048, CFG_PROCESS,
         "Called (POST, a short JSON text) after messages were parked. Best effort: at most once "
         "per alert_interval, five seconds for the answer, and nobody waits for it. Empty: nobody "
@@ -62,64 +64,65 @@ static const struct cfg_key broker_keys[] = {
                "published before it was done once; what the broker refuses to declare holds up its "
                "own topics only."),
     BRIDGE_TLS_KEYS(struct relay_config, broker, BOTH),
-    ROW(broker.connect_timeout_ms, "connect_timeout", CFG_DURATION, "5s", 100, 5 * CFG_MINUTE, BOTH,
-        "For TCP, TLS and login together."),
-    ROW(broker.rpc_timeout_ms, "rpc_timeout", CFG_DURATION, "10s", 100, 5 * CFG_MINUTE, BOTH,
-        "For any other answer of the broker that is waited for."),
-    ROW(broker.heartbeat_s, "heartbeat", CFG_SECONDS, "20s", CFG_SECOND, 10 * CFG_MINUTE, BOTH,
-        "AMQP heartbeat, whole seconds; a broker silent for twice as long is given up."),
-    ROW(broker.reconnect_min_ms, "reconnect_min", CFG_DURATION, "100ms", 1, CFG_HOUR, BOTH,
-        "First wait after a lost connection; doubles with jitter up to reconnect_max."),
-    ROW(broker.reconnect_cap_ms, "reconnect_max", CFG_DURATION, "10s", 1, CFG_HOUR, BOTH,
-        "Longest wait between two attempts to connect."),
+    NUMBER(broker.connect_timeout_ms, "connect_timeout", CFG_DURATION, BRIDGE_CONNECT_MS, 100,
+           5 * CFG_MINUTE, BOTH, "For TCP, TLS and login together."),
+    NUMBER(broker.rpc_timeout_ms, "rpc_timeout", CFG_DURATION, BRIDGE_RPC_MS, 100, 5 * CFG_MINUTE,
+           BOTH, "For any other answer of the broker that is waited for."),
+    NUMBER(broker.heartbeat_s, "heartbeat", CFG_SECONDS, BRIDGE_HEARTBEAT_S *CFG_SECOND, CFG_SECOND,
+           10 * CFG_MINUTE, BOTH,
+           "AMQP heartbeat, whole seconds; a broker silent for twice as long is given up."),
+    NUMBER(broker.reconnect_min_ms, "reconnect_min", CFG_DURATION, BRIDGE_RECONNECT_MIN_MS, 1,
+           CFG_HOUR, BOTH,
+           "First wait after a lost connection; doubles with jitter up to reconnect_max."),
+    NUMBER(broker.reconnect_cap_ms, "reconnect_max", CFG_DURATION, BRIDGE_RECONNECT_CAP_MS, 1,
+           CFG_HOUR, BOTH, "Longest wait between two attempts to connect."),
 };
 
-/* X(T, AT, field, key, type, default, min, max, help): the tuning of a lane, wherever it stands. */
+/* X(T, AT, field, key, type, min, max, help): the tuning of a lane, wherever it stands. */
 #define LANE_KEYS(X, T, AT)                                                                        \
-    X(T, AT, window, "window", CFG_COUNT, "2000", 1, 65535,                                        \
+    X(T, AT, window, "window", CFG_COUNT, 1, 65535,                                                \
       "Messages published and not yet confirmed, at most.")                                        \
-    X(T, AT, key_window, "key_window", CFG_COUNT, "1", 1, 65535,                                   \
+    X(T, AT, key_window, "key_window", CFG_COUNT, 1, 65535,                                        \
       "The same for one ordering key. 1 keeps the order whatever the broker refuses; more is "     \
       "faster for a few hot keys, and a refused message may then come after its followers.")       \
-    X(T, AT, batch_rows, "batch_rows", CFG_COUNT, "1000", 1, 10000, "Rows read at once.")          \
-    X(T, AT, inline_bytes, "inline_size", CFG_SIZE, "16KiB", 1, 16 * CFG_MIB,                      \
+    X(T, AT, batch_rows, "batch_rows", CFG_COUNT, 1, 10000, "Rows read at once.")                  \
+    X(T, AT, inline_bytes, "inline_size", CFG_SIZE, 1, 16 * CFG_MIB,                               \
       "Payloads up to this size are read with their batch, larger ones one by one.")               \
-    X(T, AT, max_body_bytes, "max_body", CFG_SIZE, "16MiB", CFG_KIB, 512 * CFG_MIB,                \
+    X(T, AT, max_body_bytes, "max_body", CFG_SIZE, CFG_KIB, 512 * CFG_MIB,                         \
       "Larger payloads are parked. RabbitMQ has a limit of its own (max_message_size).")           \
-    X(T, AT, settle_max_rows, "settle_rows", CFG_COUNT, "1000", 1, 10000,                          \
+    X(T, AT, settle_max_rows, "settle_rows", CFG_COUNT, 1, 10000,                                  \
       "Confirmed rows deleted at once, at most.")                                                  \
-    X(T, AT, settle_max_age_ms, "settle_age", CFG_DURATION, "100ms", 1, CFG_MINUTE,                \
+    X(T, AT, settle_max_age_ms, "settle_age", CFG_DURATION, 1, CFG_MINUTE,                         \
       "How long a confirmed row waits for others to be deleted with it.")                          \
-    X(T, AT, poll_min_ms, "poll_min", CFG_DURATION, "2ms", 1, CFG_MINUTE,                          \
+    X(T, AT, poll_min_ms, "poll_min", CFG_DURATION, 1, CFG_MINUTE,                                 \
       "Pause between two looks at a busy table.")                                                  \
-    X(T, AT, poll_max_ms, "poll_max", CFG_DURATION, "50ms", 1, CFG_HOUR,                           \
-      "The same for an idle one.")                                                                 \
-    X(T, AT, sweep_ms, "sweep", CFG_DURATION, "1s", 10, CFG_HOUR,                                  \
+    X(T, AT, poll_max_ms, "poll_max", CFG_DURATION, 1, CFG_HOUR, "The same for an idle one.")      \
+    X(T, AT, sweep_ms, "sweep", CFG_DURATION, 10, CFG_HOUR,                                        \
       "How often rows of transactions that committed late are looked for.")                        \
-    X(T, AT, lease_ms, "lease", CFG_DURATION, "10s", CFG_SECOND, CFG_HOUR,                         \
+    X(T, AT, lease_ms, "lease", CFG_DURATION, CFG_SECOND, CFG_HOUR,                                \
       "How long a dead relay's outbox stays its own before another relay takes over.")             \
-    X(T, AT, max_attempts, "max_attempts", CFG_COUNT, "10", 1, 1000000,                            \
+    X(T, AT, max_attempts, "max_attempts", CFG_COUNT, 1, 1000000,                                  \
       "Tries of one message that the broker refuses or cannot route before it is parked.")         \
-    X(T, AT, retry_min_ms, "retry_min", CFG_DURATION, "200ms", 1, CFG_HOUR,                        \
+    X(T, AT, retry_min_ms, "retry_min", CFG_DURATION, 1, CFG_HOUR,                                 \
       "First wait between two tries; doubles with jitter.")                                        \
-    X(T, AT, retry_cap_ms, "retry_max", CFG_DURATION, "30s", 1, 24 * CFG_HOUR,                     \
+    X(T, AT, retry_cap_ms, "retry_max", CFG_DURATION, 1, 24 * CFG_HOUR,                            \
       "Longest wait between two tries.")                                                           \
-    X(T, AT, confirm_timeout_ms, "confirm_timeout", CFG_DURATION, "30s", CFG_SECOND, CFG_HOUR,     \
+    X(T, AT, confirm_timeout_ms, "confirm_timeout", CFG_DURATION, CFG_SECOND, CFG_HOUR,            \
       "A confirm that takes longer makes the relay give up the connection and publish again.")     \
-    X(T, AT, receipt_timeout_ms, "receipt_timeout", CFG_DURATION, "60s", 10, 24 * CFG_HOUR,        \
+    X(T, AT, receipt_timeout_ms, "receipt_timeout", CFG_DURATION, 10, 24 * CFG_HOUR,               \
       "A message that asks for receipts is sent again when they do not come for so long; doubles " \
       "with each send.")                                                                           \
-    X(T, AT, receipt_cap_ms, "receipt_retry_max", CFG_DURATION, "1h", 10, 168 * CFG_HOUR,          \
+    X(T, AT, receipt_cap_ms, "receipt_retry_max", CFG_DURATION, 10, 168 * CFG_HOUR,                \
       "Longest wait before such a message is sent again.")                                         \
-    X(T, AT, max_sends, "max_sends", CFG_COUNT, "20", 1, 1000000,                                  \
+    X(T, AT, max_sends, "max_sends", CFG_COUNT, 1, 1000000,                                        \
       "Sends without receipts before such a message is parked. All waits together must be "        \
       "shorter than the consumers' dedup retention.")                                              \
-    X(T, AT, delayed_poll_ms, "delayed_poll", CFG_DURATION, "500ms", 1, CFG_HOUR,                  \
+    X(T, AT, delayed_poll_ms, "delayed_poll", CFG_DURATION, 1, CFG_HOUR,                           \
       "How often delayed messages that are due are looked for.")
 
-#define LANE_ROW(T, AT, field, key, cfg_kind, value, lo, hi, text)                                 \
-    CFG_ROW(T, AT.field, key, cfg_kind, value, lo, hi, LANES, text),
-#define SOURCE_ROW(T, AT, field, key, cfg_kind, value, lo, hi, text)                               \
+#define LANE_ROW(T, AT, field, key, cfg_kind, lo, hi, text)                                        \
+    CFG_NUMBER(T, AT.field, key, cfg_kind, LANE_DEFAULT_##field, lo, hi, LANES, text),
+#define SOURCE_ROW(T, AT, field, key, cfg_kind, lo, hi, text)                                      \
     {.name = (key),                                                                                \
      .type = (cfg_kind),                                                                           \
      CFG_FIELD(T, AT.field),                                                                       \
@@ -133,8 +136,11 @@ static const struct cfg_key broker_keys[] = {
 static const struct cfg_key lane_keys[] = {LANE_KEYS(LANE_ROW, struct relay_config, lane)};
 
 #undef ROW
+#undef NUMBER
 #define ROW(field, key, kind, value, lo, hi, parts, text)                                          \
     CFG_ROW(struct source_config, field, key, kind, value, lo, hi, parts, text)
+#define NUMBER(field, key, kind, number, lo, hi, parts, text)                                      \
+    CFG_NUMBER(struct source_config, field, key, kind, number, lo, hi, parts, text)
 
 static const struct cfg_key source_keys[] = {
     DB_ADDRESS_KEYS(struct source_config, lane.db, LANES,
@@ -147,14 +153,14 @@ static const struct cfg_key source_keys[] = {
                  "Outbox tables. Each gets a lane: a thread, a database connection and a broker "
                  "connection."),
     DB_TLS_KEYS(struct source_config, lane.db, LANES),
-    ROW(lane.db.connect_timeout_ms, "connect_timeout", CFG_DURATION, "5s", CFG_SECOND,
-        5 * CFG_MINUTE, LANES, "For connecting to the server; whole seconds."),
-    ROW(lane.db.read_timeout_ms, "read_timeout", CFG_DURATION, "30s", CFG_SECOND, CFG_HOUR, LANES,
-        "For an answer of the server; whole seconds."),
-    ROW(lane.db.write_timeout_ms, "write_timeout", CFG_DURATION, "30s", CFG_SECOND, CFG_HOUR, LANES,
-        "For sending to the server; whole seconds."),
-    ROW(lane.db.lock_wait_s, "lock_wait", CFG_SECONDS, "10s", CFG_SECOND, CFG_HOUR, LANES,
-        "How long a statement waits for a row lock; whole seconds."),
+    NUMBER(lane.db.connect_timeout_ms, "connect_timeout", CFG_DURATION, DB_CONNECT_MS, CFG_SECOND,
+           5 * CFG_MINUTE, LANES, "For connecting to the server; whole seconds."),
+    NUMBER(lane.db.read_timeout_ms, "read_timeout", CFG_DURATION, DB_IO_MS, CFG_SECOND, CFG_HOUR,
+           LANES, "For an answer of the server; whole seconds."),
+    NUMBER(lane.db.write_timeout_ms, "write_timeout", CFG_DURATION, DB_IO_MS, CFG_SECOND, CFG_HOUR,
+           LANES, "For sending to the server; whole seconds."),
+    NUMBER(lane.db.lock_wait_s, "lock_wait", CFG_SECONDS, DB_LOCK_WAIT_S *CFG_SECOND, CFG_SECOND,
+           CFG_HOUR, LANES, "How long a statement waits for a row lock; whole seconds."),
     ROW(lane.receipt_queue, "receipt_queue", CFG_OPTIONAL, "", 0, 255, BOTH,
         "Queue to which consumers report what they have applied, declared by the relay; its name "
         "begins with rowpost.receipts. A process reads it for this source. Empty: messages that "
@@ -163,8 +169,9 @@ static const struct cfg_key source_keys[] = {
         "Keep id, topic and times of what was published in outbox_journal, so that `outboxctl "
         "reconcile` can compare it with what a consumer applied. Needs the tables of the side "
         "journal, and costs a row a message."),
-    ROW(lane.journal_retention_ms, "journal_retention", CFG_DURATION, "168h", CFG_MINUTE,
-        1000 * CFG_HOUR, LANES, "How long it is kept."),
+    NUMBER(lane.journal_retention_ms, "journal_retention", CFG_DURATION,
+           LANE_DEFAULT_journal_retention_ms, CFG_MINUTE, 1000 * CFG_HOUR, LANES,
+           "How long it is kept."),
     ROW(receipt_retention_ms, "receipt_retention", CFG_DURATION, "168h", CFG_MINUTE,
         1000 * CFG_HOUR, RESTARTS_RECEIPTS,
         "How long reports are kept after the message was settled."),
@@ -202,15 +209,18 @@ static const struct cfg_key queue_keys[] = {
 
 /* [half] and [producer] restart the process as a whole. */
 #undef ROW
+#undef NUMBER
 #define ROW(T, field, key, kind, value, lo, hi, text)                                              \
     CFG_ROW(T, field, key, kind, value, lo, hi, CFG_PROCESS, text)
+#define NUMBER(T, field, key, kind, number, lo, hi, text)                                          \
+    CFG_NUMBER(T, field, key, kind, number, lo, hi, CFG_PROCESS, text)
 
 static const struct cfg_key half_keys[] = {
     ROW(struct half_config, source, "source", CFG_STRING, "", 0, 64,
         "The [source NAME] whose database has the half-message tables. Empty: no half-messages."),
     ROW(struct half_config, store.outbox, "outbox", CFG_STRING, "outbox", 1, 64,
         "Outbox table of that source that the messages go to."),
-    HTTP_KEYS(struct half_config, api, "8379", "512",
+    HTTP_KEYS(struct half_config, api, "8379", HALF_HTTP_CONNECTIONS,
               "Address of the API. Without http_tls_cert_file keep it on the loopback: tokens go "
               "over the line as they are.",
               "Port of http_address. 0: no API, only check-back for those who prepare by SQL.",
@@ -227,45 +237,50 @@ static const struct cfg_key half_keys[] = {
         "Accepted as well, while callers change over to another token."),
     ROW(struct half_config, api.open_lookup, "open_lookup", CFG_BOOL, "no", 0, 0,
         "A caller that knows a gid may look it up without the token."),
-    ROW(struct half_config, api.limits.body_bytes, "max_body", CFG_SIZE, "4MiB", CFG_KIB,
-        64 * CFG_MIB,
-        "Largest body of a prepare. The database's max_allowed_packet must be twice as large."),
+    NUMBER(struct half_config, api.limits.body_bytes, "max_body", CFG_SIZE, HALF_HTTP_BODY_BYTES,
+           CFG_KIB, 64 * CFG_MIB,
+           "Largest body of a prepare. The database's max_allowed_packet must be twice as large."),
     ROW(struct half_config, api.limits.in_flight_bytes, "body_memory", CFG_SIZE, "64MiB", CFG_KIB,
         1024 * CFG_MIB,
         "Bytes of all bodies that are being read or worked on; above it requests are answered 503 "
         "with Retry-After. Never less than max_body."),
-    ROW(struct half_config, store.workers, "workers", CFG_COUNT, "2", 1, 64,
-        "Database connections that run requests; each shares its commits among all that "
-        "wait."),
-    ROW(struct half_config, store.queue_max, "queue", CFG_COUNT, "1024", 1, 1000000,
-        "Requests that may wait; more are answered 503 at once."),
-    ROW(struct half_config, store.batch_max, "batch", CFG_COUNT, "128", 1, 256,
-        "Requests that share a commit, at most."),
+    NUMBER(struct half_config, store.workers, "workers", CFG_COUNT, HALF_WORKERS, 1, 64,
+           "Database connections that run requests; each shares its commits among all that "
+           "wait."),
+    NUMBER(struct half_config, store.queue_max, "queue", CFG_COUNT, HALF_QUEUE_MAX, 1, 1000000,
+           "Requests that may wait; more are answered 503 at once."),
+    NUMBER(struct half_config, store.batch_max, "batch", CFG_COUNT, HALF_BATCH_MAX, 1, 256,
+           "Requests that share a commit, at most."),
     ROW(struct half_config, check_back, "check_back", CFG_BOOL, "yes", 0, 0,
         "Ask silent producers. Of several relays the one with the lease does."),
     ROW(struct half_config, api.first_check_ms, "first_check", CFG_DURATION, "60s", 0,
         24 * CFG_HOUR,
         "Silence after a prepare before its producer is asked, where the prepare does not say."),
-    ROW(struct half_config, check.backoff_min_ms, "retry_min", CFG_DURATION, "10s", 10,
-        24 * CFG_HOUR, "Wait after the first question; doubles with jitter."),
-    ROW(struct half_config, check.backoff_cap_ms, "retry_max", CFG_DURATION, "10m", 10,
-        24 * CFG_HOUR, "Longest such wait."),
-    ROW(struct half_config, check.max_answers, "max_answers", CFG_COUNT, "15", 1, 1000000,
-        "Answers 'unknown' before a half-message is parked. What is no answer does not count."),
-    ROW(struct half_config, check.max_in_progress, "max_in_progress", CFG_COUNT, "200", 1, 1000000,
-        "The same for answers 'in_progress'."),
-    ROW(struct half_config, check.breaker_failures, "breaker_failures", CFG_COUNT, "5", 1, 1000000,
-        "Questions without an answer, in a row, before a producer is left alone for a while."),
-    ROW(struct half_config, check.breaker_min_ms, "breaker_min", CFG_DURATION, "1s", 10, CFG_HOUR,
-        "How long, at first; doubles with jitter."),
-    ROW(struct half_config, check.breaker_cap_ms, "breaker_max", CFG_DURATION, "60s", 10,
-        24 * CFG_HOUR, "Longest such wait."),
-    ROW(struct half_config, check.lease_ms, "lease", CFG_DURATION, "10s", CFG_SECOND, CFG_HOUR,
-        "How long a dead relay keeps others from asking in its place."),
-    ROW(struct half_config, check.retention_s, "retention", CFG_SECONDS, "168h", CFG_MINUTE,
-        1000 * CFG_HOUR, "How long a decided half-message is kept to answer repeated requests."),
-    ROW(struct half_config, check.barrier_keep_s, "barrier_keep", CFG_SECONDS, "720h", CFG_HOUR,
-        1000 * CFG_HOUR,
+    NUMBER(struct half_config, check.backoff_min_ms, "retry_min", CFG_DURATION,
+           CHECK_BACKOFF_MIN_MS, 10, 24 * CFG_HOUR,
+           "Wait after the first question; doubles with jitter."),
+    NUMBER(struct half_config, check.backoff_cap_ms, "retry_max", CFG_DURATION,
+           CHECK_BACKOFF_CAP_MS, 10, 24 * CFG_HOUR, "Longest such wait."),
+    NUMBER(struct half_config, check.max_answers, "max_answers", CFG_COUNT, CHECK_MAX_ANSWERS, 1,
+           1000000,
+           "Answers 'unknown' before a half-message is parked. What is no answer does not count."),
+    NUMBER(struct half_config, check.max_in_progress, "max_in_progress", CFG_COUNT,
+           CHECK_MAX_IN_PROGRESS, 1, 1000000, "The same for answers 'in_progress'."),
+    NUMBER(struct half_config, check.breaker_failures, "breaker_failures", CFG_COUNT,
+           CHECK_BREAKER_FAILURES, 1, 1000000,
+           "Questions without an answer, in a row, before a producer is left alone for a while."),
+    NUMBER(struct half_config, check.breaker_min_ms, "breaker_min", CFG_DURATION,
+           CHECK_BREAKER_MIN_MS, 10, CFG_HOUR, "How long, at first; doubles with jitter."),
+    NUMBER(struct half_config, check.breaker_cap_ms, "breaker_max", CFG_DURATION,
+           CHECK_BREAKER_CAP_MS, 10, 24 * CFG_HOUR, "Longest such wait."),
+    NUMBER(struct half_config, check.lease_ms, "lease", CFG_DURATION, CHECK_LEASE_MS, CFG_SECOND,
+           CFG_HOUR, "How long a dead relay keeps others from asking in its place."),
+    NUMBER(struct half_config, check.retention_s, "retention", CFG_SECONDS,
+           CHECK_RETENTION_S *CFG_SECOND, CFG_MINUTE, 1000 * CFG_HOUR,
+           "How long a decided half-message is kept to answer repeated requests."),
+    NUMBER(
+        struct half_config, check.barrier_keep_s, "barrier_keep", CFG_SECONDS,
+        CHECK_BARRIER_KEEP_S *CFG_SECOND, CFG_HOUR, 1000 * CFG_HOUR,
         "How long rows of half_barrier are kept (outboxctl barrier clean --keep). About an older "
         "half-message a missing row says nothing: it is parked."),
 };
@@ -281,8 +296,8 @@ static const struct cfg_key producer_keys[] = {
         "Sent as Authorization: Bearer. Empty: none."),
     ROW(struct check_producer, concurrency, "concurrency", CFG_COUNT, "0", 0, 1024,
         "Questions in flight at most. 0: 16 over HTTP, 4 through the barrier."),
-    ROW(struct check_producer, timeout_ms, "timeout", CFG_DURATION, "5s", 10, CFG_HOUR,
-        "Of one question by HTTP."),
+    NUMBER(struct check_producer, timeout_ms, "timeout", CFG_DURATION, CHECK_ASK_MS, 10, CFG_HOUR,
+           "Of one question by HTTP."),
     DB_ADDRESS_KEYS(struct check_producer, db, CFG_PROCESS,
                     "check = barrier: host of the database with its half_barrier, the primary."),
     DB_LOGIN_KEYS(struct check_producer, db, CFG_PROCESS, "",

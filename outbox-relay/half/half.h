@@ -146,13 +146,16 @@ struct half_request {
     uint32_t busy_wait_ms;
 };
 
+/** Defaults of half_store_opts. */
+enum { HALF_WORKERS = 2, HALF_QUEUE_MAX = 1024, HALF_BATCH_MAX = 128 };
+
 struct half_store_opts {
     struct db_opts db;  /* borrowed; the texts must outlive the store. Its idle_s, 0: 10: what a
                            worker that stands still may hold up others for */
     const char *outbox; /* where the messages go; NULL: "outbox" */
-    uint32_t workers;   /* 0: 2 */
-    uint32_t queue_max; /* requests that may wait; 0: 1024 */
-    uint32_t batch_max; /* requests in one transaction; 0: 128 */
+    uint32_t workers;   /* 0: HALF_WORKERS */
+    uint32_t queue_max; /* requests that may wait; 0: HALF_QUEUE_MAX */
+    uint32_t batch_max; /* requests in one transaction; 0: HALF_BATCH_MAX */
     uint32_t batch_max_bytes; /* of their messages; 0: 1 MiB; a single larger one goes alone */
     uint32_t busy_ms;         /* a request whose rows somebody holds is tried again for so long
                                  before it is answered HALF_ANS_BUSY; 0: 1000 */

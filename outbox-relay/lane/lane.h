@@ -34,8 +34,37 @@ struct topic_rule {
     uint32_t max_attempts; /* 0: lane_opts.max_attempts */
 };
 
+/** X(field, number): the default of each of these options; the table of keys has them from here. */
+#define LANE_DEFAULTS(X)                                                                           \
+    X(window, 2000)                                                                                \
+    X(key_window, 1)                                                                               \
+    X(batch_rows, 1000)                                                                            \
+    X(inline_bytes, 16 * 1024)                                                                     \
+    X(max_body_bytes, 16 * 1024 * 1024)                                                            \
+    X(settle_max_rows, 1000)                                                                       \
+    X(settle_max_age_ms, 100)                                                                      \
+    X(poll_min_ms, 2)                                                                              \
+    X(poll_max_ms, 50)                                                                             \
+    X(sweep_ms, 1000)                                                                              \
+    X(lease_ms, 10000)                                                                             \
+    X(max_attempts, 10)                                                                            \
+    X(retry_min_ms, 200)                                                                           \
+    X(retry_cap_ms, 30000)                                                                         \
+    X(confirm_timeout_ms, 30000)                                                                   \
+    X(drain_ms, 5000)                                                                              \
+    X(receipt_timeout_ms, 60 * 1000)                                                               \
+    X(receipt_cap_ms, 3600 * 1000)                                                                 \
+    X(max_sends, 20)                                                                               \
+    X(delayed_poll_ms, 500)                                                                        \
+    X(journal_retention_ms, 7 * 24 * 3600 * 1000)
+
+#define LANE_DEFAULT_(field, number) LANE_DEFAULT_##field = (number),
+/** LANE_DEFAULT_window and so on. */
+enum { LANE_DEFAULTS(LANE_DEFAULT_) };
+#undef LANE_DEFAULT_
+
 /** Borrowed for lane_create except db and bridge strings and rules, which must outlive the lane.
- * Zero means the default. */
+ * Zero means the default, see LANE_DEFAULTS. */
 struct lane_opts {
     const char *source;  /* name of the source in the configuration */
     const char *outbox;  /* table name */
@@ -47,33 +76,32 @@ struct lane_opts {
     const char *exchange; /* NULL: "" is wrong for topics; default "rowpost" */
     const struct topic_rule *rules;
     size_t rule_count;
-    uint32_t window;       /* unconfirmed messages at most; 0: 2000 */
-    uint32_t key_window;   /* unconfirmed messages of one ordering key; 0: 1, which keeps order
-                              whatever the broker refuses */
-    uint32_t batch_rows;   /* rows a read; 0: 1000 */
-    uint32_t inline_bytes; /* payloads up to this come with the batch, larger ones one by one; 0: 16
-                              KiB */
-    uint32_t max_body_bytes;    /* larger ones are parked; 0: 16 MiB */
-    uint32_t settle_max_rows;   /* 0: 1000 */
-    uint32_t settle_max_age_ms; /* a confirmed row waits at most this long for its delete; 0: 100 */
-    uint32_t poll_min_ms;       /* pause between looks when busy; 0: 2 */
-    uint32_t poll_max_ms;       /* when idle; 0: 50 */
-    uint32_t sweep_ms; /* look for late commits behind the cursor at least this often; 0: 1000 */
-    uint32_t lease_ms; /* 0: 10000 */
-    uint32_t max_attempts; /* tries of one message (returned, nacked) before it is parked; 0: 10 */
-    uint32_t retry_min_ms; /* 0: 200 */
-    uint32_t retry_cap_ms; /* 0: 30000 */
-    uint32_t confirm_timeout_ms; /* 0: 30000 */
-    uint32_t drain_ms;           /* how long lane_drain waits for confirms; 0: 10000 */
+    uint32_t window; /* unconfirmed messages at most */
+    uint32_t
+        key_window; /* the same of one ordering key; 1 keeps order whatever the broker refuses */
+    uint32_t batch_rows;     /* rows a read */
+    uint32_t inline_bytes;   /* payloads up to this come with the batch, larger ones one by one */
+    uint32_t max_body_bytes; /* larger ones are parked */
+    uint32_t settle_max_rows;
+    uint32_t settle_max_age_ms; /* a confirmed row waits at most this long for its delete */
+    uint32_t poll_min_ms;       /* pause between looks when busy */
+    uint32_t poll_max_ms;       /* when idle */
+    uint32_t sweep_ms;          /* look for late commits behind the cursor at least this often */
+    uint32_t lease_ms;
+    uint32_t max_attempts; /* tries of one message (returned, nacked) before it is parked */
+    uint32_t retry_min_ms;
+    uint32_t retry_cap_ms;
+    uint32_t confirm_timeout_ms;
+    uint32_t drain_ms;         /* how long lane_drain waits for confirms */
     const char *receipt_queue; /* where receipts for this source are to be sent; NULL: rows that ask
                                   for receipts are parked */
-    uint32_t receipt_timeout_ms; /* a message is sent again when its receipts do not come for so
-                                    long, doubling; 0: 60000 */
-    uint32_t receipt_cap_ms;     /* longest such wait; 0: 3600000 */
-    uint32_t max_sends;          /* sends without receipts before it is parked; 0: 20 */
-    uint32_t delayed_poll_ms; /* how often delayed messages that are due are looked for; 0: 500 */
-    bool journal;             /* keep what was published in outbox_journal, for reconcile */
-    uint32_t journal_retention_ms; /* for so long; 0: 7 days */
+    uint32_t receipt_timeout_ms;   /* a message is sent again when its receipts do not come for so
+                                    long, doubling */
+    uint32_t receipt_cap_ms;       /* longest such wait */
+    uint32_t max_sends;            /* sends without receipts before it is parked */
+    uint32_t delayed_poll_ms;      /* how often delayed messages that are due are looked for */
+    bool journal;                  /* keep what was published in outbox_journal, for reconcile */
+    uint32_t journal_retention_ms; /* for so long */
     bool gated; /* publish nothing before lane_open_gate: the topology is not there yet. All else
                    goes on (connect, lease, counts) */
 };

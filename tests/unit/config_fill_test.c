@@ -46,13 +46,13 @@ static const struct cfg_key main_keys[] = {
     ROW(struct root, text, "text", CFG_OPTIONAL, "", 0, 64, CFG_PROCESS),
     ROW(struct root, insecure, "verify", CFG_NOT, "yes", 0, 0, PART_B),
     ROW(struct root, port, "port", CFG_COUNT, "70", 0, 0, CFG_PROCESS),
-    ROW(struct root, wait_s, "wait", CFG_SECONDS, "1500ms", 0, 3600000, PART_A),
+    CFG_NUMBER(struct root, wait_s, "wait", CFG_SECONDS, 1500, 0, 3600000, PART_A, "Help."),
     ROW(struct root, size, "size", CFG_SIZE, "4KiB", 1, 0, 0),
     CFG_LIST_ROW(struct root, items, item_count, "items", "a, b", 0, 4, PART_B, "Help."),
 };
 static const struct cfg_key common_keys[] = {
     ROW(struct root, common.large, "large", CFG_SIZE, "1KiB", 2, 9999, PART_A),
-    ROW(struct root, common.small, "small", CFG_COUNT, "7", 5, 99, PART_A),
+    CFG_NUMBER(struct root, common.small, "small", CFG_COUNT, 7, 5, 99, PART_A, "Help."),
 };
 static const struct cfg_key option_keys[] = {
     {.name = "large",
@@ -193,6 +193,23 @@ static void zero_takes_the_value_of_the_common_key(void **state)
     buf_fini(&problems);
 }
 
+static void a_default_is_shown_in_its_largest_unit(void **state)
+{
+    struct obx_buf text = {0};
+    struct cfg *cfg = good("[option o]\n");
+
+    (void)state;
+    assert_int_equal(cfg_dump(cfg, &text), OBX_OK);
+    assert_non_null(strstr(text.data, "\nwait = 1500ms ; default\n"));
+    assert_non_null(strstr(text.data, "\nsmall = 7 ; default\n"));
+    buf_reset(&text);
+    assert_int_equal(cfg_reference_example(&schema, &text), OBX_OK);
+    assert_non_null(
+        strstr(text.data, "default 1500ms; reloadable; OBX_MAIN_WAIT)\n#wait = 1500ms\n"));
+    buf_fini(&text);
+    cfg_destroy(cfg);
+}
+
 static void expect_changes(const char *a, const char *b, const char *expected)
 {
     struct cfg *before = good(a), *after = good(b);
@@ -291,6 +308,7 @@ int main(void)
         cmocka_unit_test(a_row_fills_the_field_in_its_own_form),
         cmocka_unit_test(a_field_bounds_its_number),
         cmocka_unit_test(zero_takes_the_value_of_the_common_key),
+        cmocka_unit_test(a_default_is_shown_in_its_largest_unit),
         cmocka_unit_test(a_change_is_told_where_it_was_made),
         cmocka_unit_test(a_part_differs_by_its_own_keys),
         cmocka_unit_test(sections_that_come_or_go_count_where_they_say_so),

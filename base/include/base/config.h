@@ -63,7 +63,11 @@ struct cfg_key {
     /** A number of a named section: 0 stands for the value of the key of the same name in this
      * plain section, which comes before; that is what the field gets. NULL: 0 is a number. */
     const char *like;
-    const char *def;            /**< as it would stand in the file; NULL: the key must be given */
+    /** The default of a number without def, in the unit of min and max: so that the part which owns the
+     * option can name it once, for those too who use it without a configuration. */
+    uint64_t number;
+    const char
+        *def; /**< as it would stand in the file; NULL without a number: the key must be given */
     uint64_t min, max;          /**< inclusive; max 0: no limit but that of the field */
     const char *const *choices; /**< CFG_ENUM only, ends with NULL */
     const char *help;           /**< one or two sentences for the reference */
@@ -94,6 +98,12 @@ struct cfg_section {
     {                                                                                              \
         .name = (key), .type = (cfg_kind), CFG_FIELD(T, field), .def = (value), .min = (lo),       \
         .max = (hi), .restarts = (parts), .help = (text)                                           \
+    }
+/** A number whose default is one. */
+#define CFG_NUMBER(T, field, key, cfg_kind, default_number, lo, hi, parts, text)                   \
+    {                                                                                              \
+        .name = (key), .type = (cfg_kind), CFG_FIELD(T, field), .number = (default_number),        \
+        .min = (lo), .max = (hi), .restarts = (parts), .help = (text)                              \
     }
 #define CFG_LIST_ROW(T, field, count, key, value, lo, hi, parts, text)                             \
     {                                                                                              \

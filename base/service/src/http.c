@@ -899,7 +899,8 @@ static void set_limits(struct http_server *server, const struct http_opts *opts)
     struct http_limits *limits = &server->limits;
 
     *limits = opts->limits;
-    limits->connections = fit_to_descriptors(or_default(limits->connections, 64), opts->address);
+    limits->connections =
+        fit_to_descriptors(or_default(limits->connections, HTTP_CONNECTIONS), opts->address);
     limits->per_address = or_default(limits->per_address, limits->connections);
     limits->head_ms = or_default(limits->head_ms, 5000);
     limits->body_ms = or_default(limits->body_ms, 30000);

@@ -28,7 +28,7 @@ static bool is_needed(const struct cfg_section *section)
     if (!section->is_named)
         return true;
     for (size_t i = 0; i < section->key_count; i++) {
-        if (section->keys[i].def == NULL)
+        if (cfg_is_required(&section->keys[i]))
             return true;
     }
     return false;
@@ -45,6 +45,7 @@ static void out_key(struct obx_buf *out, const struct cfg_schema *schema,
                     const struct cfg_section *section, const struct cfg_key *key)
 {
     const char *sample = sample_of(schema, section, key->name);
+    struct cfg_default room;
 
     buf_addf(out, "\n");
     cfg_out_wrapped(out, "# ", key->help);
@@ -59,10 +60,10 @@ static void out_key(struct obx_buf *out, const struct cfg_schema *schema,
     if (key->type == CFG_SECRET) { /* the sample is a path: no secret is written down here */
         out_setting(out, true, key->name, "", "");
         out_setting(out, true, key->name, "_file", sample != NULL ? sample : "");
-    } else if (key->def == NULL) {
+    } else if (cfg_is_required(key)) {
         out_setting(out, false, key->name, "", sample != NULL ? sample : "CHANGE_ME");
     } else {
-        out_setting(out, true, key->name, "", sample != NULL ? sample : key->def);
+        out_setting(out, true, key->name, "", sample != NULL ? sample : cfg_default_of(key, &room));
     }
 }
 

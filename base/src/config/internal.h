@@ -134,6 +134,12 @@ bool cfg_is_left_to_like(const struct cfg_key *key, const char *text);
 struct cfg_list cfg_get_list(const struct cfg_key *key, const unsigned char *item);
 /* Whether the key's field of both items is the same. */
 bool cfg_same_value(const struct cfg_key *key, const unsigned char *a, const unsigned char *b);
+/* The default as it would stand in the file; "" when there is none. Fills room where it has to. */
+struct cfg_default {
+    char text[32];
+};
+const char *cfg_default_of(const struct cfg_key *key, struct cfg_default *room);
+bool cfg_is_required(const struct cfg_key *key);
 /* Whether two texts of a number's key are the same number. */
 bool cfg_same_number(const struct cfg_key *key, const char *a, const char *b);
 /* "a number from 1 to 1000", to stand after "expected" or "allowed:". */

@@ -147,6 +147,7 @@ static void convert_value(struct cfg *cfg, struct cfg_report *report, struct cfg
 {
     const struct cfg_key *key = &instance->section->keys[index];
     struct cfg_value *value = &instance->values[index];
+    struct cfg_default room;
 
     OBX_ASSERT(cfg_field_fits(key));
     if (value->path != NULL) {
@@ -154,8 +155,10 @@ static void convert_value(struct cfg *cfg, struct cfg_report *report, struct cfg
         if (value->text == NULL)
             return;
     }
-    if (value->origin.kind == CFG_FROM_DEFAULT)
-        value->text = key->def;
+    if (value->origin.kind == CFG_FROM_DEFAULT && !cfg_is_required(key))
+        value->text = key->def != NULL
+                          ? key->def
+                          : cfg_copy(cfg, report, bytes_of(cfg_default_of(key, &room)));
     if (value->text != NULL && cfg_is_left_to_like(key, value->text))
         take_like(cfg, instance, key);
     else if (value->text == NULL || !cfg_convert(cfg, report, key, value->text, instance->item))

@@ -14,12 +14,13 @@ static const char *placeholder(const struct cfg_section *section)
 
 void cfg_out_default(struct obx_buf *out, const struct cfg_key *key)
 {
-    if (key->def == NULL)
+    struct cfg_default room;
+    const char *text = cfg_default_of(key, &room);
+
+    if (cfg_is_required(key))
         buf_addf(out, "required");
-    else if (key->def[0] == '\0')
-        buf_addf(out, "default empty");
     else
-        buf_addf(out, "default %s", key->def);
+        buf_addf(out, "default %s", text[0] == '\0' ? "empty" : text);
 }
 
 /* Words of text in lines of at most width characters: `first` before the first, `then` before the
@@ -94,13 +95,15 @@ static void out_key_markdown(struct obx_buf *out, const struct cfg_section *sect
                              const struct cfg_key *key)
 {
     struct obx_buf item = {0};
+    struct cfg_default room;
+    const char *text = cfg_default_of(key, &room);
 
     buf_addf(&item, "**`%s`**%s: ", key->name, key->type == CFG_SECRET ? " or its `_file`" : "");
     cfg_out_allowed(&item, key);
-    if (key->def == NULL)
+    if (cfg_is_required(key))
         buf_addf(&item, "; required");
-    else if (key->def[0] != '\0')
-        buf_addf(&item, "; default `%s`", key->def);
+    else if (text[0] != '\0')
+        buf_addf(&item, "; default `%s`", text);
     buf_addf(&item, "; %s; `", (key->restarts & CFG_PROCESS) == 0 ? "reloadable" : "restart");
     cfg_out_variable(&item, section, placeholder(section), key);
     buf_addf(&item, "`. %s", key->help);

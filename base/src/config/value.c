@@ -4,6 +4,7 @@
  * exactly a value is refused.
  */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/utf8.h"
@@ -17,6 +18,7 @@ struct unit {
 static const struct unit durations[] = {{"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
 static const struct unit sizes[] = {
     {"GiB", UINT64_C(1) << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"", 1}};
+static const struct unit counts[] = {{"", 1}, {"", 1}, {"", 1}, {"", 1}};
 enum { UNITS = 4 };
 
 bool cfg_field_fits(const struct cfg_key *key)
@@ -304,23 +306,38 @@ bool cfg_same_number(const struct cfg_key *key, const char *a, const char *b)
     return parse_number(key, a, &left) && parse_number(key, b, &right) && left == right;
 }
 
-static void out_quantity(struct obx_buf *out, const struct unit *units, uint64_t number)
+/* In the largest unit that leaves no fraction. */
+static const char *show_number(const struct cfg_key *key, uint64_t number, struct cfg_default *room)
 {
+    const struct unit *units = key->type == CFG_SIZE    ? sizes
+                               : key->type == CFG_COUNT ? counts
+                                                        : durations;
     size_t i = 0;
 
     while (i + 1 < UNITS && (number == 0 || number % units[i].factor != 0))
         i++;
-    buf_addf(out, "%" PRIu64 "%s", number / units[i].factor, units[i].name);
+    snprintf(room->text, sizeof(room->text), "%" PRIu64 "%s", number / units[i].factor,
+             units[i].name);
+    return room->text;
+}
+
+const char *cfg_default_of(const struct cfg_key *key, struct cfg_default *room)
+{
+    if (key->def == NULL && key->number > 0)
+        return show_number(key, key->number, room);
+    return key->def == NULL ? "" : key->def;
+}
+
+bool cfg_is_required(const struct cfg_key *key)
+{
+    return key->def == NULL && key->number == 0;
 }
 
 static void out_number(struct obx_buf *out, const struct cfg_key *key, uint64_t number)
 {
-    if (key->type == CFG_DURATION || key->type == CFG_SECONDS)
-        out_quantity(out, durations, number);
-    else if (key->type == CFG_SIZE)
-        out_quantity(out, sizes, number);
-    else
-        buf_addf(out, "%" PRIu64, number);
+    struct cfg_default room;
+
+    buf_add_text(out, show_number(key, number, &room));
 }
 
 /* " from 1 to 9", " of at least 1" or nothing. */

@@ -69,11 +69,13 @@ static void verify_default(struct verify *verify, const struct cfg_key *key)
         unsigned char bytes[sizeof(struct cfg_list)];
     } item;
     struct cfg_key row = *key;
+    struct cfg_default room;
+    const char *text = cfg_default_of(key, &room);
 
     row.offset = 0;
     row.count_offset = key->count_offset == 0 ? 0 : offsetof(struct cfg_list, count);
-    if (key->def != NULL && !cfg_is_left_to_like(key, key->def) &&
-        !cfg_convert(verify->cfg, &verify->report, &row, key->def, item.bytes))
+    if (!cfg_is_required(key) && !cfg_is_left_to_like(key, text) &&
+        !cfg_convert(verify->cfg, &verify->report, &row, text, item.bytes))
         complain(verify, key, "default is not what the key allows");
 }
 

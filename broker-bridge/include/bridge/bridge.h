@@ -21,6 +21,15 @@ struct bridge_tls {
     bool insecure; /* true: verify neither the chain nor the host name; never a default */
 };
 
+/** Defaults of bridge_opts. */
+enum {
+    BRIDGE_CONNECT_MS = 5000,
+    BRIDGE_RPC_MS = 10000,
+    BRIDGE_HEARTBEAT_S = 20,
+    BRIDGE_RECONNECT_MIN_MS = 100,
+    BRIDGE_RECONNECT_CAP_MS = 10000
+};
+
 /** How to reach the broker. Borrowed for the create call; the object copies what it keeps. Zero
  * means the default. */
 struct bridge_opts {
@@ -30,11 +39,11 @@ struct bridge_opts {
     const char *user;
     const char *password;
     const char *connection_name; /* shown in RabbitMQ's management and logs */
-    uint32_t connect_timeout_ms; /* TCP, TLS and login together; 0: 5000 */
-    uint32_t rpc_timeout_ms;     /* any other answer that is waited for; 0: 10000 */
-    uint32_t heartbeat_s;        /* 0: 20 */
-    uint32_t reconnect_min_ms;   /* first wait after a failure; 0: 100 */
-    uint32_t reconnect_cap_ms;   /* longest wait; 0: 10000 */
+    uint32_t connect_timeout_ms; /* TCP, TLS and login together; 0: BRIDGE_CONNECT_MS */
+    uint32_t rpc_timeout_ms;     /* any other answer that is waited for; 0: BRIDGE_RPC_MS */
+    uint32_t heartbeat_s;        /* 0: BRIDGE_HEARTBEAT_S */
+    uint32_t reconnect_min_ms;   /* first wait after a failure; 0: BRIDGE_RECONNECT_MIN_MS */
+    uint32_t reconnect_cap_ms;   /* longest wait; 0: BRIDGE_RECONNECT_CAP_MS */
     struct bridge_tls tls;
 };
 

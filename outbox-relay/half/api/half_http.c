@@ -36,9 +36,6 @@
 
 enum { TOKEN_MAX = 8, TOKEN_LEAST = 16, FLUSH_US = 100000 };
 
-#define CONNECTIONS    512
-#define MAX_BODY_BYTES (4 * 1024 * 1024)
-
 struct call {
     struct half_http *api;
     struct http_exchange *exchange; /* NULL once the peer is gone */
@@ -578,9 +575,9 @@ static enum obx_code listen_on(struct half_http *api, const struct half_http_opt
                              .tls_key_file = opts->tls_key_file};
 
     if (http.limits.connections == 0)
-        http.limits.connections = CONNECTIONS;
+        http.limits.connections = HALF_HTTP_CONNECTIONS;
     if (http.limits.body_bytes == 0)
-        http.limits.body_bytes = MAX_BODY_BYTES;
+        http.limits.body_bytes = HALF_HTTP_BODY_BYTES;
     return http_server_create(&http, &api->server, err);
 }
 
@@ -619,7 +616,8 @@ enum obx_code half_http_create(const struct half_http_opts *opts, struct half_ht
     api->store = opts->store;
     api->wake.fd = -1;
     api->reads_need_token = !opts->open_lookup;
-    api->first_check_ms = opts->first_check_ms == 0 ? 60000 : opts->first_check_ms;
+    api->first_check_ms =
+        opts->first_check_ms == 0 ? HALF_HTTP_FIRST_CHECK_MS : opts->first_check_ms;
     pthread_mutex_init(&api->mutex, NULL);
     rc = set_up(api, opts, err);
     if (rc != OBX_OK) {

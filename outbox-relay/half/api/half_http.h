@@ -11,6 +11,13 @@
 
 struct half_http;
 
+/** Defaults of half_http_opts. */
+enum {
+    HALF_HTTP_CONNECTIONS = 512,
+    HALF_HTTP_BODY_BYTES = 4 * 1024 * 1024,
+    HALF_HTTP_FIRST_CHECK_MS = 60000
+};
+
 struct half_http_opts {
     const char *address; /* NULL: 127.0.0.1 */
     uint16_t port;       /* 0: any free one, see half_http_port */
@@ -21,11 +28,11 @@ struct half_http_opts {
     /** Those that a prepare may name, borrowed for the call. NULL: any. */
     const char *const *producers;
     size_t producer_count;
-    struct http_limits limits; /* connections 0: 512; body_bytes 0: 4 MiB */
+    struct http_limits limits; /* 0 in connections, body_bytes: HALF_HTTP_... */
     const char *const *hosts;  /* as in http_opts, like the certificate; borrowed for the call */
     size_t host_count;
     const char *tls_cert_file, *tls_key_file;
-    uint32_t first_check_ms;  /* where a prepare does not say; 0: 60000 */
+    uint32_t first_check_ms;  /* where a prepare does not say; 0: HALF_HTTP_FIRST_CHECK_MS */
     struct half_store *store; /* borrowed: outlives the front's half_http_destroy, see there */
 };
 

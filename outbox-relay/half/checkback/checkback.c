@@ -548,7 +548,7 @@ static void *checkback_main(void *arg)
 static enum obx_code init_producer(struct producer *producer, const struct check_producer *conf,
                                    const struct checkback_opts *opts, struct obx_err *err)
 {
-    const uint32_t timeout_ms = or_default(conf->timeout_ms, 5000);
+    const uint32_t timeout_ms = or_default(conf->timeout_ms, CHECK_ASK_MS);
     struct ask_barrier_opts barrier = {.db = conf->db, .done = on_barrier_answer};
 
     producer->conf = conf;
@@ -567,21 +567,21 @@ static enum obx_code init_producer(struct producer *producer, const struct check
 
 static void fill_defaults(struct checkback_opts *opts)
 {
-    opts->lease_ms = or_default(opts->lease_ms, 10000);
+    opts->lease_ms = or_default(opts->lease_ms, CHECK_LEASE_MS);
     opts->poll_ms = or_default(opts->poll_ms, 200);
     /* A relay that stands still within a transaction must not keep the lease's row locked. */
     opts->db.idle_s = or_default(opts->db.idle_s, (opts->lease_ms + opts->poll_ms) / 1000 + 2);
     opts->db.lock_wait_s = or_default(opts->db.lock_wait_s, LOCK_WAIT_S);
     opts->chores_ms = or_default(opts->chores_ms, 5000);
-    opts->backoff_min_ms = or_default(opts->backoff_min_ms, 10000);
-    opts->backoff_cap_ms = or_default(opts->backoff_cap_ms, 600000);
-    opts->max_answers = or_default(opts->max_answers, 15);
-    opts->max_in_progress = or_default(opts->max_in_progress, 200);
-    opts->breaker_failures = or_default(opts->breaker_failures, 5);
-    opts->breaker_min_ms = or_default(opts->breaker_min_ms, 1000);
-    opts->breaker_cap_ms = or_default(opts->breaker_cap_ms, 60000);
-    opts->retention_s = or_default(opts->retention_s, 7 * 24 * 3600);
-    opts->barrier_keep_s = or_default(opts->barrier_keep_s, 30 * 24 * 3600);
+    opts->backoff_min_ms = or_default(opts->backoff_min_ms, CHECK_BACKOFF_MIN_MS);
+    opts->backoff_cap_ms = or_default(opts->backoff_cap_ms, CHECK_BACKOFF_CAP_MS);
+    opts->max_answers = or_default(opts->max_answers, CHECK_MAX_ANSWERS);
+    opts->max_in_progress = or_default(opts->max_in_progress, CHECK_MAX_IN_PROGRESS);
+    opts->breaker_failures = or_default(opts->breaker_failures, CHECK_BREAKER_FAILURES);
+    opts->breaker_min_ms = or_default(opts->breaker_min_ms, CHECK_BREAKER_MIN_MS);
+    opts->breaker_cap_ms = or_default(opts->breaker_cap_ms, CHECK_BREAKER_CAP_MS);
+    opts->retention_s = or_default(opts->retention_s, CHECK_RETENTION_S);
+    opts->barrier_keep_s = or_default(opts->barrier_keep_s, CHECK_BARRIER_KEEP_S);
 }
 
 static enum obx_code set_up(struct checkback *cb, struct obx_err *err)

@@ -18,6 +18,21 @@ enum check_kind {
     CHECK_NEVER /* cannot be asked: due half-messages are parked for an operator */
 };
 
+/** Defaults of checkback_opts and check_producer. */
+enum {
+    CHECK_ASK_MS = 5000,
+    CHECK_LEASE_MS = 10000,
+    CHECK_BACKOFF_MIN_MS = 10000,
+    CHECK_BACKOFF_CAP_MS = 600000,
+    CHECK_MAX_ANSWERS = 15,
+    CHECK_MAX_IN_PROGRESS = 200,
+    CHECK_BREAKER_FAILURES = 5,
+    CHECK_BREAKER_MIN_MS = 1000,
+    CHECK_BREAKER_CAP_MS = 60000,
+    CHECK_RETENTION_S = 7 * 24 * 3600,
+    CHECK_BARRIER_KEEP_S = 30 * 24 * 3600
+};
+
 /** A producer as configuration names it. Only these are ever asked. Borrowed: outlives the
  * check-back. */
 struct check_producer {
@@ -28,28 +43,28 @@ struct check_producer {
     const char *ca_file;  /* NULL: the system's */
     struct db_opts db;    /* CHECK_BY_BARRIER */
     uint32_t concurrency; /* asks in flight at most; 0: 16 over HTTP, 4 through the barrier */
-    uint32_t timeout_ms;  /* of one ask; 0: 5000 */
+    uint32_t timeout_ms;  /* of one ask; 0: CHECK_ASK_MS */
 };
 
-/** Zero means the default. Texts and producers are borrowed and outlive the check-back. */
+/** Zero means the default, CHECK_... or that in brackets. Texts and producers are borrowed and outlive the check-back. */
 struct checkback_opts {
     struct db_opts db;        /* where the half-messages are */
     const char *owner;        /* of the lease: this relay's unique name */
     struct half_store *store; /* runs the verdicts */
     const struct check_producer *producers;
     size_t producer_count;
-    uint32_t lease_ms;        /* 0: 10000 */
-    uint32_t poll_ms;         /* pause between scans for due ones; 0: 200 */
-    uint32_t chores_ms;       /* between counts, parking of who cannot be asked, cleanup; 0: 5000 */
-    uint32_t backoff_min_ms;  /* between two asks about one half-message; 0: 10000 */
-    uint32_t backoff_cap_ms;  /* 0: 600000 */
-    uint32_t max_answers;     /* answers that decide nothing before it is parked; 0: 15 */
-    uint32_t max_in_progress; /* the same while the producer says in_progress; 0: 200 */
-    uint32_t breaker_failures; /* in a row; 0: 5 */
-    uint32_t breaker_min_ms;   /* 0: 1000 */
-    uint32_t breaker_cap_ms;   /* 0: 60000 */
-    uint32_t retention_s;      /* decided ones are kept this long; 0: 7 days */
-    uint32_t barrier_keep_s;   /* about older ones a missing barrier row says nothing; 0: 30 days */
+    uint32_t lease_ms;
+    uint32_t poll_ms;        /* pause between scans for due ones; 0: 200 */
+    uint32_t chores_ms;      /* between counts, parking of who cannot be asked, cleanup [5000] */
+    uint32_t backoff_min_ms; /* between two asks about one half-message */
+    uint32_t backoff_cap_ms;
+    uint32_t max_answers;      /* answers that decide nothing before it is parked */
+    uint32_t max_in_progress;  /* the same while the producer says in_progress */
+    uint32_t breaker_failures; /* in a row */
+    uint32_t breaker_min_ms;
+    uint32_t breaker_cap_ms;
+    uint32_t retention_s;    /* decided ones are kept this long */
+    uint32_t barrier_keep_s; /* about older ones a missing barrier row says nothing */
 };
 
 struct checkback_stats {

@@ -376,9 +376,9 @@ enum obx_code half_store_create(const struct half_store_opts *opts, struct half_
         return obx_fail(err, OBX_E_NOMEM, "half-message store");
     store->opts = *opts;
     store->opts.outbox = opts->outbox != NULL ? opts->outbox : "outbox";
-    store->opts.workers = or_default(opts->workers, 2);
-    store->opts.queue_max = or_default(opts->queue_max, 1024);
-    store->opts.batch_max = or_default(opts->batch_max, 128);
+    store->opts.workers = or_default(opts->workers, HALF_WORKERS);
+    store->opts.queue_max = or_default(opts->queue_max, HALF_QUEUE_MAX);
+    store->opts.batch_max = or_default(opts->batch_max, HALF_BATCH_MAX);
     if (store->opts.batch_max > BATCH_LIMIT)
         store->opts.batch_max = BATCH_LIMIT;
     store->opts.batch_max_bytes = or_default(opts->batch_max_bytes, 1024 * 1024);

@@ -14,8 +14,6 @@ enum {
     DB_STMT_CACHE_MAX = 64, /* prepared statements kept open per connection */
     DB_VERSION_MAX = 64,
     DB_MS_PER_S = 1000,
-    DB_CONNECT_MS = 5000, /* defaults of struct db_opts */
-    DB_IO_MS = 30000,
 };
 
 struct db_stmt;

@@ -16,7 +16,6 @@
 #include "base/bytes.h"
 
 enum {
-    DEFAULT_LOCK_WAIT_S = 10,
     DEFAULT_SILENT_S = 15, /* within a transaction */
     DEFAULT_IDLE_S = 60,   /* where the server does not know the difference */
     LONGEST_IDLE_S = 3600, /* outside of one */
@@ -78,7 +77,7 @@ static const char *transaction_prefix(const struct db *db)
  */
 static enum obx_code add_waits(const struct db *db, const struct db_opts *opts, struct obx_buf *sql)
 {
-    const unsigned lock_s = opts->lock_wait_s == 0 ? DEFAULT_LOCK_WAIT_S : opts->lock_wait_s;
+    const unsigned lock_s = opts->lock_wait_s == 0 ? DB_LOCK_WAIT_S : opts->lock_wait_s;
     const unsigned default_s = db->is_mariadb ? DEFAULT_SILENT_S : DEFAULT_IDLE_S;
     const unsigned silent_s = opts->idle_s == 0 ? default_s : opts->idle_s;
     const unsigned idle_s = opts->idle_s == 0 && db->is_mariadb ? LONGEST_IDLE_S : silent_s;

@@ -71,9 +71,12 @@ struct http_ops {
     const char *error_type; /* content type of add_error's */
 };
 
+enum { HTTP_CONNECTIONS = 64 };
+
 /** 0 in any of them: the default in brackets. */
 struct http_limits {
-    uint32_t connections;     /* [64]; less when the process may not open so many descriptors */
+    uint32_t
+        connections; /* [HTTP_CONNECTIONS]; less when the process may not open so many descriptors */
     uint32_t per_address;     /* of one IPv4 address or IPv6 /64 network [as many as connections] */
     uint32_t body_bytes;      /* of one request [none: a request with a body is refused] */
     uint64_t in_flight_bytes; /* of all bodies until they are answered [64 MiB] */

@@ -6,6 +6,7 @@
 #define SERVICE_HTTP_KEYS_H
 
 #include "base/config.h"
+#include "service/http.h"
 
 #define HTTP_KEYS(T, at, port_default, connections_default, address_help, port_help, hosts_help,   \
                   connections_help, cert_help)                                                     \
@@ -15,8 +16,8 @@
                 port_help),                                                                        \
         CFG_LIST_ROW(T, at.hosts, at.host_count, "http_hosts", "", 0, 64, CFG_PROCESS,             \
                      hosts_help),                                                                  \
-        CFG_ROW(T, at.limits.connections, "http_connections", CFG_COUNT, connections_default, 4,   \
-                65535, CFG_PROCESS, connections_help),                                             \
+        CFG_NUMBER(T, at.limits.connections, "http_connections", CFG_COUNT, connections_default,   \
+                   4, 65535, CFG_PROCESS, connections_help),                                       \
         CFG_ROW(T, at.tls_cert_file, "http_tls_cert_file", CFG_STRING, "", 0, 4095, CFG_PROCESS,   \
                 cert_help),                                                                        \
         CFG_ROW(T, at.tls_key_file, "http_tls_key_file", CFG_STRING, "", 0, 4095, CFG_PROCESS,     \
@@ -24,7 +25,7 @@
 
 /** The port with a daemon's own pages, which are named in address_help. */
 #define HTTP_PAGES_KEYS(T, at, port_default, pages)                                                \
-    HTTP_KEYS(T, at, port_default, "64",                                                           \
+    HTTP_KEYS(T, at, port_default, HTTP_CONNECTIONS,                                               \
               "Address for " pages ". They ask for no password: keep it on the loopback, or on "   \
               "an address that only the monitoring reaches.",                                      \
               "Port of http_address. 0: no HTTP.",                                                 \

@@ -41,17 +41,21 @@ enum db_tls {
     DB_TLS_VERIFY_FULL /* chain and host name verified. Keeps out those who step between, too */
 };
 
+/** Defaults of db_opts. */
+enum { DB_CONNECT_MS = 5000, DB_IO_MS = 30000, DB_LOCK_WAIT_S = 10 };
+
 struct db_opts {
     const char *host;        /* one name or address; NULL with a unix_socket */
     uint16_t port;           /* 0: 3306 */
     const char *unix_socket; /* used when set and host is NULL or "localhost" */
     const char *user;
     const char *password;
-    const char *database;        /* NULL: none selected */
-    uint32_t connect_timeout_ms; /* 0: 5000. The client libraries count whole seconds: rounded up */
-    uint32_t read_timeout_ms;    /* 0: 30000 */
-    uint32_t write_timeout_ms;   /* 0: 30000 */
-    uint32_t lock_wait_s;        /* innodb_lock_wait_timeout of the session; 0: 10 */
+    const char *database; /* NULL: none selected */
+    uint32_t
+        connect_timeout_ms; /* 0: DB_CONNECT_MS. The client libraries count whole seconds: rounded up */
+    uint32_t read_timeout_ms;  /* 0: DB_IO_MS */
+    uint32_t write_timeout_ms; /* 0: DB_IO_MS */
+    uint32_t lock_wait_s;      /* innodb_lock_wait_timeout of the session; 0: DB_LOCK_WAIT_S */
     uint32_t idle_s; /* the server ends a session that is silent for longer, and undoes what it had
                         begun: wait_timeout and the network timeouts. 0: 15 within a transaction and
                         an hour outside; MySQL cannot tell them apart: 60 */
