@@ -14,7 +14,7 @@ static uint64_t bound_us(unsigned i)
     return unit * (i % 9 + 1);
 }
 
-/* The first bound that is not below us, or the bucket behind the last bound. */
+/* The first bound that is not below us, or the bucket after the last bound. */
 static unsigned bucket_of(uint64_t us)
 {
     uint64_t unit = 1;

@@ -1,5 +1,5 @@
 /*
- * The programs' log: one thread writes to a descriptor of which nobody knows what is behind it.
+ * The programs' log: one thread writes to a descriptor of which nobody knows where it leads.
  *
  * A pipe whose reader stands still, a terminal that was stopped, a file on a server that is gone:
  * each may hold a write(2) for as long as it likes, and O_NONBLOCK is no remedy, for it belongs to

@@ -13,7 +13,7 @@ struct address {
 
 /** Read a numeric address with a port of 1 to 65535. False when it is anything else. */
 bool address_parse(const char *text, struct address *out);
-/** Whether it is 0.0.0.0 or [::]: good to listen on, of no use to be told to others. */
+/** Whether it is 0.0.0.0 or [::]: good to listen on, of no use to others. */
 bool address_is_any(const struct address *address);
 
 #endif

@@ -72,7 +72,7 @@ struct relay_config {
     struct http_opts http;         /* port 0: no HTTP */
     const char *doorbell_socket;   /* NULL: none */
     const char *doorbell_address;  /* "host:port" for UDP; NULL: none */
-    const char *advertise_address; /* what other relays are told to ring; NULL: nothing */
+    const char *advertise_address; /* what other relays are to ring; NULL: nothing */
     uint32_t drain_ms;
     const char *alert_url; /* NULL: none */
     uint32_t alert_interval_ms;

@@ -29,8 +29,8 @@ struct alert {
     pthread_cond_t changed;
     /* Under the lock: */
     char *body;       /* to be sent; jansson's */
-    uint64_t in_body; /* parked messages that it is about; 0: no call is under way */
-    uint64_t pending; /* parked messages that nobody was told of yet */
+    uint64_t in_body; /* parked messages that it is about; 0: no call is in flight */
+    uint64_t pending; /* parked messages that no call was about yet */
     struct alert_stats stats;
     /* The main thread's: */
     uint64_t due_ms;
@@ -209,7 +209,7 @@ void alert_look(struct alert *alert, const struct relay_view *view)
         return;
     total = parked_so_far(view);
     (void)pthread_mutex_lock(&alert->lock);
-    /* A lane that was started anew counts from zero. */
+    /* A lane that was started again counts from zero. */
     alert->pending += total > alert->last ? total - alert->last : 0;
     alert->last = total;
     if (alert->pending > 0 && alert->in_body == 0 && now_ms >= alert->due_ms) {

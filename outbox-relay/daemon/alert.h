@@ -23,7 +23,7 @@ struct alert_opts {
 /** Start the thread. On failure *out is NULL. OBX_E_NOMEM, OBX_E_SYSTEM. */
 OBX_NODISCARD enum obx_code alert_create(const struct alert_opts *opts, struct alert **out,
                                          struct obx_err *err);
-/** Waits for a call under way, at most its timeout. NULL is fine. */
+/** Waits for a call in flight, at most its timeout. NULL is fine. */
 void alert_destroy(struct alert *alert);
 /** Look at the numbers as they are now; sends when something was parked. Never blocks. NULL is
  * fine.

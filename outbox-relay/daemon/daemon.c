@@ -72,7 +72,7 @@ struct daemon {
     uint64_t housekeeping_due_ms;
     uint64_t stop_due_ms;      /* PHASE_STOPPING: when to end without the lanes */
     struct broker_counts seen; /* of the lanes, at the last look */
-    bool is_ready_told;
+    bool is_ready_reported;
     struct reload_counts reloads;
 };
 
@@ -112,19 +112,17 @@ static void fill_view(struct relay_view *view, void *ctx)
     view->is_stopping = daemon->phase != PHASE_RUNNING;
 }
 
-/* Tells the service manager: ready once, and in words whenever that changes. */
-static void tell_manager(struct daemon *daemon)
+/* Reports to the service manager: ready once, and in words whenever that changes. */
+static void report_to_manager(struct daemon *daemon, const struct relay_view *view)
 {
     char summary[2 * OBX_ERR_TEXT_MAX];
-    struct relay_view view = {0};
 
     if (daemon->notify == NULL)
         return;
-    fill_view(&view, daemon);
-    relay_view_summary(&view, summary, sizeof(summary));
+    relay_view_summary(view, summary, sizeof(summary));
     notify_status(daemon->notify, summary);
-    if (!daemon->is_ready_told && relay_view_is_ready(&view)) {
-        daemon->is_ready_told = true;
+    if (!daemon->is_ready_reported && relay_view_is_ready(view)) {
+        daemon->is_ready_reported = true;
         notify_ready(daemon->notify);
     }
     notify_watchdog(daemon->notify);
@@ -143,18 +141,9 @@ static void repeat_topology(struct daemon *daemon)
     daemon->seen = counts;
 }
 
-static void look_for_alert(struct daemon *daemon)
-{
-    struct relay_view view = {0};
-
-    if (daemon->alert == NULL)
-        return;
-    fill_view(&view, daemon);
-    alert_look(daemon->alert, &view);
-}
-
 static void housekeep(struct daemon *daemon, uint64_t now_ms)
 {
+    struct relay_view view = {0};
     uint64_t watchdog_ms = notify_watchdog_us(daemon->notify) / US_PER_MS / WATCHDOG_PARTS;
 
     if (now_ms < daemon->housekeeping_due_ms)
@@ -163,8 +152,11 @@ static void housekeep(struct daemon *daemon, uint64_t now_ms)
         now_ms + (watchdog_ms > 0 && watchdog_ms < HOUSEKEEPING_MS ? watchdog_ms : HOUSEKEEPING_MS);
     if (daemon->phase == PHASE_RUNNING)
         repeat_topology(daemon);
-    look_for_alert(daemon);
-    tell_manager(daemon);
+    if (daemon->alert == NULL && daemon->notify == NULL)
+        return;
+    fill_view(&view, daemon);
+    alert_look(daemon->alert, &view);
+    report_to_manager(daemon, &view);
 }
 
 /* The lanes have had their time. Leaving them is safe: what they have not settled is published
@@ -243,11 +235,11 @@ static void on_reload(void *ctx)
     if (daemon->phase != PHASE_RUNNING)
         return;
     /* Before the first READY a reload is part of the start, and must not be taken for its end. */
-    if (daemon->is_ready_told)
+    if (daemon->is_ready_reported)
         notify_reloading(daemon->notify);
     reload_run(&reload);
     receipts_role_apply(daemon->receipts, daemon->config);
-    if (daemon->is_ready_told)
+    if (daemon->is_ready_reported)
         notify_ready(daemon->notify);
     arm(daemon->turn_event, 0);
 }
@@ -271,17 +263,13 @@ static bool on_ring(const struct bell_msg *msg, void *ctx)
     return relay_ring(daemon->relay, msg);
 }
 
-static void flush_rings(struct daemon *daemon)
+static void flush_rings(void *ctx)
 {
+    struct daemon *daemon = ctx;
     uint32_t next_ms = relay_flush_rings(daemon->relay);
 
     if (next_ms != UINT32_MAX)
         arm(daemon->bell_event, next_ms);
-}
-
-static void on_rings_read(void *ctx)
-{
-    flush_rings(ctx);
 }
 
 static void on_bell_due(evutil_socket_t fd, short what, void *ctx)
@@ -347,7 +335,7 @@ static enum obx_code start_doorbell(struct daemon *daemon, struct obx_err *err)
                                        .socket_path = daemon->config->doorbell_socket,
                                        .udp_address = daemon->config->doorbell_address,
                                        .on_ring = on_ring,
-                                       .on_turn_end = on_rings_read,
+                                       .on_turn_end = flush_rings,
                                        .ctx = daemon};
 
     if (opts.socket_path == NULL && opts.udp_address == NULL)

@@ -21,7 +21,7 @@ struct half_role_opts {
  * OBX_E_NOMEM. */
 OBX_NODISCARD enum obx_code half_role_create(const struct half_role_opts *opts,
                                              struct half_role **out, struct obx_err *err);
-/** No new requests from now on; those under way are answered. NULL is fine. */
+/** No new requests from now on; those in flight are answered. NULL is fine. */
 void half_role_stop(struct half_role *role);
 /** Ends all of it; waits for statements that run. NULL is fine. */
 void half_role_destroy(struct half_role *role);

@@ -1,6 +1,6 @@
 /*
  * The sender's half of sd_notify. A datagram that cannot be sent is dropped: the service manager is
- * told again by the next one, and the relay must not stop because its manager is slow. Called by
+ * repeated by the next one, and the relay must not stop because its manager is slow. Called by
  * daemon.c only.
  */
 #include "notify.h"

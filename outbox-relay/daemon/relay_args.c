@@ -18,7 +18,7 @@ static const char help[] =
     "Without a command it runs until SIGTERM or SIGINT. SIGHUP loads the configuration again.\n"
     "\n"
     "  --check         look at configuration, databases, schema, grants, broker and topology,\n"
-    "                  change nothing, and say line by line what is wrong and how to mend it\n"
+    "                  change nothing, and say line by line what is wrong and how to fix it\n"
     "  --dump          print the configuration in force and where each value comes from\n"
     "  --help-config   print every key with its meaning, its default and its variable\n"
     "  --example       print a configuration file to begin with: every key with its default\n"

@@ -4,7 +4,7 @@
  * until it is given another configuration or is asked to do it again (a broker that came back may
  * have lost everything).
  *
- * All calls come from the main thread; the thread shares nothing but the mailbox behind them.
+ * All calls come from the main thread; the thread shares nothing but their mailbox.
  */
 #ifndef DAEMON_TOPOLOGY_TASK_H
 #define DAEMON_TOPOLOGY_TASK_H
@@ -31,7 +31,7 @@ struct topology_view {
 /** Start the thread. On failure *out is NULL. OBX_E_SYSTEM, OBX_E_NOMEM. */
 OBX_NODISCARD enum obx_code topology_task_create(struct topology_task **out, struct obx_err *err);
 /**
- * Ask the thread to end and wait for it. An attempt that is under way ends first: at most a
+ * Ask the thread to end and wait for it. An attempt in progress ends first: at most a
  * connect, an rpc and a reconnect wait, so topology_task_stop comes earlier and this after the
  * lanes have drained. NULL is fine.
  */
@@ -45,7 +45,7 @@ bool topology_task_has_ended(struct topology_task *task);
 void topology_task_set(struct topology_task *task, struct relay_config *config);
 /** Do it once more. It stays done if the broker cannot be reached, not if it refuses. */
 void topology_task_repeat(struct topology_task *task);
-/** How it stands, for whoever wants to show it. Leaves the news to the one who waits for them. */
+/** How it stands, for the pages. Leaves the news to the one who waits for them. */
 void topology_task_view(struct topology_task *task, struct topology_view *out);
 /** Make the descriptor quiet again; the caller looks at the view after that, and acts on it. */
 void topology_task_take_news(struct topology_task *task);

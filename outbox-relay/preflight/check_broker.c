@@ -1,5 +1,5 @@
 /*
- * The checks of the broker: reachable, and each exchange and queue there and alike. A check changes
+ * The checks of the broker: reachable, and each exchange and queue there and the same. A check changes
  * nothing: it asks passively first, and declares only what it has found, which the broker answers
  * with yes or with what differs.
  */
@@ -20,7 +20,7 @@ static void failed(const struct relay_config *config, const char *subject, const
     check_failed(out, subject, err->text, fix);
 }
 
-/* What works and is not as it should be is told with its line. */
+/* What works and is not as it should be is said on its line. */
 static void on_warning(const char *text, void *ctx)
 {
     (void)snprintf(ctx, OBX_ERR_TEXT_MAX, "%s", text);

@@ -1,5 +1,5 @@
 /*
- * What to do about a failure that a check has found: one sentence for whoever reads the FAILED
+ * What to do about a failure that a check has found: one sentence for the reader of the FAILED
  * line, with the names of this configuration in it, so that it can be acted on as it stands.
  */
 #ifndef DAEMON_CHECK_FIX_H

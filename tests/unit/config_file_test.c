@@ -439,7 +439,7 @@ static void a_comment_does_not_cut_a_secret(void **state)
     assert_string_equal(sample->broker.password, "a;b");
     cfg_destroy(cfg);
     sample_must_fail("[broker]\npassword = a ;b\n" SAMPLE_LANE, NULL,
-                     "relay.conf:2: broker.password: a ';' behind a blank begins a comment, which "
+                     "relay.conf:2: broker.password: a ';' after a blank begins a comment, which "
                      "would cut a secret that has it; put the comment into a line of its own, or "
                      "the secret into a file (password_file)\n");
 }

@@ -17,7 +17,7 @@ bool bytes_is_absent(struct obx_bytes b);
 bool bytes_equal(struct obx_bytes a, struct obx_bytes b);
 /** Whether a equals the string text. */
 bool bytes_is(struct obx_bytes a, const char *text);
-/** Heap copy with a NUL behind it, so that it can be used as a string too (absent gives ""); NULL
+/** Heap copy with a NUL after it, so that it can be used as a string too (absent gives ""); NULL
  * when out of memory. Free with obx_free. */
 char *bytes_dup(struct obx_bytes b);
 /** A 64-bit hash, the same within one process only (seeded at start). */

@@ -220,7 +220,7 @@ bool cfg_same_part(const struct cfg *a, const struct cfg *b, unsigned parts, con
                    const char *name);
 
 /**
- * Append a configuration file with every key, its help and its default behind a '#'. As it stands
+ * Append a configuration file with every key, its help and its default after a '#'. As it stands
  * it can be loaded: what is required has its sample.
  */
 enum obx_code cfg_reference_example(const struct cfg_schema *schema, struct obx_buf *out);

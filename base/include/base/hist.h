@@ -25,7 +25,7 @@ struct hist {
 struct hist_view {
     uint64_t counts[HIST_BUCKETS];
     uint64_t total;  /**< of the counts, always */
-    uint64_t sum_us; /**< may be ahead of or behind the counts by what was recorded meanwhile */
+    uint64_t sum_us; /**< may be more or less than the counts say, by what was recorded meanwhile */
 };
 
 /** Count one duration. A few nanoseconds. Any thread. */
@@ -47,7 +47,7 @@ struct hist_step {
 };
 /**
  * Go to the next bound of 1, 2, 5, 10, 20, 50 ... 100 s and then "all", which are the lines of a
- * Prometheus histogram; false behind the last.
+ * Prometheus histogram; false after the last.
  */
 bool hist_walk(const struct hist_view *view, struct hist_step *step);
 

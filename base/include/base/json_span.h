@@ -2,7 +2,7 @@
  * Where the values of a JSON text stand in its bytes.
  *
  * A parser that makes a tree and prints it again changes what it was given: 12.50 becomes 12.5, a
- * long decimal is cut, blanks go. Here a value stays the run of bytes that it is, and whoever
+ * long decimal is cut, blanks go. Here a value stays the run of bytes that it is, and the caller that
  * carries one carries those bytes. No allocation, no recursion, no state; time is linear in the
  * text. Any thread. Proved by tests/unit/json_span_test.c and tests/fuzz/json_span_fuzz.c, which
  * holds it against jansson.

@@ -54,7 +54,7 @@ void log_set_level(enum log_level min_level);
 bool log_enabled(enum log_level level);
 /**
  * The log of a program: lines go to fd, written by a thread of their own, so that no other thread
- * waits for whoever reads them. When more than 256 KiB wait, lines are dropped, counted, and a line
+ * waits for their reader. When more than 256 KiB wait, lines are dropped, counted, and a line
  * says how many are missing once they flow again. Call it once, before other threads start.
  * OBX_E_SYSTEM.
  */

@@ -1,4 +1,4 @@
-/* A borrowed run of bytes, passed by value. Text and bodies alike: neither is assumed to end in
+/* A borrowed run of bytes, passed by value. Text as well as bodies: neither is assumed to end in
  * NUL. */
 #ifndef OBX_BYTES_H
 #define OBX_BYTES_H

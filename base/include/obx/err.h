@@ -25,7 +25,7 @@ enum obx_action {
                        */
     OBX_DO_PARK, /**< this message will not succeed by being tried again: park it with the text as
                     reason */
-    OBX_DO_STOP  /**< a person has to mend something: configuration, grants, schema, a programming
+    OBX_DO_STOP  /**< a person has to fix something: configuration, grants, schema, a programming
                     error */
 };
 
@@ -87,7 +87,7 @@ enum obx_code {
 
 struct obx_err {
     enum obx_code code;
-    int sys; /**< errno, MySQL error number or AMQP reply code behind it; 0 if none */
+    int sys; /**< errno, MySQL error number or AMQP reply code that caused it; 0 if none */
     char text[OBX_ERR_TEXT_MAX];
 };
 

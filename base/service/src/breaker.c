@@ -30,7 +30,7 @@ void breaker_success(struct breaker *b)
     backoff_reset(&b->backoff);
 }
 
-/* Failures of asks that were under way when the breaker opened do not open it further. */
+/* Failures of asks that were in flight when the breaker opened do not open it further. */
 void breaker_failure(struct breaker *b, uint64_t now_ms)
 {
     b->failures++;

@@ -401,7 +401,7 @@ static enum line take_line(struct evbuffer *in, char *line, size_t *len)
     return LINE_TAKEN;
 }
 
-/* Fields behind the last chunk are checked and thrown away. */
+/* Fields after the last chunk are checked and thrown away. */
 static bool take_trailer(struct http_exchange *x, char *line, size_t len)
 {
     struct http_head_field field;

@@ -270,7 +270,7 @@ enum obx_code http_client_start(struct http_client *client, const struct http_re
     return OBX_OK;
 }
 
-/* What is told lives in the call, which is given back only after it was told: done may start
+/* What is reported lives in the call, which is given back only after the report: done may start
  * another one. */
 static void finish(struct http_client *client, struct call *call, enum obx_code rc, const char *why)
 {

@@ -130,7 +130,7 @@ struct cfg_instance *cfg_add_instance(struct cfg *cfg, struct cfg_report *report
     return instance;
 }
 
-/* The new line of a list, behind those before it. The room doubles, so that any number of lines
+/* The new line of a list, after those before it. The room doubles, so that any number of lines
  * costs a few times their bytes, and no more. */
 static void lengthen_list(struct cfg *cfg, struct cfg_report *report, struct cfg_value *value,
                           struct obx_bytes text)

@@ -40,7 +40,7 @@ static struct obx_bytes trim(struct obx_bytes text)
     return (struct obx_bytes){p, text.len};
 }
 
-/* The bytes of text before the first c, or all of it; *rest gets what is behind c, absent without
+/* The bytes of text before the first c, or all of it; *rest gets what follows c, absent without
  * one. */
 static struct obx_bytes split(struct obx_bytes text, char c, struct obx_bytes *rest)
 {
@@ -122,7 +122,7 @@ static void open_section(struct parser *parser, struct obx_bytes line)
     parser->is_skipping = parser->current == NULL;
 }
 
-/* Less a comment, which is a ';' behind a blank. */
+/* Less a comment, which is a ';' after a blank. */
 static struct obx_bytes strip_comment(struct obx_bytes line)
 {
     const char *p = line.p;
@@ -178,7 +178,7 @@ static void take_value(struct parser *parser, struct obx_bytes name, struct obx_
         complain_about_key(parser, name);
     else if (is_cut && value.len > 0 && key->type == CFG_SECRET && !is_path)
         cfg_problem(parser->report, &parser->here, parser->current, key,
-                    "a ';' behind a blank begins a comment, which would cut a secret that has it; "
+                    "a ';' after a blank begins a comment, which would cut a secret that has it; "
                     "put the comment into a line of its own, or the secret into a file (%s_file)",
                     key->name);
     else

@@ -149,7 +149,7 @@ void cfg_out_allowed(struct obx_buf *out, const struct cfg_key *key);
 
 /* "default 5s", "required" */
 void cfg_out_default(struct obx_buf *out, const struct cfg_key *key);
-/* Words of text in lines of at most 78 characters, each behind `before`. */
+/* Words of text in lines of at most 78 characters, each after `before`. */
 void cfg_out_wrapped(struct obx_buf *out, const char *before, const char *text);
 
 #endif

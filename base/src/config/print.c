@@ -13,7 +13,7 @@ static void out_origin(struct obx_buf *out, const struct cfg *cfg, const struct 
     buf_addf(out, "\n");
 }
 
-/* Where it comes from stands behind a value, but above a secret: there it would cut it. */
+/* Where it comes from stands after a value, but above a secret: there it would cut it. */
 static void out_line(struct obx_buf *out, const struct cfg *cfg, const struct cfg_key *key,
                      const struct cfg_value *value, const char *text)
 {

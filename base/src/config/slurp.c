@@ -11,7 +11,7 @@
 #include "base/fail.h"
 #include "internal.h"
 
-/* In the words of whoever has to mend it, who need not know which system call it was. */
+/* In the words of the person who has to fix it, who need not know which system call it was. */
 static enum obx_code cannot_read(struct obx_err *err, int sys)
 {
     char text[128] = "unknown error";

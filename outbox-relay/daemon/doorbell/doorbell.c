@@ -90,7 +90,7 @@ static bool somebody_listens(const struct sockaddr_un *addr)
     return is_alive;
 }
 
-/* A socket file stays behind when its process is killed. Only that is removed, nothing else. */
+/* A socket file is left when its process is killed. Only that is removed, nothing else. */
 static enum obx_code remove_stale(const struct sockaddr_un *addr, struct obx_err *err)
 {
     struct stat st;

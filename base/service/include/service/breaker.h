@@ -15,7 +15,7 @@ enum breaker_state {
     BREAKER_CLOSED, /* all may pass.                          next: OPEN after `limit` failures in a
                        row */
     BREAKER_OPEN,   /* nothing passes until due_ms.           next: PROBING when due   */
-    BREAKER_PROBING /* one is under way, nothing else passes. next: CLOSED, OPEN */
+    BREAKER_PROBING /* one is in flight, nothing else passes. next: CLOSED, OPEN */
 };
 
 struct breaker {

@@ -28,7 +28,7 @@ enum http_method {
 
 /** Lines of a request. Zero-initialise; free with http_headers_fini. */
 struct http_headers {
-    struct obx_buf lines; /* each with a NUL behind it */
+    struct obx_buf lines; /* each with a NUL after it */
 };
 void http_headers_fini(struct http_headers *headers);
 /** Nothing when the value is NULL or ""; a line end in it is refused. OBX_E_INVALID, OBX_E_NOMEM.
