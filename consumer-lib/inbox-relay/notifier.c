@@ -180,9 +180,7 @@ static enum obx_code make_pages(struct notifier *notifier, struct obx_err *err)
                                .inbox_count = notifier->inbox_count};
 
     pages.http.base = notifier->base;
-    return config->http.port == 0 || !notifier->has_http
-               ? OBX_OK
-               : pages_create(&pages, &notifier->pages, err);
+    return config->http.port == 0 ? OBX_OK : pages_create(&pages, &notifier->pages, err);
 }
 
 static enum obx_code start(struct notifier *notifier, struct obx_err *err)

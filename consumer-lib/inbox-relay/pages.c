@@ -21,10 +21,9 @@ static enum obx_code get_healthz(struct http_reply *reply, void *ctx)
     return buf_add_text(&reply->body, "ok\n");
 }
 
-/* Ready is a process that can record, and call when it is its turn: one that stands by is ready. */
-static enum obx_code get_readyz(struct http_reply *reply, void *ctx)
+/* That can record, and call when it is its turn: one that stands by is ready. */
+static bool add_http_state(struct obx_buf *buf, const struct pages *pages)
 {
-    const struct pages *pages = ctx;
     struct obx_consumer_stats stats = {0};
     struct obx_err broker = {0}, database = {0};
     struct keeper_view keeper = {0};
@@ -35,13 +34,42 @@ static enum obx_code get_readyz(struct http_reply *reply, void *ctx)
     keeper_get_view(pages->opts.keeper, &keeper);
     is_ready = stats.broker_up && stats.databases_up > 0 &&
                (keeper.state == KEEPER_STANDBY || keeper.state == KEEPER_OWNER);
-    if (!is_ready)
-        reply->status = UNAVAILABLE;
-    buf_addf(&reply->body, "%s\nbroker: %s%s\ndatabase: %s%s\ncalls: %s%s%s\n",
-             is_ready ? "ready" : "not ready", stats.broker_up ? "up" : "down ", broker.text,
-             stats.databases_up > 0 ? "up" : "down ", database.text,
+    buf_addf(buf, "broker: %s%s\ndatabase: %s%s\ncalls: %s%s%s\n", stats.broker_up ? "up" : "down ",
+             broker.text, stats.databases_up > 0 ? "up" : "down ", database.text,
              keeper_state_name(keeper.state), keeper.trouble[0] == '\0' ? "" : ", ",
              keeper.trouble);
+    return is_ready;
+}
+
+/* Stores, and files: without the filer receipts and cleanup stand still. */
+static bool add_inbox_state(struct obx_buf *buf, struct inbox *inbox)
+{
+    struct obx_consumer_stats stats = {0};
+    struct obx_err broker = {0}, database = {0};
+    struct inbox_view view = {0};
+
+    obx_consumer_get_stats(inbox_consumer(inbox), &stats, sizeof(stats));
+    obx_consumer_get_trouble(inbox_consumer(inbox), &broker, &database);
+    inbox_get_view(inbox, &view);
+    buf_addf(buf, "queue %s: broker %s%s, database %s%s, filing %s%s\n", inbox_queue(inbox),
+             stats.broker_up ? "up" : "down ", broker.text, stats.databases_up > 0 ? "up" : "down ",
+             database.text, view.is_connected ? "up" : "down ", view.trouble);
+    return stats.broker_up && stats.databases_up > 0 && view.is_connected;
+}
+
+static enum obx_code get_readyz(struct http_reply *reply, void *ctx)
+{
+    const struct pages *pages = ctx;
+    struct obx_buf states = {0};
+    bool is_ready = pages->opts.consumer == NULL || add_http_state(&states, pages);
+
+    for (size_t i = 0; i < pages->opts.inbox_count; i++)
+        is_ready = add_inbox_state(&states, pages->opts.inboxes[i]) && is_ready;
+    if (!is_ready)
+        reply->status = UNAVAILABLE;
+    buf_add_text(&reply->body, is_ready ? "ready\n" : "not ready\n");
+    buf_add(&reply->body, states.data, states.len);
+    buf_fini(&states);
     return reply->body.rc;
 }
 
@@ -117,8 +145,6 @@ static void add_process(struct obx_buf *buf, const struct pages *pages)
     keeper_get_view(pages->opts.keeper, &keeper);
     prom_number(buf, "rowpost_notify_owner", "gauge", "1 while this process makes the calls.",
                 keeper.state == KEEPER_OWNER);
-    prom_number(buf, "rowpost_notify_log_lines_dropped_total", "counter",
-                "Log lines that nobody took off standard error in time.", log_dropped());
     prom_number(buf, "rowpost_notify_messages_total", "counter",
                 "Messages that handlers of this process have taken, undone batches included.",
                 atomic_load(&pages->opts.recorder->messages));
@@ -136,6 +162,83 @@ static void add_process(struct obx_buf *buf, const struct pages *pages)
                 "Messages that could not be recorded.", stats.dead_lettered);
 }
 
+#define INBOX(name, type, member, help) PROM_ROW(struct inbox_numbers, member, name, type, help)
+
+/* What is known of one inbox at this moment. */
+struct inbox_numbers {
+    struct inbox_view view;
+    uint64_t broker_up, databases_up, parked_rows;
+};
+
+static const struct prom_row inbox_rows[] = {
+    INBOX("rowpost_inbox_stored_total", "counter", view.stored,
+          "Messages written into the inbox by this process, undone batches included."),
+    INBOX("rowpost_inbox_unstored_total", "counter", view.unstored,
+          "Of these, those of batches that were undone."),
+    INBOX("rowpost_inbox_done_total", "counter", view.filed,
+          "Messages done by the service and filed here."),
+    INBOX("rowpost_inbox_dead_total", "counter", view.dead,
+          "Messages that have become dead: rejected by the service, or out of attempts."),
+    INBOX("rowpost_inbox_discarded_total", "counter", view.discarded,
+          "Messages discarded by an operator."),
+    INBOX("rowpost_inbox_reported_total", "counter", view.reported, "Receipts confirmed."),
+    INBOX("rowpost_inbox_reports_given_up_total", "counter", view.reports_given_up,
+          "Receipts whose queue is not there."),
+    INBOX("rowpost_inbox_released_total", "counter", view.released,
+          "Successors made ready here and not by a worker."),
+    INBOX("rowpost_inbox_missing_total", "counter", view.missing,
+          "Stored messages whose rows are gone though nobody knows whether they were applied."),
+    INBOX("rowpost_inbox_wakes_total", "counter", view.wakes, "Datagrams sent to workers."),
+    INBOX("rowpost_inbox_ready", "gauge", view.ready,
+          "Rows that may be taken, retries to come included, at the last count, at most 10000."),
+    INBOX("rowpost_inbox_blocked", "gauge", view.blocked,
+          "Rows that wait for an earlier one of their key, counted up to the same limit."),
+    INBOX("rowpost_inbox_dead_rows", "gauge", view.dead_rows,
+          "Dead rows, counted up to the same limit."),
+    INBOX("rowpost_inbox_parked_rows", "gauge", parked_rows,
+          "Messages in inbox_parked: they could not be stored yet, or not at all."),
+    INBOX("rowpost_inbox_broker_up", "gauge", broker_up, "1 while consuming."),
+    INBOX("rowpost_inbox_databases_up", "gauge", databases_up, "Connections that store."),
+};
+
+static void read_inbox(struct inbox *inbox, struct inbox_numbers *numbers)
+{
+    struct obx_consumer_stats stats = {0};
+
+    inbox_get_view(inbox, &numbers->view);
+    obx_consumer_get_stats(inbox_consumer(inbox), &stats, sizeof(stats));
+    numbers->broker_up = stats.broker_up;
+    numbers->databases_up = stats.databases_up;
+    numbers->parked_rows = stats.parked_rows;
+}
+
+static enum obx_code add_inboxes(struct obx_buf *buf, const struct pages *pages)
+{
+    const size_t count = pages->opts.inbox_count;
+    struct inbox_numbers *numbers = obx_calloc(count, sizeof(*numbers));
+    struct prom_series *series = obx_calloc(count, sizeof(*series));
+
+    for (size_t i = 0; i < count && numbers != NULL && series != NULL; i++) {
+        read_inbox(pages->opts.inboxes[i], &numbers[i]);
+        series[i] = (struct prom_series){.labels = {{"queue", inbox_queue(pages->opts.inboxes[i])}},
+                                         .numbers = &numbers[i]};
+    }
+    if (numbers == NULL || series == NULL) {
+        obx_free(numbers);
+        obx_free(series);
+        return OBX_E_NOMEM;
+    }
+    prom_table(buf, inbox_rows, sizeof(inbox_rows) / sizeof(inbox_rows[0]), series, count, NULL);
+    prom_head(buf, "rowpost_inbox_oldest_ready_seconds", "gauge",
+              "How long the first row that may be taken has waited at the last count.");
+    for (size_t i = 0; i < count; i++)
+        prom_sample_us(buf, "rowpost_inbox_oldest_ready_seconds", series[i].labels,
+                       numbers[i].view.oldest_ready_us);
+    obx_free(numbers);
+    obx_free(series);
+    return buf->rc;
+}
+
 static enum obx_code get_metrics(struct http_reply *reply, void *ctx)
 {
     const struct pages *pages = ctx;
@@ -148,10 +251,14 @@ static enum obx_code get_metrics(struct http_reply *reply, void *ctx)
         series[i] = (struct prom_series){.labels = {{"endpoint", outlets->items[i]->name}},
                                          .numbers = outlets->items[i]};
     reply->content_type = PROM_CONTENT_TYPE;
-    add_process(&reply->body, pages);
-    add_outlets(&reply->body, series, outlets->count);
+    prom_number(&reply->body, "rowpost_notify_log_lines_dropped_total", "counter",
+                "Log lines that nobody took off standard error in time.", log_dropped());
+    if (pages->opts.consumer != NULL) {
+        add_process(&reply->body, pages);
+        add_outlets(&reply->body, series, outlets->count);
+    }
     obx_free(series);
-    return reply->body.rc;
+    return pages->opts.inbox_count == 0 ? reply->body.rc : add_inboxes(&reply->body, pages);
 }
 
 static const struct http_route routes[] = {

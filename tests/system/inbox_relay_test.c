@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "http_call.h"
 #include "inbox_rig.h"
 #include "wait.h"
 
@@ -238,6 +241,11 @@ static void a_worker_that_sleeps_holds_its_key_only(void **state)
 
 /* ------------------------------------------------------------------ wake-up */
 
+static bool is_gone(void *path)
+{
+    return access(path, F_OK) != 0;
+}
+
 static void each_commit_wakes_who_listens(void **state)
 {
     struct inbox_rig *rig = *state;
@@ -257,7 +265,7 @@ static void each_commit_wakes_who_listens(void **state)
     assert_int_equal(recv(fd, text, sizeof(text) - 1, 0), strlen("orders"));
     assert_string_equal(text, "orders");
     assert_int_equal(rig_number(rig->rig, ROWS("ready")), 1); /* it came after the commit */
-    assert_int_not_equal(access(gone.sun_path, F_OK), 0);
+    assert_true(wait_until(RIG_WAIT_MS, is_gone, gone.sun_path));
     assert_int_equal(close(fd), 0);
     inbox_rig_stop(rig, 0);
 }
@@ -353,6 +361,100 @@ static void a_row_says_what_came(void **state)
     inbox_rig_stop(rig, 0);
 }
 
+/* ------------------------------------------------------------------ pages and --check */
+
+static uint16_t free_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(address);
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    assert_int_equal(bind(fd, (const struct sockaddr *)&address, len), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &len), 0);
+    assert_int_equal(close(fd), 0);
+    return ntohs(address.sin_port);
+}
+
+struct page_wanted {
+    uint16_t port;
+    const char *path, *text;
+    struct http_answer answer;
+};
+
+static bool page_has(void *ctx)
+{
+    struct page_wanted *wanted = ctx;
+
+    http_call(&(struct http_call){.port = wanted->port, .path = wanted->path}, &wanted->answer);
+    return strstr(wanted->answer.body, wanted->text) != NULL;
+}
+
+static void expect_page(uint16_t port, const char *path, const char *text)
+{
+    struct page_wanted wanted = {.port = port, .path = path, .text = text};
+
+    if (!wait_until(RIG_WAIT_MS, page_has, &wanted))
+        fail_msg("%s has no \"%s\": %s", path, text, wanted.answer.body);
+}
+
+static void its_pages_say_what_it_does(void **state)
+{
+    struct inbox_rig *rig = *state;
+    struct inbox_workers *workers;
+    const uint16_t port = free_port();
+    char env[64];
+
+    (void)snprintf(env, sizeof(env), "OBX_NOTIFY_HTTP_PORT=%u", (unsigned)port);
+    inbox_rig_start(rig, 0, env);
+    rig_fill(rig->rig, "a", 10, 1);
+    expect_page(port, "/readyz", "ready\nqueue orders: broker up, database up, filing up\n");
+    expect_page(port, "/metrics", "rowpost_inbox_stored_total{queue=\"orders\"} 10\n");
+    expect_page(port, "/metrics", "rowpost_inbox_ready{queue=\"orders\"} 1\n");
+    expect_page(port, "/metrics", "rowpost_inbox_blocked{queue=\"orders\"} 9\n");
+    workers = inbox_workers_start(rig, 1, NULL);
+    expect_page(port, "/metrics", "rowpost_inbox_done_total{queue=\"orders\"} 10\n");
+    expect_page(port, "/metrics", "rowpost_inbox_ready{queue=\"orders\"} 0\n");
+    (void)inbox_workers_stop(workers);
+    test_db_run(rig->rig->db, "RENAME TABLE inbox TO inbox_away");
+    expect_page(port, "/readyz", "not ready\n");
+    test_db_run(rig->rig->db, "RENAME TABLE inbox_away TO inbox");
+    expect_page(port, "/readyz", "ready\nqueue orders: broker up, database up, filing up\n");
+    inbox_rig_stop(rig, 0);
+}
+
+static void check(struct inbox_rig *rig, int status, const char *line)
+{
+    const char *const argv[] = {INBOX_PROGRAM, "--config", rig->config, "--check", NULL};
+    const struct proc_opts opts = {.argv = argv, .log_path = rig->log};
+    struct proc *proc = proc_start(&opts);
+    struct proc_exit how = {0};
+
+    assert_non_null(proc);
+    assert_true(proc_wait(proc, RIG_WAIT_MS, &how));
+    if (how.code != status || !proc_log_has(proc, 0, line))
+        fail_msg("status %d, wanted %d and %s", how.code, status, line);
+    proc_destroy(proc);
+}
+
+static void its_check_names_what_is_missing(void **state)
+{
+    struct inbox_rig *rig = *state;
+    char sql[256];
+    struct db_opts root = test_db_root_opts();
+    struct db *db = test_db_open(&root);
+
+    check(rig, 0, "ok      rights: all there");
+    (void)snprintf(sql, sizeof(sql), "REVOKE DELETE ON `%s`.inbox FROM '%s'@'%%'",
+                   rig->rig->test_db.name, rig->relay_user.name);
+    test_db_run(db, sql);
+    check(rig, 1, "fix: sql/schema/grants.md");
+    test_db_run(rig->rig->db, "DELETE FROM rowpost_schema WHERE side = 'inbox'");
+    check(rig, 1, "outboxctl migrate --side inbox");
+    inbox_rig_configure(rig, "retry_min = 1h\nto = table\nwake = nowhere\n");
+    check(rig, 2, "to");
+    db_close(db);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, inbox_rig_setup, inbox_rig_teardown)
 
 int main(void)
@@ -368,6 +470,8 @@ int main(void)
         TEST(two_on_one_queue),
         TEST(waits_for_its_table),
         TEST(a_row_says_what_came),
+        TEST(its_pages_say_what_it_does),
+        TEST(its_check_names_what_is_missing),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
