@@ -433,14 +433,14 @@ static void returns_come_before_acks(void **state)
     assert_true(stage.returns > PROGRESS && stage.coalesced > 0 && stage.connections > 1);
 }
 
-static int start(void **state)
+static int start_cluster(void **state)
 {
     (void)state;
     cluster("start", NULL, 0);
     return 0;
 }
 
-static int stop(void **state)
+static int stop_cluster(void **state)
 {
     (void)state;
     cluster("stop", NULL, 0);
@@ -455,5 +455,5 @@ int main(void)
     snprintf(dir, sizeof(dir), "%s/cluster", getenv("OBX_SERVERS_DIR"));
     if (setenv("OBX_CLUSTER_DIR", dir, 0) != 0)
         return EXIT_FAILURE;
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, start_cluster, stop_cluster);
 }
