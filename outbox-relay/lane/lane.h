@@ -5,7 +5,7 @@
  * lane_get_stats.
  *
  * A lane works only while it holds the lease of its outbox; otherwise it stands by. See
- * docs/adr/0002-lane.md for the states, the invariants and what each crash point leaves behind.
+ * docs/adr/0002-lane.md for the states, the invariants and what each crash point leaves.
  */
 #ifndef RELAY_LANE_H
 #define RELAY_LANE_H
@@ -19,7 +19,7 @@
 
 /** What happens to the followers of an ordering key whose message was parked. */
 enum park_policy {
-    PARK_FREEZE, /* they are parked behind it, in order, until an operator resumes or discards
+    PARK_FREEZE, /* they are parked after it, in order, until an operator resumes or discards
                     (default) */
     PARK_SKIP    /* they go on */
 };

@@ -69,7 +69,7 @@ static enum obx_code do_requests(struct sides *sides, struct db *db, uint64_t no
     struct requests *requests = sides->parts.requests;
     bool was_busy = requests_busy(requests);
     enum obx_code rc =
-        was_busy ? requests_step(requests, db, err) : requests_look(requests, db, err);
+        was_busy ? requests_step(requests, db, err) : requests_find(requests, db, err);
 
     /* One request done: the next one is looked for at once. */
     *due_ms = was_busy || requests_busy(requests) ? now_ms : now_ms + REQUESTS_MS;

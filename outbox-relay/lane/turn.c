@@ -254,7 +254,7 @@ static uint64_t read_due(const struct turn *turn)
     const struct lane_parts *parts = &turn->parts;
 
     if (flight_room(parts->flight) < turn->opts->batch_rows ||
-        settle_is_full(&parts->settle, SETTLE_PLAIN) || flight_is_choked(parts->flight))
+        settle_is_full(&parts->settle, SETTLE_PLAIN) || flight_is_back_pressured(parts->flight))
         return UINT64_MAX;
     if (atomic_load(&turn->signals->rung))
         return 0;
@@ -403,7 +403,7 @@ static bool is_drained(const struct turn *turn)
     if (clock_now_ms() >= turn->drain_until_ms)
         return true;
     return flight_count(flight, FLIGHT_INFLIGHT) == 0 && settle_is_done(&turn->parts.settle) &&
-           flight_count(flight, FLIGHT_DOOMED) == 0;
+           flight_count(flight, FLIGHT_TO_PARK) == 0;
 }
 
 static void drain(struct turn *turn)

@@ -137,7 +137,7 @@ static enum obx_code reject_early(struct awaiting *awaiting, struct db *db,
     return rc;
 }
 
-/* One report. The groups of the row borrow from the result's current row: they are read anew. */
+/* One report. The groups of the row borrow from the result's current row: they are read again. */
 static enum obx_code take_early(struct awaiting *awaiting, struct db *db, struct early_row *row,
                                 const struct db_rows *rows, struct obx_err *err)
 {

@@ -1,7 +1,7 @@
 /*
  * Compensation: what happens when a consumer group has rejected a message that asked for receipts.
  *
- * It is set off once, whoever settles the message (the lane that has it in the outbox, the receipts
+ * It is set off once, by the one that settles the message (the lane that has it in the outbox, the receipts
  * role or the resend scan that has it in outbox_awaiting): the row ('', rejected) of outbox_receipt
  * is inserted first, and only who inserted it sends. All in the caller's transaction, which also
  * settles the message. The compensation's message id is made from that of the message, so that even

@@ -50,7 +50,7 @@ struct envelope {
 static const char prefix_own[] = "x-obx-";
 
 /* Names that have a meaning to the broker or are set by us; anything else of an application's
- * passes. */
+ * rescans. */
 static const char *const reserved[] = {
     "cloudEvents_specversion",
     "cloudEvents_id",

@@ -44,7 +44,7 @@ OBX_NODISCARD enum obx_code envelope_build(struct envelope *envelope, const stru
 
 /**
  * Whether envelope_build would make a message of such a row, as far as the row itself tells: for
- * whoever accepts messages and should refuse at once what would be parked later. OBX_OK,
+ * a caller that accepts messages and has to refuse at once what would be parked later. OBX_OK,
  * OBX_E_FORMAT, OBX_E_NOMEM. Any thread.
  */
 OBX_NODISCARD enum obx_code envelope_check(const struct outbox_row *row, struct obx_err *err);

@@ -1,5 +1,5 @@
 /*
- * One row of an outbox in memory: a single allocation, the bytes behind the struct. A light row has
+ * One row of an outbox in memory: a single allocation, the bytes after the struct. A light row has
  * id, topic and key only; a full row has everything, the payload only when it was small enough to
  * come with the batch.
  */
@@ -17,7 +17,7 @@ struct outbox_row {
     uint64_t id;
     uint64_t created_us;  /* microseconds since 1970 UTC */
     uint64_t payload_len; /* also when payload is absent */
-    uint64_t behind;      /* id of the parked row that freezes its key; 0: not frozen */
+    uint64_t blocked_by;  /* id of the parked row that freezes its key; 0: not frozen */
     bool is_full;         /* false: light */
     bool asks;            /* for receipts */
     struct obx_bytes message_id;

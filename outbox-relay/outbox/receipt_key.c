@@ -149,7 +149,7 @@ static bool read_version(struct obx_bytes token, uint32_t *version)
     return i > 0 && i < token.len && at[i] == '.';
 }
 
-/* What is behind the MAC. */
+/* What follows the MAC. */
 static bool read_groups(struct obx_bytes token, struct receipt_groups *groups)
 {
     const char *dot = memchr(token.p, '.', token.len);

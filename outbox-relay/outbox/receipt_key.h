@@ -1,7 +1,7 @@
 /*
  * What a message that asks for a receipt carries, and how a receipt proves that it answers one:
  * the token, the list of the groups that are asked and an HMAC of it and of the message id under
- * a secret of the source. So whoever holds a token can report for these groups of this message, and
+ * a secret of the source. So the holder of a token can report for these groups of this message, and
  * for nothing else, also when the message is long settled.
  *
  * The secrets are rows of outbox_secret. The newest makes tokens, each checks those that it made.

@@ -8,7 +8,7 @@
 
 #include "id_list.h"
 
-/* More than the rows that one transaction adds, so that a table that is behind catches up. */
+/* More than the rows that one transaction adds, so that a table with arrears catches up. */
 enum { PAGE = 1000, SQL_MAX = 256 };
 
 static enum obx_code find_old(struct db *db, const char *table, struct id_list *ids,

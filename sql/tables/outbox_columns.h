@@ -1,5 +1,5 @@
 /*
- * The columns that a message has in every table it passes through (outbox, outbox_delayed,
+ * The columns that a message has in every table it rescans through (outbox, outbox_delayed,
  * outbox_awaiting, outbox_parked, half_part), so that a copy from one to the next names all of
  * them, and a new one is added here once.
  */
@@ -9,7 +9,7 @@
 /** By what a person knows a message: lists, logs, the audit tables. */
 #define MESSAGE_NAME_COLUMNS "message_id, topic, ordering_key"
 
-/** What a producer writes. A table that gives created_at anew takes just these. */
+/** What a producer writes. A table that gives created_at again takes just these. */
 #define MESSAGE_COLUMNS                                                                            \
     MESSAGE_NAME_COLUMNS ", headers, content_type, payload, receipt_from, on_rejected"
 

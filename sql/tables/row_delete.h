@@ -3,7 +3,7 @@
  *
  * `DELETE ... WHERE id IN (...)` does not do that: on a small table the optimiser scans all of it
  * and waits for the producers' uncommitted rows; and a scan over BETWEEN a AND b goes on to the row
- * behind b. So runs of consecutive ids are deleted by BETWEEN a AND b - 1 (the row behind is b, our
+ * after b. So runs of consecutive ids are deleted by BETWEEN a AND b - 1 (the row after it is b, our
  * own), where the server reads such a range by the key whatever its share of the table is, and all
  * others by a join that begins with their list. Used by the lane thread within a
  * transaction of its own. Proved by tests/system/row_delete_test.c.

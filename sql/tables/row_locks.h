@@ -1,5 +1,5 @@
 /*
- * Which rows somebody else has locked, told without waiting for any of them.
+ * Which rows somebody else has locked, found without waiting for any of them.
  *
  * A batch that has run into a lock wait is asked here: rows that are there and cannot be locked at
  * this moment are left out of the next try, so that one row in somebody's hand costs one wait, and

@@ -227,8 +227,8 @@ static void open_reading(struct reading *reading)
                                             .max_key_waiting = 200,
                                             .max_retrying = 4096,
                                             .max_topic_retrying = 256,
-                                            .max_doomed = 2000,
-                                            .max_hollow_keys = 4096,
+                                            .max_to_park = 2000,
+                                            .max_empty_keys = 4096,
                                             .max_bytes = 8 << 20};
     const struct reader_opts opts = {
         .batch_rows = 1000, .batch_bytes = 4 << 20, .sweep_us = 1000000};

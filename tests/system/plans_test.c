@@ -172,8 +172,8 @@ static void make_reader(void)
                                        .max_key_waiting = 200,
                                        .max_retrying = 4096,
                                        .max_topic_retrying = 256,
-                                       .max_doomed = 2000,
-                                       .max_hollow_keys = 4096,
+                                       .max_to_park = 2000,
+                                       .max_empty_keys = 4096,
                                        .max_bytes = 8 << 20};
     const struct reader_opts opts = {
         .batch_rows = 1000, .batch_bytes = 4 << 20, .sweep_us = 1000000};
@@ -295,7 +295,8 @@ static void frozen_keys(void **state)
     within("the keys of a batch", &before, 2 * PAGE + BOUND_FEW);
     row_batch_clear(&plans.batch);
     for (size_t i = 0; i < FEW; i++)
-        items[i] = (struct park_item){.id = 100 + i, .reason_code = "R", .behind = i < 20 ? 99 : 0};
+        items[i] =
+            (struct park_item){.id = 100 + i, .reason_code = "R", .blocked_by = i < 20 ? 99 : 0};
     ok(parking_park(&plans.parking, plans.db, items, FEW, &err));
     within("parking", &before, 10 * FEW + BOUND_FEW);
 }
@@ -308,14 +309,14 @@ static void operators_requests(void **state)
     (void)state;
     ok(requests_init(&requests, &plans.parking, plans.reader, plans.flight, "`outbox`", &err));
     before = test_db_rows_read(plans.db);
-    ok(requests_look(&requests, plans.db, &err));
+    ok(requests_find(&requests, plans.db, &err));
     within("no request", &before, BOUND_FEW);
     assert_false(requests_busy(&requests));
     test_db_run(plans.db, "UPDATE outbox_parked SET request = 'resume' WHERE outbox = 'outbox' AND"
                           " ordering_key IS NULL AND parked_id <= 160");
     before = test_db_rows_read(plans.db);
     for (int i = 0; i < 4; i++) {
-        ok(requests_look(&requests, plans.db, &err));
+        ok(requests_find(&requests, plans.db, &err));
         if (requests_busy(&requests))
             ok(requests_step(&requests, plans.db, &err));
     }
@@ -325,7 +326,7 @@ static void operators_requests(void **state)
     /* The head, and a step of what is behind it. */
     test_db_run(plans.db, "UPDATE outbox_parked SET request = 'resume' WHERE id = 10000001");
     before = test_db_rows_read(plans.db);
-    ok(requests_look(&requests, plans.db, &err));
+    ok(requests_find(&requests, plans.db, &err));
     assert_true(requests_busy(&requests));
     ok(requests_step(&requests, plans.db, &err));
     within("a step of a frozen key", &before, 10 * PAGE + BOUND_FEW);

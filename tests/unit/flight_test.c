@@ -56,8 +56,8 @@ static int setup(void **state)
                                      .max_key_waiting = 20,
                                      .max_retrying = 8,
                                      .max_topic_retrying = 4,
-                                     .max_doomed = 5,
-                                     .max_hollow_keys = 4,
+                                     .max_to_park = 5,
+                                     .max_empty_keys = 4,
                                      .max_bytes = 1 << 20};
 
     (void)state;
@@ -74,11 +74,11 @@ static int teardown(void **state)
 }
 
 static enum flight_answer admit_row(uint64_t id, const char *key, const char *topic,
-                                    uint64_t behind)
+                                    uint64_t blocked_by)
 {
     const struct outbox_row src = {.id = id,
                                    .is_full = true,
-                                   .behind = behind,
+                                   .blocked_by = blocked_by,
                                    .topic = bytes_of(topic),
                                    .key = bytes_of(key),
                                    .payload = bytes_of("body"),
@@ -163,7 +163,7 @@ static void a_refused_row_holds_its_key(void **state)
     ASSERT_STATE(1, FLIGHT_RETRYING);
     assert_int_equal(flight_take_due(bench.flight, 100), UINT64_MAX);
     ASSERT_STATE(1, FLIGHT_READY);
-    flight_doom(bench.flight, row_of(1), OBX_E_MQ_UNROUTABLE, "why");
+    flight_give_up(bench.flight, row_of(1), OBX_E_MQ_UNROUTABLE, "why");
     ASSERT_STATE(2, FLIGHT_WAITING);
     flight_forget(bench.flight, row_of(1)); /* parked, and its policy is to skip it */
     ASSERT_STATE(2, FLIGHT_READY);
@@ -202,17 +202,17 @@ static void a_frozen_key_goes_behind_its_head(void **state)
     (void)admit(2, "a");
     (void)admit(3, "a");
     send(1);
-    flight_doom(bench.flight, row_of(1), OBX_E_MQ_UNROUTABLE, "why");
+    flight_give_up(bench.flight, row_of(1), OBX_E_MQ_UNROUTABLE, "why");
     flight_freeze(bench.flight, row_of(1));
     assert_true(flight_holds_key(row_of(1)));
-    ASSERT_STATE(2, FLIGHT_DOOMED);
-    assert_int_equal(row_of(2)->behind, 1);
+    ASSERT_STATE(2, FLIGHT_TO_PARK);
+    assert_int_equal(row_of(2)->blocked_by, 1);
     (void)admit(4, "a");
-    assert_int_equal(row_of(4)->behind, 1);
+    assert_int_equal(row_of(4)->blocked_by, 1);
     /* It cannot be parked: what was behind it waits for it again. */
     assert_true(flight_retry(bench.flight, row_of(1), 50));
     ASSERT_STATE(2, FLIGHT_WAITING);
-    assert_int_equal(row_of(2)->behind, 0);
+    assert_int_equal(row_of(2)->blocked_by, 0);
     (void)flight_take_due(bench.flight, 50);
     ASSERT_STATE(1, FLIGHT_READY);
     assert_false(flight_holds_key(row_of(1)));
@@ -224,14 +224,14 @@ static void a_resumed_head_takes_no_followers_with_it(void **state)
     assert_int_equal(admit_row(5, "a", "t0", 1), FLIGHT_ADMITTED);
     assert_int_equal(admit_row(6, "a", "t0", 1), FLIGHT_ADMITTED);
     assert_int_equal(admit_row(7, "b", "t0", 2), FLIGHT_ADMITTED);
-    ASSERT_STATE(5, FLIGHT_DOOMED);
-    flight_shed_behind(bench.flight, bytes_of("a"), 1);
+    ASSERT_STATE(5, FLIGHT_TO_PARK);
+    flight_evict_followers(bench.flight, bytes_of("a"), 1);
     assert_null(flight_find(bench.flight, 5));
     assert_null(flight_find(bench.flight, 6));
-    ASSERT_STATE(7, FLIGHT_DOOMED);
+    ASSERT_STATE(7, FLIGHT_TO_PARK);
     assert_int_equal(take_evicted(), 2);
-    flight_shed_behind(bench.flight, bytes_of("none"), 1);
-    flight_shed_behind(bench.flight, (struct obx_bytes){.p = NULL, .len = 0}, 1);
+    flight_evict_followers(bench.flight, bytes_of("none"), 1);
+    flight_evict_followers(bench.flight, (struct obx_bytes){.p = NULL, .len = 0}, 1);
 }
 
 /* ---- bounds ---- */
@@ -250,7 +250,7 @@ static void followers_are_bounded(void **state)
         hot++;
     }
     assert_in_range(hot, 8, bench.opts.max_key_waiting + 1);
-    assert_false(flight_is_hungry(bench.flight)); /* there is no room for it yet */
+    assert_false(flight_wants_rescan(bench.flight)); /* there is no room for it yet */
     assert_int_equal(admit(300, "other"), FLIGHT_ADMITTED);
     while (flight_count(bench.flight, FLIGHT_WAITING) > hot / 2 - 1) {
         struct flight_row *row = flight_first(bench.flight, FLIGHT_READY);
@@ -258,9 +258,9 @@ static void followers_are_bounded(void **state)
         flight_sent(bench.flight, row);
         flight_confirmed(bench.flight, row);
     }
-    assert_true(flight_is_hungry(bench.flight));
-    flight_pass_complete(bench.flight, flight_pass_begin(bench.flight));
-    assert_false(flight_is_hungry(bench.flight)); /* the pass found nothing more of it */
+    assert_true(flight_wants_rescan(bench.flight));
+    flight_rescan_complete(bench.flight, flight_rescan_begin(bench.flight));
+    assert_false(flight_wants_rescan(bench.flight)); /* the rescan found nothing more of it */
 }
 
 static void ready_rows_are_bounded(void **state)
@@ -270,22 +270,22 @@ static void ready_rows_are_bounded(void **state)
         assert_int_equal(admit(id, NULL), FLIGHT_ADMITTED);
     assert_int_equal(flight_room(bench.flight), 0);
     assert_int_equal(admit(100, NULL), FLIGHT_NO_ROOM);
-    assert_true(flight_is_hungry(bench.flight));
-    (void)flight_pass_begin(bench.flight);
-    assert_false(flight_is_hungry(bench.flight));
+    assert_true(flight_wants_rescan(bench.flight));
+    (void)flight_rescan_begin(bench.flight);
+    assert_false(flight_wants_rescan(bench.flight));
 }
 
-static void doomed_rows_are_bounded(void **state)
+static void rows_to_park_are_bounded(void **state)
 {
     (void)state;
-    for (uint64_t id = 1; id <= bench.opts.max_doomed; id++)
+    for (uint64_t id = 1; id <= bench.opts.max_to_park; id++)
         assert_int_equal(admit_row(id, "a", "t0", 900), FLIGHT_ADMITTED);
     assert_int_equal(admit_row(50, "a", "t0", 900), FLIGHT_NO_ROOM);
-    assert_false(flight_is_hungry(bench.flight));
-    assert_false(flight_is_choked(bench.flight));
-    for (uint64_t id = 1; id <= bench.opts.max_doomed; id++)
+    assert_false(flight_wants_rescan(bench.flight));
+    assert_false(flight_is_back_pressured(bench.flight));
+    for (uint64_t id = 1; id <= bench.opts.max_to_park; id++)
         flight_forget(bench.flight, row_of(id));
-    assert_true(flight_is_hungry(bench.flight));
+    assert_true(flight_wants_rescan(bench.flight));
 }
 
 /* A topic that is refused again and again stops to be admitted; the first of it that gets through
@@ -314,7 +314,7 @@ static void a_refusing_topic_is_held_back(void **state)
     /* A confirm when none is refused: it is well, and takes as many as any other. */
     send(3);
     flight_confirmed(bench.flight, row_of(3));
-    assert_true(flight_is_hungry(bench.flight));
+    assert_true(flight_wants_rescan(bench.flight));
     for (uint64_t id = 60; id < 60 + bench.opts.max_topic_retrying; id++)
         assert_int_equal(admit(id, NULL), FLIGHT_ADMITTED);
 }
@@ -337,7 +337,7 @@ static void a_retried_row_counts_in_its_topic(void **state)
     assert_int_equal(admit(50, NULL), FLIGHT_NO_ROOM);
 }
 
-/* No room for a refused row: it and what waits behind it are dropped, and it is not let in again
+/* No room for a refused row: it and what waits for it are dropped, and it is not let in again
  * before there is room. */
 static void refused_rows_are_bounded(void **state)
 {
@@ -356,10 +356,10 @@ static void refused_rows_are_bounded(void **state)
     assert_null(flight_find(bench.flight, 21));
     assert_int_equal(admit(20, "a"), FLIGHT_NO_ROOM);
     for (uint64_t id = 1; id <= 4; id++) {
-        flight_doom(bench.flight, row_of(id), OBX_E_MQ_UNROUTABLE, NULL);
+        flight_give_up(bench.flight, row_of(id), OBX_E_MQ_UNROUTABLE, NULL);
         flight_forget(bench.flight, row_of(id));
     }
-    assert_true(flight_is_hungry(bench.flight));
+    assert_true(flight_wants_rescan(bench.flight));
     assert_int_equal(admit(20, "a"), FLIGHT_ADMITTED);
 }
 
@@ -415,7 +415,7 @@ static uint64_t below(uint64_t n)
 }
 
 /* Of each key: at most key_window active, the lowest ones, and nothing ready behind one that is
- * refused or doomed. */
+ * refused or to be parked. */
 static void check_key(const char *key)
 {
     unsigned active = 0;
@@ -431,7 +431,7 @@ static void check_key(const char *key)
         if (row->state == FLIGHT_READY)
             assert_true(!is_held && waits == 0);
         waits += row->state == FLIGHT_WAITING;
-        is_held = is_held || row->state == FLIGHT_RETRYING || row->state == FLIGHT_DOOMED;
+        is_held = is_held || row->state == FLIGHT_RETRYING || row->state == FLIGHT_TO_PARK;
     }
     assert_true(active <= bench.opts.key_window);
     if (active < bench.opts.key_window && !is_held)
@@ -459,7 +459,7 @@ static void check_counts(void)
     for (int i = 0; i < FLIGHT_STATES; i++)
         assert_int_equal(flight_count(bench.flight, (enum flight_state)i), counts[i]);
     /* What was frozen may come back to wait, beside those that came meanwhile. */
-    assert_in_range(counts[FLIGHT_WAITING] + counts[FLIGHT_DOOMED], 0, 3 * bench.opts.max_waiting);
+    assert_in_range(counts[FLIGHT_WAITING] + counts[FLIGHT_TO_PARK], 0, 3 * bench.opts.max_waiting);
     assert_in_range(counts[FLIGHT_RETRYING], 0, bench.opts.max_retrying);
 }
 
@@ -483,7 +483,7 @@ static void answer_one(uint64_t now)
         (void)flight_retry(bench.flight, row, now + below(50));
         break;
     case 1:
-        flight_doom(bench.flight, row, OBX_E_MQ_UNROUTABLE, "why");
+        flight_give_up(bench.flight, row, OBX_E_MQ_UNROUTABLE, "why");
         if (below(2) == 0)
             flight_freeze(bench.flight, row);
         break;
@@ -500,14 +500,14 @@ static void lose_connection(void)
 
 static void end_one(uint64_t now)
 {
-    struct flight_row *row = any_of(below(2) == 0 ? FLIGHT_CONFIRMED : FLIGHT_DOOMED);
+    struct flight_row *row = any_of(below(2) == 0 ? FLIGHT_CONFIRMED : FLIGHT_TO_PARK);
 
     if (row == NULL)
         return;
-    if (row->state == FLIGHT_DOOMED && row->behind == 0 && below(8) == 0)
+    if (row->state == FLIGHT_TO_PARK && row->blocked_by == 0 && below(8) == 0)
         (void)flight_retry(bench.flight, row, now + 20);
-    else if (row->state == FLIGHT_CONFIRMED || row->behind == 0 ||
-             flight_find(bench.flight, row->behind) == NULL)
+    else if (row->state == FLIGHT_CONFIRMED || row->blocked_by == 0 ||
+             flight_find(bench.flight, row->blocked_by) == NULL)
         flight_forget(bench.flight, row);
 }
 
@@ -520,7 +520,7 @@ static void step(uint64_t now)
     case 1:
     case 2:
     case 3:
-        if (!flight_is_choked(bench.flight)) /* as the reader does */
+        if (!flight_is_back_pressured(bench.flight)) /* as the reader does */
             (void)admit_row(id, keys[id % KEYS], topics[id % 3], 0);
         break;
     case 4:
@@ -575,7 +575,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_resumed_head_takes_no_followers_with_it, setup, teardown),
         cmocka_unit_test_setup_teardown(followers_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(ready_rows_are_bounded, setup, teardown),
-        cmocka_unit_test_setup_teardown(doomed_rows_are_bounded, setup, teardown),
+        cmocka_unit_test_setup_teardown(rows_to_park_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(a_refusing_topic_is_held_back, setup, teardown),
         cmocka_unit_test_setup_teardown(a_retried_row_counts_in_its_topic, setup, teardown),
         cmocka_unit_test_setup_teardown(refused_rows_are_bounded, setup, teardown),

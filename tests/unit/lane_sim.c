@@ -122,10 +122,10 @@ enum obx_code sim_flight_create(const struct flight_opts *opts, struct flight **
     small.max_key_waiting = 2 + (uint32_t)sim_below(12);
     small.max_topic_retrying = 1 + (uint32_t)sim_below(8);
     small.max_retrying = 2 * small.max_topic_retrying + (uint32_t)sim_below(20);
-    small.max_doomed = 1 + (uint32_t)sim_below(30);
-    small.max_hollow_keys = (uint32_t)sim_below(4);
+    small.max_to_park = 1 + (uint32_t)sim_below(30);
+    small.max_empty_keys = (uint32_t)sim_below(4);
     small.max_bytes = (size_t)sim_below(4000);
-    size_t bound = small.max_ready + 2 * (small.max_waiting + small.max_doomed) +
+    size_t bound = small.max_ready + 2 * (small.max_waiting + small.max_to_park) +
                    small.max_retrying + sim->opts.window + 4 * sim->opts.settle_max_rows +
                    sim->opts.window;
     sim->flight_max = bound > sim->flight_max ? bound : sim->flight_max;
@@ -222,7 +222,7 @@ static void look_after(struct sim_slot *slot, uint64_t work, uint64_t queries, u
         sim_fail("%llu queries in one turn", (unsigned long long)(sim->queries - queries));
     if (flight_total(flight) > sim->flight_max)
         sim_fail("%zu rows in memory, %zu are allowed (%zu doomed)", flight_total(flight),
-                 sim->flight_max, flight_count(flight, FLIGHT_DOOMED));
+                 sim->flight_max, flight_count(flight, FLIGHT_TO_PARK));
     if (strcmp(sim->lease.owner, slot->owner) == 0)
         slot->stale_sends = 0;
 }
@@ -435,13 +435,13 @@ static void resume_all(void)
         sim_fail("a request does not run");
     for (size_t i = 0; i < sim->row_count; i++) {
         const struct sim_row *row = &sim->rows[i];
-        const struct sim_row *head = row->behind == 0 ? NULL : sim_parked(row->behind);
+        const struct sim_row *head = row->blocked_by == 0 ? NULL : sim_parked(row->blocked_by);
 
         if (row->state != SIM_PARKED || !can_be_sent(row))
             continue;
         if (head == NULL || !head->holds_key || can_be_sent(head))
             sim_fail("row %llu stays parked (behind %llu) though nothing is wrong with it",
-                     (unsigned long long)row->id, (unsigned long long)row->behind);
+                     (unsigned long long)row->id, (unsigned long long)row->blocked_by);
     }
 }
 

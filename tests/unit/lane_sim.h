@@ -52,7 +52,7 @@ struct sim_row {
     unsigned refused_at; /* how many faults there had been */
     char name[32];       /* its message id; now and then that of another row */
     /* in outbox_parked */
-    uint64_t parked_id, behind;
+    uint64_t parked_id, blocked_by;
     bool holds_key;
     int request; /* 0 none, 1 resume, 2 discard */
 };
@@ -172,7 +172,7 @@ void sim_freeze(struct sim_slot *slot);
 /* lane_sim_producers.c */
 uint64_t sim_db_now_us(void);
 struct sim_row *sim_find(uint64_t id);
-/** A moment passes in the database: producers go on. */
+/** A moment rescans in the database: producers go on. */
 void sim_db_step(void);
 /** End all transactions that are open. */
 void sim_db_end_txs(void);

@@ -226,12 +226,12 @@ static void check_parked(void)
 {
     for (size_t i = 0; i < sim->undo_count; i++) {
         const struct sim_row *row = &sim->rows[sim->undo[i].row];
-        const struct sim_row *head = sim_parked(row->behind);
+        const struct sim_row *head = sim_parked(row->blocked_by);
 
-        if (row->state == SIM_PARKED && sim->undo[i].was.state == SIM_LIVE && row->behind != 0 &&
-            (head == NULL || !head->holds_key))
+        if (row->state == SIM_PARKED && sim->undo[i].was.state == SIM_LIVE &&
+            row->blocked_by != 0 && (head == NULL || !head->holds_key))
             sim_fail("row %llu is parked behind %llu, which is not parked",
-                     (unsigned long long)row->id, (unsigned long long)row->behind);
+                     (unsigned long long)row->id, (unsigned long long)row->blocked_by);
     }
 }
 

@@ -361,21 +361,21 @@ static bool can_be_sent(const struct sim_row *row)
     return !row->is_bad && row->body_len <= sim->opts.max_body_bytes;
 }
 
-static void park(struct call *call, uint64_t id, uint64_t behind, bool holds_key)
+static void park(struct call *call, uint64_t id, uint64_t blocked_by, bool holds_key)
 {
     struct sim_row *row = sim_find(id);
 
     if (row == NULL || row->state != SIM_LIVE)
         return;
     check_owner(row);
-    if (behind == 0 && row->refused == 0 && can_be_sent(row) && !sim->was_missing &&
+    if (blocked_by == 0 && row->refused == 0 && can_be_sent(row) && !sim->was_missing &&
         !sim->has_poor_hash && !sim->topics[row->topic].was_denied)
         sim_fail("row %llu is parked, and neither it nor its topic was ever refused",
                  (unsigned long long)row->id);
     sim_change(row);
     row->state = SIM_PARKED;
     row->parked_id = ++sim->next_parked;
-    row->behind = behind;
+    row->blocked_by = blocked_by;
     row->holds_key = holds_key;
     row->request = 0;
     row->may_vanish = false;
@@ -390,16 +390,16 @@ static enum obx_code park_one(struct call *call)
     return OBX_OK;
 }
 
-static uint64_t parking_behind;
+static uint64_t parking_blocked_by;
 
 static void park_follower(struct call *call, uint64_t id)
 {
-    park(call, id, parking_behind, false);
+    park(call, id, parking_blocked_by, false);
 }
 
 static enum obx_code park_followers(struct call *call)
 {
-    parking_behind = call->args[1].v.u64;
+    parking_blocked_by = call->args[1].v.u64;
     each_of_list(call, call->args[3].v.bytes, park_follower);
     return OBX_OK;
 }
@@ -428,7 +428,7 @@ static enum obx_code next_request(struct call *call)
     cells[0] = cell_number(first->id);
     cells[1] = cell_text(sim_key_of(first));
     cells[2] = cell_number(first->holds_key);
-    cells[3] = first->behind == 0 ? cell_text(NULL) : cell_number(first->behind);
+    cells[3] = first->blocked_by == 0 ? cell_text(NULL) : cell_number(first->blocked_by);
     cells[4] = cell_text("");
     cells[5] = cell_number(first->parked_id);
     return OBX_OK;
@@ -450,7 +450,7 @@ static enum obx_code read_followers(struct call *call)
 
         if (call->rows->count == call->args[3].v.u64)
             break;
-        if (row->state == SIM_PARKED && row->behind == call->args[2].v.u64)
+        if (row->state == SIM_PARKED && row->blocked_by == call->args[2].v.u64)
             add_parked(call, row);
     }
     return OBX_OK;

@@ -133,7 +133,7 @@ static enum obx_code mark_frozen(void *ctx, struct row_batch *batch, struct obx_
 {
     (void)ctx;
     for (size_t i = 0; i < batch->count; i++)
-        batch->rows[i]->behind = bench->table.hold[batch->rows[i]->id];
+        batch->rows[i]->blocked_by = bench->table.hold[batch->rows[i]->id];
     return statement(err);
 }
 
@@ -172,8 +172,8 @@ static int setup(void **state)
                                               .max_key_waiting = 1000,
                                               .max_retrying = 100,
                                               .max_topic_retrying = 50,
-                                              .max_doomed = 50,
-                                              .max_hollow_keys = 10,
+                                              .max_to_park = 50,
+                                              .max_empty_keys = 10,
                                               .max_bytes = 1 << 20};
     return open_all();
 }
@@ -427,7 +427,7 @@ static void more_gaps_than_are_kept(void **state)
     assert_int_equal(count, IDS);
 }
 
-/* ---- bounds and passes ---- */
+/* ---- bounds and rescans ---- */
 
 /* A key with more followers than there is room for; the rest is passed over, and taken in, in
  * order, when there is room. */
@@ -472,7 +472,7 @@ static void a_backlog_with_holes_is_not_read_again(void **state)
 {
     size_t others = 0;
     struct reader_stats stats;
-    uint64_t passes = 0;
+    uint64_t rescans = 0;
 
     (void)state;
     reader_destroy(bench->reader);
@@ -503,15 +503,15 @@ static void a_backlog_with_holes_is_not_read_again(void **state)
     assert_in_range(bench->table.behind_rows, 0, 2 * others);
     turns(10 * S); /* looks have become rare */
     reader_get_stats(bench->reader, &stats);
-    passes = stats.passes;
+    rescans = stats.rescans;
     bench->table.behind_rows = 0;
     bench->table.behind_calls = 0;
     turns(10 * S);
     reader_get_stats(bench->reader, &stats);
-    passes = stats.passes - passes; /* over all of it, as a net; spaced by what they cost */
-    assert_in_range(passes, 1, 10);
-    assert_in_range(bench->table.behind_rows, 1, passes * IDS / 3);
-    assert_in_range(bench->table.behind_calls, 1, passes * (IDS / 3 / 5 + 1) + 60);
+    rescans = stats.rescans - rescans; /* over all of it, as a net; spaced by what they cost */
+    assert_in_range(rescans, 1, 10);
+    assert_in_range(bench->table.behind_rows, 1, rescans * IDS / 3);
+    assert_in_range(bench->table.behind_calls, 1, rescans * (IDS / 3 / 5 + 1) + 60);
 }
 
 /* A row stays in memory for ever, at the lowest id; gaps above it are joined all the same. */
@@ -574,7 +574,7 @@ static void a_held_key_waits_for_its_pass(void **state)
     memset(bench->table.hold, 0, sizeof(bench->table.hold));
     reader_pass_over(bench->reader, 3, bytes_of("a"));
     put(9, 9, 0); /* newer */
-    reader_want_pass(bench->reader);
+    reader_want_rescan(bench->reader);
     turns(20 * MS);
     assert_int_equal(state_of(3), FLIGHT_READY);
     assert_int_equal(state_of(5), FLIGHT_WAITING);
@@ -595,7 +595,7 @@ static void a_look_comes_before_what_was_put_back(void **state)
     put(4, 4, 0); /* late, and no look has seen it */
     put(8, 8, 0);
     reader_pass_over(bench->reader, 8, bytes_of("a"));
-    reader_want_pass(bench->reader);
+    reader_want_rescan(bench->reader);
     for (int i = 0; i < 1000 && !is_known(8); i++) {
         assert_int_equal(turn(), OBX_OK);
         bench->table.now_us += 2 * MS;

@@ -1,6 +1,6 @@
 /*
  * Unit test of what was passed over, and of the set of keys below it: a set may say yes too often,
- * never no; a pass forgets exactly what it has read.
+ * never no; a rescan forgets exactly what it has read.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -115,20 +115,20 @@ static void a_pass_forgets_what_it_took_in(void **state)
 
     skips_add(skips, 10, bytes_of("a"));
     skips_add(skips, 20, bytes_of("b"));
-    skips_pass_begin(skips);
-    assert_false(skips_pass_blocks(skips, bytes_of("a"))); /* 10 goes in */
-    assert_true(skips_blocks(skips, bytes_of("a")));       /* for all others it stays out */
-    skips_add(skips, 20, bytes_of("b"));                   /* 20 does not */
-    assert_true(skips_pass_blocks(skips, bytes_of("b")));
+    skips_rescan_begin(skips);
+    assert_false(skips_rescan_blocks(skips, bytes_of("a"))); /* 10 goes in */
+    assert_true(skips_blocks(skips, bytes_of("a")));         /* for all others it stays out */
+    skips_add(skips, 20, bytes_of("b"));                     /* 20 does not */
+    assert_true(skips_rescan_blocks(skips, bytes_of("b")));
     skips_add(skips, 30, bytes_of("c")); /* meanwhile, by the forward read */
-    skips_pass_complete(skips);
+    skips_rescan_complete(skips);
     assert_int_equal(skips_low(skips), 20);
     assert_int_equal(skips_range(skips).hi, 30);
     assert_false(skips_blocks(skips, bytes_of("a")));
     assert_true(skips_blocks(skips, bytes_of("b")));
     assert_true(skips_blocks(skips, bytes_of("c")));
-    skips_pass_begin(skips);
-    skips_pass_complete(skips);
+    skips_rescan_begin(skips);
+    skips_rescan_complete(skips);
     assert_false(skips_any(skips));
 }
 
@@ -138,18 +138,18 @@ static void a_pass_that_stops_keeps_the_rest(void **state)
 
     skips_add(skips, 10, bytes_of("a"));
     skips_add(skips, 90, bytes_of("z"));
-    skips_pass_begin(skips);
-    skips_pass_stop(skips, 51);
+    skips_rescan_begin(skips);
+    skips_rescan_stop(skips, 51);
     assert_int_equal(skips_low(skips), 51);
     assert_int_equal(skips_range(skips).hi, 90);
     assert_true(skips_blocks(skips, bytes_of("z")));
-    skips_pass_begin(skips);
+    skips_rescan_begin(skips);
     skips_add(skips, 52, bytes_of("y"));
-    skips_pass_stop(skips, 61);
+    skips_rescan_stop(skips, 61);
     assert_int_equal(skips_low(skips), 52);
     assert_true(skips_blocks(skips, bytes_of("z")));
     assert_true(skips_blocks(skips, bytes_of("y")));
-    assert_false(skips_pass_blocks(skips, bytes_of("y")));
+    assert_false(skips_rescan_blocks(skips, bytes_of("y")));
 }
 
 int main(void)

@@ -27,20 +27,20 @@ enum {
 
 /* What may follow each state. */
 static const unsigned edges[FLIGHT_STATES] = {
-    [FLIGHT_WAITING] = BIT(FLIGHT_READY) | BIT(FLIGHT_DOOMED),
+    [FLIGHT_WAITING] = BIT(FLIGHT_READY) | BIT(FLIGHT_TO_PARK),
     [FLIGHT_READY] =
-        BIT(FLIGHT_INFLIGHT) | BIT(FLIGHT_RETRYING) | BIT(FLIGHT_DOOMED) | BIT(FLIGHT_WAITING),
+        BIT(FLIGHT_INFLIGHT) | BIT(FLIGHT_RETRYING) | BIT(FLIGHT_TO_PARK) | BIT(FLIGHT_WAITING),
     [FLIGHT_INFLIGHT] =
-        BIT(FLIGHT_CONFIRMED) | BIT(FLIGHT_RETRYING) | BIT(FLIGHT_READY) | BIT(FLIGHT_DOOMED),
-    [FLIGHT_RETRYING] = BIT(FLIGHT_READY) | BIT(FLIGHT_DOOMED),
+        BIT(FLIGHT_CONFIRMED) | BIT(FLIGHT_RETRYING) | BIT(FLIGHT_READY) | BIT(FLIGHT_TO_PARK),
+    [FLIGHT_RETRYING] = BIT(FLIGHT_READY) | BIT(FLIGHT_TO_PARK),
     [FLIGHT_CONFIRMED] = 0,
-    [FLIGHT_DOOMED] = BIT(FLIGHT_RETRYING) | BIT(FLIGHT_WAITING),
+    [FLIGHT_TO_PARK] = BIT(FLIGHT_RETRYING) | BIT(FLIGHT_WAITING),
 };
 
 static const char *const state_names[FLIGHT_STATES] = {
     [FLIGHT_WAITING] = "waiting",     [FLIGHT_READY] = "ready",
     [FLIGHT_INFLIGHT] = "inflight",   [FLIGHT_RETRYING] = "retrying",
-    [FLIGHT_CONFIRMED] = "confirmed", [FLIGHT_DOOMED] = "doomed",
+    [FLIGHT_CONFIRMED] = "confirmed", [FLIGHT_TO_PARK] = "to_park",
 };
 
 const char *flight_state_name(enum flight_state state)
@@ -90,7 +90,7 @@ static uint32_t *key_counter(struct flight_key *key, enum flight_state state)
         return &key->inflight;
     case FLIGHT_RETRYING:
     case FLIGHT_CONFIRMED:
-    case FLIGHT_DOOMED:
+    case FLIGHT_TO_PARK:
         break;
     }
     return NULL;
@@ -140,13 +140,13 @@ static void set_state(struct flight *flight, struct flight_row *row, enum flight
     leave_state(flight, row);
     enter_state(flight, row, state);
     if (was_retrying != (state == FLIGHT_RETRYING))
-        gates_retrying(flight, row, !was_retrying, state == FLIGHT_READY);
-    if (state == FLIGHT_RETRYING || state == FLIGHT_CONFIRMED || state == FLIGHT_DOOMED)
-        gates_leave(flight, row);
+        throttles_retrying(flight, row, !was_retrying, state == FLIGHT_READY);
+    if (state == FLIGHT_RETRYING || state == FLIGHT_CONFIRMED || state == FLIGHT_TO_PARK)
+        throttles_leave(flight, row);
 }
 
 /* Within the key, from the lowest id: the first key_window rows are ready or in flight; nothing is
-   ready behind a row that waits for its retry or for its parking. */
+   ready after a row that waits for its retry or for its parking. */
 static void rebalance(struct flight *flight, struct flight_key *key)
 {
     uint32_t active = key->inflight;
@@ -158,7 +158,7 @@ static void rebalance(struct flight *flight, struct flight_key *key)
 
         if (!may_go && ready_left == 0)
             break;
-        if (row->state == FLIGHT_RETRYING || row->state == FLIGHT_DOOMED)
+        if (row->state == FLIGHT_RETRYING || row->state == FLIGHT_TO_PARK)
             is_open = false;
         if (row->state != FLIGHT_READY && row->state != FLIGHT_WAITING)
             continue;
@@ -184,7 +184,7 @@ enum obx_code flight_create(const struct flight_opts *opts, struct flight **out,
         return obx_fail(err, OBX_E_NOMEM, "flight table");
     flight->opts = *opts;
     flight->next_due_ms = UINT64_MAX;
-    flight->pass = 1;
+    flight->rescan = 1;
     flight->id_buckets = ID_BUCKETS_MIN;
     flight->ids = obx_calloc(ID_BUCKETS_MIN, sizeof(struct flight_row *));
     if (flight->ids == NULL || keys_init(flight) != OBX_OK) {
@@ -217,10 +217,10 @@ void flight_clear(struct flight *flight)
     flight->next_due_ms = UINT64_MAX;
     flight->waiting_was_full = false;
     flight->retrying_was_full = false;
-    flight->doomed_was_full = false;
-    flight->has_orphans = false;
+    flight->to_park_was_full = false;
+    flight->has_untracked = false;
     keys_clear(flight);
-    gates_clear(flight);
+    throttles_clear(flight);
 }
 
 void flight_destroy(struct flight *flight)
@@ -260,7 +260,7 @@ static bool key_is_busy(const struct flight *flight, const struct flight_key *ke
         return true;
     for (const struct flight_row *row = key->head; row != NULL && row->id < id;
          row = row->key_next) {
-        if (row->state == FLIGHT_RETRYING || row->state == FLIGHT_DOOMED ||
+        if (row->state == FLIGHT_RETRYING || row->state == FLIGHT_TO_PARK ||
             row->state == FLIGHT_WAITING)
             return true;
     }
@@ -268,11 +268,11 @@ static bool key_is_busy(const struct flight *flight, const struct flight_key *ke
 }
 
 /* Whether there is room for the row; notes who was passed over when there is none. */
-static bool has_room(struct flight *flight, const struct outbox_row *data, struct flight_gate *gate,
-                     struct flight_key *key)
+static bool has_room(struct flight *flight, const struct outbox_row *data,
+                     struct flight_throttle *throttle, struct flight_key *key)
 {
-    if (gates_is_closed(flight, gate)) {
-        gates_note_passed_over(flight, gate);
+    if (throttles_is_closed(flight, throttle)) {
+        throttles_note_passed_over(flight, throttle);
         return false;
     }
     if (key != NULL && key_is_busy(flight, key, data->id)) {
@@ -285,20 +285,20 @@ static bool has_room(struct flight *flight, const struct outbox_row *data, struc
     }
     if (flight->lists[FLIGHT_READY].count < flight->opts.max_ready)
         return true;
-    flight->has_orphans = true;
+    flight->has_untracked = true;
     return false;
 }
 
 /* The same for a row of a frozen key, which only waits for its parking. */
-static bool has_room_to_doom(struct flight *flight)
+static bool has_room_to_park(struct flight *flight)
 {
-    if (flight->lists[FLIGHT_DOOMED].count < flight->opts.max_doomed)
+    if (flight->lists[FLIGHT_TO_PARK].count < flight->opts.max_to_park)
         return true;
-    flight->doomed_was_full = true;
+    flight->to_park_was_full = true;
     return false;
 }
 
-/* Rows that ask for receipts have a gate of their own, so that what holds those up does not hold up
+/* Rows that ask for receipts have a throttle of their own, so that what holds those up does not hold up
  * the others of the topic. */
 static uint64_t topic_hash(const struct outbox_row *data)
 {
@@ -312,7 +312,7 @@ static void fill_row(struct flight *flight, struct flight_row *row, struct outbo
     row->body_len = data->payload_len;
     row->topic_hash = topic_hash(data);
     row->wants_receipt = data->asks;
-    row->behind = data->behind;
+    row->blocked_by = data->blocked_by;
     if (data->is_full) {
         row->data = data;
         flight->bytes += data->size;
@@ -323,53 +323,54 @@ static void fill_row(struct flight *flight, struct flight_row *row, struct outbo
 
 static enum flight_state first_state(const struct flight_row *row, const struct flight_key *key)
 {
-    if (row->behind != 0)
-        return FLIGHT_DOOMED;
+    if (row->blocked_by != 0)
+        return FLIGHT_TO_PARK;
     return key == NULL ? FLIGHT_READY : FLIGHT_WAITING;
 }
 
-static void gate_admits(struct flight *flight, struct flight_row *row, struct flight_gate *gate)
+static void throttle_admits(struct flight *flight, struct flight_row *row,
+                            struct flight_throttle *throttle)
 {
-    if (gate == NULL || row->state == FLIGHT_DOOMED)
+    if (throttle == NULL || row->state == FLIGHT_TO_PARK)
         return;
-    gate->is_shut = false;
-    gates_enter(flight, gate, row);
+    throttle->is_shut = false;
+    throttles_enter(flight, throttle, row);
 }
 
 static void admit(struct flight *flight, struct flight_row *row, struct flight_key *key,
                   struct outbox_row *data)
 {
-    struct flight_gate *gate =
-        flight->gate_count == 0 ? NULL : gates_find(flight, topic_hash(data));
+    struct flight_throttle *throttle =
+        flight->throttle_count == 0 ? NULL : throttles_find(flight, topic_hash(data));
 
     fill_row(flight, row, data);
     rows_link(flight, row);
     if (key != NULL) {
         keys_link(flight, key, row);
-        if (key->frozen_behind != 0 && key->frozen_behind < row->id && row->behind == 0)
-            row->behind = key->frozen_behind;
+        if (key->frozen_by != 0 && key->frozen_by < row->id && row->blocked_by == 0)
+            row->blocked_by = key->frozen_by;
     }
     enter_state(flight, row, first_state(row, key));
-    gate_admits(flight, row, gate);
+    throttle_admits(flight, row, throttle);
     if (key != NULL)
         rebalance(flight, key);
-    if (row->state == FLIGHT_DOOMED ||
+    if (row->state == FLIGHT_TO_PARK ||
         (row->state == FLIGHT_WAITING && flight->bytes > flight->opts.max_bytes))
         rows_drop_data(flight, row);
 }
 
 enum flight_answer flight_admit_take(struct flight *flight, struct outbox_row *data)
 {
-    struct flight_gate *gate = NULL;
+    struct flight_throttle *throttle = NULL;
     struct flight_key *key = NULL;
     struct flight_row *row = NULL;
 
     if (flight_find(flight, data->id) != NULL)
         return FLIGHT_KNOWN;
     key = keys_find(flight, data->key);
-    if (flight->gate_count > 0)
-        gate = gates_find(flight, topic_hash(data));
-    if (data->behind == 0 ? !has_room(flight, data, gate, key) : !has_room_to_doom(flight))
+    if (flight->throttle_count > 0)
+        throttle = throttles_find(flight, topic_hash(data));
+    if (data->blocked_by == 0 ? !has_room(flight, data, throttle, key) : !has_room_to_park(flight))
         return FLIGHT_NO_ROOM;
     if (data->key.p != NULL && key == NULL)
         key = keys_get(flight, data->key);
@@ -471,7 +472,7 @@ static struct flight_row *lowest_refused(const struct flight *flight, uint64_t t
 
 static void topic_gets_through(struct flight *flight, uint64_t topic_hash)
 {
-    if (!gates_confirmed(flight, topic_hash))
+    if (!throttles_confirmed(flight, topic_hash))
         return;
     for (int i = 0; i < CREDIT_ROWS; i++) {
         struct flight_row *row = lowest_refused(flight, topic_hash);
@@ -505,24 +506,24 @@ void flight_unsent(struct flight *flight, struct flight_row *row)
         rebalance(flight, key);
 }
 
-/* Out of its state, its topic's gate, its key and the hash of ids; the key goes on. */
+/* Out of its state, its topic's throttle, its key and the hash of ids; the key goes on. */
 static void leave_table(struct flight *flight, struct flight_row *row)
 {
     struct flight_key *key = row->key;
 
-    if (key != NULL && key->frozen_behind == row->id)
-        key->frozen_behind = 0;
+    if (key != NULL && key->frozen_by == row->id)
+        key->frozen_by = 0;
     leave_state(flight, row);
     if (row->state == FLIGHT_RETRYING)
-        gates_retrying(flight, row, false, false);
-    gates_leave(flight, row);
+        throttles_retrying(flight, row, false, false);
+    throttles_leave(flight, row);
     rows_unlink(flight, row);
     if (key != NULL)
         leave_key(flight, row);
 }
 
 /* The row is nowhere any more but in the list of evicted ones; its key is kept for as long. */
-static void shed_one(struct flight *flight, struct flight_row *row)
+static void evict_one(struct flight *flight, struct flight_row *row)
 {
     struct flight_key *key = row->key;
 
@@ -530,7 +531,7 @@ static void shed_one(struct flight *flight, struct flight_row *row)
         key->evicted++;
         keys_note_passed_over(flight, key);
     } else {
-        flight->has_orphans = true;
+        flight->has_untracked = true;
     }
     leave_table(flight, row);
     row->key = key;
@@ -557,37 +558,37 @@ void flight_drop_evicted(struct flight *flight, struct flight_row *row)
     }
 }
 
-/* Drops the row and what waits behind it: they will be read again. Behind it in its key are only
+/* Drops the row and what waits for it: they will be read again. Behind it in its key are only
    rows that were not sent, or, with a key_window above 1, rows in flight, which may stay. */
-static void shed(struct flight *flight, struct flight_row *row)
+static void evict(struct flight *flight, struct flight_row *row)
 {
     struct flight_row *last = row->key == NULL ? row : row->key->tail;
-    struct flight_gate *gate = gates_get(flight, row->topic_hash);
+    struct flight_throttle *throttle = throttles_get(flight, row->topic_hash);
 
-    /* Or it would be read again at once, sent, refused and shed again, without a pause. */
+    /* Or it would be read again at once, sent, refused and evict again, without a pause. */
     flight->retrying_was_full = true;
-    if (gate != NULL) {
-        gate->is_shut = true;
-        gates_note_passed_over(flight, gate);
+    if (throttle != NULL) {
+        throttle->is_shut = true;
+        throttles_note_passed_over(flight, throttle);
     }
     while (last != row) {
         struct flight_row *before = last->key_prev;
 
         if (last->state == FLIGHT_WAITING || last->state == FLIGHT_READY ||
             last->state == FLIGHT_RETRYING)
-            shed_one(flight, last);
+            evict_one(flight, last);
         last = before;
     }
-    shed_one(flight, row);
+    evict_one(flight, row);
 }
 
-/* The head could not be parked after all: what was to be parked behind it waits for it again. */
+/* The head could not be parked after all: what was to be parked after it waits for it again. */
 static void thaw(struct flight *flight, struct flight_key *key, const struct flight_row *head)
 {
-    key->frozen_behind = 0;
+    key->frozen_by = 0;
     for (struct flight_row *row = key->head; row != NULL; row = row->key_next) {
-        if (row->state == FLIGHT_DOOMED && row->behind == head->id) {
-            row->behind = 0;
+        if (row->state == FLIGHT_TO_PARK && row->blocked_by == head->id) {
+            row->blocked_by = 0;
             set_state(flight, row, FLIGHT_WAITING);
         }
     }
@@ -597,14 +598,14 @@ bool flight_retry(struct flight *flight, struct flight_row *row, uint64_t due_ms
 {
     struct flight_key *key = row->key;
 
-    if (key != NULL && key->frozen_behind == row->id)
+    if (key != NULL && key->frozen_by == row->id)
         thaw(flight, key, row);
     if (flight->lists[FLIGHT_RETRYING].count >= flight->opts.max_retrying) {
-        shed(flight, row);
+        evict(flight, row);
         return false;
     }
     row->due_ms = due_ms;
-    row->behind = 0;
+    row->blocked_by = 0;
     if (due_ms < flight->next_due_ms)
         flight->next_due_ms = due_ms;
     rows_drop_data(flight, row);
@@ -614,17 +615,17 @@ bool flight_retry(struct flight *flight, struct flight_row *row, uint64_t due_ms
     return true;
 }
 
-void flight_doom(struct flight *flight, struct flight_row *row, enum obx_code code,
-                 const char *reason)
+void flight_give_up(struct flight *flight, struct flight_row *row, enum obx_code code,
+                    const char *reason)
 {
     struct flight_key *key = row->key;
 
     flight_set_reason(row, reason);
     row->reason_code = code;
-    if (key != NULL && key->frozen_behind != 0 && key->frozen_behind < row->id)
-        row->behind = key->frozen_behind;
+    if (key != NULL && key->frozen_by != 0 && key->frozen_by < row->id)
+        row->blocked_by = key->frozen_by;
     rows_drop_data(flight, row);
-    set_state(flight, row, FLIGHT_DOOMED);
+    set_state(flight, row, FLIGHT_TO_PARK);
     if (key != NULL)
         rebalance(flight, key);
 }
@@ -633,21 +634,21 @@ void flight_freeze(struct flight *flight, struct flight_row *head)
 {
     struct flight_key *key = head->key;
 
-    if (key == NULL || (key->frozen_behind != 0 && key->frozen_behind < head->id))
+    if (key == NULL || (key->frozen_by != 0 && key->frozen_by < head->id))
         return;
-    key->frozen_behind = head->id;
+    key->frozen_by = head->id;
     for (struct flight_row *row = head->key_next; row != NULL; row = row->key_next) {
         if (row->state == FLIGHT_INFLIGHT)
             continue;
-        row->behind = head->id;
+        row->blocked_by = head->id;
         rows_drop_data(flight, row);
-        if (row->state != FLIGHT_DOOMED)
-            set_state(flight, row, FLIGHT_DOOMED);
+        if (row->state != FLIGHT_TO_PARK)
+            set_state(flight, row, FLIGHT_TO_PARK);
     }
     keys_refresh(flight, key);
 }
 
-void flight_shed_behind(struct flight *flight, struct obx_bytes name, uint64_t head)
+void flight_evict_followers(struct flight *flight, struct obx_bytes name, uint64_t head)
 {
     struct flight_key *key = keys_find(flight, name);
     struct flight_row *row = key == NULL ? NULL : key->head;
@@ -655,8 +656,8 @@ void flight_shed_behind(struct flight *flight, struct obx_bytes name, uint64_t h
     while (row != NULL) {
         struct flight_row *next = row->key_next; /* the key goes with its last row */
 
-        if (row->state == FLIGHT_DOOMED && row->behind == head)
-            shed_one(flight, row);
+        if (row->state == FLIGHT_TO_PARK && row->blocked_by == head)
+            evict_one(flight, row);
         row = next;
     }
 }
@@ -669,7 +670,7 @@ void flight_set_reason(struct flight_row *row, const char *reason)
 
 bool flight_holds_key(const struct flight_row *row)
 {
-    return row->key != NULL && row->id != 0 && row->key->frozen_behind == row->id;
+    return row->key != NULL && row->id != 0 && row->key->frozen_by == row->id;
 }
 
 void flight_forget(struct flight *flight, struct flight_row *row)
@@ -722,9 +723,9 @@ size_t flight_room(const struct flight *flight)
     return ready < flight->opts.max_ready ? flight->opts.max_ready - ready : 0;
 }
 
-bool flight_is_choked(const struct flight *flight)
+bool flight_is_back_pressured(const struct flight *flight)
 {
-    return flight->lists[FLIGHT_DOOMED].count / 2 >= flight->opts.max_doomed;
+    return flight->lists[FLIGHT_TO_PARK].count / 2 >= flight->opts.max_to_park;
 }
 
 size_t flight_bytes(const struct flight *flight)
@@ -732,28 +733,28 @@ size_t flight_bytes(const struct flight *flight)
     return flight->bytes;
 }
 
-/* ---- passes ---- */
+/* ---- rescans ---- */
 
-bool flight_is_hungry(const struct flight *flight)
+bool flight_wants_rescan(const struct flight *flight)
 {
-    if (flight->has_orphans || (flight->hungry_gates > 0 && !flight->retrying_was_full))
+    if (flight->has_untracked || (flight->rescan_throttles > 0 && !flight->retrying_was_full))
         return true;
-    if (flight->doomed_was_full &&
-        flight->lists[FLIGHT_DOOMED].count <= flight->opts.max_doomed / 2)
+    if (flight->to_park_was_full &&
+        flight->lists[FLIGHT_TO_PARK].count <= flight->opts.max_to_park / 2)
         return true;
-    return flight->hungry_keys[2] > 0 || (flight->hungry_keys[1] > 0 && !flight->waiting_was_full);
+    return flight->rescan_keys[2] > 0 || (flight->rescan_keys[1] > 0 && !flight->waiting_was_full);
 }
 
-uint64_t flight_pass_begin(struct flight *flight)
+uint64_t flight_rescan_begin(struct flight *flight)
 {
-    flight->has_orphans = false;
-    flight->doomed_was_full = false;
-    return ++flight->pass;
+    flight->has_untracked = false;
+    flight->to_park_was_full = false;
+    return ++flight->rescan;
 }
 
-void flight_pass_complete(struct flight *flight, uint64_t pass)
+void flight_rescan_complete(struct flight *flight, uint64_t rescan)
 {
-    keys_pass_complete(flight, pass);
+    keys_rescan_complete(flight, rescan);
 }
 
 void flight_passed_over(struct flight *flight, struct obx_bytes name)

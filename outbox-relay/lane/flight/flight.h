@@ -4,8 +4,8 @@
  *
  * Pure logic: no clock, no server; times are given. Owned by one lane thread. The states and their
  * edges are in docs/adr/0002-lane.md. Invariants: an id is here at most once; of one key at most
- * key_window rows are READY or INFLIGHT, and they are the lowest of the key; behind a RETRYING or
- * DOOMED row nothing of its key is READY. Proved by tests/unit/flight_test.c against a simple
+ * key_window rows are READY or INFLIGHT, and they are the lowest of the key; after a RETRYING or
+ * TO_PARK row nothing of its key is READY. Proved by tests/unit/flight_test.c against a simple
  * model.
  */
 #ifndef RELAY_FLIGHT_H
@@ -20,14 +20,14 @@
 #include "outbox/outbox_row.h"
 
 enum flight_state {
-    FLIGHT_WAITING,   /* its key is busy with an earlier row.     next: READY, DOOMED   */
-    FLIGHT_READY,     /* may be published now.                    next: INFLIGHT, RETRYING, DOOMED,
+    FLIGHT_WAITING,   /* its key is busy with an earlier row.     next: READY, TO_PARK   */
+    FLIGHT_READY,     /* may be published now.                    next: INFLIGHT, RETRYING, TO_PARK,
                          WAITING  */
     FLIGHT_INFLIGHT,  /* sent, no answer yet.                     next: CONFIRMED, RETRYING, READY,
-                         DOOMED   */
-    FLIGHT_RETRYING,  /* refused; its time will come.             next: READY, DOOMED; shed  */
+                         TO_PARK   */
+    FLIGHT_RETRYING,  /* refused; its time will come.             next: READY, TO_PARK; evict  */
     FLIGHT_CONFIRMED, /* stored by the broker, not yet deleted.   next: forgotten */
-    FLIGHT_DOOMED /* to be parked.                            next: forgotten, RETRYING, WAITING */
+    FLIGHT_TO_PARK /* to be parked.                            next: forgotten, RETRYING, WAITING */
 };
 enum { FLIGHT_STATES = 6 };
 const char *flight_state_name(enum flight_state state);
@@ -41,13 +41,12 @@ struct flight_row {
     uint64_t token; /* names the row to the broker bridge; never used twice while the table lives */
     uint64_t created_us;
     uint64_t body_len;
-    uint64_t
-        behind; /* DOOMED: parked because its key is frozen behind that row; 0: for its own sake */
-    uint64_t due_ms;  /* RETRYING: when it may be published again */
-    uint64_t sent_us; /* user's: when it was published last */
+    uint64_t blocked_by; /* TO_PARK: because its key is frozen by that row; 0: for its own sake */
+    uint64_t due_ms;     /* RETRYING: when it may be published again */
+    uint64_t sent_us;    /* user's: when it was published last */
     uint64_t topic_hash;
     struct outbox_row *data; /* NULL: has to be read again. Owned by the table */
-    char *reason;            /* DOOMED: why; owned by the table; NULL: see behind */
+    char *reason;            /* TO_PARK: why; owned by the table; NULL: see blocked_by */
     enum obx_code reason_code;
     uint16_t attempts;  /* user's: refusals that counted */
     uint16_t nacks;     /* user's: refusals that did not */
@@ -56,14 +55,15 @@ struct flight_row {
     uint16_t refusals;  /* user's: how often the tables have refused to settle or park it */
     uint16_t waits;     /* user's: how often somebody had it locked then */
     bool wants_receipt; /* it asks for receipts, so a confirm is not the end of it */
-    bool is_reported;   /* user's: DOOMED: what it is has been logged */
+    bool is_reported;   /* user's: TO_PARK: what it is has been logged */
     uint64_t
-        held_until_ms; /* user's: CONFIRMED, DOOMED: not settled or parked before; 0: at once */
+        held_until_ms; /* user's: CONFIRMED, TO_PARK: not settled or parked before; 0: at once */
     uint64_t
         refused_after; /* user's: CONFIRMED: transactions of its kind when it was first refused */
     /* private */
     bool is_free;
-    uint32_t gate_gen; /* counted as active in its topic's gate of that generation; 0: not */
+    uint32_t
+        throttle_gen; /* counted as active in its topic's throttle of that generation; 0: not */
     struct flight_key *key;
     struct flight_row *prev, *next;         /* the list of its state */
     struct flight_row *key_prev, *key_next; /* its key's rows, ascending */
@@ -77,10 +77,10 @@ struct flight_opts {
     uint32_t max_key_waiting;    /* followers of one key */
     uint32_t max_retrying;       /* refused rows of all topics */
     uint32_t max_topic_retrying; /* a topic with so many refused rows admits no more */
-    uint32_t max_doomed; /* rows of frozen keys that are admitted only to be parked; with twice as
-                            many doomed ones flight_is_choked */
-    uint32_t max_hollow_keys; /* keys kept in mind only because rows of theirs were passed over */
-    size_t max_bytes;         /* row data kept in memory; above it data is dropped and read again */
+    uint32_t max_to_park; /* rows of frozen keys that are admitted only to be parked; with twice as
+                            many to be parked ones flight_is_back_pressured */
+    uint32_t max_empty_keys; /* keys kept in mind only because rows of theirs were passed over */
+    size_t max_bytes;        /* row data kept in memory; above it data is dropped and read again */
 };
 
 /** On failure *out is NULL. opts is copied. OBX_E_NOMEM. */
@@ -99,7 +99,7 @@ enum flight_answer {
 };
 /**
  * Take a row in. The row is taken on FLIGHT_ADMITTED only (its data may be dropped at once, to keep
- * the byte budget). A row with row->behind becomes DOOMED. Order within the key is by id, also for
+ * the byte budget). A row with row->blocked_by becomes TO_PARK. Order within the key is by id, also for
  * a row that comes late.
  */
 enum flight_answer flight_admit_take(struct flight *flight, struct outbox_row *row);
@@ -111,7 +111,7 @@ struct obx_bytes flight_key_name(const struct flight_row *row);
 void flight_sort_rows(struct flight_row **rows, size_t count);
 
 /** First row of a state's list (READY: the next to publish; CONFIRMED: the oldest answer; RETRYING,
- * DOOMED: any order); NULL if none. */
+ * TO_PARK: any order); NULL if none. */
 struct flight_row *flight_first(const struct flight *flight, enum flight_state state);
 struct flight_row *flight_next(const struct flight_row *row);
 /** Give a READY row the data that was read for it; taken. */
@@ -124,24 +124,24 @@ void flight_sent(struct flight *flight, struct flight_row *row);
 void flight_confirmed(struct flight *flight, struct flight_row *row);
 /** INFLIGHT -> READY, before what has not been sent yet; call in publish order. */
 void flight_unsent(struct flight *flight, struct flight_row *row);
-/** INFLIGHT, READY or DOOMED -> RETRYING. If it was to freeze its key, it does not. False: there
- * was no room, the row and what waits behind it are shed. */
+/** INFLIGHT, READY or TO_PARK -> RETRYING. If it was to freeze its key, it does not. False: there
+ * was no room, the row and what waits for it are evict. */
 bool flight_retry(struct flight *flight, struct flight_row *row, uint64_t due_ms);
-/** Any state but CONFIRMED -> DOOMED. The reason is copied; out of memory leaves it without text.
+/** Any state but CONFIRMED -> TO_PARK. The reason is copied; out of memory leaves it without text.
  */
-void flight_doom(struct flight *flight, struct flight_row *row, enum obx_code code,
-                 const char *reason);
+void flight_give_up(struct flight *flight, struct flight_row *row, enum obx_code code,
+                    const char *reason);
 /**
- * The (DOOMED) row will hold its key when it is parked: every later row of the key that is not
- * INFLIGHT becomes DOOMED behind it, and so does every later row admitted until the row is
+ * The (TO_PARK) row will hold its key when it is parked: every later row of the key that is not
+ * INFLIGHT becomes TO_PARK after it, and so does every later row admitted until the row is
  * forgotten. Afterwards the database says who is frozen. Earlier rows of the key go on.
  */
 void flight_freeze(struct flight *flight, struct flight_row *row);
 /**
- * The parked head of the key goes back into the outbox: rows that were to be parked behind it are
- * shed. Whoever comes after them has to be kept out by the caller.
+ * The parked head of the key goes back into the outbox: rows that were to be parked after it are
+ * evict. What comes after them has to be kept out by the caller.
  */
-void flight_shed_behind(struct flight *flight, struct obx_bytes key, uint64_t head);
+void flight_evict_followers(struct flight *flight, struct obx_bytes key, uint64_t head);
 /** Keep why the row could not be settled or parked; out of memory leaves it without text. */
 void flight_set_reason(struct flight_row *row, const char *reason);
 /** Whether flight_freeze was called for this row. */
@@ -159,7 +159,7 @@ size_t flight_total(const struct flight *flight);
 /** How many more rows may become READY by admission. */
 size_t flight_room(const struct flight *flight);
 /** Parking does not keep up at all: nothing more should be read. */
-bool flight_is_choked(const struct flight *flight);
+bool flight_is_back_pressured(const struct flight *flight);
 size_t flight_bytes(const struct flight *flight);
 /** Every id in memory, in any order, into ids, which has room for flight_total. Returns how many.
  */
@@ -176,12 +176,12 @@ void flight_drop_evicted(struct flight *flight, struct flight_row *row);
 /* Who was passed over, and when there is room for them again. */
 
 /** Whether there is room for something that was passed over. */
-bool flight_is_hungry(const struct flight *flight);
-/** A pass over what was passed over begins; returns its number. */
-uint64_t flight_pass_begin(struct flight *flight);
-/** The pass has come to its end: whoever was not passed over since it began is no longer waiting
+bool flight_wants_rescan(const struct flight *flight);
+/** A rescan of what was passed over begins; returns its number. */
+uint64_t flight_rescan_begin(struct flight *flight);
+/** The rescan has come to its end: what was not passed over since it began is no longer waiting
  * for one. */
-void flight_pass_complete(struct flight *flight, uint64_t pass);
+void flight_rescan_complete(struct flight *flight, uint64_t rescan);
 /** The reader passed a row of that key over for a reason of its own (an earlier one was passed
  * over). */
 void flight_passed_over(struct flight *flight, struct obx_bytes key);

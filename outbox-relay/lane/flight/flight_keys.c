@@ -1,10 +1,10 @@
 /*
- * The ordering keys and the topic gates of the flight table: hash maps, and who waits for a pass
- * ("hungry").
+ * The ordering keys and the topic throttles of the flight table: hash maps, and which of them wait for
+ * a rescan.
  *
- * A key or gate is freed when no row needs it, unless rows of it were passed over: then it stays,
- * hollow, until a pass has taken them in. The number of hollow ones is bounded; beyond it
- * has_orphans stands in for them. Called by flight.c only.
+ * A key or throttle is freed when no row needs it, unless rows of it were passed over: then it stays,
+ * empty, until a rescan has taken them in. The number of empty ones is bounded; beyond it
+ * has_untracked stands in for them. Called by flight.c only.
  */
 #include <string.h>
 
@@ -82,8 +82,8 @@ struct flight_key *keys_get(struct flight *flight, struct obx_bytes name)
     key->hash_next = flight->keys[hash & (flight->key_buckets - 1)];
     flight->keys[hash & (flight->key_buckets - 1)] = key;
     flight->key_count++;
-    flight->hollow_keys++;
-    flight->hungry_keys[0]++;
+    flight->empty_keys++;
+    flight->rescan_keys[0]++;
     return key;
 }
 
@@ -93,7 +93,7 @@ void keys_link(struct flight *flight, struct flight_key *key, struct flight_row 
     struct flight_row *before = key->tail;
 
     if (key->head == NULL)
-        flight->hollow_keys--;
+        flight->empty_keys--;
     while (before != NULL && before->id > row->id)
         before = before->key_prev;
     row->key = key;
@@ -125,7 +125,7 @@ void keys_unlink(struct flight *flight, struct flight_row *row)
     row->key_next = NULL;
     row->key = NULL;
     if (key->head == NULL)
-        flight->hollow_keys++;
+        flight->empty_keys++;
 }
 
 static void free_key(struct flight *flight, struct flight_key *key)
@@ -136,12 +136,12 @@ static void free_key(struct flight *flight, struct flight_key *key)
         at = &(*at)->hash_next;
     *at = key->hash_next;
     flight->key_count--;
-    flight->hollow_keys--;
-    flight->hungry_keys[key->hunger]--;
+    flight->empty_keys--;
+    flight->rescan_keys[key->rescan_level]--;
     obx_free(key);
 }
 
-static uint8_t hunger_of(const struct flight_key *key)
+static uint8_t rescan_level(const struct flight_key *key)
 {
     if (key->passed_in == 0)
         return 0;
@@ -153,22 +153,22 @@ static uint8_t hunger_of(const struct flight_key *key)
 void keys_refresh(struct flight *flight, struct flight_key *key)
 {
     if (key->head == NULL && key->passed_in != 0 &&
-        flight->hollow_keys > flight->opts.max_hollow_keys) {
-        flight->has_orphans = true;
+        flight->empty_keys > flight->opts.max_empty_keys) {
+        flight->has_untracked = true;
         key->passed_in = 0;
     }
     if (key->head == NULL && key->passed_in == 0 && key->evicted == 0) {
         free_key(flight, key);
         return;
     }
-    flight->hungry_keys[key->hunger]--;
-    key->hunger = hunger_of(key);
-    flight->hungry_keys[key->hunger]++;
+    flight->rescan_keys[key->rescan_level]--;
+    key->rescan_level = rescan_level(key);
+    flight->rescan_keys[key->rescan_level]++;
 }
 
 void keys_note_passed_over(struct flight *flight, struct flight_key *key)
 {
-    key->passed_in = flight->pass;
+    key->passed_in = flight->rescan;
     key->full_at = key->waiting;
     keys_refresh(flight, key);
 }
@@ -184,150 +184,155 @@ void keys_clear(struct flight *flight)
         }
     }
     flight->key_count = 0;
-    flight->hollow_keys = 0;
-    memset(flight->hungry_keys, 0, sizeof(flight->hungry_keys));
+    flight->empty_keys = 0;
+    memset(flight->rescan_keys, 0, sizeof(flight->rescan_keys));
 }
 
-struct flight_gate *gates_find(const struct flight *flight, uint64_t hash)
+struct flight_throttle *throttles_find(const struct flight *flight, uint64_t hash)
 {
-    struct flight_gate *gate = flight->gates[hash % GATE_BUCKETS];
+    struct flight_throttle *throttle = flight->throttles[hash % THROTTLE_BUCKETS];
 
-    while (gate != NULL && gate->hash != hash)
-        gate = gate->hash_next;
-    return gate;
+    while (throttle != NULL && throttle->hash != hash)
+        throttle = throttle->hash_next;
+    return throttle;
 }
 
-struct flight_gate *gates_get(struct flight *flight, uint64_t hash)
+struct flight_throttle *throttles_get(struct flight *flight, uint64_t hash)
 {
-    struct flight_gate *gate = gates_find(flight, hash);
+    struct flight_throttle *throttle = throttles_find(flight, hash);
 
-    if (gate != NULL)
-        return gate;
-    gate = obx_calloc(1, sizeof(*gate));
-    if (gate == NULL)
+    if (throttle != NULL)
+        return throttle;
+    throttle = obx_calloc(1, sizeof(*throttle));
+    if (throttle == NULL)
         return NULL;
-    gate->hash = hash;
-    gate->gen = ++flight->gate_gens;
-    gate->hash_next = flight->gates[hash % GATE_BUCKETS];
-    flight->gates[hash % GATE_BUCKETS] = gate;
-    flight->gate_count++;
-    return gate;
+    throttle->hash = hash;
+    throttle->gen = ++flight->throttle_gens;
+    throttle->hash_next = flight->throttles[hash % THROTTLE_BUCKETS];
+    flight->throttles[hash % THROTTLE_BUCKETS] = throttle;
+    flight->throttle_count++;
+    return throttle;
 }
 
-bool gates_is_closed(const struct flight *flight, const struct flight_gate *gate)
+bool throttles_is_closed(const struct flight *flight, const struct flight_throttle *throttle)
 {
-    if (gate == NULL)
+    if (throttle == NULL)
         return false;
-    if (gate->retrying + gate->active >= flight->opts.max_topic_retrying)
+    if (throttle->retrying + throttle->active >= flight->opts.max_topic_retrying)
         return true;
-    return (gate->retrying > 0 || gate->is_shut) && flight->retrying_was_full;
+    return (throttle->retrying > 0 || throttle->is_shut) && flight->retrying_was_full;
 }
 
-static void free_gate(struct flight *flight, struct flight_gate *gate)
+static void free_throttle(struct flight *flight, struct flight_throttle *throttle)
 {
-    struct flight_gate **at = &flight->gates[gate->hash % GATE_BUCKETS];
+    struct flight_throttle **at = &flight->throttles[throttle->hash % THROTTLE_BUCKETS];
 
-    while (*at != gate)
+    while (*at != throttle)
         at = &(*at)->hash_next;
-    *at = gate->hash_next;
-    flight->gate_count--;
-    if (gate->is_hungry)
-        flight->hungry_gates--;
-    obx_free(gate);
+    *at = throttle->hash_next;
+    flight->throttle_count--;
+    if (throttle->wants_rescan)
+        flight->rescan_throttles--;
+    obx_free(throttle);
 }
 
-void gates_refresh(struct flight *flight, struct flight_gate *gate)
+void throttles_refresh(struct flight *flight, struct flight_throttle *throttle)
 {
-    uint32_t busy = gate->retrying + gate->active;
-    bool is_hungry = false;
+    uint32_t busy = throttle->retrying + throttle->active;
+    bool wants_rescan = false;
 
-    if (busy == 0 && gate->passed_in != 0 && flight->gate_count > flight->opts.max_hollow_keys) {
-        flight->has_orphans = true;
-        gate->passed_in = 0;
+    if (busy == 0 && throttle->passed_in != 0 &&
+        flight->throttle_count > flight->opts.max_empty_keys) {
+        flight->has_untracked = true;
+        throttle->passed_in = 0;
     }
-    if (busy == 0 && gate->passed_in == 0) {
-        free_gate(flight, gate);
+    if (busy == 0 && throttle->passed_in == 0) {
+        free_throttle(flight, throttle);
         return;
     }
-    is_hungry = gate->passed_in != 0 && busy * 2 <= flight->opts.max_topic_retrying;
-    if (is_hungry != gate->is_hungry)
-        flight->hungry_gates = is_hungry ? flight->hungry_gates + 1 : flight->hungry_gates - 1;
-    gate->is_hungry = is_hungry;
+    wants_rescan = throttle->passed_in != 0 && busy * 2 <= flight->opts.max_topic_retrying;
+    if (wants_rescan != throttle->wants_rescan)
+        flight->rescan_throttles =
+            wants_rescan ? flight->rescan_throttles + 1 : flight->rescan_throttles - 1;
+    throttle->wants_rescan = wants_rescan;
 }
 
-void gates_note_passed_over(struct flight *flight, struct flight_gate *gate)
+void throttles_note_passed_over(struct flight *flight, struct flight_throttle *throttle)
 {
-    gate->passed_in = flight->pass;
-    gates_refresh(flight, gate);
+    throttle->passed_in = flight->rescan;
+    throttles_refresh(flight, throttle);
 }
 
-void gates_enter(struct flight *flight, struct flight_gate *gate, struct flight_row *row)
+void throttles_enter(struct flight *flight, struct flight_throttle *throttle,
+                     struct flight_row *row)
 {
-    if (gate == NULL)
+    if (throttle == NULL)
         return;
-    row->gate_gen = gate->gen;
-    gate->active++;
-    gates_refresh(flight, gate);
+    row->throttle_gen = throttle->gen;
+    throttle->active++;
+    throttles_refresh(flight, throttle);
 }
 
-void gates_leave(struct flight *flight, struct flight_row *row)
+void throttles_leave(struct flight *flight, struct flight_row *row)
 {
-    struct flight_gate *gate = row->gate_gen == 0 ? NULL : gates_find(flight, row->topic_hash);
+    struct flight_throttle *throttle =
+        row->throttle_gen == 0 ? NULL : throttles_find(flight, row->topic_hash);
 
-    if (gate != NULL && gate->gen == row->gate_gen) {
-        gate->active--;
-        gates_refresh(flight, gate);
+    if (throttle != NULL && throttle->gen == row->throttle_gen) {
+        throttle->active--;
+        throttles_refresh(flight, throttle);
     }
-    row->gate_gen = 0;
+    row->throttle_gen = 0;
 }
 
-bool gates_confirmed(struct flight *flight, uint64_t hash)
+bool throttles_confirmed(struct flight *flight, uint64_t hash)
 {
-    struct flight_gate *gate = flight->gate_count == 0 ? NULL : gates_find(flight, hash);
+    struct flight_throttle *throttle =
+        flight->throttle_count == 0 ? NULL : throttles_find(flight, hash);
 
-    if (gate == NULL)
+    if (throttle == NULL)
         return false;
-    if (gate->retrying > 0)
+    if (throttle->retrying > 0)
         return true;
-    gate->gen = ++flight->gate_gens;
-    gate->active = 0;
-    gate->is_shut = false;
-    gates_refresh(flight, gate);
+    throttle->gen = ++flight->throttle_gens;
+    throttle->active = 0;
+    throttle->is_shut = false;
+    throttles_refresh(flight, throttle);
     return false;
 }
 
-void gates_retrying(struct flight *flight, struct flight_row *row, bool begins, bool is_active)
+void throttles_retrying(struct flight *flight, struct flight_row *row, bool begins, bool is_active)
 {
-    struct flight_gate *gate =
-        begins ? gates_get(flight, row->topic_hash) : gates_find(flight, row->topic_hash);
+    struct flight_throttle *throttle =
+        begins ? throttles_get(flight, row->topic_hash) : throttles_find(flight, row->topic_hash);
 
-    if (gate == NULL)
+    if (throttle == NULL)
         return; /* out of memory when it was refused: the topic is not held back, nothing else */
     if (begins)
-        gate->retrying++;
-    else if (gate->retrying > 0)
-        gate->retrying--;
+        throttle->retrying++;
+    else if (throttle->retrying > 0)
+        throttle->retrying--;
     if (is_active)
-        gates_enter(flight, gate, row);
+        throttles_enter(flight, throttle, row);
     else
-        gates_refresh(flight, gate);
+        throttles_refresh(flight, throttle);
 }
 
-void gates_clear(struct flight *flight)
+void throttles_clear(struct flight *flight)
 {
-    for (size_t i = 0; i < GATE_BUCKETS; i++) {
-        while (flight->gates[i] != NULL) {
-            struct flight_gate *gate = flight->gates[i];
+    for (size_t i = 0; i < THROTTLE_BUCKETS; i++) {
+        while (flight->throttles[i] != NULL) {
+            struct flight_throttle *throttle = flight->throttles[i];
 
-            flight->gates[i] = gate->hash_next;
-            obx_free(gate);
+            flight->throttles[i] = throttle->hash_next;
+            obx_free(throttle);
         }
     }
-    flight->gate_count = 0;
-    flight->hungry_gates = 0;
+    flight->throttle_count = 0;
+    flight->rescan_throttles = 0;
 }
 
-static void key_pass_complete(struct flight *flight, uint64_t pass)
+static void key_rescan_complete(struct flight *flight, uint64_t rescan)
 {
     for (size_t i = 0; i < flight->key_buckets; i++) {
         struct flight_key *key = flight->keys[i];
@@ -335,7 +340,7 @@ static void key_pass_complete(struct flight *flight, uint64_t pass)
         while (key != NULL) {
             struct flight_key *next = key->hash_next;
 
-            if (key->passed_in != 0 && key->passed_in < pass) {
+            if (key->passed_in != 0 && key->passed_in < rescan) {
                 key->passed_in = 0;
                 keys_refresh(flight, key);
             }
@@ -344,20 +349,20 @@ static void key_pass_complete(struct flight *flight, uint64_t pass)
     }
 }
 
-void keys_pass_complete(struct flight *flight, uint64_t pass)
+void keys_rescan_complete(struct flight *flight, uint64_t rescan)
 {
-    key_pass_complete(flight, pass);
-    for (size_t i = 0; i < GATE_BUCKETS; i++) {
-        struct flight_gate *gate = flight->gates[i];
+    key_rescan_complete(flight, rescan);
+    for (size_t i = 0; i < THROTTLE_BUCKETS; i++) {
+        struct flight_throttle *throttle = flight->throttles[i];
 
-        while (gate != NULL) {
-            struct flight_gate *next = gate->hash_next;
+        while (throttle != NULL) {
+            struct flight_throttle *next = throttle->hash_next;
 
-            if (gate->passed_in != 0 && gate->passed_in < pass) {
-                gate->passed_in = 0;
-                gates_refresh(flight, gate);
+            if (throttle->passed_in != 0 && throttle->passed_in < rescan) {
+                throttle->passed_in = 0;
+                throttles_refresh(flight, throttle);
             }
-            gate = next;
+            throttle = next;
         }
     }
 }

@@ -1,8 +1,8 @@
 /*
- * Parking rows that were given up, and what stands behind them. See docs/adr/0002-lane.md.
+ * Parking rows that were given up, and what waits for them. See docs/adr/0002-lane.md.
  *
- * A head goes before what waits behind it, or in the same transaction: a follower that is parked
- * while its head is not would stand behind nobody. A row that cannot be parked costs the others
+ * A head goes before what waits for it, or in the same transaction: a follower that is parked
+ * while its head is not would wait for nobody. A row that cannot be parked costs the others
  * nothing but some transactions: a head is tried again, a follower of a frozen key stays as it is,
  * because its head, parked or on its way there, is not published either.
  */
@@ -26,7 +26,7 @@ enum {
  * what was said of it is no longer so. */
 uint64_t park_due_ms(const struct park *park)
 {
-    return flight_count(park->flight, FLIGHT_DOOMED) > 0 ? park->after_ms : park->shown_until_ms;
+    return flight_count(park->flight, FLIGHT_TO_PARK) > 0 ? park->after_ms : park->shown_until_ms;
 }
 
 static void show(struct park *park, const char *why)
@@ -44,14 +44,14 @@ static void show_nothing(struct park *park)
 static struct park_item item_of(const struct flight_row *row)
 {
     struct park_item item = {.id = row->id,
-                             .behind = row->behind,
+                             .blocked_by = row->blocked_by,
                              .reason_code = obx_code_name(row->reason_code),
                              .reason = row->reason,
                              .key = flight_key_name(row),
                              .attempts = row->attempts,
-                             .holds_key = row->behind == 0 && flight_holds_key(row)};
+                             .holds_key = row->blocked_by == 0 && flight_holds_key(row)};
 
-    if (row->behind == 0 && row->reason == NULL)
+    if (row->blocked_by == 0 && row->reason == NULL)
         item.reason = obx_code_text(row->reason_code);
     return item;
 }
@@ -78,11 +78,11 @@ static enum obx_code tell_heads(struct park *park, struct obx_err *err)
     uint64_t ids[PARK_ROWS];
     size_t count = 0;
     struct db_rows *rows = NULL;
-    struct flight_row *row = flight_first(park->flight, FLIGHT_DOOMED);
+    struct flight_row *row = flight_first(park->flight, FLIGHT_TO_PARK);
     enum obx_code rc = OBX_OK;
 
     for (; row != NULL && count < PARK_ROWS; row = flight_next(row)) {
-        if (row->behind == 0 && !row->is_reported)
+        if (row->blocked_by == 0 && !row->is_reported)
             ids[count++] = row->id;
     }
     if (count == 0)
@@ -94,7 +94,7 @@ static enum obx_code tell_heads(struct park *park, struct obx_err *err)
         flight_find(park->flight, ids[i])->is_reported = true;
     while (db_rows_next(rows)) {
         row = flight_find(park->flight, db_rows_u64(rows, 0));
-        if (row != NULL && row->behind == 0)
+        if (row != NULL && row->blocked_by == 0)
             tell(park, row, rows);
     }
     db_rows_free(rows);
@@ -108,9 +108,9 @@ static bool has_to_wait(const struct park *park, const struct flight_row *row,
                         struct flight_row *const *heads, size_t count)
 {
     const struct flight_row *head =
-        row->behind == 0 ? NULL : flight_find(park->flight, row->behind);
+        row->blocked_by == 0 ? NULL : flight_find(park->flight, row->blocked_by);
 
-    if (head == NULL || head->state != FLIGHT_DOOMED || !flight_holds_key(head))
+    if (head == NULL || head->state != FLIGHT_TO_PARK || !flight_holds_key(head))
         return false;
     for (size_t i = 0; i < count; i++) {
         if (heads[i] == head)
@@ -120,7 +120,7 @@ static bool has_to_wait(const struct park *park, const struct flight_row *row,
 }
 
 /* Heads first; *next_ms is when the first of those that wait by themselves is due. */
-static size_t take_doomed(const struct park *park, struct flight_row **rows, uint64_t *next_ms)
+static size_t take_given_up(const struct park *park, struct flight_row **rows, uint64_t *next_ms)
 {
     uint64_t now_ms = clock_now_ms();
     size_t heads = 0;
@@ -128,10 +128,10 @@ static size_t take_doomed(const struct park *park, struct flight_row **rows, uin
 
     *next_ms = UINT64_MAX;
     for (int followers = 0; followers < 2; followers++) {
-        struct flight_row *row = flight_first(park->flight, FLIGHT_DOOMED);
+        struct flight_row *row = flight_first(park->flight, FLIGHT_TO_PARK);
 
         for (; row != NULL && count < park->portion; row = flight_next(row)) {
-            if ((row->behind != 0) != followers)
+            if ((row->blocked_by != 0) != followers)
                 continue;
             if (row->held_until_ms > now_ms)
                 *next_ms = row->held_until_ms < *next_ms ? row->held_until_ms : *next_ms;
@@ -168,7 +168,7 @@ static void not_parked(struct park *park, struct flight_row *row, const struct o
     OBX_LOG(LOG_LVL_ERROR, "lane", "row.not_parked", KV_STR("outbox", park->opts->outbox),
             KV_U64("row", row->id), KV_ERR(why));
     show(park, why->text);
-    if (row->behind != 0)
+    if (row->blocked_by != 0)
         failure_hold_refused(row, park->opts->retry_cap_ms);
     else
         (void)flight_retry(park->flight, row, clock_now_ms() + park->opts->retry_cap_ms);
@@ -185,8 +185,8 @@ static enum obx_code park_singly(struct park *park, const uint64_t *ids, size_t 
             struct flight_row *row = flight_find(park->flight, ids[i]);
             struct obx_err why = {0};
 
-            if (row == NULL || row->state != FLIGHT_DOOMED || (row->behind != 0) != followers ||
-                has_to_wait(park, row, NULL, 0))
+            if (row == NULL || row->state != FLIGHT_TO_PARK ||
+                (row->blocked_by != 0) != followers || has_to_wait(park, row, NULL, 0))
                 continue;
             rc = park_rows(park, &row, 1, &why);
             if (rc == OBX_OK)
@@ -202,7 +202,7 @@ static enum obx_code park_singly(struct park *park, const uint64_t *ids, size_t 
     return rc;
 }
 
-/* Rows that somebody has in hand wait by themselves, and what is behind them; *found of them. */
+/* Rows that somebody has in hand wait by themselves, and what waits for them; *found of them. */
 static enum obx_code hold_locked(struct park *park, const uint64_t *ids, size_t count,
                                  size_t *found, struct obx_err *err)
 {
@@ -272,7 +272,7 @@ static enum obx_code drop_locked(struct park *park, struct flight_row **rows, si
         return rc;
     for (size_t i = 0; i < *count; i++) {
         const struct flight_row *head =
-            rows[i]->behind == 0 ? NULL : flight_find(park->flight, rows[i]->behind);
+            rows[i]->blocked_by == 0 ? NULL : flight_find(park->flight, rows[i]->blocked_by);
 
         if (rows[i]->held_until_ms <= now_ms && (head == NULL || head->held_until_ms <= now_ms))
             rows[kept++] = rows[i];
@@ -311,7 +311,7 @@ enum obx_code park_run(struct park *park, struct db *db, struct obx_err *err)
     enum obx_code rc = OBX_OK;
 
     park->db = db;
-    if (flight_count(park->flight, FLIGHT_DOOMED) == 0) {
+    if (flight_count(park->flight, FLIGHT_TO_PARK) == 0) {
         show_nothing(park);
         return OBX_OK;
     }
@@ -322,7 +322,7 @@ enum obx_code park_run(struct park *park, struct db *db, struct obx_err *err)
     }
     if (rc != OBX_OK)
         return rc;
-    count = take_doomed(park, rows, &next_ms);
+    count = take_given_up(park, rows, &next_ms);
     if (count > 0)
         return park_batch(park, rows, count, err);
     /* Not later than what may be given up meanwhile can wait. */

@@ -27,13 +27,13 @@ static enum obx_code build_park_one(struct parking *parking, const char *table)
                     table);
 }
 
-static enum obx_code build_park_behind(struct parking *parking, const char *table)
+static enum obx_code build_park_followers(struct parking *parking, const char *table)
 {
-    return buf_addf(&parking->park_behind,
+    return buf_addf(&parking->park_followers_sql,
                     "INSERT INTO outbox_parked (outbox, id, " OUTBOX_COLUMNS
                     ", reason_code, reason, blocked_by)"
                     " SELECT ?, o.id, " OUTBOX_COLUMNS
-                    ", 'KEY_FROZEN', CONCAT('key frozen behind row ', ?), ?"
+                    ", 'KEY_FROZEN', CONCAT('key frozen by row ', ?), ?"
                     " FROM " ID_LIST_TABLE
                     " STRAIGHT_JOIN %s o FORCE INDEX (PRIMARY) ON o.id = k.id ORDER BY o.id",
                     table);
@@ -62,7 +62,7 @@ enum obx_code parking_init(struct parking *parking, const char *outbox, const ch
     if (rc == OBX_OK)
         rc = build_park_one(parking, table);
     if (rc == OBX_OK)
-        rc = build_park_behind(parking, table);
+        rc = build_park_followers(parking, table);
     if (rc == OBX_OK)
         rc = build_known(parking, table);
     if (rc != OBX_OK) {
@@ -77,7 +77,7 @@ void parking_fini(struct parking *parking)
     keyset_fini(&parking->frozen);
     row_delete_fini(&parking->del);
     buf_fini(&parking->park_one);
-    buf_fini(&parking->park_behind);
+    buf_fini(&parking->park_followers_sql);
     buf_fini(&parking->known);
     id_list_fini(&parking->list);
     buf_fini(&parking->text);
@@ -138,9 +138,9 @@ static void mark_key(struct row_batch *batch, struct obx_bytes key, uint64_t hea
         struct outbox_row *row = batch->rows[i];
 
         /* What is before the head in its key does not wait for it. */
-        if (row->behind == 0 && bytes_equal(row->key, key) &&
+        if (row->blocked_by == 0 && bytes_equal(row->key, key) &&
             (head == READER_HOLD || row->id > head))
-            row->behind = head;
+            row->blocked_by = head;
     }
 }
 
@@ -214,7 +214,8 @@ static enum obx_code park_one(struct parking *parking, struct db *db, const stru
     rc = db_exec(db, parking->park_one.data,
                  DB_ARGS(DB_TEXT(parking->outbox), DB_TEXT(item->reason_code), DB_TEXT(reason),
                          DB_U64(item->attempts), DB_U64(item->holds_key),
-                         item->behind == 0 ? DB_NULL() : DB_U64(item->behind), DB_U64(item->id)),
+                         item->blocked_by == 0 ? DB_NULL() : DB_U64(item->blocked_by),
+                         DB_U64(item->id)),
                  &affected, err);
 
     *copied += affected;
@@ -223,7 +224,7 @@ static enum obx_code park_one(struct parking *parking, struct db *db, const stru
 
 static bool is_plain_follower(const struct park_item *item)
 {
-    return item->behind != 0 && item->reason == NULL;
+    return item->blocked_by != 0 && item->reason == NULL;
 }
 
 /* Parks the plain followers of one head that begin at items[0], wherever they stand. */
@@ -231,19 +232,19 @@ static enum obx_code park_followers(struct parking *parking, struct db *db,
                                     const struct park_item *items, size_t count, uint64_t *copied,
                                     struct obx_err *err)
 {
-    uint64_t head = items[0].behind;
+    uint64_t head = items[0].blocked_by;
     uint64_t affected = 0;
     enum obx_code rc = OBX_OK;
 
     id_list_clear(&parking->list);
     for (size_t i = 0; i < count && rc == OBX_OK; i++) {
-        if (is_plain_follower(&items[i]) && items[i].behind == head)
+        if (is_plain_follower(&items[i]) && items[i].blocked_by == head)
             rc = id_list_add(&parking->list, items[i].id, err);
     }
     if (rc != OBX_OK)
         return rc;
     rc = db_exec(
-        db, parking->park_behind.data,
+        db, parking->park_followers_sql.data,
         DB_ARGS(DB_TEXT(parking->outbox), DB_U64(head), DB_U64(head), ID_LIST_ARG(&parking->list)),
         &affected, err);
     *copied += affected;
@@ -254,7 +255,7 @@ static enum obx_code park_followers(struct parking *parking, struct db *db,
 static bool is_done(const struct park_item *items, size_t i)
 {
     for (size_t j = 0; j < i; j++) {
-        if (is_plain_follower(&items[j]) && items[j].behind == items[i].behind)
+        if (is_plain_follower(&items[j]) && items[j].blocked_by == items[i].blocked_by)
             return true;
     }
     return false;

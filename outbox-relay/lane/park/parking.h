@@ -24,20 +24,20 @@ struct parking {
     struct lease *lease; /* borrowed */
     struct keyset frozen;
     bool has_more; /* than were looked at when the lease was taken: every key may be frozen */
-    struct row_delete del;      /* from the outbox */
-    struct obx_buf park_one;    /* a row with a reason of its own */
-    struct obx_buf park_behind; /* rows behind a frozen head */
-    struct obx_buf known;       /* the beginning of a statement */
-    struct id_list list;        /* scratch */
-    struct obx_buf text;        /* scratch */
-    struct obx_buf held_key;    /* the key that is being resumed */
+    struct row_delete del;             /* from the outbox */
+    struct obx_buf park_one;           /* a row with a reason of its own */
+    struct obx_buf park_followers_sql; /* rows after a frozen head */
+    struct obx_buf known;              /* the beginning of a statement */
+    struct id_list list;               /* scratch */
+    struct obx_buf text;               /* scratch */
+    struct obx_buf held_key;           /* the key that is being resumed */
     bool is_holding;
 };
 
 /** A row to park. */
 struct park_item {
     uint64_t id;
-    uint64_t behind; /* the head it waits behind; 0: it is parked for its own sake */
+    uint64_t blocked_by; /* the head it waits for; 0: it is parked for its own sake */
     const char *reason_code;
     const char *reason;
     struct obx_bytes key;
@@ -54,7 +54,7 @@ void parking_fini(struct parking *parking);
  * a take-over does not wait for them; beyond, each batch asks for its keys. Any OBX_E_DB_*. */
 OBX_NODISCARD enum obx_code parking_load(struct parking *parking, struct db *db,
                                          struct obx_err *err);
-/** Set row->behind for rows of frozen keys, and READER_HOLD for rows of the key that is being
+/** Set row->blocked_by for rows of frozen keys, and READER_HOLD for rows of the key that is being
  * resumed. */
 OBX_NODISCARD enum obx_code parking_mark(struct parking *parking, struct db *db,
                                          struct row_batch *batch, struct obx_err *err);

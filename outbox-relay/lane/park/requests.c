@@ -1,5 +1,5 @@
 /*
- * Carrying out what operators ask for. See requests.h.
+ * Running what operators ask for. See requests.h.
  */
 #include "requests.h"
 
@@ -72,7 +72,7 @@ struct step {
     uint64_t parked_ids[STEP_ROWS + 1];
     uint64_t ids[STEP_ROWS + 1];
     size_t count;
-    size_t back;      /* so many are put back, the others behind them only deleted */
+    size_t back;      /* so many are put back, the others after them only deleted */
     size_t portion;   /* how many to try next time, rows without a key; 0: these have one */
     bool is_last;     /* with these the request is done */
     bool is_locked;   /* somebody has a row of it in hand, so it cannot be done at all */
@@ -140,7 +140,7 @@ static enum obx_code hold_key(struct requests *requests)
     rc = buf_add(&parking->held_key, requests->task.key.data, requests->task.key.len);
     parking->is_holding = rc == OBX_OK;
     if (rc == OBX_OK && requests->task.has_head)
-        flight_shed_behind(requests->flight, buf_bytes(&parking->held_key), requests->task.id);
+        flight_evict_followers(requests->flight, buf_bytes(&parking->held_key), requests->task.id);
     return rc;
 }
 
@@ -167,7 +167,7 @@ static enum obx_code begin_task(struct requests *requests, uint64_t id, struct o
     return OBX_OK;
 }
 
-/* A follower cannot go before its head: the wish to resume it is one to resume the head, on which
+/* A follower cannot go before its head: the request to resume it is one to resume the head, on which
    it is written down before anything is done, so that a crash does not lose it. *passed_on is false
    when there is no head any more. */
 static enum obx_code pass_on(struct requests *requests, struct db *db, uint64_t id, uint64_t head,
@@ -219,7 +219,7 @@ static enum obx_code take_up(struct requests *requests, struct db *db, const str
     uint64_t id = db_rows_u64(rows, 0);
     struct obx_bytes key = db_rows_bytes(rows, 1);
     bool holds_key = db_rows_u64(rows, 2) != 0;
-    uint64_t behind = db_rows_u64(rows, 3);
+    uint64_t blocked_by = db_rows_u64(rows, 3);
     uint64_t parked_id = db_rows_u64(rows, 5);
     bool passed_on = false;
     enum obx_code rc = OBX_OK;
@@ -227,8 +227,8 @@ static enum obx_code take_up(struct requests *requests, struct db *db, const str
     OBX_LOG(LOG_LVL_INFO, "lane", is_discard ? "parked.discard" : "parked.resume",
             KV_STR("outbox", requests->outbox), KV_U64("row", id),
             KV_BYTES("by", db_rows_bytes(rows, 4)));
-    if (behind != 0 && !is_discard)
-        rc = pass_on(requests, db, id, behind, &passed_on, err);
+    if (blocked_by != 0 && !is_discard)
+        rc = pass_on(requests, db, id, blocked_by, &passed_on, err);
     if (rc == OBX_E_DB_LOCK_WAIT) {
         pass_over_locked(requests, id, parked_id, is_discard);
         return OBX_OK;
@@ -240,8 +240,8 @@ static enum obx_code take_up(struct requests *requests, struct db *db, const str
 
 /* The first request of the kind after those that were passed over; at their end from the beginning,
  * the next time. */
-static enum obx_code look_for(struct requests *requests, struct db *db, bool is_discard,
-                              struct obx_err *err)
+static enum obx_code find_next(struct requests *requests, struct db *db, bool is_discard,
+                               struct obx_err *err)
 {
     struct db_rows *rows = NULL;
     enum obx_code rc =
@@ -260,16 +260,16 @@ static enum obx_code look_for(struct requests *requests, struct db *db, bool is_
     return rc;
 }
 
-enum obx_code requests_look(struct requests *requests, struct db *db, struct obx_err *err)
+enum obx_code requests_find(struct requests *requests, struct db *db, struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
 
     for (int kind = 0; kind < 2 && rc == OBX_OK && !requests->task.is_on; kind++)
-        rc = look_for(requests, db, kind == 1, err);
+        rc = find_next(requests, db, kind == 1, err);
     return rc;
 }
 
-/* ---- carrying it out ---- */
+/* ---- running it ---- */
 
 static const char *request_name(const struct requests *requests)
 {
@@ -528,7 +528,7 @@ static enum obx_code carry_out(struct requests *requests, struct db *db, struct 
     enum obx_code rc = OBX_OK;
 
     if (step->count == 0)
-        return OBX_OK; /* somebody was faster, or it is not wanted any more */
+        return OBX_OK; /* somebody was faster, or it is not requested any more */
     rc = put_back(requests, db, step, err);
     if (rc == OBX_OK)
         rc = discard(requests, db, step, err);
@@ -569,10 +569,10 @@ static void tell_reader(struct requests *requests, const struct step *step)
 static void end_task(struct requests *requests)
 {
     requests_reset(requests);
-    reader_want_pass(requests->reader);
+    reader_want_rescan(requests->reader);
 }
 
-/* The request can never be carried out as the rows are: say so where the operator looks. */
+/* The request can never be run as the rows are: say so where the operator looks. */
 static enum obx_code refuse(struct requests *requests, struct db *db, struct obx_err *why,
                             struct obx_err *err)
 {

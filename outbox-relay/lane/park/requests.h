@@ -1,9 +1,9 @@
 /*
- * What operators ask for in outbox_parked.request. Only the owner of the lease carries it out, one
+ * What operators ask for in outbox_parked.request. Only the owner of the lease runs it, one
  * bounded transaction a turn.
  *
  * Resume: the row goes back into the outbox under its old id. If its key is frozen, everything that
- * is parked behind the same head goes back with it: the followers first, the head last; as long as
+ * is parked after the same head goes back with it: the followers first, the head last; as long as
  * the head is parked the key stays frozen and new rows are passed over, so nothing overtakes, and a
  * crash in between leaves the request standing. Discard: the row is deleted; with a head its
  * followers go back first. Rows without a key are resumed, or discarded, many in one transaction.
@@ -16,7 +16,7 @@
 #include "lane/read/reader.h"
 #include "parking.h"
 
-/** The request that is being carried out. Zero-initialise. */
+/** The request that is being run. Zero-initialise. */
 struct request_task {
     bool is_on;
     bool is_discard;
@@ -51,11 +51,11 @@ void requests_fini(struct requests *requests);
 /** Forget the task; the requests stand in the table. */
 void requests_reset(struct requests *requests);
 /** Take up the next request, if there is one. */
-OBX_NODISCARD enum obx_code requests_look(struct requests *requests, struct db *db,
+OBX_NODISCARD enum obx_code requests_find(struct requests *requests, struct db *db,
                                           struct obx_err *err);
-/** Whether one is under way: then requests_step has something to do. */
+/** Whether one is in progress: then requests_step has something to do. */
 bool requests_busy(const struct requests *requests);
-/** One transaction. On failure nothing was changed; a request that can never be carried out is
+/** One transaction. On failure nothing was changed; a request that can never be run is
  * refused in the table and logged. */
 OBX_NODISCARD enum obx_code requests_step(struct requests *requests, struct db *db,
                                           struct obx_err *err);

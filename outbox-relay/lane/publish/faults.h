@@ -24,7 +24,7 @@ enum { FAULTS_MAX = 16 };
 struct exchange_fault {
     uint64_t exchange_hash; /* 0: place is free */
     uint64_t probe_due_ms;
-    uint64_t probe_token; /* the message under way; UINT64_MAX none */
+    uint64_t probe_token; /* the message in progress; UINT64_MAX none */
     uint32_t fails;
     char why[OBX_ERR_TEXT_MAX];
 };
@@ -44,7 +44,7 @@ void faults_init(struct faults *faults, uint32_t window, uint32_t retry_min_ms,
  * exchanges does. */
 void faults_reset(struct faults *faults);
 
-/** The connection is new, nothing else is: a broker that was set up anew may take larger
+/** The connection is new, nothing else is: a broker that was set up again may take larger
  * messages. */
 void faults_connected(struct faults *faults);
 

@@ -16,7 +16,7 @@ enum {
     BURST_ROWS = 500,
     FETCH_ROWS = 128,
     FETCH_BYTES = 4 * 1024 * 1024,
-    CHOKED_PAUSE_MS = 1000,
+    FULL_PAUSE_MS = 1000,
     US_PER_MS = 1000,
     ROUTE_RETRIES = 3, /* the longest waits between tries that a topic's trouble outlives */
 };
@@ -77,13 +77,14 @@ static enum obx_code fetch_missing(struct publish *publish, struct obx_err *err)
 
 /* ---- refusals ---- */
 
-static void doom(struct publish *publish, struct flight_row *row, enum obx_code code,
-                 const char *why)
+static void give_up(struct publish *publish, struct flight_row *row, enum obx_code code,
+                    const char *why)
 {
-    flight_doom(publish->flight, row, code, why);
+    flight_give_up(publish->flight, row, code, why);
     /* One that asks for receipts may be a copy of a message that was sent long ago, and its
      * followers too: the table says, before it is parked. */
-    if (row->behind == 0 && !row->wants_receipt && route_freezes(publish->opts, row->rule, row->id))
+    if (row->blocked_by == 0 && !row->wants_receipt &&
+        route_freezes(publish->opts, row->rule, row->id))
         flight_freeze(publish->flight, row);
 }
 
@@ -108,7 +109,7 @@ static void refuse(struct publish *publish, struct flight_row *row, enum obx_cod
 {
     row->attempts = count_up(row->attempts);
     if (row->attempts >= route_of(publish->opts, row->rule).max_attempts)
-        doom(publish, row, code, why);
+        give_up(publish, row, code, why);
     else
         retry_later(publish, row, row->attempts);
 }
@@ -136,7 +137,7 @@ static enum step send_built(struct publish *publish, struct flight_row *row,
     OBX_CRASH_POINT("lane-before-publish");
     rc = bridge_publisher_publish(publish->publisher, msg, row->token, &err);
     if (rc == OBX_E_TOO_LARGE || rc == OBX_E_FORMAT) {
-        doom(publish, row, rc, err.text);
+        give_up(publish, row, rc, err.text);
         return STEP_NEXT;
     }
     if (rc != OBX_OK)
@@ -160,7 +161,7 @@ static enum step send_whole(struct publish *publish, struct flight_row *row,
     enum obx_code rc = envelope_build(publish->envelope, data, &msg, &err);
 
     if (rc == OBX_E_FORMAT || rc == OBX_E_CONFIG) {
-        doom(publish, row, rc, err.text);
+        give_up(publish, row, rc, err.text);
         return STEP_NEXT;
     }
     if (rc != OBX_OK) {
@@ -172,13 +173,13 @@ static enum step send_whole(struct publish *publish, struct flight_row *row,
     return send_built(publish, row, &msg, is_probe);
 }
 
-static void doom_for_size(struct publish *publish, struct flight_row *row, const char *what,
-                          uint64_t bytes)
+static void give_up_for_size(struct publish *publish, struct flight_row *row, const char *what,
+                             uint64_t bytes)
 {
     struct obx_err err = {0};
 
     (void)obx_fail(&err, OBX_E_TOO_LARGE, "%s of %llu bytes", what, (unsigned long long)bytes);
-    doom(publish, row, OBX_E_TOO_LARGE, err.text);
+    give_up(publish, row, OBX_E_TOO_LARGE, err.text);
 }
 
 /* What is large is read when its turn has come, and freed at once. */
@@ -199,7 +200,7 @@ static enum obx_code send_large(struct publish *publish, struct flight_row *row,
     if (large.payload.p == NULL)
         flight_forget(publish->flight, row);
     else if (large.headers_len > OUTBOX_HEADERS_MAX)
-        doom_for_size(publish, row, "headers", large.headers_len);
+        give_up_for_size(publish, row, "headers", large.headers_len);
     else
         *step = send_whole(publish, row, route, &whole, is_probe);
     db_rows_free(rows);
@@ -207,8 +208,8 @@ static enum obx_code send_large(struct publish *publish, struct flight_row *row,
 }
 
 /* Whether the row may be sent at all; if not, it is dealt with. */
-static bool passes(struct publish *publish, struct flight_row *row, const struct route *route,
-                   bool *is_probe)
+static bool may_be_sent(struct publish *publish, struct flight_row *row, const struct route *route,
+                        bool *is_probe)
 {
     const char *why = NULL;
     enum fault_verdict verdict = FAULT_NONE;
@@ -216,7 +217,7 @@ static bool passes(struct publish *publish, struct flight_row *row, const struct
 
     if (row->body_len > publish->opts->max_body_bytes ||
         row->body_len > publish->faults.broker_max_body) {
-        doom_for_size(publish, row, "payload", row->body_len);
+        give_up_for_size(publish, row, "payload", row->body_len);
         return false;
     }
     verdict = faults_ask(&publish->faults, route->exchange, clock_now_ms(), &why);
@@ -242,7 +243,7 @@ static enum obx_code send_first(struct publish *publish, enum step *step, struct
         return OBX_OK;
     *step = STEP_NEXT;
     if (row->wants_receipt && settle_is_full(publish->settle, SETTLE_ASKING)) {
-        (void)flight_retry(publish->flight, row, clock_now_ms() + CHOKED_PAUSE_MS);
+        (void)flight_retry(publish->flight, row, clock_now_ms() + FULL_PAUSE_MS);
         return OBX_OK;
     }
     *step = STEP_FETCH;
@@ -251,7 +252,7 @@ static enum obx_code send_first(struct publish *publish, enum step *step, struct
     *step = STEP_NEXT;
     row->rule = route_find(publish->opts, row->data->topic);
     route = route_of(publish->opts, row->rule);
-    if (!passes(publish, row, &route, &is_probe))
+    if (!may_be_sent(publish, row, &route, &is_probe))
         return OBX_OK;
     if (row->data->payload.p == NULL)
         return send_large(publish, row, &route, is_probe, step, err);
@@ -369,7 +370,7 @@ static void on_nacked(struct publish *publish, struct flight_row *row, const cha
 {
     publish->stats.nacked++;
     if (faults_learn_size(&publish->faults, why)) {
-        doom(publish, row, OBX_E_TOO_LARGE, why);
+        give_up(publish, row, OBX_E_TOO_LARGE, why);
         return;
     }
     answered(publish, row);

@@ -17,7 +17,7 @@
 #include "tables/id_list.h"
 
 struct outbox_store {
-    struct db *db;           /* borrowed; set anew with each connection */
+    struct db *db;           /* borrowed; set with each connection */
     struct parking *parking; /* borrowed: which keys are frozen; NULL: none */
     struct durable *durable; /* borrowed: notes what was read; NULL: nobody asks */
     uint32_t inline_bytes;
@@ -64,12 +64,12 @@ OBX_NODISCARD enum obx_code outbox_store_large(struct outbox_store *store, uint6
 
 struct outbox_counts {
     uint64_t waiting; /* counted up to cap */
-    uint64_t parked;  /* alike */
-    uint64_t frozen;  /* parked rows that hold their key, alike */
+    uint64_t parked;  /* likewise */
+    uint64_t frozen;  /* parked rows that hold their key, likewise */
     uint64_t oldest_age_us;
     uint64_t db_now_us;
     uint64_t awaiting; /* confirmed rows that wait for receipts, counted up to cap */
-    uint64_t delayed;  /* rows for later, alike */
+    uint64_t delayed;  /* rows for later, likewise */
 };
 /** What operators want to know; costs up to cap rows of an index. */
 OBX_NODISCARD enum obx_code outbox_store_count(struct outbox_store *store, const char *outbox,

@@ -1,6 +1,6 @@
 /*
  * The reader: cursor, gaps and low water. See reader.h for what it promises and who calls it. Passes
- * over what was passed over are in reader_pass.c.
+ * over what was passed over are in reader_rescan.c.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -18,10 +18,10 @@ enum {
     IDLE_TIMES = 4,      /* wait for so many times what the last one took, */
     IDLE_SHARE = 20,     /* and for so many times what it added to a forward read */
     CHEAP_US = 2000,     /* a look that adds less to a forward read is not spaced */
-    LOOK_WAIT = 3,       /* the next one waits for so many times what it added */
+    LOOKUP_WAIT = 3,     /* the next one waits for so many times what it added */
     WAIT_MAX_US = 3000000,
     DEAR_US = 1000000,     /* added so much, */
-    DEAR_LOOKS = 3,        /* so many times one after the other: see is_dear */
+    DEAR_LOOKUPS = 3,      /* so many times one after the other: see is_dear */
     SWEEP_SHARE = 50,      /* sweeps take at most 1 / SWEEP_SHARE of the time */
     SNAPSHOT_PAGES = 64,   /* full pages of a look in one turn */
     GAPS_FEW = 64,         /* more are joined where nothing is left between them */
@@ -64,7 +64,7 @@ void reader_destroy(struct reader *reader)
         return;
     row_batch_fini(&reader->batch);
     row_batch_fini(&reader->late);
-    row_batch_fini(&reader->pass_rows);
+    row_batch_fini(&reader->rescan_rows);
     skips_fini(&reader->skips);
     gaps_fini(&reader->gaps);
     obx_free(reader->ranges);
@@ -75,7 +75,7 @@ void reader_reset(struct reader *reader)
 {
     gaps_clear(&reader->gaps);
     skips_clear(&reader->skips);
-    reader->pass = (struct pass){.is_on = false};
+    reader->rescan = (struct rescan){.is_on = false};
     row_batch_clear(&reader->batch);
     reader->is_batch_held = false;
     reader->has_waited = false;
@@ -85,15 +85,15 @@ void reader_reset(struct reader *reader)
     reader->read_to = 0;
     reader->row_bytes = 0;
     reader->forward_us = 0;
-    reader->look_free_us = 0;
-    reader->idle_look_us = 0;
+    reader->lookup_free_us = 0;
+    reader->idle_lookup_us = 0;
     reader->change_us = 0;
     reader->sweep_us = 0;
     reader->sweep_added_us = 0;
-    reader->dear_looks = 0;
+    reader->dear_lookups = 0;
     reader->tidy_us = 0;
-    reader->pass_us = 0;
-    reader->pass_wanted = false;
+    reader->rescan_us = 0;
+    reader->rescan_wanted = false;
 }
 
 /* ---- admission ---- */
@@ -117,19 +117,19 @@ static void note_evicted(struct reader *reader)
 }
 
 /* Whether the row has to stay out because an earlier one of its key was passed over. For rows of a
-   pass only what this pass has passed over counts. */
+   pass only what this rescan has passed over counts. */
 static bool is_blocked(const struct reader *reader, const struct outbox_row *row,
                        enum row_origin origin)
 {
-    if (row->behind == READER_HOLD)
+    if (row->blocked_by == READER_HOLD)
         return true;
-    if (row->behind != 0)
-        return false; /* parked behind its head, in order, whatever was passed over */
-    return origin == OF_PASS ? skips_pass_blocks(&reader->skips, row->key)
-                             : skips_blocks(&reader->skips, row->key);
+    if (row->blocked_by != 0)
+        return false; /* parked after its head, in order, whatever was passed over */
+    return origin == OF_RESCAN ? skips_rescan_blocks(&reader->skips, row->key)
+                               : skips_blocks(&reader->skips, row->key);
 }
 
-/* Takes row i of the batch into the flight table or passes it over. */
+/* Takes row i of the batch into the flight table or rescans it over. */
 enum obx_code reader_consider(struct reader *reader, struct row_batch *batch, size_t i,
                               enum row_origin origin, bool *admitted)
 {
@@ -141,8 +141,8 @@ enum obx_code reader_consider(struct reader *reader, struct row_batch *batch, si
         return OBX_OK;
     if (!is_blocked(reader, row, origin))
         answer = flight_admit_take(reader->flight, row);
-    else if (reader->pass.is_on && origin != OF_PASS)
-        flight_passed_over(reader->flight, row->key); /* this pass may be past it */
+    else if (reader->rescan.is_on && origin != OF_RESCAN)
+        flight_passed_over(reader->flight, row->key); /* this rescan may be past it */
     if (answer == FLIGHT_NOMEM)
         return OBX_E_NOMEM;
     if (answer == FLIGHT_NO_ROOM)
@@ -232,7 +232,7 @@ static enum obx_code find_floor(const struct reader *reader, uint64_t *floor, st
  */
 static bool is_dear(const struct reader *reader)
 {
-    return reader->dear_looks >= DEAR_LOOKS;
+    return reader->dear_lookups >= DEAR_LOOKUPS;
 }
 
 static enum obx_code need_ranges(struct reader *reader, size_t count, struct obx_err *err)
@@ -255,13 +255,13 @@ static void add_range(struct reader *reader, uint64_t lo, uint64_t hi)
 }
 
 /* Where the look is to be made: reader->ranges. */
-static enum obx_code plan_look(struct reader *reader, enum look kind, struct obx_err *err)
+static enum obx_code plan_lookup(struct reader *reader, enum lookup kind, struct obx_err *err)
 {
-    uint64_t top = kind == LOOK_RELEASE ? reader->read_to : reader->cursor;
+    uint64_t top = kind == LOOKUP_RELEASE ? reader->read_to : reader->cursor;
     uint64_t floor = 0;
     enum obx_code rc = need_ranges(reader, reader->gaps.count + 1, err);
 
-    if (rc == OBX_OK && kind == LOOK_SWEEP)
+    if (rc == OBX_OK && kind == LOOKUP_SWEEP)
         rc = find_floor(reader, &floor, err);
     if (rc != OBX_OK)
         return rc;
@@ -270,7 +270,7 @@ static enum obx_code plan_look(struct reader *reader, enum look kind, struct obx
         add_range(reader, 0, floor - 1);
     for (size_t i = 0; i < reader->gaps.count; i++) {
         const struct gap *gap = &reader->gaps.list[i];
-        bool is_left_out = gap->is_wide && is_dear(reader) && kind != LOOK_SWEEP;
+        bool is_left_out = gap->is_wide && is_dear(reader) && kind != LOOKUP_SWEEP;
 
         if (gap->lo >= top)
             break;
@@ -281,8 +281,8 @@ static enum obx_code plan_look(struct reader *reader, enum look kind, struct obx
 }
 
 /* Admits what a page holds, and what of the held batch comes before. Ids that were passed over
-   before are not late: the pass will find them. */
-static enum obx_code admit_late(struct reader *reader, enum look kind, struct obx_err *err)
+   before are not late: the rescan will find them. */
+static enum obx_code admit_late(struct reader *reader, enum lookup kind, struct obx_err *err)
 {
     uint64_t skipped = skips_low(&reader->skips);
     enum obx_code rc = OBX_OK;
@@ -291,9 +291,10 @@ static enum obx_code admit_late(struct reader *reader, enum look kind, struct ob
         uint64_t id = reader->late.rows[i]->id;
         bool admitted = false;
 
-        if (kind == LOOK_RELEASE)
+        if (kind == LOOKUP_RELEASE)
             rc = admit_batch(reader, id, err);
-        if (rc == OBX_OK && reader_consider(reader, &reader->late, i, OF_LOOK, &admitted) != OBX_OK)
+        if (rc == OBX_OK &&
+            reader_consider(reader, &reader->late, i, OF_LOOKUP, &admitted) != OBX_OK)
             rc = obx_fail(err, OBX_E_NOMEM, "row %llu", (unsigned long long)id);
         if (rc != OBX_OK)
             break;
@@ -324,7 +325,7 @@ static size_t next_range(struct reader *reader, size_t i, size_t read)
 }
 
 /* The pages of a look; as many as a turn may have. */
-static enum obx_code read_pages(struct reader *reader, enum look kind, bool *is_complete,
+static enum obx_code read_pages(struct reader *reader, enum lookup kind, bool *is_complete,
                                 struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
@@ -350,7 +351,7 @@ static enum obx_code read_pages(struct reader *reader, enum look kind, bool *is_
 
 /* Pages that are read one after the other would show a row of the second page, and not one of the
    first that was committed before it, meanwhile. So they are read as of one moment. */
-static enum obx_code read_snapshot(struct reader *reader, enum look kind, bool *is_complete,
+static enum obx_code read_snapshot(struct reader *reader, enum lookup kind, bool *is_complete,
                                    struct obx_err *err)
 {
     enum obx_code end_rc = OBX_OK;
@@ -363,7 +364,7 @@ static enum obx_code read_snapshot(struct reader *reader, enum look kind, bool *
     return rc == OBX_OK ? end_rc : rc;
 }
 
-static enum obx_code read_ranges(struct reader *reader, enum look kind, bool *is_complete,
+static enum obx_code read_ranges(struct reader *reader, enum lookup kind, bool *is_complete,
                                  struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
@@ -383,21 +384,21 @@ static enum obx_code read_ranges(struct reader *reader, enum look kind, bool *is
 }
 
 /* What a look added to the work of a forward read decides when the next ones are made. */
-static void space_looks(struct reader *reader, enum look kind, uint64_t began_us)
+static void space_lookups(struct reader *reader, enum lookup kind, uint64_t began_us)
 {
     uint64_t now = reader_now_us(reader);
     uint64_t took_us = now - began_us;
     uint64_t added_us = took_us > reader->forward_us ? took_us - reader->forward_us : 0;
     uint64_t idle_us = (now - reader->change_us) / IDLE_PART;
 
-    if (kind == LOOK_SWEEP || !is_dear(reader))
-        reader->dear_looks = added_us > DEAR_US ? reader->dear_looks + 1 : 0;
-    reader->look_free_us =
-        added_us > CHEAP_US ? now + min_u64(added_us * LOOK_WAIT, WAIT_MAX_US) : now;
+    if (kind == LOOKUP_SWEEP || !is_dear(reader))
+        reader->dear_lookups = added_us > DEAR_US ? reader->dear_lookups + 1 : 0;
+    reader->lookup_free_us =
+        added_us > CHEAP_US ? now + min_u64(added_us * LOOKUP_WAIT, WAIT_MAX_US) : now;
     idle_us = max_u64(min_u64(idle_us, reader->opts.sweep_us), IDLE_MIN_US);
     idle_us = max_u64(idle_us, took_us * IDLE_TIMES);
-    reader->idle_look_us = now + max_u64(idle_us, added_us * IDLE_SHARE);
-    if (kind != LOOK_SWEEP)
+    reader->idle_lookup_us = now + max_u64(idle_us, added_us * IDLE_SHARE);
+    if (kind != LOOKUP_SWEEP)
         return;
     reader->sweep_added_us = added_us;
     reader->sweep_us = now + max_u64(reader->opts.sweep_us, added_us * SWEEP_SHARE);
@@ -405,16 +406,16 @@ static void space_looks(struct reader *reader, enum look kind, uint64_t began_us
 
 /* False in *is_complete: more was found than a turn may hold. What was found is admitted and in no
    gap any more; the next look begins at the beginning, because it is of another moment. */
-enum obx_code reader_look(struct reader *reader, enum look kind, bool *is_complete,
-                          struct obx_err *err)
+enum obx_code reader_lookup(struct reader *reader, enum lookup kind, bool *is_complete,
+                            struct obx_err *err)
 {
     uint64_t began_us = reader_now_us(reader);
-    enum obx_code rc = plan_look(reader, kind, err);
+    enum obx_code rc = plan_lookup(reader, kind, err);
 
     if (rc == OBX_OK)
         rc = read_ranges(reader, kind, is_complete, err);
     if (rc == OBX_OK)
-        space_looks(reader, kind, began_us);
+        space_lookups(reader, kind, began_us);
     return rc;
 }
 
@@ -430,7 +431,8 @@ static void note_gaps(struct reader *reader, size_t i)
         if (id > reader->read_to) {
             gaps_add(&reader->gaps, reader->read_to, id - 1, reader->read_to == 0);
             reader->change_us = reader_now_us(reader);
-            reader->idle_look_us = min_u64(reader->idle_look_us, reader->change_us + IDLE_MIN_US);
+            reader->idle_lookup_us =
+                min_u64(reader->idle_lookup_us, reader->change_us + IDLE_MIN_US);
         }
         reader->read_to = reader_after(id);
         reader->has_key = reader->has_key || reader->batch.rows[i]->key.p != NULL;
@@ -464,7 +466,7 @@ static uint32_t batch_limit(const struct reader *reader)
     return (uint32_t)(limit < room ? limit : room);
 }
 
-/* Reads ahead, behind what is held already; the look that has to come before its release begins
+/* Reads ahead, after what is held already; the lookup that has to come before its release begins
    afterwards. */
 static enum obx_code read_ahead(struct reader *reader, struct obx_err *err)
 {
@@ -493,7 +495,7 @@ static enum obx_code read_ahead(struct reader *reader, struct obx_err *err)
 }
 
 /* Without keys there is no order to keep. */
-static bool needs_look(const struct reader *reader)
+static bool needs_lookup(const struct reader *reader)
 {
     return reader->has_key && reader->gaps.count > 0;
 }
@@ -532,8 +534,8 @@ static enum obx_code release(struct reader *reader, bool *is_full, struct obx_er
     bool is_complete = true;
     enum obx_code rc = reader->store.mark_frozen(reader->store.ctx, &reader->batch, err);
 
-    if (rc == OBX_OK && needs_look(reader))
-        rc = reader_look(reader, LOOK_RELEASE, &is_complete, err);
+    if (rc == OBX_OK && needs_lookup(reader))
+        rc = reader_lookup(reader, LOOKUP_RELEASE, &is_complete, err);
     if (rc == OBX_OK && is_complete)
         rc = admit_batch(reader, UINT64_MAX, err);
     if (rc != OBX_OK) {
@@ -551,7 +553,7 @@ static enum obx_code release_if_free(struct reader *reader, bool *is_full, struc
 {
     enum obx_code rc = OBX_OK;
 
-    if (needs_look(reader) && reader_now_us(reader) < reader->look_free_us) {
+    if (needs_lookup(reader) && reader_now_us(reader) < reader->lookup_free_us) {
         reader->has_waited = true;
         return OBX_OK;
     }
@@ -583,17 +585,17 @@ enum obx_code reader_poll(struct reader *reader, struct reader_result *result, s
 /* ---- what is due by itself ---- */
 
 /* A look that no batch asks for. */
-static enum obx_code look_if_due(struct reader *reader, uint64_t now, struct obx_err *err)
+static enum obx_code lookup_if_due(struct reader *reader, uint64_t now, struct obx_err *err)
 {
     bool is_complete = true;
     enum obx_code rc = OBX_OK;
 
     if (now >= reader->sweep_us)
-        rc = reader_look(reader, LOOK_SWEEP, &is_complete, err);
-    else if (reader->gaps.count > 0 && now >= reader->idle_look_us)
-        rc = reader_look(reader, LOOK_BEHIND, &is_complete, err);
+        rc = reader_lookup(reader, LOOKUP_SWEEP, &is_complete, err);
+    else if (reader->gaps.count > 0 && now >= reader->idle_lookup_us)
+        rc = reader_lookup(reader, LOOKUP_BEHIND, &is_complete, err);
     if (!is_complete)
-        reader->idle_look_us = 0;
+        reader->idle_lookup_us = 0;
     return rc;
 }
 
@@ -624,12 +626,12 @@ enum obx_code reader_service(struct reader *reader, struct obx_err *err)
 
     note_evicted(reader);
     rc = reader->is_batch_held ? release_if_free(reader, &is_full, err)
-                               : look_if_due(reader, now, err);
+                               : lookup_if_due(reader, now, err);
     if (rc == OBX_OK)
         rc = tidy_gaps(reader, now, err);
-    if (rc != OBX_OK || now < reader_pass_due_us(reader))
+    if (rc != OBX_OK || now < reader_rescan_due_us(reader))
         return rc;
-    return reader_pass_run(reader, err);
+    return reader_rescan_run(reader, err);
 }
 
 uint64_t reader_next_due_us(const struct reader *reader)
@@ -637,15 +639,15 @@ uint64_t reader_next_due_us(const struct reader *reader)
     uint64_t due = reader->sweep_us;
 
     if (reader->is_batch_held)
-        due = needs_look(reader) ? reader->look_free_us : 0;
+        due = needs_lookup(reader) ? reader->lookup_free_us : 0;
     else if (reader->gaps.count > 0)
-        due = min_u64(due, reader->idle_look_us);
-    return min_u64(due, reader_pass_due_us(reader));
+        due = min_u64(due, reader->idle_lookup_us);
+    return min_u64(due, reader_rescan_due_us(reader));
 }
 
-void reader_want_pass(struct reader *reader)
+void reader_want_rescan(struct reader *reader)
 {
-    reader->pass_wanted = true;
+    reader->rescan_wanted = true;
 }
 
 void reader_get_stats(const struct reader *reader, struct reader_stats *out)

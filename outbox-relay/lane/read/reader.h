@@ -1,7 +1,7 @@
 /*
  * Where to look in the outbox, when, and what to do with what is there.
  *
- * Looks forward from the cursor, behind it at every id that was never seen (gaps.h), and again over
+ * Reads forward from the cursor, looks up behind it at every id that was never seen (gaps.h), and again over
  * what was passed over. Rows of a forward read that have a key are admitted to the flight table
  * only after a look at all those ids that began after the read had ended (the release rule of
  * docs/adr/0002-lane.md: without it two rows of one key can go out in the wrong order). A look that
@@ -31,7 +31,7 @@ struct reader_store {
     /** From true to false, every `behind` sees the table as it was at one moment. Nothing is
      * written and nothing waited for in between. */
     enum obx_code (*snapshot)(void *ctx, bool on, struct obx_err *err);
-    /** Set row->behind for rows whose key is frozen or is being resumed (READER_HOLD). */
+    /** Set row->blocked_by for rows whose key is frozen or is being resumed (READER_HOLD). */
     enum obx_code (*mark_frozen)(void *ctx, struct row_batch *batch, struct obx_err *err);
     /** Monotonic microseconds. */
     uint64_t (*now_us)(void *ctx);
@@ -39,7 +39,7 @@ struct reader_store {
 };
 /** Ranges of one statement: more would cost the server's optimiser more than a second statement. */
 enum { READER_RANGES = 512 };
-/** row->behind: the key is being resumed: pass the row over for now. */
+/** row->blocked_by: the key is being resumed: pass the row over for now. */
 #define READER_HOLD UINT64_MAX
 
 struct reader_opts {
@@ -48,11 +48,11 @@ struct reader_opts {
                              before */
     uint64_t sweep_us;    /* look at all that is below everything in memory at least that often,
                              unless that is dear */
-    uint32_t page_rows;   /* rows of one page of a look behind or of a pass; 0: 1000 */
+    uint32_t page_rows; /* rows of one page of a lookup behind the cursor or of a rescan; 0: 1000 */
 };
 
 struct reader_stats {
-    uint64_t rows, late, polls, passed_over, passes;
+    uint64_t rows, late, polls, passed_over, rescans;
 };
 
 struct reader;
@@ -72,23 +72,23 @@ struct reader_result {
     bool is_full;    /* there is more to do at once */
 };
 /**
- * Look forward, and behind as the rules say; admit what is found. Call when flight_room is worth a
+ * Read forward, and look up behind the cursor as the rules say; admit what is found. Call when flight_room is worth a
  * read, after a ring or when the poll is due. On failure nothing is lost: the cursor has not moved
  * over rows that were not admitted.
  */
 OBX_NODISCARD enum obx_code reader_poll(struct reader *reader, struct reader_result *result,
                                         struct obx_err *err);
-/** Do what is due apart from polls: sweeps, and one page of a pass over what was passed over. */
+/** Do what is due apart from polls: sweeps, and one page of a rescan of what was passed over. */
 OBX_NODISCARD enum obx_code reader_service(struct reader *reader, struct obx_err *err);
 /** Monotonic microseconds at which reader_service wants to run; UINT64_MAX: not before something
  * changes. */
 uint64_t reader_next_due_us(const struct reader *reader);
 /** A resume put this row back: it must be read again, and nothing of its key may overtake it. */
 void reader_pass_over(struct reader *reader, uint64_t id, struct obx_bytes key);
-/** A resume has put rows back: make the pass now. */
-void reader_want_pass(struct reader *reader);
+/** A resume has put rows back: make the rescan now. */
+void reader_want_rescan(struct reader *reader);
 void reader_get_stats(const struct reader *reader, struct reader_stats *out);
-/** Everything below was seen or is looked for behind. */
+/** Everything below was seen or is looked up. */
 uint64_t reader_cursor(const struct reader *reader);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * What reader.c and reader_pass.c share. Nobody else includes it.
+ * What reader.c and reader_rescan.c share. Nobody else includes it.
  */
 #ifndef LANE_READER_PRIVATE_H
 #define LANE_READER_PRIVATE_H
@@ -9,10 +9,10 @@
 #include "skips.h"
 
 /* A second reading of what was passed over. */
-struct pass {
+struct rescan {
     bool is_on;
-    bool is_complete_wanted; /* goes to the cursor, whoever is served before */
-    bool needs_look;         /* rows were put back: they are as new as those of a forward read */
+    bool is_complete_wanted; /* goes to the cursor, whatever is served before */
+    bool needs_lookup;       /* rows were put back: they are as new as those of a forward read */
     uint64_t number;
     uint64_t from;    /* everything below was read */
     uint64_t next_us; /* not before */
@@ -25,7 +25,7 @@ struct reader {
     struct flight *flight; /* borrowed: outlives the reader */
     struct gaps gaps;
     struct skips skips;
-    struct pass pass;
+    struct rescan rescan;
     /* Of the forward read. While is_batch_held it waits for its look; rows before batch_at are
        admitted, gaps between its rows are in the list. */
     struct row_batch batch;
@@ -33,25 +33,25 @@ struct reader {
     bool is_batch_held;
     bool is_batch_full;
     bool has_waited;
-    bool has_key;               /* one of its rows, at least */
-    struct row_batch late;      /* of a look behind */
-    struct row_batch pass_rows; /* of a page of the pass */
-    struct id_range *ranges;    /* of a look */
+    bool has_key;                 /* one of its rows, at least */
+    struct row_batch late;        /* of a lookup */
+    struct row_batch rescan_rows; /* of a page of the rescan */
+    struct id_range *ranges;      /* of a look */
     size_t range_count, range_cap;
     struct reader_stats stats;
-    uint64_t cursor;       /* every row below was admitted or passed over, or is in a gap */
-    uint64_t read_to;      /* the same with what is held: the next forward read begins here */
-    uint64_t row_bytes;    /* of a row, as of late */
-    uint64_t forward_us;   /* what a forward read takes on the average */
-    uint64_t look_free_us; /* before that no batch is released, */
-    uint64_t idle_look_us; /* and no look is made that none asks for */
-    uint64_t change_us;    /* when a gap or a late row turned up last */
-    uint64_t sweep_us;     /* when the next sweep is due */
+    uint64_t cursor;         /* every row below was admitted or passed over, or is in a gap */
+    uint64_t read_to;        /* the same with what is held: the next forward read begins here */
+    uint64_t row_bytes;      /* of a row, as of late */
+    uint64_t forward_us;     /* what a forward read takes on the average */
+    uint64_t lookup_free_us; /* before that no batch is released, */
+    uint64_t idle_lookup_us; /* and no look is made that none asks for */
+    uint64_t change_us;      /* when a gap or a late row turned up last */
+    uint64_t sweep_us;       /* when the next sweep is due */
     uint64_t sweep_added_us;
-    unsigned dear_looks;
-    uint64_t tidy_us; /* gaps are not joined before */
-    uint64_t pass_us; /* a complete pass is made then though nobody asks for it */
-    bool pass_wanted;
+    unsigned dear_lookups;
+    uint64_t tidy_us;   /* gaps are not joined before */
+    uint64_t rescan_us; /* a complete rescan is made then though nobody asks for it */
+    bool rescan_wanted;
 };
 
 static inline uint64_t reader_now_us(const struct reader *reader)
@@ -74,12 +74,12 @@ static inline uint64_t max_u64(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-enum row_origin { OF_FORWARD, OF_LOOK, OF_PASS };
+enum row_origin { OF_FORWARD, OF_LOOKUP, OF_RESCAN };
 
-enum look {
-    LOOK_RELEASE, /* before the held batch goes: at every gap there is */
-    LOOK_BEHIND,  /* at those below the cursor */
-    LOOK_SWEEP    /* and at all that is below everything in memory, seen or not */
+enum lookup {
+    LOOKUP_RELEASE, /* before the held batch goes: at every gap there is */
+    LOOKUP_BEHIND,  /* at those below the cursor */
+    LOOKUP_SWEEP    /* and at all that is below everything in memory, seen or not */
 };
 
 /* reader.c */
@@ -92,14 +92,14 @@ OBX_NODISCARD enum obx_code reader_read_page(struct reader *reader, const struct
                                              size_t count, struct row_batch *rows,
                                              struct obx_err *err);
 /** See the comment at its definition. */
-OBX_NODISCARD enum obx_code reader_look(struct reader *reader, enum look kind, bool *is_complete,
-                                        struct obx_err *err);
+OBX_NODISCARD enum obx_code reader_lookup(struct reader *reader, enum lookup kind,
+                                          bool *is_complete, struct obx_err *err);
 
-/* reader_pass.c */
+/* reader_rescan.c */
 
-/** Begin a pass if none is on, and do one page of it. */
-OBX_NODISCARD enum obx_code reader_pass_run(struct reader *reader, struct obx_err *err);
+/** Begin a rescan if none is on, and do one page of it. */
+OBX_NODISCARD enum obx_code reader_rescan_run(struct reader *reader, struct obx_err *err);
 /** Microseconds at which it has something to do; UINT64_MAX: not before something changes. */
-uint64_t reader_pass_due_us(const struct reader *reader);
+uint64_t reader_rescan_due_us(const struct reader *reader);
 
 #endif

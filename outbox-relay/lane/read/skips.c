@@ -73,18 +73,18 @@ bool skips_blocks(const struct skips *skips, struct obx_bytes key)
     return keyset_has(&skips->now.keys, key);
 }
 
-void skips_pass_begin(struct skips *skips)
+void skips_rescan_begin(struct skips *skips)
 {
     part_clear(&skips->next);
     skips->in_pass = true;
 }
 
-bool skips_pass_blocks(const struct skips *skips, struct obx_bytes key)
+bool skips_rescan_blocks(const struct skips *skips, struct obx_bytes key)
 {
     return keyset_has(&skips->next.keys, key);
 }
 
-void skips_pass_complete(struct skips *skips)
+void skips_rescan_complete(struct skips *skips)
 {
     struct skips_part old = skips->now;
 
@@ -95,8 +95,8 @@ void skips_pass_complete(struct skips *skips)
 }
 
 /* The keys of `now` stay: they cover all that was passed over from there on, and skips_add has
-   added those that the pass itself passed over. */
-void skips_pass_stop(struct skips *skips, uint64_t from)
+   added those that the rescan itself passed over. */
+void skips_rescan_stop(struct skips *skips, uint64_t from)
 {
     skips->now.low = skips->next.low < from ? skips->next.low : from;
     part_clear(&skips->next);

@@ -25,8 +25,8 @@ struct skips_part {
 };
 
 struct skips {
-    struct skips_part now;  /* counts for every row that is not read by the pass */
-    struct skips_part next; /* what the pass that is under way has passed over so far */
+    struct skips_part now;  /* counts for every row that is not read by the rescan */
+    struct skips_part next; /* what the rescan that is in progress has passed over so far */
     bool in_pass;
 };
 
@@ -46,14 +46,14 @@ void skips_add(struct skips *skips, uint64_t id, struct obx_bytes key);
 /** Whether an earlier row of the key may have been passed over. False for an absent key. */
 bool skips_blocks(const struct skips *skips, struct obx_bytes key);
 
-/** A pass begins at skips_low. Rows that it reads, in id order, ask skips_pass_blocks in place of
+/** A pass begins at skips_low. Rows that it reads, in id order, ask skips_rescan_blocks in place of
  * skips_blocks. */
-void skips_pass_begin(struct skips *skips);
-bool skips_pass_blocks(const struct skips *skips, struct obx_bytes key);
-/** The pass has reached the cursor: only what was passed over since it began counts from now on. */
-void skips_pass_complete(struct skips *skips);
-/** The pass ends after all ids below from: everything from there on may hold what was passed over
+void skips_rescan_begin(struct skips *skips);
+bool skips_rescan_blocks(const struct skips *skips, struct obx_bytes key);
+/** The rescan has reached the cursor: only what was passed over since it began counts from now on. */
+void skips_rescan_complete(struct skips *skips);
+/** The rescan ends after all ids below from: everything from there on may hold what was passed over
  * before. */
-void skips_pass_stop(struct skips *skips, uint64_t from);
+void skips_rescan_stop(struct skips *skips, uint64_t from);
 
 #endif

@@ -306,7 +306,7 @@ static void mark_twins(struct scan *scan)
 
 /* What is in the outbox still (the broker is away), or was parked from there, is not put there a
  * second time. */
-static enum obx_code look_on_way(struct overdue *overdue, struct db *db, struct scan *scan,
+static enum obx_code find_on_way(struct overdue *overdue, struct db *db, struct scan *scan,
                                  struct obx_err *err)
 {
     struct db_rows *rows = NULL;
@@ -394,7 +394,7 @@ static enum obx_code do_within(struct overdue *overdue, struct db *db, struct sc
         return rc;
     rc = take_receipts(overdue, db, scan, err);
     if (rc == OBX_OK)
-        rc = look_on_way(overdue, db, scan, err);
+        rc = find_on_way(overdue, db, scan, err);
     if (rc == OBX_OK)
         rc = sort_out(overdue, db, scan, err);
     return rc == OBX_OK ? carry_out(overdue, db, scan, err) : rc;

@@ -34,7 +34,7 @@ OBX_NODISCARD enum obx_code overdue_init(struct overdue *overdue, struct awaitin
                                          struct reader *reader, struct obx_err *err);
 void overdue_fini(struct overdue *overdue);
 /**
- * Look for what is overdue and deal with some of it, in one transaction at most. The reader is told
+ * Look for what is overdue and deal with some of it, in one transaction at most. The reader learns
  * of what is back in the outbox. *may_have_more: come again at once. On failure nothing has
  * changed. OBX_E_LEASE_LOST, any OBX_E_DB_*.
  */
