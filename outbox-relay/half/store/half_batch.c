@@ -81,52 +81,86 @@ static enum obx_code exec_built(struct batch *b, uint64_t *affected, struct obx_
 }
 
 /* Which requests of the batch a statement is about. */
-typedef bool pick_fn(const struct half_request *req);
+enum pick {
+    PREPARES,
+    OPEN_PREPARES, /* not answered: a gid that was not there */
+    LOOKUPS,
+    VERDICTS,
+    OPEN_VERDICTS, /* whose row was not read: not there, or held */
+    DECISIONS, /* verdicts that change their row in this transaction: found, not decided before */
+    COMMITS,   /* of those */
+    ROLLBACKS,
+    CONFLICTS,
+    MEMORABLE,   /* what an operator will want to read later: conflicts, and every decision that the
+                    producer did not simply give */
+    FRESH,       /* rows that this transaction makes or changes */
+    WANTING_IDS, /* of a prepare or a look-up that is not decided */
+};
 
-static bool is_open_prepare(const struct half_request *req)
+static bool picks(enum pick pick, const struct half_request *req)
 {
-    return req->kind == HALF_REQ_PREPARE && !req->is_answered;
+    const bool is_prepare = req->kind == HALF_REQ_PREPARE;
+    const bool is_verdict = req->kind == HALF_REQ_VERDICT;
+    const bool is_ok = req->is_answered && req->answer == HALF_ANS_OK;
+    const bool is_decision = is_verdict && is_ok && !req->is_repeat;
+    const bool is_open_row = req->rec.state == HALF_PREPARED || req->rec.state == HALF_PARKED;
+    const bool is_conflict = is_verdict && req->is_answered && req->answer == HALF_ANS_CONFLICT;
+
+    switch (pick) {
+    case PREPARES:
+        return is_prepare;
+    case OPEN_PREPARES:
+        return is_prepare && !req->is_answered;
+    case LOOKUPS:
+        return req->kind == HALF_REQ_LOOKUP;
+    case VERDICTS:
+        return is_verdict;
+    case OPEN_VERDICTS:
+        return is_verdict && !req->is_answered;
+    case DECISIONS:
+        return is_decision;
+    case COMMITS:
+        return is_decision && req->verdict == HALF_COMMIT;
+    case ROLLBACKS:
+        return is_decision && req->verdict == HALF_ROLLBACK;
+    case CONFLICTS:
+        return is_conflict;
+    case MEMORABLE:
+        return (is_conflict && !req->is_known_conflict) ||
+               (is_decision &&
+                (req->rec.state != HALF_PREPARED || strcmp(req->actor, "producer") != 0));
+    case FRESH:
+        return (is_prepare && !req->is_answered) || is_decision;
+    case WANTING_IDS:
+        return req->wants_ids && (is_prepare || req->kind == HALF_REQ_LOOKUP) &&
+               (!req->is_answered || (is_ok && is_open_row));
+    }
+    return false;
 }
 
-static bool is_verdict(const struct half_request *req)
-{
-    return req->kind == HALF_REQ_VERDICT;
-}
-
-static bool is_lookup(const struct half_request *req)
-{
-    return req->kind == HALF_REQ_LOOKUP;
-}
-
-/* A verdict that changes its row in this transaction: found, not decided before. */
-static bool is_deciding(const struct half_request *req)
-{
-    return is_verdict(req) && req->is_answered && req->answer == HALF_ANS_OK && !req->is_repeat;
-}
-
-static bool any(const struct batch *b, pick_fn *pick)
+static bool any(const struct batch *b, enum pick pick)
 {
     for (size_t i = 0; i < b->count; i++)
-        if (pick(b->reqs[i]))
+        if (picks(pick, b->reqs[i]))
             return true;
     return false;
 }
 
-static struct half_request *find(const struct batch *b, pick_fn *pick, struct obx_bytes gid)
+static struct half_request *find(const struct batch *b, enum pick pick, struct obx_bytes gid)
 {
     for (size_t i = 0; i < b->count; i++)
-        if (pick(b->reqs[i]) && bytes_equal(b->reqs[i]->gid, gid))
+        if (picks(pick, b->reqs[i]) && bytes_equal(b->reqs[i]->gid, gid))
             return b->reqs[i];
     return NULL;
 }
 
 /* "(gid, gid, ...)" of those picked; nothing picked gives "()", which no caller asks for. */
-static void add_gids(struct batch *b, pick_fn *pick)
+static void add_gids(struct batch *b, enum pick pick)
 {
     const char *comma = "(";
 
     for (size_t i = 0; i < b->count; i++) {
-        if (!pick(b->reqs[i]))
+        if (!picks(pick, b->reqs[i]))
             continue;
         add(b, comma);
         add_text(b, b->reqs[i]->gid);
@@ -136,13 +170,21 @@ static void add_gids(struct batch *b, pick_fn *pick)
 }
 
 /* What a row says about the request of its gid. */
-typedef enum obx_code take_fn(struct half_request *req, const struct db_rows *rows,
-                              struct obx_err *err);
+enum take {
+    NOTHING,
+    RECORD, /* the row as it is now */
+    ANSWER, /* the record, and by it the answer */
+    HELD,   /* it is there, although it could not be read under a lock: somebody holds it */
+    KNOWN_CONFLICT,
+    AN_ID, /* of one of its messages */
+};
+static enum obx_code take(enum take what, struct half_request *req, const struct db_rows *rows,
+                          struct obx_err *err);
 
 /* Run "head (gids of those picked) tail" and take each of its rows, whose first column is the gid.
  * Nothing is asked when nothing is picked. */
-static enum obx_code for_rows(struct batch *b, const char *head, pick_fn *pick, const char *tail,
-                              take_fn *take, struct obx_err *err)
+static enum obx_code for_rows(struct batch *b, const char *head, enum pick pick, const char *tail,
+                              enum take what, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
     enum obx_code rc = OBX_OK;
@@ -159,7 +201,7 @@ static enum obx_code for_rows(struct batch *b, const char *head, pick_fn *pick, 
         struct half_request *req = find(b, pick, db_rows_bytes(rows, HALF_COLUMN_GID));
 
         if (req != NULL)
-            rc = take(req, rows, err);
+            rc = take(what, req, rows, err);
     }
     db_rows_free(rows);
     return rc;
@@ -173,14 +215,11 @@ static void answer(struct half_request *req, enum half_answer what, bool is_repe
 }
 
 /* By what is there: those without a row stay unanswered. */
-static enum obx_code take_record(struct half_request *req, const struct db_rows *rows,
-                                 struct obx_err *err)
+static void answer_by_record(struct half_request *req, const struct db_rows *rows)
 {
     struct obx_bytes digest = db_rows_bytes(rows, HALF_COLUMN_DIGEST);
     bool is_same;
 
-    (void)err;
-    half_record_read(rows, &req->rec);
     switch (req->kind) {
     case HALF_REQ_PREPARE:
         is_same =
@@ -200,6 +239,49 @@ static enum obx_code take_record(struct half_request *req, const struct db_rows 
         answer(req, HALF_ANS_OK, false);
         break;
     }
+}
+
+static enum obx_code take_id(struct half_request *req, const struct db_rows *rows,
+                             struct obx_err *err)
+{
+    const size_t room = req->kind == HALF_REQ_PREPARE ? req->part_count : HALF_PARTS_ALL;
+    struct half_id *id;
+
+    if (req->ids == NULL)
+        req->ids = obx_calloc(room, sizeof(*req->ids));
+    if (req->ids == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "ids of a half-message");
+    if (req->id_count == room)
+        return OBX_OK; /* by SQL there may be more */
+    id = &req->ids[req->id_count++];
+    id->on = bytes_is(db_rows_bytes(rows, 1), half_verdict_name(HALF_COMMIT)) ? HALF_COMMIT
+                                                                              : HALF_ROLLBACK;
+    (void)bytes_to_text(db_rows_bytes(rows, 2), id->message_id, sizeof(id->message_id));
+    return OBX_OK;
+}
+
+static enum obx_code take(enum take what, struct half_request *req, const struct db_rows *rows,
+                          struct obx_err *err)
+{
+    switch (what) {
+    case RECORD:
+        half_record_read(rows, &req->rec);
+        break;
+    case ANSWER:
+        half_record_read(rows, &req->rec);
+        answer_by_record(req, rows);
+        break;
+    case HELD:
+        answer(req, HALF_ANS_BUSY, false);
+        break;
+    case KNOWN_CONFLICT:
+        req->is_known_conflict = true;
+        break;
+    case AN_ID:
+        return take_id(req, rows, err);
+    case NOTHING:
+        break;
+    }
     return OBX_OK;
 }
 
@@ -213,7 +295,7 @@ static enum obx_code insert_messages(struct batch *b, struct obx_err *err)
     for (size_t i = 0; i < b->count; i++) {
         const struct half_request *req = b->reqs[i];
 
-        if (!is_open_prepare(req))
+        if (!picks(OPEN_PREPARES, req))
             continue;
         add(b, comma);
         add(b, "(");
@@ -285,7 +367,7 @@ static enum obx_code insert_parts(struct batch *b, struct obx_err *err)
     for (size_t i = 0; i < b->count; i++) {
         const struct half_request *req = b->reqs[i];
 
-        for (size_t seq = 0; is_open_prepare(req) && seq < req->part_count; seq++) {
+        for (size_t seq = 0; picks(OPEN_PREPARES, req) && seq < req->part_count; seq++) {
             if (req->parts[seq].payload.len >= LARGE_BYTES)
                 continue;
             add(b, comma);
@@ -298,7 +380,8 @@ static enum obx_code insert_parts(struct batch *b, struct obx_err *err)
     for (size_t i = 0; i < b->count; i++) {
         const struct half_request *req = b->reqs[i];
 
-        for (size_t seq = 0; rc == OBX_OK && is_open_prepare(req) && seq < req->part_count; seq++)
+        for (size_t seq = 0; rc == OBX_OK && picks(OPEN_PREPARES, req) && seq < req->part_count;
+             seq++)
             if (req->parts[seq].payload.len >= LARGE_BYTES)
                 rc = insert_large_part(b, req->gid, seq, &req->parts[seq], err);
     }
@@ -314,12 +397,12 @@ static enum obx_code run_prepares(struct batch *b, struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
 
-    while (rc == OBX_OK && any(b, is_open_prepare)) {
+    while (rc == OBX_OK && any(b, OPEN_PREPARES)) {
         rc = insert_messages(b, err);
         if (rc == OBX_OK)
             return insert_parts(b, err);
         if (rc == OBX_E_DB_DUPLICATE)
-            rc = for_rows(b, SELECT_RECORDS, is_open_prepare, "", take_record, err);
+            rc = for_rows(b, SELECT_RECORDS, OPEN_PREPARES, "", ANSWER, err);
     }
     return rc;
 }
@@ -334,7 +417,7 @@ static bool same_note(const char *a, const char *b)
 /* The same verdict by the same actor with the same note: one statement for all of them. */
 static bool is_same_decision(const struct half_request *a, const struct half_request *b)
 {
-    return is_deciding(b) && a->verdict == b->verdict && strcmp(a->actor, b->actor) == 0 &&
+    return picks(DECISIONS, b) && a->verdict == b->verdict && strcmp(a->actor, b->actor) == 0 &&
            same_note(a->note, b->note);
 }
 
@@ -368,18 +451,8 @@ static enum obx_code update_same(struct batch *b, size_t first, struct obx_err *
     return exec_built(b, NULL, err);
 }
 
-static bool is_deciding_commit(const struct half_request *req)
-{
-    return is_deciding(req) && req->verdict == HALF_COMMIT;
-}
-
-static bool is_deciding_rollback(const struct half_request *req)
-{
-    return is_deciding(req) && req->verdict == HALF_ROLLBACK;
-}
-
 /* The chosen parts become outbox rows, in the order in which they were prepared. */
-static enum obx_code move_parts(struct batch *b, pick_fn *pick, enum half_verdict verdict,
+static enum obx_code move_parts(struct batch *b, enum pick pick, enum half_verdict verdict,
                                 struct obx_err *err)
 {
     uint64_t moved = 0;
@@ -402,43 +475,20 @@ static enum obx_code decide(struct batch *b, struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
 
-    if (!any(b, is_deciding))
+    if (!any(b, DECISIONS))
         return OBX_OK;
     for (size_t i = 0; rc == OBX_OK && i < b->count; i++)
-        if (is_deciding(b->reqs[i]))
+        if (picks(DECISIONS, b->reqs[i]))
             rc = update_same(b, i, err);
     if (rc == OBX_OK)
-        rc = move_parts(b, is_deciding_commit, HALF_COMMIT, err);
+        rc = move_parts(b, COMMITS, HALF_COMMIT, err);
     if (rc == OBX_OK)
-        rc = move_parts(b, is_deciding_rollback, HALF_ROLLBACK, err);
+        rc = move_parts(b, ROLLBACKS, HALF_ROLLBACK, err);
     if (rc != OBX_OK)
         return rc;
     begin(b, "DELETE p FROM half_part p FORCE INDEX (PRIMARY) WHERE p.gid IN ");
-    add_gids(b, is_deciding);
+    add_gids(b, DECISIONS);
     return exec_built(b, NULL, err);
-}
-
-static bool is_conflict(const struct half_request *req)
-{
-    return is_verdict(req) && req->is_answered && req->answer == HALF_ANS_CONFLICT;
-}
-
-/* What an operator will want to read later: conflicts, and every verdict that the producer did not
- * simply give. */
-static bool is_memorable(const struct half_request *req)
-{
-    if (is_conflict(req))
-        return !req->is_known_conflict;
-    return is_deciding(req) &&
-           (req->rec.state != HALF_PREPARED || strcmp(req->actor, "producer") != 0);
-}
-
-static enum obx_code take_known_conflict(struct half_request *req, const struct db_rows *rows,
-                                         struct obx_err *err)
-{
-    (void)rows, (void)err;
-    req->is_known_conflict = true;
-    return OBX_OK;
 }
 
 static enum obx_code write_history(struct batch *b, struct obx_err *err)
@@ -446,17 +496,17 @@ static enum obx_code write_history(struct batch *b, struct obx_err *err)
     const char *comma = "";
     /* A caller may repeat a conflict without end; the first few of a half-message say all there
      * is. The metric counts each. */
-    enum obx_code rc = for_rows(
-        b, "SELECT gid FROM half_history WHERE event = 'conflict' AND gid IN ", is_conflict,
-        " GROUP BY gid HAVING COUNT(*) >= " CONFLICTS_KEPT, take_known_conflict, err);
+    enum obx_code rc =
+        for_rows(b, "SELECT gid FROM half_history WHERE event = 'conflict' AND gid IN ", CONFLICTS,
+                 " GROUP BY gid HAVING COUNT(*) >= " CONFLICTS_KEPT, KNOWN_CONFLICT, err);
 
-    if (rc != OBX_OK || !any(b, is_memorable))
+    if (rc != OBX_OK || !any(b, MEMORABLE))
         return rc;
     begin(b, "INSERT INTO half_history (gid, event, actor, detail) VALUES ");
     for (size_t i = 0; i < b->count; i++) {
         const struct half_request *req = b->reqs[i];
 
-        if (!is_memorable(req))
+        if (!picks(MEMORABLE, req))
             continue;
         add(b, comma);
         add(b, "(");
@@ -473,28 +523,14 @@ static enum obx_code write_history(struct batch *b, struct obx_err *err)
     return exec_built(b, NULL, err);
 }
 
-static bool is_open_verdict(const struct half_request *req)
-{
-    return is_verdict(req) && !req->is_answered;
-}
-
-/* It is there, although it has not been answered: somebody holds it. */
-static enum obx_code take_held(struct half_request *req, const struct db_rows *rows,
-                               struct obx_err *err)
-{
-    (void)rows, (void)err;
-    answer(req, HALF_ANS_BUSY, false);
-    return OBX_OK;
-}
-
 static enum obx_code run_verdicts(struct batch *b, struct obx_err *err)
 {
-    enum obx_code rc = for_rows(b, SELECT_RECORDS, is_verdict,
-                                " ORDER BY gid FOR UPDATE SKIP LOCKED", take_record, err);
+    enum obx_code rc =
+        for_rows(b, SELECT_RECORDS, VERDICTS, " ORDER BY gid FOR UPDATE SKIP LOCKED", ANSWER, err);
 
     if (rc == OBX_OK)
-        rc = for_rows(b, "SELECT gid FROM half_message WHERE gid IN ", is_open_verdict, "",
-                      take_held, err);
+        rc =
+            for_rows(b, "SELECT gid FROM half_message WHERE gid IN ", OPEN_VERDICTS, "", HELD, err);
     if (rc == OBX_OK)
         rc = decide(b, err);
     return rc == OBX_OK ? write_history(b, err) : rc;
@@ -516,46 +552,6 @@ static enum obx_code run_lists(struct batch *b, struct obx_err *err)
 
 /* What the caller learns of what this transaction has made */
 
-static bool is_fresh(const struct half_request *req)
-{
-    return is_open_prepare(req) || is_deciding(req);
-}
-
-static enum obx_code take_fresh(struct half_request *req, const struct db_rows *rows,
-                                struct obx_err *err)
-{
-    (void)err;
-    half_record_read(rows, &req->rec);
-    return OBX_OK;
-}
-
-/* Of a prepare, or a look-up, that is not yet decided. */
-static bool is_wanting_ids(const struct half_request *req)
-{
-    return req->wants_ids && (req->kind == HALF_REQ_PREPARE || is_lookup(req)) &&
-           (!req->is_answered || (req->answer == HALF_ANS_OK && (req->rec.state == HALF_PREPARED ||
-                                                                 req->rec.state == HALF_PARKED)));
-}
-
-static enum obx_code take_id(struct half_request *req, const struct db_rows *rows,
-                             struct obx_err *err)
-{
-    const size_t room = req->kind == HALF_REQ_PREPARE ? req->part_count : HALF_PARTS_ALL;
-    struct half_id *id;
-
-    if (req->ids == NULL)
-        req->ids = obx_calloc(room, sizeof(*req->ids));
-    if (req->ids == NULL)
-        return obx_fail(err, OBX_E_NOMEM, "ids of a half-message");
-    if (req->id_count == room)
-        return OBX_OK; /* by SQL there may be more */
-    id = &req->ids[req->id_count++];
-    id->on = bytes_is(db_rows_bytes(rows, 1), half_verdict_name(HALF_COMMIT)) ? HALF_COMMIT
-                                                                              : HALF_ROLLBACK;
-    (void)bytes_to_text(db_rows_bytes(rows, 2), id->message_id, sizeof(id->message_id));
-    return OBX_OK;
-}
-
 /* The transaction */
 
 static enum obx_code run_statements(struct batch *b, struct obx_err *err)
@@ -567,12 +563,12 @@ static enum obx_code run_statements(struct batch *b, struct obx_err *err)
     if (rc == OBX_OK)
         rc = run_verdicts(b, err);
     if (rc == OBX_OK)
-        rc = for_rows(b, SELECT_RECORDS, is_lookup, "", take_record, err);
+        rc = for_rows(b, SELECT_RECORDS, LOOKUPS, "", ANSWER, err);
     if (rc == OBX_OK) /* the times are the database's: they are read back, not guessed */
-        rc = for_rows(b, SELECT_RECORDS, is_fresh, "", take_fresh, err);
+        rc = for_rows(b, SELECT_RECORDS, FRESH, "", RECORD, err);
     if (rc == OBX_OK)
         rc = for_rows(b, "SELECT gid, verdict, message_id FROM half_part WHERE gid IN ",
-                      is_wanting_ids, " ORDER BY gid, verdict, seq", take_id, err);
+                      WANTING_IDS, " ORDER BY gid, verdict, seq", AN_ID, err);
     return rc;
 }
 
@@ -605,7 +601,7 @@ static void finish(struct batch *b)
     for (size_t i = 0; i < b->count; i++) {
         struct half_request *req = b->reqs[i];
 
-        if (is_open_prepare(req))
+        if (picks(OPEN_PREPARES, req))
             answer(req, HALF_ANS_OK, false);
         else if (!req->is_answered)
             answer(req, HALF_ANS_NOT_FOUND, false);
@@ -683,27 +679,15 @@ static enum obx_code run_apart(struct batch *b, struct obx_err *err)
 
 /* Before the transaction, so that nothing is undone by a wait and no lock is kept. */
 
-static bool is_prepare(const struct half_request *req)
-{
-    return req->kind == HALF_REQ_PREPARE;
-}
-
-static enum obx_code take_nothing(struct half_request *req, const struct db_rows *rows,
-                                  struct obx_err *err)
-{
-    (void)req, (void)rows, (void)err;
-    return OBX_OK;
-}
-
 /* Whether all rows that would be waited for can be locked at once; OBX_E_DB_LOCK_WAIT when not. */
 static enum obx_code probe(struct batch *b, struct obx_err *err)
 {
-    enum obx_code rc = for_rows(b, "SELECT gid FROM half_message WHERE gid IN ", is_prepare,
-                                " FOR UPDATE NOWAIT", take_nothing, err);
+    enum obx_code rc = for_rows(b, "SELECT gid FROM half_message WHERE gid IN ", PREPARES,
+                                " FOR UPDATE NOWAIT", NOTHING, err);
 
     return rc != OBX_OK ? rc
-                        : for_rows(b, "SELECT gid FROM half_part WHERE gid IN ", is_verdict,
-                                   " FOR UPDATE NOWAIT", take_nothing, err);
+                        : for_rows(b, "SELECT gid FROM half_part WHERE gid IN ", VERDICTS,
+                                   " FOR UPDATE NOWAIT", NOTHING, err);
 }
 
 /* Put those whose rows are held after the others, with their answer; b->count is what is left. */
