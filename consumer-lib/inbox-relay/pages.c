@@ -30,7 +30,7 @@ static bool add_http_state(struct obx_buf *buf, const struct pages *pages)
     bool is_ready;
 
     obx_consumer_get_stats(pages->opts.consumer, &stats, sizeof(stats));
-    obx_consumer_get_trouble(pages->opts.consumer, &broker, &database);
+    obx_consumer_get_last_errors(pages->opts.consumer, &broker, &database);
     keeper_get_view(pages->opts.keeper, &keeper);
     is_ready = stats.broker_up && stats.databases_up > 0 &&
                (keeper.state == KEEPER_STANDBY || keeper.state == KEEPER_OWNER);
@@ -49,7 +49,7 @@ static bool add_inbox_state(struct obx_buf *buf, struct inbox *inbox)
     struct inbox_view view = {0};
 
     obx_consumer_get_stats(inbox_consumer(inbox), &stats, sizeof(stats));
-    obx_consumer_get_trouble(inbox_consumer(inbox), &broker, &database);
+    obx_consumer_get_last_errors(inbox_consumer(inbox), &broker, &database);
     inbox_get_view(inbox, &view);
     buf_addf(buf, "queue %s: broker %s%s, database %s%s, filing %s%s\n", inbox_queue(inbox),
              stats.broker_up ? "up" : "down ", broker.text, stats.databases_up > 0 ? "up" : "down ",

@@ -17,7 +17,7 @@ void conditions_set(struct lane_conditions *conditions, enum lane_condition kind
         return;
     }
     if (strcmp(slot, text) != 0)
-        OBX_LOG(LOG_LVL_WARN, "lane", "trouble", KV_STR("source", conditions->source),
+        OBX_LOG(LOG_LVL_WARN, "lane", "condition", KV_STR("source", conditions->source),
                 KV_STR("outbox", conditions->outbox), KV_STR("text", text));
     (void)snprintf(slot, OBX_ERR_TEXT_MAX, "%s", text);
 }

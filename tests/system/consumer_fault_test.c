@@ -248,9 +248,9 @@ static bool has_trouble(void *ctx)
     struct trouble_wanted *wanted = ctx;
 
     if (wanted->of_broker)
-        obx_consumer_get_trouble(wanted->consumer, &wanted->seen, NULL);
+        obx_consumer_get_last_errors(wanted->consumer, &wanted->seen, NULL);
     else
-        obx_consumer_get_trouble(wanted->consumer, NULL, &wanted->seen);
+        obx_consumer_get_last_errors(wanted->consumer, NULL, &wanted->seen);
     return wanted->seen.code == wanted->code;
 }
 

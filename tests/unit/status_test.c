@@ -61,7 +61,7 @@ static void readiness_of_each_state(void **state)
         const char *reason;
     } cases[] = {
         {LANE_OWNER, BRIDGE_UP, "", true, ""},
-        {LANE_OWNER, BRIDGE_UP, "odd", false, "owner with trouble: odd"},
+        {LANE_OWNER, BRIDGE_UP, "odd", false, "owner with a condition: odd"},
         {LANE_OWNER, BRIDGE_DOWN, "refused", false, "broker not connected: refused"},
         {LANE_OWNER, BRIDGE_DOWN, "", false, "broker not connected"},
         {LANE_OWNER, BRIDGE_BLOCKED, "low on disk", false,

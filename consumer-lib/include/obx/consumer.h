@@ -367,8 +367,8 @@ OBX_NODISCARD OBX_API enum obx_code obx_consumer_subscribe(struct obx_consumer *
  *
  * Success means that the threads run; connections are made by them. While the database or the
  * broker is away, the schema missing or the queue not there, they try again under a backoff and say
- * so (obx_consumer_get_trouble, log); with fail_fast that is checked first and is an error of this
- * call. A consumer is started once. @thread any one
+ * so (obx_consumer_get_last_errors, log); with fail_fast that is checked first and is an error of
+ * this call. A consumer is started once. @thread any one
  * @return OBX_OK; OBX_E_INVALID - no handler, or started before; OBX_E_NOMEM; OBX_E_SYSTEM - no
  * thread; with fail_fast any OBX_E_DB_*, OBX_E_MQ_*, OBX_E_TIMEOUT
  */
@@ -402,8 +402,8 @@ OBX_API void obx_consumer_stop(struct obx_consumer *consumer);
  * Stop new deliveries, apply and acknowledge what has been delivered, end the threads, and wait for
  * that.
  *
- * What waits for a retry has its row in inbox_parked and stays there. A consumer that was not started
- * is drained at once.
+ * What waits for a retry has its row in inbox_parked and stays there. A consumer that was not
+ * started is drained at once.
  * @thread any but a handler's
  * @param timeout_ms  after it everything but the batches in work is given back to the broker; 0:
  * opts.drain_timeout_ms
@@ -487,8 +487,8 @@ OBX_API void obx_consumer_get_stats(const struct obx_consumer *consumer,
  *
  * @thread any, until obx_consumer_close
  */
-OBX_API void obx_consumer_get_trouble(struct obx_consumer *consumer, struct obx_err *broker,
-                                      struct obx_err *database);
+OBX_API void obx_consumer_get_last_errors(struct obx_consumer *consumer, struct obx_err *broker,
+                                          struct obx_err *database);
 
 /* ------------------------------------------------------------------ log */
 

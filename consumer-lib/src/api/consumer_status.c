@@ -60,8 +60,8 @@ void obx_consumer_get_stats(const struct obx_consumer *consumer, struct obx_cons
     memcpy(stats, &now, size < sizeof(now) ? size : sizeof(now));
 }
 
-void obx_consumer_get_trouble(struct obx_consumer *consumer, struct obx_err *broker,
-                              struct obx_err *database)
+void obx_consumer_get_last_errors(struct obx_consumer *consumer, struct obx_err *broker,
+                                  struct obx_err *database)
 {
     if (broker != NULL)
         last_error_get(&consumer->shared.broker, broker);

@@ -1,6 +1,6 @@
 /*
  * Why one side (the broker, one worker's database) does not work: written by the thread that owns
- * the side, read by obx_consumer_get_trouble from any other.
+ * the side, read by obx_consumer_get_last_errors from any other.
  */
 #ifndef CONSUMER_LAST_ERROR_H
 #define CONSUMER_LAST_ERROR_H

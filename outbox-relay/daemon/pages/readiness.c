@@ -45,7 +45,7 @@ static bool owner_is_ready(const struct lane_stats *stats, char *reason, size_t 
         return not_ready(reason, size, "broker connection closed", stats->trouble);
     }
     if (stats->trouble[0] != '\0')
-        return not_ready(reason, size, "owner with trouble", stats->trouble);
+        return not_ready(reason, size, "owner with a condition", stats->trouble);
     return true;
 }
 

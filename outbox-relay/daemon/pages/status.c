@@ -121,7 +121,7 @@ static int add_topology(json_t *root, const struct topology_view *view)
 
     rc |= add_bool(topology, "wanted", view->is_wanted);
     rc |= add_bool(topology, "done", view->is_done);
-    rc |= add_text(topology, "trouble", view->trouble);
+    rc |= add_text(topology, "condition", view->trouble);
     return rc | json_object_set_new(root, "topology", topology);
 }
 
@@ -138,7 +138,7 @@ static int add_receipts(json_t *root, const struct relay_view *view)
         rc |= add_bool(object, "database", stats->db_up != 0);
         rc |= add_bool(object, "broker", stats->broker_up != 0);
         RECEIPTS_NUMBERS(ADD_MEMBER)
-        rc |= add_text(object, "trouble", stats->trouble);
+        rc |= add_text(object, "condition", stats->trouble);
         rc |= json_array_append_new(array, object);
     }
     return rc | json_object_set_new(root, "receipts", array);
