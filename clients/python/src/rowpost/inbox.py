@@ -147,6 +147,9 @@ class Worker:
         # whose transaction the connection was lost.
         self._is_new = True
         self._is_counted = False
+        # After a rollback the next one has a transaction to itself: else a message that fails in the wake of others of its
+        # key takes them back with it, time and again, and its failure is never noted.
+        self._is_alone = True
         self._suspect = 0
         self._locked_id, self._locked_times = 0, 0
 
@@ -221,7 +224,9 @@ class Worker:
         until = time.monotonic() + FOLLOW_S
         for left in range(self.follow - 1, -1, -1):
             next_id = self._handle(tx, message, rows[0][12])
-            if not next_id or left == 0 or self._is_new or self._is_stopping or time.monotonic() > until:
+            if next_id is None:
+                return True
+            if not next_id or left == 0 or self._is_alone or self._is_stopping or time.monotonic() > until:
                 break
             rows, _ = _db.execute(tx, FOLLOWING, (next_id,))
             if not rows:
@@ -230,7 +235,7 @@ class Worker:
             self._is_counted = False
         tx.commit()
         self._current = None
-        self._is_new, self._suspect, self._locked_id = False, 0, 0
+        self._is_new, self._is_alone, self._suspect, self._locked_id = False, False, 0, 0
         return True
 
     def _count(self, tx: Any, message: Message) -> bool:
@@ -244,8 +249,9 @@ class Worker:
         tx.rollback()  # dead, or somebody else's
         return False
 
-    def _handle(self, tx: Any, message: Message, key_hash: bytes | None) -> int:
-        """Handles a message up to, and without, the commit. The id of the next of its key that is ours now, or 0."""
+    def _handle(self, tx: Any, message: Message, key_hash: bytes | None) -> int | None:
+        """Handles a message up to, and without, the commit. The id of the next of its key that is ours now, or 0. None: the
+        transaction was rolled back, and the message is not to be had again."""
         _db.execute(tx, "SAVEPOINT rowpost")
         try:
             self._complete(tx, message)
@@ -269,8 +275,10 @@ class Worker:
             _db.forget(tx)
         except Exception:
             tx.rollback()
+            self._is_alone = True
             if not self._take_again(tx, message):
-                return 0
+                tx.rollback()
+                return None
         self._fail(tx, message, outcome)
         return 0
 
@@ -305,6 +313,7 @@ class Worker:
     def _recover(self, tx: Any, error: BaseException) -> Any:
         """Rolls back; the connection if it is good still. The database knows what was committed."""
         message, self._current = self._current, None
+        self._is_alone = True
         if tx is None:
             return None
         try:

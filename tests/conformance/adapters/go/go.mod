@@ -1,0 +1,12 @@
+module adapter
+
+go 1.22
+
+require (
+	github.com/go-sql-driver/mysql v1.9.3
+	rowpost v0.0.0
+)
+
+require filippo.io/edwards25519 v1.1.0 // indirect
+
+replace rowpost => ../../../../clients/go
