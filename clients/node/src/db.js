@@ -1,0 +1,32 @@
+/** The few things that outbox, inbox and half ask of a connection. */
+
+export const DUPLICATE = 1062;
+export const LOCK_TIMEOUT = 1205;
+/** Deadlock, lock wait, and MariaDB's "record has changed": the transaction has to be rolled back, and can then succeed. */
+export const LOCKED = new Set([1020, LOCK_TIMEOUT, 1213]);
+
+// Dates as text: what is in the database is UTC, and a driver that makes a Date of it guesses.
+const typeCast = (field, next) => (field.type === 'DATETIME' ? field.string() : next());
+
+/** Runs one statement: its rows as arrays, and how many rows were changed. */
+export async function run(tx, sql, values = []) {
+    const [result] = await tx.query({ sql, rowsAsArray: true, typeCast }, values);
+    return Array.isArray(result) ? { rows: result, changed: 0 } : { rows: [], changed: result.affectedRows };
+}
+
+/** Closes a connection that is in doubt, so that no pool hands it out again. */
+export function discard(tx) {
+    try {
+        if (tx !== null)
+            (tx.destroy ?? tx.end)?.call(tx);
+    } catch {} // it is gone already
+}
+
+/** Gives a good connection back to its pool; one of none is ended. mysql2 has release() on both, and it throws on the latter. */
+export function giveBack(tx) {
+    try {
+        tx?.release();
+    } catch {
+        tx.end?.();
+    }
+}

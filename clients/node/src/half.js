@@ -1,0 +1,145 @@
+/** Half-messages: sent exactly when work outside of the outbox's database succeeds (docs/half-messages.md). Types: index.d.ts. */
+import { timingSafeEqual } from 'node:crypto';
+import { DUPLICATE, LOCK_TIMEOUT, giveBack, run } from './db.js';
+import { bytesOf } from './outbox.js';
+
+export class Refused extends Error {
+    constructor(status, answer) {
+        super(`${status} ${answer.error?.reason ?? ''}: ${answer.error?.message ?? ''}`);
+        this.name = 'Refused';
+        this.status = status;
+        this.reason = answer.error?.reason;
+        this.answer = answer;
+    }
+}
+
+export class Unanswered extends Error {}
+export class Decided extends Error {}
+
+const wire = (message) => ({
+    topic: message.topic,
+    payload_base64: bytesOf(message.payload).toString('base64'),
+    content_type: message.contentType ?? 'application/json',
+    ordering_key: message.key ?? undefined,
+    headers: message.headers ?? undefined,
+    receipt_from: message.receiptFrom ?? undefined,
+    on_rejected: message.onRejected ?? undefined,
+    message_id: message.messageId,
+});
+
+export class Client {
+    #url;
+    #token;
+    #timeoutMs;
+    #patienceMs;
+
+    constructor(url, token, { timeoutMs = 2000, patienceMs = 20000 } = {}) {
+        this.#url = `${url.replace(/\/+$/, '')}/v1/half-messages`;
+        this.#token = token;
+        this.#timeoutMs = timeoutMs;
+        this.#patienceMs = patienceMs;
+    }
+
+    prepare(gid, producer, { commit = [], rollback = [], firstCheckMs } = {}) {
+        const body = { gid, producer, commit: commit.map(wire), rollback: rollback.map(wire), first_check_ms: firstCheckMs };
+        return this.#call('POST', '', gid, JSON.stringify(body));
+    }
+
+    commit(gid) {
+        return this.#call('POST', `/${encodeURIComponent(gid)}/commit`, gid);
+    }
+
+    rollback(gid) {
+        return this.#call('POST', `/${encodeURIComponent(gid)}/rollback`, gid);
+    }
+
+    lookup(gid) {
+        return this.#call('GET', `/${encodeURIComponent(gid)}`, gid);
+    }
+
+    // The bytes of a repeated prepare are the same: printed again they might be another prepare.
+    async #call(method, path, gid, body) {
+        const until = Date.now() + this.#patienceMs;
+        for (let pause = 50; ; pause = Math.min(2 * pause, 1000)) {
+            let why;
+            try {
+                const answer = await fetch(this.#url + path, {
+                    method,
+                    body,
+                    redirect: 'error',
+                    signal: AbortSignal.timeout(this.#timeoutMs),
+                    headers: { authorization: `Bearer ${this.#token}`, 'content-type': 'application/json' },
+                });
+                const said = await answer.json().catch(() => null);
+                if (answer.status >= 400 && answer.status < 500)
+                    throw new Refused(answer.status, said ?? {});
+                if (answer.ok && said?.gid === gid)
+                    return said;
+                why = `status ${answer.status}, or an answer that names no gid`;
+            } catch (error) {
+                if (error instanceof Refused)
+                    throw error;
+                why = error.cause ?? error;
+            }
+            if (Date.now() + pause > until)
+                throw new Unanswered(`${method} ${this.#url}${path}: ${why}`);
+            await new Promise((resolve) => setTimeout(resolve, pause));
+        }
+    }
+}
+
+export async function barrier(tx, gid) {
+    try {
+        await run(tx, 'INSERT INTO half_barrier (gid) VALUES (?)', [gid]);
+    } catch (error) {
+        if (error.errno === DUPLICATE)
+            throw new Decided(gid, { cause: error });
+        throw error;
+    }
+}
+
+export async function check(tx, gid) {
+    await run(tx, 'SET @rowpost_wait = @@SESSION.innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout = 1');
+    try {
+        await run(tx, 'START TRANSACTION');
+        await run(tx, "INSERT INTO half_barrier (gid, reason) VALUES (?, 'rollback')", [gid]);
+        await run(tx, 'COMMIT');
+        return 'rolled_back';
+    } catch (error) {
+        await run(tx, 'ROLLBACK');
+        if (error.errno === LOCK_TIMEOUT)
+            return 'in_progress';
+        if (error.errno !== DUPLICATE)
+            throw error;
+        const { rows } = await run(tx, "SELECT reason FROM half_barrier WHERE gid = ? AND branch = '' AND op = 'msg'", [gid]);
+        return String(rows[0][0]) === 'commit' ? 'committed' : 'rolled_back';
+    } finally {
+        await run(tx, 'SET SESSION innodb_lock_wait_timeout = @rowpost_wait');
+    }
+}
+
+function isAllowed(request, token) {
+    const given = Buffer.from(request.headers.authorization ?? '');
+    const wanted = Buffer.from(`Bearer ${token}`);
+    return given.length === wanted.length && timingSafeEqual(given, wanted);
+}
+
+export function checkHandler(connect, token) {
+    return async (request, response) => {
+        const answer = (status, body = {}) => response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+        const gids = new URL(request.url, 'http://check').searchParams.getAll('gid');
+        if (!isAllowed(request, token))
+            return void answer(401);
+        if (gids.length !== 1 || gids[0].length < 1 || gids[0].length > 128)
+            return void answer(400);
+        let tx = null;
+        try {
+            tx = await connect();
+            answer(200, { state: await check(tx, gids[0]) });
+        } catch {
+            answer(503); // no answer that counts: the relay asks again
+        } finally {
+            giveBack(tx);
+        }
+    };
+}
