@@ -31,7 +31,7 @@ enum {
     RESCAN_NEXT = 100,
     RESCAN_MS = 1000,
     RESCAN_SHARE = 20, /* of its time: one part in so many */
-    COUNT_MS = 2000,
+    COUNT_MS = 5000,
     WAITING_KEYS_MAX = 1 << 20, /* bytes of hashes: what is more the rescan finds */
     EXPECTED_MAX = 100
 };
@@ -251,12 +251,15 @@ static void file(struct filer *filer)
 {
     struct filed filed = {.rows = 0};
     struct obx_err err = {0};
+    bool is_due = false;
 
     if (reporter_is_full(filer->reporter)) {
         filer->file_due_ms = clock_now_ms() + BUSY_MS;
         return;
     }
-    if (!check(filer, filing_run(&filer->filing, filer->db, &filed, &err), &err))
+    if (!check(filer, filing_is_due(&filer->filing, filer->db, &is_due, &err), &err))
+        return;
+    if (is_due && !check(filer, filing_run(&filer->filing, filer->db, &filed, &err), &err))
         return;
     if (filed.keys.len > 0)
         OBX_CRASH_POINT("inbox-filed");

@@ -271,6 +271,20 @@ static enum obx_code end(struct db *db, enum obx_code rc, struct obx_err *err)
     return rc;
 }
 
+enum obx_code filing_is_due(struct filing *filing, struct db *db, bool *is_due, struct obx_err *err)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = db_query(
+        db,
+        "SELECT 1 FROM inbox FORCE INDEX (inbox_due) WHERE queue = ? AND state IN ('done', 'dead',"
+        " 'discarded', 'kept') AND due_at <= UTC_TIMESTAMP(6) LIMIT 1",
+        DB_ARGS(DB_TEXT(filing->opts->queue)), &rows, err);
+
+    *is_due = rc == OBX_OK && db_rows_count(rows) > 0;
+    db_rows_free(rows);
+    return rc;
+}
+
 enum obx_code filing_run(struct filing *filing, struct db *db, struct filed *filed,
                          struct obx_err *err)
 {

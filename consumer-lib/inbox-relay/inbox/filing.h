@@ -50,6 +50,9 @@ OBX_NODISCARD enum obx_code filing_init(struct filing *filing, const struct inbo
                                         struct obx_err *err);
 void filing_fini(struct filing *filing);
 
+/** Whether something has ended: one look-up, without a lock. */
+OBX_NODISCARD enum obx_code filing_is_due(struct filing *filing, struct db *db, bool *is_due,
+                                          struct obx_err *err);
 /** Take what has ended, remove or keep what needs no receipt, claim the rest for FILING_CLAIM_S. */
 OBX_NODISCARD enum obx_code filing_run(struct filing *filing, struct db *db, struct filed *filed,
                                        struct obx_err *err);

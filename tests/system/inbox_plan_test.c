@@ -1,0 +1,256 @@
+/*
+ * What the statements of the inbox read with a long table: half of the rows of one key, a thousand
+ * keys that wait for their retry, and the rest free (P9). Judged by the rows and index entries that
+ * the server reads (Handler_read), which must be the same with ten rows as with all of them.
+ * OBX_TEST_ROWS=1000000 for a large table, by hand.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "inbox/filing.h"
+#include "inbox_contract.h"
+#include "sql/schema.h"
+#include "test_db.h"
+
+enum {
+    DEFAULT_ROWS = 20000,
+    CHUNK = 2000,
+    RETRIES = 1000,
+    TEN = 10,
+    LOOKING_COSTS = 40, /* reading the counters, and a few entries of slack */
+    WORKERS = 4
+};
+
+static struct test_db database;
+static struct db *db;
+static struct db *others[WORKERS]; /* that have taken rows */
+static struct filing filing;
+static const struct inbox_opts opts = {.queue = "q", .consumer.group = "g", .max_attempts = 3};
+static struct obx_err err;
+
+static void check(enum obx_code rc)
+{
+    if (rc != OBX_OK)
+        fail_msg("%s", err.text);
+}
+
+/* Even ids are the chain of one key, the first RETRIES odd ones wait for an hour. */
+static void fill(uint64_t rows)
+{
+    test_db_run(db, "TRUNCATE inbox");
+    for (uint64_t i = 1; i <= rows; i += CHUNK) {
+        struct obx_buf sql = {0};
+        const char *before = "INSERT INTO inbox (id, queue, state, due_at, key_hash, after_id,"
+                             " message_id, topic, size, payload) VALUES ";
+
+        for (uint64_t k = i; k < i + CHUNK && k <= rows; k++) {
+            const bool is_hot = k % 2 == 0, waits = !is_hot && k < 2 * RETRIES && rows > 2 * TEN;
+
+            buf_addf(&sql,
+                     "%s(%" PRIu64 ", 'q', '%s', %s, %s, %" PRIu64 ", 'm-%" PRIu64
+                     "', 't', 1, 'p')",
+                     before, k, is_hot && k > 2 ? "blocked" : "ready",
+                     is_hot && k > 2 ? "NULL"
+                     : waits         ? "UTC_TIMESTAMP(6) + INTERVAL 1 HOUR"
+                                     : "UTC_TIMESTAMP(6)",
+                     is_hot  ? "REPEAT('h', 16)"
+                     : waits ? "UNHEX(LEFT(SHA2(id, 256), 32))"
+                             : "NULL",
+                     is_hot && k > 2 ? k - 2 : 0, k);
+            before = ",";
+        }
+        check(db_exec_text(db, buf_bytes(&sql), NULL, &err));
+        buf_fini(&sql);
+    }
+    test_db_run(db, "ANALYZE TABLE inbox");
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    test_db_create(&database, "inboxplan");
+    db = test_db_open(&database.opts);
+    check(schema_migrate(db, SCHEMA_CONSUMER, NULL, NULL, &err));
+    check(schema_migrate(db, SCHEMA_INBOX, NULL, NULL, &err));
+    check(filing_init(&filing, &opts, &err));
+    for (int i = 0; i < WORKERS; i++)
+        others[i] = test_db_open(&database.opts);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    filing_fini(&filing);
+    for (int i = 0; i < WORKERS; i++)
+        db_close(others[i]);
+    db_close(db);
+    test_db_drop(&database);
+    return 0;
+}
+
+static uint64_t rows_wanted(void)
+{
+    const char *wanted = getenv("OBX_TEST_ROWS");
+
+    return wanted == NULL ? DEFAULT_ROWS : strtoull(wanted, NULL, 10);
+}
+
+/* What each kind of statement has read. */
+struct cost {
+    const char *what;
+    uint64_t read;
+};
+enum { TAKE, NEXT_AND_DONE, RETRY, LOOK, RESCAN, FILE_ONE, IS_DUE, COSTS };
+
+static void measure(struct cost *cost, const char *what, uint64_t before)
+{
+    *cost = (struct cost){.what = what, .read = test_db_rows_read(db) - before};
+}
+
+static struct inbox_taken take_one(struct db *with)
+{
+    struct inbox_taken taken = {0};
+    bool found = false;
+
+    check(inbox_take(with, "q", &taken, &found, &err));
+    assert_true(found);
+    return taken;
+}
+
+static void measure_worker(struct cost *costs)
+{
+    uint64_t before;
+    struct inbox_taken taken;
+
+    check(db_begin(db, &err));
+    before = test_db_rows_read(db);
+    taken = take_one(db);
+    measure(&costs[TAKE], "take", before);
+    before = test_db_rows_read(db);
+    check(inbox_done(db, "q", &taken, NULL, &err));
+    measure(&costs[NEXT_AND_DONE], "next and done", before);
+    before = test_db_rows_read(db);
+    taken = take_one(db);
+    check(inbox_retry(db, &taken, -1, "x", &err));
+    measure(&costs[RETRY], "take and retry", before);
+    check(db_commit(db, &err));
+}
+
+static void measure_filer(struct cost *costs)
+{
+    unsigned char from[KEY_HASH] = {0};
+    struct obx_buf keys = {0};
+    struct filed filed = {0};
+    uint64_t before, released = 0;
+    bool flag = false;
+
+    buf_add(&keys, "hhhhhhhhhhhhhhhh", KEY_HASH);
+    before = test_db_rows_read(db);
+    check(filing_look(&filing, db, &keys, &released, &err));
+    measure(&costs[LOOK], "look", before);
+    before = test_db_rows_read(db);
+    check(filing_rescan(&filing, db, from, 1, &flag, &released, &err));
+    measure(&costs[RESCAN], "rescan of a key", before);
+    before = test_db_rows_read(db);
+    check(filing_run(&filing, db, &filed, &err));
+    measure(&costs[FILE_ONE], "filing", before);
+    assert_int_equal(filed.rows, 1);
+    filed_fini(&filed);
+    before = test_db_rows_read(db);
+    check(filing_is_due(&filing, db, &flag, &err));
+    measure(&costs[IS_DUE], "whether something is due", before);
+    assert_false(flag);
+    buf_fini(&keys);
+}
+
+/* Some rows are in the hands of other workers meanwhile: as many with few rows as with many. */
+static void measure_all(uint64_t rows, struct cost *costs)
+{
+    fill(rows);
+    for (int i = 0; i < WORKERS; i++) {
+        check(db_begin(others[i], &err));
+        (void)take_one(others[i]);
+    }
+    measure_worker(costs);
+    for (int i = 0; i < WORKERS; i++)
+        check(db_rollback(others[i], &err));
+    measure_filer(costs);
+}
+
+static void a_long_table_costs_what_a_short_one_costs(void **state)
+{
+    struct cost few[COSTS], many[COSTS];
+
+    (void)state;
+    measure_all(2 * TEN, few);
+    measure_all(rows_wanted(), many);
+    for (int i = 0; i < COSTS; i++) {
+        print_message("%s: %" PRIu64 " reads, with %" PRIu64 " rows %" PRIu64 "\n", many[i].what,
+                      few[i].read, rows_wanted(), many[i].read);
+        if (many[i].read > few[i].read + LOOKING_COSTS)
+            fail_msg("%s reads more", many[i].what);
+    }
+}
+
+/* The whole plan as text, whatever the columns. */
+static void explain(const char *sql, const struct obx_value *args, size_t count, const char *index)
+{
+    char text[8192];
+    struct db_rows *rows = NULL;
+    bool has_index = false;
+
+    (void)snprintf(text, sizeof(text), "EXPLAIN %s", sql);
+    check(db_query(db, text, args, count, &rows, &err));
+    while (db_rows_next(rows)) {
+        for (unsigned i = 0; i < 8; i++) {
+            char value[4096] = "";
+
+            (void)bytes_to_text(db_rows_bytes(rows, i), value, sizeof(value));
+            has_index = has_index || strstr(value, index) != NULL;
+            if (strstr(value, "filesort") != NULL || strcmp(value, "ALL") == 0)
+                fail_msg("%s: %s", sql, value);
+        }
+    }
+    db_rows_free(rows);
+    if (!has_index)
+        fail_msg("%s does not use %s", sql, index);
+}
+
+static void the_statements_use_their_indexes(void **state)
+{
+    const struct obx_bytes hash = {.p = "hhhhhhhhhhhhhhhh", .len = KEY_HASH};
+
+    (void)state;
+    fill(DEFAULT_ROWS);
+    explain(inbox_statement_text(INBOX_TAKE), DB_ARGS(DB_TEXT("q")), "inbox_due");
+    explain(inbox_statement_text(INBOX_NEXT),
+            DB_ARGS(DB_TEXT("q"), DB_BYTES(hash), DB_U64(DEFAULT_ROWS / 2)), "inbox_key");
+    explain(inbox_statement_text(INBOX_DONE), DB_ARGS(DB_U64(1), DB_U64(2)), "PRIMARY");
+    explain(inbox_statement_text(INBOX_RETRY), DB_ARGS(DB_NULL(), DB_TEXT("x"), DB_U64(1)),
+            "PRIMARY");
+    explain(inbox_statement_text(INBOX_REJECT), DB_ARGS(DB_TEXT("x"), DB_U64(1)), "PRIMARY");
+    explain(inbox_statement_text(INBOX_FAILED), DB_ARGS(DB_U64(1), DB_U64(1)), "PRIMARY");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_long_table_costs_what_a_short_one_costs, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_statements_use_their_indexes, setup, teardown),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+    db_thread_end();
+    return failed;
+}
