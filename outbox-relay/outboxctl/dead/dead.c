@@ -96,29 +96,28 @@ static const struct resource history = {.noun = "entry",
 
 /* ---- requests ---- */
 
-static void refuse(const struct request *request, struct item *item, const struct record *record)
+static void refuse(struct request *request, struct item *item, const struct record *record)
 {
     const struct obx_bytes standing = record_text(record, "request");
     const bool is_plain = strcmp(request->action->request, "replay") == 0;
 
     if (!bytes_is(record_text(record, "state"), "dead"))
-        item_set(item, FATE_REFUSED, "is not dead");
+        item_set(request, item, FATE_REFUSED, "is not dead");
     else if (!bytes_is_absent(standing))
-        item_set(item, FATE_REFUSED, "has a request, %.*s", (int)standing.len,
+        item_set(request, item, FATE_REFUSED, "has a request, %.*s", (int)standing.len,
                  (const char *)standing.p);
     else if (is_plain && record_number(record, "is_reported") != 0)
-        item_set(item, FATE_REFUSED,
+        item_set(request, item, FATE_REFUSED,
                  "its producer is told that it was rejected, and acts on that; --force to have it "
                  "take effect nevertheless");
     else if (is_plain && record_number(record, "is_too_old") != 0)
-        item_set(item, FATE_REFUSED,
+        item_set(request, item, FATE_REFUSED,
                  "older than the dedup rows are kept: nothing may tell any more whether a copy was "
                  "applied; --force if you know");
 }
 
 /* Who asked last, and when, stays in the row: ours was run, unless it is somebody else's. */
-static enum fate settled(const struct request *request, struct item *item,
-                         const struct record *record)
+static enum fate settled(struct request *request, struct item *item, const struct record *record)
 {
     char at[sizeof(request->began_at)];
 
@@ -126,7 +125,7 @@ static enum fate settled(const struct request *request, struct item *item,
     if (bytes_is(record_text(record, "requested_by"), request->by) &&
         strcmp(at, request->began_at) >= 0)
         return FATE_DONE;
-    item_set(item, FATE_REFUSED, "somebody else was first");
+    item_set(request, item, FATE_REFUSED, "somebody else was first");
     return FATE_REFUSED;
 }
 

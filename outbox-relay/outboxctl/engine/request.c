@@ -23,6 +23,7 @@ enum {
     IDS_MAX = 1000,
     PORTION = 500,
     VALUES_MAX = 8,
+    SAME_MAX = 64,       /* texts among which one is looked for */
     LINES_MAX = 20,      /* so many rows have a line of their own in the report */
     TURNS_A_SECOND = 10, /* portions that are written in a second when there is a rate */
     LOOK_MIN_MS = 20,
@@ -33,16 +34,40 @@ enum {
 
 /* ---- items ---- */
 
-void item_set(struct item *item, enum fate fate, const char *fmt, ...)
+/* The number of a text, which is kept once for what comes close together; 0 without memory, where a
+ * report that says less is better than none. */
+static uint32_t keep_text(struct texts *texts, struct obx_bytes text)
+{
+    uint32_t first = texts->count > SAME_MAX ? texts->count - SAME_MAX : 0;
+    char **items;
+
+    for (uint32_t i = texts->count; i > first; i--)
+        if (bytes_is(text, texts->items[i]))
+            return i;
+    items = obx_realloc(texts->items, (texts->count + 2) * sizeof(*items));
+    if (items == NULL)
+        return 0;
+    texts->items = items;
+    items[texts->count + 1] = bytes_dup(text);
+    return items[texts->count + 1] == NULL ? 0 : ++texts->count;
+}
+
+static void free_texts(struct texts *texts)
+{
+    for (uint32_t i = 1; i <= texts->count; i++)
+        obx_free(texts->items[i]);
+    obx_free(texts->items);
+}
+
+void item_set(struct request *request, struct item *item, enum fate fate, const char *fmt, ...)
 {
     struct obx_buf text = {0};
     va_list args;
 
     va_start(args, fmt);
-    obx_free(item->note);
     buf_addvf(&text, fmt, args);
-    item->note = text.len == 0 ? NULL : bytes_dup(buf_bytes(&text));
     va_end(args);
+    item->note = text.len == 0 ? 0 : keep_text(&request->notes, buf_bytes(&text));
     item->fate = fate;
     buf_fini(&text);
 }
@@ -64,25 +89,6 @@ static struct item *add_item(struct request *request, struct obx_err *err)
     return &request->items[request->count++];
 }
 
-static bool find_place(struct request *request, struct obx_bytes name, uint32_t *place)
-{
-    char **places;
-
-    for (uint32_t i = 0; i < request->place_count; i++) {
-        *place = i;
-        if (bytes_is(name, request->places[i]))
-            return true;
-    }
-    places = obx_realloc(request->places, (request->place_count + 1) * sizeof(*places));
-    if (places == NULL)
-        return false;
-    request->places = places;
-    *place = (uint32_t)request->place_count;
-    places[*place] = bytes_dup(name);
-    request->place_count += places[*place] != NULL;
-    return places[*place] != NULL;
-}
-
 static size_t count_of(const struct request *request, enum fate fate)
 {
     size_t count = 0;
@@ -90,16 +96,6 @@ static size_t count_of(const struct request *request, enum fate fate)
     for (size_t i = 0; i < request->count; i++)
         count += request->items[i].fate == fate;
     return count;
-}
-
-static void free_request(struct request *request)
-{
-    for (size_t i = 0; i < request->count; i++)
-        obx_free(request->items[i].note);
-    for (size_t i = 0; i < request->place_count; i++)
-        obx_free(request->places[i]);
-    obx_free(request->items);
-    obx_free(request->places);
 }
 
 /* ---- which rows ---- */
@@ -114,9 +110,8 @@ static enum obx_code take_row(struct request *request, const struct record *reco
         return OBX_E_NOMEM;
     item->id = db_rows_u64(record->rows, 0);
     item->is_first = action->first != NULL && !bytes_is_absent(record_text(record, action->first));
-    if (action->place != NULL &&
-        !find_place(request, record_text(record, action->place), &item->place))
-        return obx_fail(err, OBX_E_NOMEM, "list of rows");
+    if (action->place != NULL)
+        item->place = keep_text(&request->places, record_text(record, action->place));
     if (action->refuse != NULL)
         action->refuse(request, item, record);
     return OBX_OK;
@@ -141,8 +136,8 @@ static enum obx_code add_missing(struct request *request, struct obx_err *err)
         if (item == NULL)
             return OBX_E_NOMEM;
         item->id = id;
-        item_set(item, FATE_REFUSED, "there is no %s %" PRIu64, request->session.resource->noun,
-                 id);
+        item_set(request, item, FATE_REFUSED, "there is no %s %" PRIu64,
+                 request->session.resource->noun, id);
     }
     return OBX_OK;
 }
@@ -336,20 +331,20 @@ static enum obx_code ask_all(struct request *request, bool is_first, struct obx_
 
 static void wake_all(const struct request *request)
 {
-    for (size_t i = 0; request->action->wake != NULL && i < request->place_count; i++)
-        request->action->wake(request, request->places[i]);
+    for (uint32_t i = 1; request->action->wake != NULL && i <= request->places.count; i++)
+        request->action->wake(request, request->places.items[i]);
 }
 
 /* ---- waiting ---- */
 
-static void judge(const struct request *request, struct item *item, const struct record *record)
+static void judge(struct request *request, struct item *item, const struct record *record)
 {
     const struct obx_bytes standing = record_text(record, "request");
 
     if (bytes_is_absent(standing))
         item->fate = request->action->settled(request, item, record);
     else if (!bytes_is(standing, request->action->request))
-        item_set(item, FATE_REFUSED, "has another request: %.*s", (int)standing.len,
+        item_set(request, item, FATE_REFUSED, "has another request: %.*s", (int)standing.len,
                  (const char *)standing.p);
 }
 
@@ -465,25 +460,32 @@ static const char *word_of(const struct request *request, enum fate fate)
 
 static void explain_waiting(const struct request *request, FILE *file)
 {
-    for (uint32_t place = 0; place < request->place_count; place++) {
+    for (uint32_t place = 1; place <= request->places.count; place++) {
         size_t i = 0;
 
         while (i < request->count &&
                (request->items[i].fate != FATE_WAITING || request->items[i].place != place))
             i++;
         if (i < request->count)
-            request->action->explain(request, request->places[place], file);
+            request->action->explain(request, request->places.items[place], file);
     }
+}
+
+static const char *note_of(const struct request *request, const struct item *item)
+{
+    return item->note == 0 ? NULL : request->notes.items[item->note];
 }
 
 static void print_item(const struct request *request, const struct item *item)
 {
+    const char *note = note_of(request, item);
+
     if (item->word != NULL)
         text_print_clean(stdout, item->word);
     else
         printf("%" PRIu64, item->id);
-    printf(": %s%s", word_of(request, item->fate), item->note == NULL ? "" : ": ");
-    text_print_clean(stdout, item->note == NULL ? "" : item->note);
+    printf(": %s%s", word_of(request, item->fate), note == NULL ? "" : ": ");
+    text_print_clean(stdout, note == NULL ? "" : note);
     putchar('\n');
 }
 
@@ -523,7 +525,7 @@ static void print_json(const struct request *request)
     for (size_t i = 0; i < request->count; i++) {
         const struct item *item = &request->items[i];
         json_t *object =
-            json_pack("{s:s, s:s?}", "result", results[item->fate], "note", item->note);
+            json_pack("{s:s, s:s?}", "result", results[item->fate], "note", note_of(request, item));
 
         json_object_set_new(object, key,
                             item->word != NULL ? json_string(item->word)
@@ -632,7 +634,9 @@ enum ctl_exit request_run(const struct ctl_args *args, const struct resource *re
         return status;
     who_am_i(request.by);
     status = run(&request);
-    free_request(&request);
+    obx_free(request.items);
+    free_texts(&request.places);
+    free_texts(&request.notes);
     session_close(&request.session);
     return status;
 }

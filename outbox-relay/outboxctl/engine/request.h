@@ -17,9 +17,8 @@ enum fate {
 
 struct item {
     uint64_t id;
-    const char *word; /* of a resource with text keys: the id as it was given */
-    char *note;       /* owned; NULL: none */
-    uint32_t place;   /* index in places */
+    const char *word;     /* of a resource with text keys: the id as it was given */
+    uint32_t place, note; /* of request->places, ->notes, from 1; 0: none */
     enum fate fate;
     bool is_first; /* asked for before the others */
 };
@@ -29,6 +28,12 @@ struct item {
 #define REQUEST_EXITS                                                                              \
     "0 done, 2 wrong command line or configuration, 1 anything else: one was refused,\n"           \
     "is not there or is not done yet"
+
+/** Texts of which many items have the same. */
+struct texts {
+    char **items; /* owned, from 1 */
+    uint32_t count;
+};
 
 struct action;
 struct request {
@@ -40,8 +45,8 @@ struct request {
     char began_at[32];     /* by the database's clock, as its columns print it */
     struct item *items;    /* owned, in the order of their ids */
     size_t count, room;
-    char **places; /* owned: values of the action's place column */
-    size_t place_count;
+    struct texts places; /* values of the action's place column */
+    struct texts notes;  /* what the report says of items */
 };
 
 struct action {
@@ -60,10 +65,9 @@ struct action {
                                 before the others are asked for; NULL: one after the other */
     const char *first_stuck; /* what is said when they are not; NULL: the others do not mind */
     /* Refuse the item where the row may not be asked for. May be NULL. */
-    void (*refuse)(const struct request *request, struct item *item, const struct record *record);
+    void (*refuse)(struct request *request, struct item *item, const struct record *record);
     /* The row is there, and the request no longer stands: what became of it. */
-    enum fate (*settled)(const struct request *request, struct item *item,
-                         const struct record *record);
+    enum fate (*settled)(struct request *request, struct item *item, const struct record *record);
     /* Wake who runs requests of this place. May be NULL. */
     void (*wake)(const struct request *request, const char *place);
     /* Why requests of this place still stand, one line. */
@@ -84,6 +88,7 @@ enum ctl_exit request_run(const struct ctl_args *args, const struct resource *re
                           const struct action *action, struct obx_bytes body);
 
 /** Set an item's fate, with a note for the report. */
-void item_set(struct item *item, enum fate fate, const char *fmt, ...) OBX_PRINTF(3, 4);
+void item_set(struct request *request, struct item *item, enum fate fate, const char *fmt, ...)
+    OBX_PRINTF(4, 5);
 
 #endif

@@ -112,7 +112,7 @@ static struct decider decider_of(const struct request *request)
     return decider;
 }
 
-static void note_verdict(struct item *item, const struct half_request *req)
+static void note_verdict(struct request *request, struct item *item, const struct half_request *req)
 {
     const bool is_commit = req->verdict == HALF_COMMIT;
     char time[HUMAN_MAX];
@@ -122,28 +122,28 @@ static void note_verdict(struct item *item, const struct half_request *req)
     case HALF_ANS_OK:
         item->fate = FATE_DONE;
         if (req->is_repeat)
-            item_set(item, FATE_DONE, "%s before, by %s at %s",
+            item_set(request, item, FATE_DONE, "%s before, by %s at %s",
                      is_commit ? "was committed" : "was rolled back", req->rec.decided_by, time);
         return;
     case HALF_ANS_CONFLICT:
-        item_set(item, FATE_REFUSED, "%s, by %s at %s",
+        item_set(request, item, FATE_REFUSED, "%s, by %s at %s",
                  is_commit ? "it was rolled back" : "it was committed", req->rec.decided_by, time);
         return;
     case HALF_ANS_NOT_FOUND:
-        item_set(item, FATE_REFUSED, "there is no such half-message");
+        item_set(request, item, FATE_REFUSED, "there is no such half-message");
         return;
     case HALF_ANS_BUSY:
-        item_set(item, FATE_REFUSED, "another transaction holds it; try again");
+        item_set(request, item, FATE_REFUSED, "another transaction holds it; try again");
         return;
     case HALF_ANS_REUSED:
     case HALF_ANS_FAILED:
         break;
     }
-    item_set(item, FATE_REFUSED, "%s", req->err.text);
+    item_set(request, item, FATE_REFUSED, "%s", req->err.text);
 }
 
-static enum obx_code decide_one(const struct request *request, struct decider *decider,
-                                struct item *item, struct obx_err *err)
+static enum obx_code decide_one(struct request *request, struct decider *decider, struct item *item,
+                                struct obx_err *err)
 {
     struct half_request req = {
         .kind = HALF_REQ_VERDICT,
@@ -158,13 +158,13 @@ static enum obx_code decide_one(const struct request *request, struct decider *d
 
     decider->made_rows = decider->made_rows || made_rows;
     if (rc == OBX_OK)
-        note_verdict(item, &req);
+        note_verdict(request, item, &req);
     return rc;
 }
 
 /* Parked: prepared again, all tries before it, due at once. */
-static enum obx_code unpark_one(const struct request *request, struct decider *decider,
-                                struct item *item, struct obx_err *err)
+static enum obx_code unpark_one(struct request *request, struct decider *decider, struct item *item,
+                                struct obx_err *err)
 {
     struct db *db = request->session.db;
     uint64_t changed = 0;
@@ -186,7 +186,7 @@ static enum obx_code unpark_one(const struct request *request, struct decider *d
     else
         (void)db_rollback(db, NULL);
     if (rc == OBX_OK && changed == 0)
-        item_set(item, FATE_REFUSED, "it is not parked");
+        item_set(request, item, FATE_REFUSED, "it is not parked");
     return rc;
 }
 
@@ -204,12 +204,12 @@ static enum obx_code run(struct request *request, struct item *items, size_t cou
     (void)ids;
     for (size_t i = 0; i < count; i++) {
         if (rc != OBX_OK)
-            item_set(&items[i], FATE_REFUSED, "left alone, after the failure before it");
+            item_set(request, &items[i], FATE_REFUSED, "left alone, after the failure before it");
         else
             rc = is_resume ? unpark_one(request, &decider, &items[i], err)
                            : decide_one(request, &decider, &items[i], err);
         if (rc != OBX_OK && items[i].fate == FATE_WAITING)
-            item_set(&items[i], FATE_REFUSED, "%s", err->text);
+            item_set(request, &items[i], FATE_REFUSED, "%s", err->text);
     }
     if (decider.made_rows && outbox_lease_read(session->db, decider.outbox, &lease, NULL) == OBX_OK)
         target_ring(&session->targets, session->target, decider.outbox, lease.address);

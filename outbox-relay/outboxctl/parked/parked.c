@@ -113,15 +113,15 @@ static const struct resource history = {.noun = "entry",
 
 /* ---- requests ---- */
 
-static enum fate settled(const struct request *request, struct item *item,
-                         const struct record *record)
+static enum fate settled(struct request *request, struct item *item, const struct record *record)
 {
     const struct obx_bytes why = record_text(record, "note");
 
     /* A follower's request was passed to the head of its key: it goes when the head goes. */
     if (item->is_first && strcmp(request->action->request, "resume") == 0)
         return FATE_WAITING;
-    item_set(item, FATE_REFUSED, "%.*s", (int)why.len, why.len == 0 ? "" : (const char *)why.p);
+    item_set(request, item, FATE_REFUSED, "%.*s", (int)why.len,
+             why.len == 0 ? "" : (const char *)why.p);
     return FATE_REFUSED;
 }
 
