@@ -17,8 +17,8 @@
 #include "preflight/check.h"
 #include "reconcile.h"
 
-enum { US_PER_S = 1000000, DECIMAL = 10, FRACTION_DIGITS = 6, MINUTE_S = 60, HOUR_S = 3600 };
-enum { DAY_S = 86400, YEAR_BASE = 1900, PASSWORD_MAX = 1024, NAME_MAX_LEN = 65 };
+enum { US_PER_S = 1000000, MINUTE_S = 60, HOUR_S = 3600, DAY_S = 86400 };
+enum { PASSWORD_MAX = 1024, NAME_MAX_LEN = 65 };
 enum { EXIT_DIFFERS = 3, EXIT_ON_THE_WAY = 4 };
 
 struct run {
@@ -61,22 +61,6 @@ static bool parse_span(const char *text, uint64_t *us)
     return false;
 }
 
-static bool parse_fraction(const char *text, uint64_t *us, const char **end)
-{
-    uint64_t value = 0;
-    int digits = 0;
-
-    for (; *text >= '0' && *text <= '9' && digits < FRACTION_DIGITS; text++, digits++)
-        value = value * DECIMAL + (uint64_t)(*text - '0');
-    *end = text;
-    if (digits == 0)
-        return false;
-    for (; digits < FRACTION_DIGITS; digits++)
-        value *= DECIMAL;
-    *us += value;
-    return true;
-}
-
 /* UTC: "2026-11-25 10:00:00[.123456]", with T and Z as in ISO 8601, or the date alone. */
 static bool parse_date(const char *text, uint64_t *us)
 {
@@ -92,8 +76,18 @@ static bool parse_date(const char *text, uint64_t *us)
     if (seconds <= 0)
         return false;
     *us = (uint64_t)seconds * US_PER_S;
-    if (*rest == '.' && !parse_fraction(rest + 1, us, &rest))
-        return false;
+    if (*rest == '.') {
+        char fraction[] = "000000"; /* of a second; what is shorter goes on with zeros */
+        size_t digits = strspn(++rest, "0123456789");
+        uint64_t value = 0;
+
+        if (digits == 0 || digits >= sizeof(fraction))
+            return false;
+        memcpy(fraction, rest, digits);
+        (void)ctl_parse_number(fraction, US_PER_S, &value);
+        *us += value;
+        rest += digits;
+    }
     return *rest == '\0' || strcmp(rest, "Z") == 0;
 }
 
