@@ -237,6 +237,30 @@ static void edited_and_discarded(void **state)
     test_user_drop(&scene.operator);
 }
 
+/* Larger than the server takes at once: written whole, never as the nothing that its row has. */
+static void a_body_in_pieces_is_written_whole(void **state)
+{
+    struct rig *rig = *state;
+    struct scene scene = make_scene(rig);
+
+    test_db_run(rig->db, "INSERT INTO inbox_parked (id, consumer_group, message_id, lane, state,"
+                         " replay_until, queue, properties, body, pieces, size) VALUES (7, 'g',"
+                         " 'large', 1, 'dead', UTC_TIMESTAMP(6), 'q', '', '', 2, 6)");
+    test_db_run(rig->db, "INSERT INTO inbox_parked_piece (parked_id, n, piece) VALUES"
+                         " (7, 1, 'two'), (7, 0, 'one')");
+    assert_int_equal(DEAD(&scene, "show", "7", "--payload", "raw"), 0);
+    assert_string_equal(scene.out, "onetwo");
+    assert_int_equal(DEAD(&scene, "show", "7"), 0);
+    said(&scene, "in 2 pieces");
+    assert_int_equal(DEAD(&scene, "show", "7", "--json"), 0);
+    said(&scene, "\"payload\": null");
+    said(&scene, "\"pieces\": 2");
+    test_db_run(rig->db, "DELETE FROM inbox_parked_piece WHERE n = 1");
+    assert_int_equal(DEAD(&scene, "show", "7", "--payload", "raw"), 1);
+    said(&scene, "piece 1 of the payload is not there");
+    test_user_drop(&scene.operator);
+}
+
 /* Too old, or its producer knows: refused, with the reason, until it is forced. */
 static void a_replay_that_may_do_harm_is_refused(void **state)
 {
@@ -347,11 +371,9 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
     const struct CMUnitTest tests[] = {
-        CASE(listed_shown_and_replayed),
-        CASE(edited_and_discarded),
-        CASE(a_replay_that_may_do_harm_is_refused),
-        CASE(two_replays_at_once_do_no_harm),
-        CASE(a_rate_is_kept),
+        CASE(listed_shown_and_replayed),         CASE(edited_and_discarded),
+        CASE(a_body_in_pieces_is_written_whole), CASE(a_replay_that_may_do_harm_is_refused),
+        CASE(two_replays_at_once_do_no_harm),    CASE(a_rate_is_kept),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,9 @@
 
 #define MAY_REPLAY " AND t.replay_until >= UTC_TIMESTAMP(6) AND t.is_reported = 0"
 
+/* The body is empty then; an edited one takes the place of the pieces. */
+#define IN_PIECES "t.pieces > 0 AND t.is_edited = 0"
+
 static const struct column columns[] = {
     {"t.id", "id", ">ID", "ID", COLUMN_NUMBER, false},
     {"t.consumer_group", "group", "GROUP", "group", COLUMN_TEXT, false},
@@ -42,11 +45,15 @@ static const struct column columns[] = {
     {"t.request_note", "note", NULL, "note", COLUMN_TEXT, false},
     {"t.replays", "replays", NULL, "replays", COLUMN_NUMBER, false},
     {"t.is_edited", "is_edited", NULL, "edited", COLUMN_BOOL, false},
+    {"IF(t.is_edited, 0, t.pieces)", "pieces", NULL, NULL, COLUMN_NUMBER, false},
+    {"IF(" IN_PIECES
+     ", CONCAT('in ', t.pieces, ' pieces; --payload raw writes them as one'), NULL)",
+     NULL, NULL, "payload", COLUMN_TEXT, false},
     {"t.queue", "queue", NULL, "queue", COLUMN_TEXT, true},
     {"t.exchange", "exchange", NULL, "exchange", COLUMN_TEXT, true},
     {"t.routing_key", "routing_key", NULL, "routing key", COLUMN_TEXT, true},
     {"t.properties", "properties", NULL, "came with", COLUMN_LINES, true},
-    {"t.body", "payload", NULL, NULL, COLUMN_PAYLOAD, true},
+    {"IF(" IN_PIECES ", NULL, t.body)", "payload", NULL, NULL, COLUMN_PAYLOAD, true},
 };
 
 static const struct filter filters[] = {
@@ -75,7 +82,9 @@ static const struct resource dead = {.noun = "parked message",
                                      FILTERS_OF(filters),
                                      .states = states,
                                      .state = "dead",
-                                     PATHS_OF(paths)};
+                                     PATHS_OF(paths),
+                                     .piece = "SELECT piece FROM inbox_parked_piece"
+                                              " WHERE parked_id = ? AND n = ?"};
 
 static const struct column history_columns[] = {
     HISTORY_COLUMNS,

@@ -249,7 +249,7 @@ static void show_record(const struct record *record)
     for (unsigned i = 0; i < record->resource->column_count; i++) {
         const struct column *column = &record->resource->columns[i];
 
-        if (column->kind == COLUMN_PAYLOAD)
+        if (column->kind == COLUMN_PAYLOAD && !db_rows_is_null(record->rows, i))
             show_preview(db_rows_bytes(record->rows, i));
         else if (column->label == NULL)
             continue;
@@ -302,13 +302,35 @@ static enum obx_code show_detail(const struct session *session, const struct det
     return rc;
 }
 
-static enum obx_code write_payload(const struct record *record, struct obx_err *err)
+static enum obx_code write_bytes(struct obx_bytes bytes, struct obx_err *err)
 {
-    const struct obx_bytes payload = record_text(record, "payload");
-
-    if (payload.len == 0 || fwrite(payload.p, 1, payload.len, stdout) == payload.len)
+    if (bytes.len == 0 || fwrite(bytes.p, 1, bytes.len, stdout) == bytes.len)
         return OBX_OK;
     return obx_fail(err, OBX_E_SYSTEM, "the payload could not be written");
+}
+
+/* Piece by piece: together they may be more than this machine has memory for. */
+static enum obx_code write_payload(const struct session *session, const struct record *record,
+                                   struct obx_err *err)
+{
+    const char *piece = session->resource->piece;
+    const uint64_t pieces = piece == NULL ? 0 : record_number(record, "pieces");
+    const uint64_t key = db_rows_u64(record->rows, 0);
+    enum obx_code rc = OBX_OK;
+
+    if (pieces == 0)
+        return write_bytes(record_text(record, "payload"), err);
+    for (uint64_t n = 0; n < pieces && rc == OBX_OK; n++) {
+        struct db_rows *rows = NULL;
+
+        rc = db_query(session->db, piece, DB_ARGS(DB_U64(key), DB_U64(n)), &rows, err);
+        if (rc == OBX_OK)
+            rc = db_rows_next(rows) ? write_bytes(db_rows_bytes(rows, 0), err)
+                                    : obx_fail(err, OBX_E_DB_DATA,
+                                               "piece %" PRIu64 " of the payload is not there", n);
+        db_rows_free(rows);
+    }
+    return rc;
 }
 
 static enum obx_code show(const struct session *session, struct db_rows *rows, struct obx_err *err)
@@ -322,7 +344,7 @@ static enum obx_code show(const struct session *session, struct db_rows *rows, s
         return obx_fail(err, OBX_E_NOT_FOUND, "there is no %s %s", resource->noun,
                         session->args->words[0]);
     if (session->args->text[CTL_PAYLOAD] != NULL)
-        return write_payload(&record, err);
+        return write_payload(session, &record, err);
     rc = count(session, &record, err);
     object = record_json(session, &record, true);
     if (rc == OBX_OK && !session->args->json)

@@ -90,6 +90,9 @@ struct resource {
     const struct counted *counted; /* NULL: nothing */
     const struct detail *details;
     size_t detail_count;
+    /* A payload that the server does not take at once is in so many pieces as the column `pieces`
+     * says: a statement for one, by the row's key and a number from 0. NULL: it never is. */
+    const char *piece;
     /* A text for people that depends on several columns, in place of that of a column that has a
      * head or a label and no JSON name; true when it is this one. May be NULL. */
     bool (*describe)(const struct record *record, const struct column *column, struct obx_buf *out);
