@@ -42,7 +42,7 @@ void relay_set_gate(struct relay *relay, bool is_open);
  * again. */
 uint32_t relay_turn(struct relay *relay);
 
-/** Note a ring; relay_flush_rings carries it out, so that a burst costs one look. False: no lane of
+/** Note a ring; relay_flush_rings acts on it, so that a burst costs one poll. False: no lane of
  * that name. */
 bool relay_ring(struct relay *relay, const struct bell_msg *msg);
 /**

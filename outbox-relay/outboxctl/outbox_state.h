@@ -16,7 +16,7 @@ struct outbox_state {
     bool parked_capped;
     uint64_t frozen;    /* keys held by a parked message, within the same limit */
     uint64_t requested; /* parked messages with a request that stands */
-    bool has_lease;     /* there is a row, whoever's */
+    bool has_lease;     /* there is a row, of any owner */
     bool is_owned;      /* and it has not expired */
     char owner[129];
     char address[256];

@@ -190,7 +190,7 @@ static void on_state(enum bridge_state state, uint32_t epoch, const struct obx_e
                 KV_STR("queue", receipts->queue), KV_ERR(why));
 }
 
-/* ---- carrying it out ---- */
+/* ---- running it ---- */
 
 static void set_trouble(struct receipts *receipts, const char *text)
 {

@@ -1,6 +1,6 @@
 /*
- * The tables that say what operators have ended or changed: outbox_audit and inbox_audit. Whoever
- * runs a request adds the rows; here is what keeps the tables from growing for ever.
+ * The tables that say what operators have ended or changed: outbox_audit and inbox_audit. The code
+ * that runs a request adds the rows; here is what keeps the tables from growing for ever.
  */
 #ifndef TABLES_AUDIT_H
 #define TABLES_AUDIT_H

@@ -152,7 +152,7 @@ class Run:
         special = {"stop": self.stop, "wake": self.wake, "outbox": self.outbox, "half": self.half}
         special.get(self.case["name"], self.inbox)()
 
-    # ---- messages in an inbox, until all have come to their end, whoever is killed meanwhile
+    # ---- messages in an inbox, until all have come to their end, whatever is killed meanwhile
 
     def inbox(self):
         messages = fill(self.case, self.queue)

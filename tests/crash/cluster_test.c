@@ -1,12 +1,15 @@
 /*
  * What the relay relies on of a RabbitMQ cluster, asked of three real nodes with librabbitmq alone:
  *
- * - a message that no queue takes comes back (basic.return) before it is acked, also when the leader of
- *   the quorum queue beside it changes, when acks are coalesced, when a follower or the connected node
+ * - a message that no queue takes comes back (basic.return) before it is acked, also when the
+ *   leader of
+ *   the quorum queue beside it changes, when acks are coalesced, when a follower or the connected
+ *   node
  *   goes (the relay takes an ack without a return for "routed");
- * - what was acked and not returned is in the queue, whoever led it then (P1).
+ * - what was acked and not returned is in the queue, whichever node led it then (P1).
  *
- * Every other message is unroutable. OBX_TEST_SEED is not needed: what happens when is the machine's.
+ * Every other message is unroutable. OBX_TEST_SEED is not needed: what happens when is the
+ * machine's.
  */
 #include <setjmp.h>
 #include <stdarg.h>

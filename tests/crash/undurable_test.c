@@ -1,7 +1,7 @@
 /*
- * P2, P3, P5: InnoDB without a binary log shows a transaction to others before it is in the log file.
- * When the server dies in between, the transaction is gone: then its messages must not have been
- * published, a copy of what it had applied not acknowledged, and no verdict been given for it.
+ * P2, P3, P5: InnoDB without a binary log shows a transaction to others before it is in the log
+ * file. When the server dies in between, the transaction is gone: then its messages must not have
+ * been published, a copy of what it had applied not acknowledged, and no verdict been given for it.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -212,8 +212,8 @@ static void a_copy_of_what_is_not_in_the_log_is_not_acknowledged(void **state)
 
     (void)state;
     begin(&stage);
-    /* Statistics are written by a thread that would stand in the log's way with a table in its hands,
-     * and the second consumer with it. */
+    /* Statistics are written by a thread that would stand in the log's way with a table in its
+     * hands, and the second consumer with it. */
     test_db_run(scene_db(stage.scene), "SET GLOBAL innodb_stats_auto_recalc = OFF");
     test_db_run(scene_db(stage.scene), "SET GLOBAL innodb_stats_persistent = OFF");
     scene_stop(stage.scene, SCENE_RELAY, 0);
@@ -261,7 +261,7 @@ static enum obx_code ask(struct db *db, void *ctx)
     return barrier_ask(db, "gid-1", true, ctx, NULL);
 }
 
-struct asker {
+struct asking {
     enum check_answer answer;
     enum obx_code rc;
     _Atomic bool has_ended;
@@ -276,23 +276,23 @@ static void *be_local_transaction(void *ctx)
 
 static void *be_check(void *ctx)
 {
-    struct asker *asker = ctx;
+    struct asking *asking = ctx;
 
-    asker->rc = in_producer(ask, &asker->answer);
-    asker->has_ended = true;
+    asking->rc = in_producer(ask, &asking->answer);
+    asking->has_ended = true;
     db_thread_end();
     return NULL;
 }
 
 static bool has_ended(void *ctx)
 {
-    return ((struct asker *)ctx)->has_ended;
+    return ((struct asking *)ctx)->has_ended;
 }
 
 static void a_verdict_waits_for_the_log(void **state)
 {
     struct stage stage = {.path = "/tmp/obx-slow-log-XXXXXX"};
-    struct asker asker = {.answer = CHECK_NO_ANSWER};
+    struct asking asking = {.answer = CHECK_NO_ANSWER};
     struct wait seen = {NULL, "SELECT COUNT(*) FROM " LEDGER_PRODUCER_DB ".half_barrier", 1};
     struct obx_err err = {0};
     pthread_t check;
@@ -308,17 +308,17 @@ static void a_verdict_waits_for_the_log(void **state)
     hold_log(&stage);
     assert_int_equal(pthread_create(&stage.producer, NULL, be_local_transaction, &stage.rc), 0);
     assert_true(wait_until(PATIENCE_MS, is_there, &seen));
-    assert_int_equal(pthread_create(&check, NULL, be_check, &asker), 0);
-    assert_false(wait_until(SEEN_MS, has_ended, &asker)); /* it waits for the log */
+    assert_int_equal(pthread_create(&check, NULL, be_check, &asking), 0);
+    assert_false(wait_until(SEEN_MS, has_ended, &asking)); /* it waits for the log */
     scene_server(stage.scene, "kill", "database");
     assert_int_equal(pthread_join(check, NULL), 0);
     assert_int_equal(pthread_join(stage.producer, NULL), 0);
-    assert_int_not_equal(asker.rc, OBX_OK);
-    assert_int_equal(asker.answer, CHECK_NO_ANSWER);
+    assert_int_not_equal(asking.rc, OBX_OK);
+    assert_int_equal(asking.answer, CHECK_NO_ANSWER);
     assert_int_equal(unlink(stage.path), 0);
     scene_server(stage.scene, "start", "database");
-    assert_int_equal(in_producer(ask, &asker.answer), OBX_OK);
-    assert_int_equal(asker.answer, CHECK_ROLLED_BACK);
+    assert_int_equal(in_producer(ask, &asking.answer), OBX_OK);
+    assert_int_equal(asking.answer, CHECK_ROLLED_BACK);
     scene_finish(stage.scene);
     scene_destroy(stage.scene);
 }

@@ -221,7 +221,7 @@ static void look_after(struct sim_slot *slot, uint64_t work, uint64_t queries, u
     if (sim->losses == losses && sim->queries - queries > QUERIES_PER_TURN_MAX)
         sim_fail("%llu queries in one turn", (unsigned long long)(sim->queries - queries));
     if (flight_total(flight) > sim->flight_max)
-        sim_fail("%zu rows in memory, %zu are allowed (%zu doomed)", flight_total(flight),
+        sim_fail("%zu rows in memory, %zu are allowed (%zu to be parked)", flight_total(flight),
                  sim->flight_max, flight_count(flight, FLIGHT_TO_PARK));
     if (strcmp(sim->lease.owner, slot->owner) == 0)
         slot->stale_sends = 0;

@@ -3,7 +3,7 @@
  *
  * The handler's writes and the dedup row of (consumer group, message id) commit in one transaction;
  * the message is acknowledged after that commit and never before. Whatever is redelivered, replayed
- * or published twice, and whoever dies when, one message takes effect once per group. What a
+ * or published twice, and whatever dies when, one message takes effect once per group. What a
  * handler does outside its transaction (a mail, a remote call) is not covered by that promise: it
  * can happen more than once.
  *

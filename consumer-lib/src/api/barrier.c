@@ -1,6 +1,6 @@
 /*
- * The participant's barrier on half_barrier. Whoever inserts a key first decides; a plain INSERT and
- * error 1062, never a look beforehand. A duplicate's row is read after the INSERT met it, when it
+ * The participant's barrier on half_barrier. The first to insert a key decides; a plain INSERT and
+ * error 1062, never a lookup beforehand. A duplicate's row is read after the INSERT met it, when it
  * is committed or our own transaction's.
  */
 #include "obx/barrier.h"

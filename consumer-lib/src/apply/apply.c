@@ -16,7 +16,7 @@
  * A transaction ended by a handler: known at once from the server's status after the handler, or,
  * when the handler began another one, from the missing savepoint (1305) at the end. What had been
  * inserted is then of unknown fate, and settled as after a lost COMMIT: the messages run again, and
- * the plain dedup INSERT decides, since it waits for whoever has written the row. See
+ * the plain dedup INSERT decides, since it waits for the session that has written the row. See
  * docs/adr/0003-consumer.md for the interleavings.
  */
 #include "apply.h"
@@ -42,8 +42,9 @@ enum step {
 
 /* ------------------------------------------------------------------ one message */
 
-/* Why it is never given to the handler: it cannot be deduplicated. NULL: it can. A row was looked at
- * when it came; as long as it is there no copy of the message is applied, so it does not get too old. */
+/* Why it is never given to the handler: it cannot be deduplicated. NULL: it can. A row was looked
+ * at when it came; as long as it is there no copy of the message is applied, so it does not get too
+ * old. */
 static const char *refusal(const struct apply *apply, const struct item *item, enum obx_code *code)
 {
     if (item->parked_id != 0)
@@ -190,8 +191,9 @@ static enum step met_duplicate(struct run *run, struct item *item)
 
 /*
  * Another transaction has written the dedup row and has not ended: of a process that is slow, that
- * stands still, or whose host is gone. Nobody knows how it ends, so the message waits in inbox_parked
- * (and its key behind it), and costs the others no more than the one wait that found it.
+ * stands still, or whose host is gone. Nobody knows how it ends, so the message waits in
+ * inbox_parked (and its key behind it), and costs the others no more than the one wait that found
+ * it.
  */
 static enum step hold(struct run *run, struct item *item)
 {

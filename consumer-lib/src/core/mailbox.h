@@ -17,7 +17,7 @@ struct mailbox {
 };
 
 OBX_NODISCARD enum obx_code mailbox_init(struct mailbox *box, struct obx_err *err);
-/** Whoever ends the consumer takes the items out first. */
+/** The code that ends the consumer takes the items out first. */
 void mailbox_fini(struct mailbox *box);
 /** Hand over all of items, which is empty afterwards. Any thread. Nothing happens for an empty
  * list. */

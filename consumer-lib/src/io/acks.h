@@ -22,7 +22,7 @@ void acks_add(struct acks *acks, struct item *item);
 /** Finished: to be acknowledged. The item must be linked. */
 void acks_done(struct acks *acks, struct item *item);
 /**
- * Forget an item without an answer: the broker shall deliver it again. Nothing if it is not linked.
+ * Forget an item without an answer: the broker will deliver it again. Nothing if it is not linked.
  * From then on, until the reset, finished ones are acknowledged one by one.
  */
 void acks_forget(struct acks *acks, struct item *item);

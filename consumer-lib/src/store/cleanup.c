@@ -108,7 +108,7 @@ static enum obx_code begin_delete(struct cleanup *cleanup, struct obx_err *err)
     return rc == OBX_OK ? rc : obx_fail(err, rc, "list of dedup rows");
 }
 
-/* The time is asked for again: a row may have been removed and written anew since it was read. */
+/* The time is asked for again: a row may have been removed and written again since it was read. */
 static enum obx_code run_delete(struct cleanup *cleanup, struct cleanup_page *page,
                                 struct obx_err *err)
 {

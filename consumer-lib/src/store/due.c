@@ -486,7 +486,8 @@ static enum obx_code lock_rows(struct take *take, struct db_rows **rows)
     return db_query_text(take->db, buf_bytes(&take->sql), rows, take->err);
 }
 
-/* Whoever runs in a batch with others is never alone in its claim: deliveries share the batch. */
+/* A row that runs in a batch with others is never alone in its claim: deliveries share the batch.
+ */
 static enum obx_code write_claims(struct take *take)
 {
     const struct item *first = take->taken->items.head;

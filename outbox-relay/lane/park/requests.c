@@ -167,9 +167,11 @@ static enum obx_code begin_task(struct requests *requests, uint64_t id, struct o
     return OBX_OK;
 }
 
-/* A follower cannot go before its head: the request to resume it is one to resume the head, on which
-   it is written down before anything is done, so that a crash does not lose it. *passed_on is false
-   when there is no head any more. */
+/* A follower cannot go before its head: the request to resume it is one to resume the head, on
+ * which
+ *    it is written down before anything is done, so that a crash does not lose it. *passed_on is
+ *    false
+ *    when there is no head any more. */
 static enum obx_code pass_on(struct requests *requests, struct db *db, uint64_t id, uint64_t head,
                              bool *passed_on, struct obx_err *err)
 {
@@ -521,8 +523,8 @@ static int compare_u64(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static enum obx_code carry_out(struct requests *requests, struct db *db, struct step *step,
-                               struct obx_err *err)
+static enum obx_code move_or_remove(struct requests *requests, struct db *db, struct step *step,
+                                    struct obx_err *err)
 {
     uint64_t deleted = 0;
     enum obx_code rc = OBX_OK;
@@ -685,7 +687,7 @@ static enum obx_code run_step(struct requests *requests, struct db *db, struct s
         return OBX_OK;
     }
     if (rc == OBX_OK)
-        rc = carry_out(requests, db, step, &why);
+        rc = move_or_remove(requests, db, step, &why);
     if (rc != OBX_OK) {
         lease_rollback(db);
         return step_failed(requests, db, step, rc, &why, err);

@@ -42,7 +42,7 @@ enum obx_code overdue_init(struct overdue *overdue, struct awaiting *awaiting,
                   " FROM outbox_awaiting FORCE INDEX (PRIMARY) WHERE message_id IN (",
                   table);
     if (rc == OBX_OK)
-        rc = buf_addf(&overdue->send_anew,
+        rc = buf_addf(&overdue->send_renewed,
                       "INSERT INTO %s (" OUTBOX_COLUMNS ") SELECT " OUTBOX_COLUMNS
                       " FROM outbox_awaiting FORCE INDEX (PRIMARY) WHERE message_id = ?",
                       table);
@@ -62,9 +62,10 @@ enum obx_code overdue_init(struct overdue *overdue, struct awaiting *awaiting,
 
 void overdue_fini(struct overdue *overdue)
 {
-    struct obx_buf *bufs[] = {
-        &overdue->resend, &overdue->on_way, &overdue->put_off, &overdue->text, &overdue->ids,
-        &overdue->due,    &overdue->resent, &overdue->late,    &overdue->over, &overdue->send_anew};
+    struct obx_buf *bufs[] = {&overdue->resend,      &overdue->on_way, &overdue->put_off,
+                              &overdue->text,        &overdue->ids,    &overdue->due,
+                              &overdue->resent,      &overdue->late,   &overdue->over,
+                              &overdue->send_renewed};
 
     for (size_t i = 0; i < sizeof(bufs) / sizeof(bufs[0]); i++)
         buf_fini(bufs[i]);
@@ -353,11 +354,11 @@ static enum obx_code sort_out(struct overdue *overdue, struct db *db, struct sca
 
 /* ---- the transaction ---- */
 
-static enum obx_code send_anew(struct overdue *overdue, struct db *db, struct overdue_row *row,
-                               struct obx_err *err)
+static enum obx_code send_renewed(struct overdue *overdue, struct db *db, struct overdue_row *row,
+                                  struct obx_err *err)
 {
     enum obx_code rc =
-        db_exec(db, overdue->send_anew.data, DB_ARGS(DB_TEXT(row->message_id)), NULL, err);
+        db_exec(db, overdue->send_renewed.data, DB_ARGS(DB_TEXT(row->message_id)), NULL, err);
 
     if (rc != OBX_OK)
         return rc;
@@ -365,8 +366,8 @@ static enum obx_code send_anew(struct overdue *overdue, struct db *db, struct ov
     return db_exec(db, sql_renumber, DB_ARGS(DB_U64(row->id), DB_TEXT(row->message_id)), NULL, err);
 }
 
-static enum obx_code carry_out(struct overdue *overdue, struct db *db, struct scan *scan,
-                               struct obx_err *err)
+static enum obx_code run_scan(struct overdue *overdue, struct db *db, struct scan *scan,
+                              struct obx_err *err)
 {
     enum obx_code rc = run_list(overdue, db, sql_park, &overdue->over, ")", err);
 
@@ -380,7 +381,7 @@ static enum obx_code carry_out(struct overdue *overdue, struct db *db, struct sc
         rc = run_list(overdue, db, overdue->put_off.data, &overdue->late, ")", err);
     for (size_t i = 0; i < scan->count && rc == OBX_OK; i++) {
         if (scan->rows[i].is_sent && scan->rows[i].is_blocked)
-            rc = send_anew(overdue, db, &scan->rows[i], err);
+            rc = send_renewed(overdue, db, &scan->rows[i], err);
     }
     return rc;
 }
@@ -397,7 +398,7 @@ static enum obx_code do_within(struct overdue *overdue, struct db *db, struct sc
         rc = find_on_way(overdue, db, scan, err);
     if (rc == OBX_OK)
         rc = sort_out(overdue, db, scan, err);
-    return rc == OBX_OK ? carry_out(overdue, db, scan, err) : rc;
+    return rc == OBX_OK ? run_scan(overdue, db, scan, err) : rc;
 }
 
 static void say_parked(const struct overdue *overdue, const struct overdue_row *row)

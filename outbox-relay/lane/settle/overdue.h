@@ -19,7 +19,7 @@ struct overdue {
     struct awaiting *awaiting;              /* borrowed */
     struct reader *reader;                  /* borrowed: learns what is back in the outbox */
     struct obx_buf resend, on_way, put_off; /* the beginnings of statements */
-    struct obx_buf send_anew;               /* under a new id */
+    struct obx_buf send_renewed;            /* under a new id */
     size_t portion;        /* rows in one transaction: halved by a row that is refused */
     size_t offset;         /* past rows of which none could be locked, or that were refused */
     bool is_past_refused;  /* the offset stays until the end is reached */

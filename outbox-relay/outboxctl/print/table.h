@@ -31,7 +31,7 @@ void table_addf(struct table *table, const char *fmt, ...) OBX_PRINTF(2, 3);
 OBX_NODISCARD enum obx_code table_print(const struct table *table, FILE *file);
 /** Append text with control characters and what is not UTF-8 replaced by '?'. */
 void text_add_clean(struct obx_buf *buf, struct obx_bytes text);
-/** Print it so. For every text that somebody else has said: a server, a relay, whoever answers. */
+/** Print it so. For every text that somebody else has said: a server, a relay, any peer. */
 void text_print_clean(FILE *file, const char *text);
 
 #endif
