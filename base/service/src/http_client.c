@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/queue.h>
 
 #include <curl/curl.h>
 
@@ -34,13 +35,12 @@ struct call {
     char want[VALUE_MAX];
     char value[VALUE_MAX];
     char why[CURL_ERROR_SIZE];
-    struct call *next; /* in the list of the idle */
-    struct call *all;
+    SLIST_ENTRY(call) idle, all;
 };
 
 struct http_client {
     CURLM *multi;
-    struct call *idle, *all;
+    SLIST_HEAD(, call) idle, all;
     uint32_t max_calls, in_flight;
 };
 
@@ -207,10 +207,10 @@ static bool set_up(struct call *call, const struct http_request *request)
 
 static struct call *take_call(struct http_client *client)
 {
-    struct call *call = client->idle;
+    struct call *call = SLIST_FIRST(&client->idle);
 
     if (call != NULL) {
-        client->idle = call->next;
+        SLIST_REMOVE_HEAD(&client->idle, idle);
         return call;
     }
     call = obx_calloc(1, sizeof(*call));
@@ -221,8 +221,7 @@ static struct call *take_call(struct http_client *client)
         obx_free(call);
         return NULL;
     }
-    call->all = client->all;
-    client->all = call;
+    SLIST_INSERT_HEAD(&client->all, call, all);
     return call;
 }
 
@@ -232,8 +231,7 @@ static void give_back(struct http_client *client, struct call *call)
     call->headers = NULL;
     call->done = NULL;
     buf_fini(&call->kept);
-    call->next = client->idle;
-    client->idle = call;
+    SLIST_INSERT_HEAD(&client->idle, call, idle);
 }
 
 static void begin(struct call *call, const struct http_request *request, http_done_fn *done,
@@ -336,7 +334,10 @@ uint32_t http_client_in_flight(const struct http_client *client)
 
 void http_client_cancel(struct http_client *client)
 {
-    for (struct call *call = client->all; call != NULL; call = call->all) {
+    struct call *call;
+
+    SLIST_FOREACH(call, &client->all, all)
+    {
         if (call->done != NULL)
             finish(client, call, OBX_E_CLOSED, "cancelled");
     }
@@ -366,12 +367,12 @@ enum obx_code http_client_create(uint32_t max_calls, struct http_client **out, s
 
 void http_client_destroy(struct http_client *client)
 {
-    struct call *next;
+    struct call *call;
 
     if (client == NULL)
         return;
-    for (struct call *call = client->all; call != NULL; call = next) {
-        next = call->all;
+    while ((call = SLIST_FIRST(&client->all)) != NULL) {
+        SLIST_REMOVE_HEAD(&client->all, all);
         if (call->done != NULL)
             curl_multi_remove_handle(client->multi, call->easy);
         curl_easy_cleanup(call->easy);

@@ -10,7 +10,7 @@
 
 /* The header of each piece of memory; all are freed together. */
 struct cfg_block {
-    struct cfg_block *next;
+    SLIST_ENTRY(cfg_block) entry;
     max_align_t data[];
 };
 
@@ -24,8 +24,7 @@ void *cfg_alloc(struct cfg *cfg, struct cfg_report *report, size_t size)
         report->rc = OBX_E_NOMEM;
         return NULL;
     }
-    block->next = cfg->blocks;
-    cfg->blocks = block;
+    SLIST_INSERT_HEAD(&cfg->blocks, block, entry);
     return block->data;
 }
 
@@ -49,11 +48,11 @@ void cfg_destroy(struct cfg *cfg)
 {
     if (cfg == NULL)
         return;
-    while (cfg->blocks != NULL) {
-        struct cfg_block *next = cfg->blocks->next;
+    while (!SLIST_EMPTY(&cfg->blocks)) {
+        struct cfg_block *block = SLIST_FIRST(&cfg->blocks);
 
-        obx_free(cfg->blocks);
-        cfg->blocks = next;
+        SLIST_REMOVE_HEAD(&cfg->blocks, entry);
+        obx_free(block);
     }
     obx_free(cfg);
 }
@@ -79,7 +78,8 @@ const struct cfg_key *cfg_find_key(const struct cfg_section *section, const char
 struct cfg_instance *cfg_find_instance(const struct cfg *cfg, const struct cfg_section *section,
                                        struct obx_bytes name)
 {
-    for (struct cfg_instance *at = cfg->instances; at != NULL; at = at->next) {
+    for (struct cfg_instance *at = STAILQ_FIRST(&cfg->instances); at != NULL;
+         at = STAILQ_NEXT(at, entry)) {
         if (at->section == section && bytes_is(name, at->name))
             return at;
     }
@@ -124,8 +124,7 @@ struct cfg_instance *cfg_add_instance(struct cfg *cfg, struct cfg_report *report
     instance->values = cfg_alloc(cfg, report, section->key_count * sizeof(*instance->values));
     if (report->rc != OBX_OK)
         return NULL;
-    *cfg->end = instance;
-    cfg->end = &instance->next;
+    STAILQ_INSERT_TAIL(&cfg->instances, instance, entry);
     cfg->instance_count++;
     return instance;
 }

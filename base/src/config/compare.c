@@ -47,7 +47,8 @@ enum obx_code cfg_compare(const struct cfg *before, const struct cfg *after,
 {
     struct obx_buf *out = &changes->lines;
 
-    for (const struct cfg_instance *at = before->instances; at != NULL; at = at->next) {
+    for (const struct cfg_instance *at = STAILQ_FIRST(&before->instances); at != NULL;
+         at = STAILQ_NEXT(at, entry)) {
         const struct cfg_instance *now = cfg_find_instance(after, at->section, bytes_of(at->name));
 
         if (now != NULL)
@@ -55,7 +56,8 @@ enum obx_code cfg_compare(const struct cfg *before, const struct cfg *after,
         else
             note_section(out, changes, at, "removed");
     }
-    for (const struct cfg_instance *at = after->instances; at != NULL; at = at->next) {
+    for (const struct cfg_instance *at = STAILQ_FIRST(&after->instances); at != NULL;
+         at = STAILQ_NEXT(at, entry)) {
         if (cfg_find_instance(before, at->section, bytes_of(at->name)) == NULL)
             note_section(out, changes, at, "added");
     }
@@ -77,7 +79,7 @@ static const struct cfg_instance *next_of(const struct cfg_instance *at,
                                           const struct cfg_section *section, const char *name)
 {
     while (at != NULL && (at->section != section || (name != NULL && strcmp(at->name, name) != 0)))
-        at = at->next;
+        at = STAILQ_NEXT(at, entry);
     return at;
 }
 
@@ -95,8 +97,8 @@ static bool is_at_defaults(const struct cfg_instance *at, unsigned parts)
 static bool is_same_where_given(const struct cfg *a, const struct cfg *b, unsigned parts,
                                 const struct cfg_section *section)
 {
-    for (const struct cfg_instance *x = next_of(a->instances, section, NULL); x != NULL;
-         x = next_of(x->next, section, NULL)) {
+    for (const struct cfg_instance *x = next_of(STAILQ_FIRST(&a->instances), section, NULL);
+         x != NULL; x = next_of(STAILQ_NEXT(x, entry), section, NULL)) {
         const struct cfg_instance *y = cfg_find_instance(b, section, bytes_of(x->name));
 
         if (y != NULL ? !is_same_item(x, y, parts) : !is_at_defaults(x, parts))
@@ -109,11 +111,11 @@ static bool is_same_where_given(const struct cfg *a, const struct cfg *b, unsign
 static bool is_same_kind(const struct cfg *a, const struct cfg *b, unsigned parts,
                          const struct cfg_section *section, const char *name)
 {
-    const struct cfg_instance *x = next_of(a->instances, section, name);
-    const struct cfg_instance *y = next_of(b->instances, section, name);
+    const struct cfg_instance *x = next_of(STAILQ_FIRST(&a->instances), section, name);
+    const struct cfg_instance *y = next_of(STAILQ_FIRST(&b->instances), section, name);
 
-    for (; x != NULL && y != NULL;
-         x = next_of(x->next, section, name), y = next_of(y->next, section, name)) {
+    for (; x != NULL && y != NULL; x = next_of(STAILQ_NEXT(x, entry), section, name),
+                                   y = next_of(STAILQ_NEXT(y, entry), section, name)) {
         if ((section->is_named && strcmp(x->name, y->name) != 0) || !is_same_item(x, y, parts))
             return false;
     }

@@ -110,7 +110,8 @@ static void try_key(struct search *search, struct cfg_instance *instance, const 
 
 static void try_all(struct search *search)
 {
-    for (struct cfg_instance *at = search->cfg->instances; at != NULL; at = at->next) {
+    for (struct cfg_instance *at = STAILQ_FIRST(&search->cfg->instances); at != NULL;
+         at = STAILQ_NEXT(at, entry)) {
         for (size_t i = 0; i < at->section->key_count; i++)
             try_key(search, at, &at->section->keys[i]);
     }

@@ -27,7 +27,8 @@ static const char *file_of(const struct cfg *cfg, const struct cfg_value *value)
 
 enum obx_code cfg_exposed(const struct cfg *cfg, struct obx_buf *buf)
 {
-    for (const struct cfg_instance *at = cfg->instances; at != NULL; at = at->next) {
+    for (const struct cfg_instance *at = STAILQ_FIRST(&cfg->instances); at != NULL;
+         at = STAILQ_NEXT(at, entry)) {
         for (size_t i = 0; i < at->section->key_count; i++) {
             const struct cfg_key *key = &at->section->keys[i];
             const char *path = key->type == CFG_SECRET ? file_of(cfg, &at->values[i]) : NULL;

@@ -8,6 +8,8 @@
 #ifndef CONFIG_INTERNAL_H
 #define CONFIG_INTERNAL_H
 
+#include <sys/queue.h>
+
 #include "base/config.h"
 
 enum { CFG_PROBLEMS_MAX = 20, CFG_INSTANCES_MAX = 1000, CFG_NAME_MAX = 200 };
@@ -31,7 +33,7 @@ struct cfg_value {
 
 /* One section that is there. */
 struct cfg_instance {
-    struct cfg_instance *next;
+    STAILQ_ENTRY(cfg_instance) entry;
     const struct cfg_section *section;
     const char *name; /* NULL unless named */
     struct cfg_origin origin;
@@ -43,11 +45,11 @@ struct cfg_block;
 
 struct cfg {
     const struct cfg_schema *schema; /* borrowed: outlives the configuration */
-    struct cfg_block *blocks;        /* all the memory below */
+    SLIST_HEAD(, cfg_block) blocks;  /* all the memory below */
     const char *path;                /* the file's name in messages; "environment" without a file */
     unsigned char *root;
-    struct cfg_instance *instances; /* plain sections, then the named ones as they were given */
-    struct cfg_instance **end;
+    /* Plain sections, then the named ones as they were given. */
+    STAILQ_HEAD(, cfg_instance) instances;
     size_t instance_count;
 };
 

@@ -29,7 +29,8 @@ static size_t count_instances(const struct cfg *cfg, const struct cfg_section *s
 {
     size_t count = 0;
 
-    for (const struct cfg_instance *at = cfg->instances; at != NULL; at = at->next)
+    for (const struct cfg_instance *at = STAILQ_FIRST(&cfg->instances); at != NULL;
+         at = STAILQ_NEXT(at, entry))
         count += at->section == section;
     return count;
 }
@@ -45,7 +46,8 @@ static void place_named(struct cfg *cfg, struct cfg_report *report,
         return;
     memcpy(cfg->root + section->offset, &item, sizeof(item));
     memcpy(cfg->root + section->count_offset, &count, sizeof(count));
-    for (struct cfg_instance *at = cfg->instances; at != NULL; at = at->next) {
+    for (struct cfg_instance *at = STAILQ_FIRST(&cfg->instances); at != NULL;
+         at = STAILQ_NEXT(at, entry)) {
         if (at->section != section)
             continue;
         at->item = item;
@@ -167,7 +169,8 @@ static void convert_value(struct cfg *cfg, struct cfg_report *report, struct cfg
 
 static void convert_all(struct cfg *cfg, struct cfg_report *report)
 {
-    for (struct cfg_instance *at = cfg->instances; at != NULL; at = at->next) {
+    for (struct cfg_instance *at = STAILQ_FIRST(&cfg->instances); at != NULL;
+         at = STAILQ_NEXT(at, entry)) {
         for (size_t i = 0; i < at->section->key_count && report->rc == OBX_OK; i++)
             convert_value(cfg, report, at, i);
     }
@@ -207,7 +210,7 @@ enum obx_code cfg_load(const struct cfg_schema *schema, const struct cfg_input *
     if (cfg == NULL)
         return obx_fail(err, OBX_E_NOMEM, "loading the configuration");
     cfg->schema = schema;
-    cfg->end = &cfg->instances;
+    STAILQ_INIT(&cfg->instances);
     fill(cfg, &report, input);
     rc = cfg_judge(&report, err);
     if (rc == OBX_OK) {

@@ -52,9 +52,10 @@ static void out_value(struct obx_buf *out, const struct cfg *cfg,
 
 enum obx_code cfg_dump(const struct cfg *cfg, struct obx_buf *buf)
 {
-    for (const struct cfg_instance *at = cfg->instances; at != NULL; at = at->next) {
-        buf_addf(buf, "%s[%s%s%s] ; ", at == cfg->instances ? "" : "\n", at->section->name,
-                 at->name != NULL ? " " : "", at->name != NULL ? at->name : "");
+    for (const struct cfg_instance *at = STAILQ_FIRST(&cfg->instances); at != NULL;
+         at = STAILQ_NEXT(at, entry)) {
+        buf_addf(buf, "%s[%s%s%s] ; ", at == STAILQ_FIRST(&cfg->instances) ? "" : "\n",
+                 at->section->name, at->name != NULL ? " " : "", at->name != NULL ? at->name : "");
         cfg_out_origin(buf, cfg, &at->origin);
         buf_addf(buf, "\n");
         for (size_t i = 0; i < at->section->key_count; i++)

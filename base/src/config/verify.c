@@ -154,6 +154,7 @@ enum obx_code cfg_verify(const struct cfg_schema *schema, struct obx_buf *proble
 
     if (verify.cfg == NULL)
         return obx_fail(err, OBX_E_NOMEM, "verifying the configuration table");
+    STAILQ_INIT(&verify.cfg->instances);
     verify.cfg->schema = schema;
     verify.cfg->path = "table";
     verify.report = (struct cfg_report){.cfg = verify.cfg, .lines = problems};
