@@ -28,42 +28,17 @@ static int status_of(enum obx_code rc)
     return rc == OBX_E_CONFIG ? EXIT_CONFIG : EXIT_FAILURE;
 }
 
-static int print(enum obx_code rc, struct obx_buf *text)
+/* Takes the text. */
+static int print(struct obx_buf *text)
 {
-    if (rc == OBX_OK)
+    int status = status_of(text->rc);
+
+    if (text->rc == OBX_OK)
         fwrite(text->data, 1, text->len, stdout);
     else
-        fprintf(stderr, "outbox-relay: %s\n", obx_code_text(rc));
+        fprintf(stderr, "outbox-relay: %s\n", obx_code_text(text->rc));
     buf_fini(text);
-    return status_of(rc);
-}
-
-static int dump(const struct relay_config *config)
-{
-    struct obx_buf text = {0};
-
-    return print(cfg_dump(config->cfg, &text), &text);
-}
-
-static int help_config(void)
-{
-    struct obx_buf text = {0};
-
-    return print(cfg_reference_text(&relay_schema, &text), &text);
-}
-
-static int example(void)
-{
-    struct obx_buf text = {0};
-
-    return print(cfg_reference_example(&relay_schema, &text), &text);
-}
-
-static int check(const struct relay_config *config)
-{
-    struct check_out out = {.on_line = check_print_line, .ctx = stdout};
-
-    return check_run(config, &out) ? EXIT_SUCCESS : EXIT_FAILURE;
+    return status;
 }
 
 static int health(const struct relay_config *config)
@@ -122,18 +97,22 @@ static int with_config(const struct relay_args *args)
 {
     enum obx_code rc = OBX_OK;
     struct relay_config *config = config_or_say("outbox-relay", args->config_path, environ, &rc);
+    struct check_out lines = {.on_line = check_print_line, .ctx = stdout};
+    struct obx_buf text = {0};
     int status;
 
     if (config == NULL)
         return status_of(rc);
-    if (args->command == RELAY_CHECK)
-        status = check(config);
-    else if (args->command == RELAY_DUMP)
-        status = dump(config);
-    else if (args->command == RELAY_HEALTH)
+    if (args->command == RELAY_CHECK) {
+        status = check_run(config, &lines) ? EXIT_SUCCESS : EXIT_FAILURE;
+    } else if (args->command == RELAY_DUMP) {
+        cfg_dump(config->cfg, &text);
+        status = print(&text);
+    } else if (args->command == RELAY_HEALTH) {
         status = health(config);
-    else
+    } else {
         status = run(config, args);
+    }
     relay_config_unref(config);
     return status;
 }
@@ -141,18 +120,28 @@ static int with_config(const struct relay_args *args)
 int main(int argc, char **argv)
 {
     struct relay_args args;
+    struct obx_buf text = {0};
 
     if (!relay_args_parse(argc, argv, &args))
         return EXIT_CONFIG;
-    if (args.command == RELAY_VERSION)
+    switch (args.command) {
+    case RELAY_VERSION:
         printf("outbox-relay %s\n", OBX_VERSION);
-    else if (args.command == RELAY_HELP)
+        return EXIT_SUCCESS;
+    case RELAY_HELP:
         relay_args_help(stdout);
-    else if (args.command == RELAY_HELP_CONFIG)
-        return help_config();
-    else if (args.command == RELAY_EXAMPLE)
-        return example();
-    else
-        return with_config(&args);
-    return EXIT_SUCCESS;
+        return EXIT_SUCCESS;
+    case RELAY_HELP_CONFIG:
+        cfg_reference_text(&relay_schema, &text);
+        return print(&text);
+    case RELAY_EXAMPLE:
+        cfg_reference_example(&relay_schema, &text);
+        return print(&text);
+    case RELAY_CHECK:
+    case RELAY_DUMP:
+    case RELAY_HEALTH:
+    case RELAY_RUN:
+        break;
+    }
+    return with_config(&args);
 }
