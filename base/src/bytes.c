@@ -74,6 +74,7 @@ uint64_t bytes_hash(struct obx_bytes b)
     uint64_t word = 0;
     size_t at = 0;
 
+    /* By memcpy: the bytes lie wherever the caller has them. */
     for (; b.len - at >= sizeof(word); at += sizeof(word)) {
         memcpy(&word, p + at, sizeof(word));
         hash = hash_mix(hash, word);
@@ -106,6 +107,7 @@ bool bytes_equal_constant_time(struct obx_bytes a, struct obx_bytes b)
 
     if (a.p == NULL || b.p == NULL || a.len != b.len)
         return false;
+    /* No early end: how long it takes would say how many bytes were right. */
     for (size_t i = 0; i < a.len; i++)
         differs |= (unsigned char)(left[i] ^ right[i]);
     return differs == 0;
@@ -138,6 +140,7 @@ enum obx_code buf_reserve(struct obx_buf *buf, size_t extra)
 
     if (buf->rc != OBX_OK || (buf->data != NULL && extra < buf->cap - buf->len))
         return buf->rc;
+    /* Below half of what can be addressed, so that neither the sum nor the doubling overflows. */
     if (extra < SIZE_MAX / 2 - buf->len) {
         need = buf->len + extra + 1;
         while (cap < need)
@@ -173,6 +176,7 @@ enum obx_code buf_addvf(struct obx_buf *buf, const char *fmt, va_list args)
     va_list measured;
     int len = 0;
 
+    /* Twice: the length is known only when it is formatted, and the arguments can be read once. */
     va_copy(measured, args);
     len = vsnprintf(NULL, 0, fmt, measured);
     va_end(measured);

@@ -95,6 +95,7 @@ static const struct prom_row outlet_rows[] = {
 
 static uint64_t read_atomic(const void *number)
 {
+    /* Other threads write it meanwhile; prom_table's own way would be a race. */
     const atomic_uint_fast64_t *value = number;
 
     return atomic_load(value);

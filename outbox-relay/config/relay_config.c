@@ -11,6 +11,7 @@
 
 static void finish_db(struct db_opts *db)
 {
+    /* The client takes a socket for the server of a host that is NULL or localhost only. */
     if (db->unix_socket != NULL)
         db->host = NULL;
     db->program_name = "outbox-relay";
@@ -32,6 +33,7 @@ static void finish_source(const struct relay_config *config, struct source_confi
 static void finish_producer(struct check_producer *producer)
 {
     finish_db(&producer->db);
+    /* One key for both ways of asking. */
     producer->db.tls_ca_file = producer->ca_file;
     if (producer->token[0] == '\0')
         producer->token = NULL;
@@ -44,6 +46,7 @@ enum obx_code relay_config_finish(void *root, struct cfg *cfg)
 
     config->cfg = cfg;
     config->refs = 1;
+    /* An address that listens on all is of no use to others; then nothing is advertised. */
     if (config->advertise_address == NULL && config->doorbell_address != NULL &&
         address_parse(config->doorbell_address, &address) && !address_is_any(&address))
         config->advertise_address = config->doorbell_address;

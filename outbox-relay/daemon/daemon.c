@@ -116,12 +116,13 @@ static void fill_view(struct relay_view *view, void *ctx)
 static void report_to_manager(struct daemon *daemon, const struct relay_view *view)
 {
     char summary[2 * OBX_ERR_TEXT_MAX];
+    bool is_ready = false;
 
     if (daemon->notify == NULL)
         return;
-    relay_view_summary(view, summary, sizeof(summary));
+    is_ready = relay_view_summary(view, summary, sizeof(summary));
     notify_status(daemon->notify, summary);
-    if (!daemon->is_ready_reported && relay_view_is_ready(view)) {
+    if (!daemon->is_ready_reported && is_ready) {
         daemon->is_ready_reported = true;
         notify_ready(daemon->notify);
     }

@@ -1,4 +1,7 @@
-/* Pages on the HTTP server. */
+/*
+ * Pages on the HTTP server: a table of paths, each answered at once on the loop's thread. A path or
+ * a method that is not in it is refused at the head, before any of a body is read.
+ */
 #include "service/http_pages.h"
 
 #include <string.h>
@@ -57,6 +60,7 @@ static void on_request(struct http_exchange *x, void *ctx)
     enum obx_code rc = find_route(pages, x)->handle(&reply, pages->ctx);
     struct http_response answer;
 
+    /* Half a page would be taken for a whole one: nothing of it goes out. */
     if (rc != OBX_OK) {
         buf_reset(&reply.body);
         reply.status = 500;

@@ -24,6 +24,7 @@ static enum obx_code load(SSL_CTX *ctx, const char *cert_file, const char *key_f
         what = "pair of certificate and key";
     if (what == NULL)
         return OBX_OK;
+    /* The queue belongs to the thread: what is left in it would be read as the next call's error. */
     (void)obx_fail(err, OBX_E_CONFIG, "%s of %s and %s: %s", what, cert_file, key_file,
                    ERR_reason_error_string(ERR_peek_last_error()));
     ERR_clear_error();
@@ -69,6 +70,7 @@ struct bufferevent *http_tls_accept(struct ssl_ctx_st *ctx, struct event_base *b
         SSL_free(ssl);
         return NULL;
     }
+    /* Many clients just close. Every body has its length, so what is cut is noticed without it. */
     bufferevent_openssl_set_allow_dirty_shutdown(bev, 1);
     return bev;
 }

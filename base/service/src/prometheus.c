@@ -53,6 +53,7 @@ void prom_sample(struct obx_buf *buf, const char *name, const struct prom_label 
 
 static void add_us(struct obx_buf *buf, uint64_t us)
 {
+    /* Not as a double: a start time in microseconds has more digits than %g shows. */
     buf_addf(buf, "%" PRIu64 ".%06" PRIu64 "\n", us / US_PER_S, us % US_PER_S);
 }
 
@@ -105,6 +106,7 @@ static uint64_t read_u64(const void *number)
 {
     uint64_t value;
 
+    /* The offset says where it lies, and nothing about its alignment to the compiler. */
     memcpy(&value, number, sizeof(value));
     return value;
 }
@@ -113,6 +115,7 @@ void prom_table(struct obx_buf *buf, const struct prom_row *rows, size_t row_cou
                 const struct prom_series *series, size_t series_count,
                 uint64_t (*read)(const void *number))
 {
+    /* The format wants all samples of a metric together: rows outside, series inside. */
     for (size_t i = 0; i < row_count && series_count > 0; i++) {
         prom_head(buf, rows[i].name, rows[i].type, rows[i].help);
         for (size_t k = 0; k < series_count; k++)

@@ -65,6 +65,7 @@ static void add_verdicts(struct obx_buf *buf, const struct half_view *half)
                     {"operator", half->check.verdicts_by_operator}};
 
     prom_head(buf, name, "counter", "Verdicts applied here, by who gave them.");
+    /* Each origin from the start, at 0: a rate over a series that begins late misses its first. */
     for (size_t i = 0; i < sizeof(verdicts) / sizeof(verdicts[0]); i++) {
         const struct prom_label origin[] = {{"origin", verdicts[i].origin}, {NULL, NULL}};
 
@@ -104,6 +105,7 @@ void metrics_half_write(const struct half_view *half, struct obx_buf *buf)
                 half->store.is_up);
     prom_number(buf, "rowpost_half_check_lease_held", "gauge", "1: this relay asks.",
                 half->check.is_owner);
+    /* A sum and a count make the mean of any span of time; no quantile, which none could add up. */
     prom_head(buf, "rowpost_half_api_latency_seconds", "summary",
               "From the whole request to its answer, of requests that reached the database.");
     prom_sample_us(buf, "rowpost_half_api_latency_seconds_sum", NULL, half->http.latency_us_sum);

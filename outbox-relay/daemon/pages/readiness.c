@@ -108,65 +108,55 @@ static const struct receipts_view *unready_receipts(const struct relay_view *vie
     return NULL;
 }
 
-bool relay_view_is_ready(const struct relay_view *view)
+/* How many lanes are, and the first that is not; NULL: all are. */
+static const struct lane_view *unready_lane(const struct relay_view *view, size_t *ready)
 {
+    const struct lane_view *first = NULL;
     char reason[OBX_ERR_TEXT_MAX];
 
-    if (view->is_stopping || !view->topology.is_done)
-        return false;
+    *ready = 0;
+    for (size_t i = 0; i < view->lane_count; i++) {
+        if (lane_view_is_ready(&view->lanes[i], reason, sizeof(reason)))
+            (*ready)++;
+        else if (first == NULL)
+            first = &view->lanes[i];
+    }
+    return first;
+}
+
+/* In the order in which a person would look: what holds up everything comes first. */
+bool relay_view_summary(const struct relay_view *view, char *text, size_t size)
+{
+    size_t ready = 0;
+    char reason[OBX_ERR_TEXT_MAX];
+    const struct lane_view *lane = unready_lane(view, &ready);
+    const struct receipts_view *receipts = unready_receipts(view);
+
+    if (view->is_stopping)
+        return not_ready(text, size, "stopping", NULL);
+    if (!view->topology.is_done)
+        return not_ready(text, size, "topology",
+                         view->topology.trouble[0] == '\0' ? "not yet there"
+                                                           : view->topology.trouble);
     if (view->half != NULL && !view->half->store.is_up)
-        return false;
-    if (unready_receipts(view) != NULL)
-        return false;
-    for (size_t i = 0; i < view->lane_count; i++) {
-        if (!lane_view_is_ready(&view->lanes[i], reason, sizeof(reason)))
-            return false;
-    }
-    return true;
-}
-
-static size_t count_ready(const struct relay_view *view)
-{
-    char reason[OBX_ERR_TEXT_MAX];
-    size_t count = 0;
-
-    for (size_t i = 0; i < view->lane_count; i++)
-        count += lane_view_is_ready(&view->lanes[i], reason, sizeof(reason));
-    return count;
-}
-
-void relay_view_summary(const struct relay_view *view, char *text, size_t size)
-{
-    char reason[OBX_ERR_TEXT_MAX];
-    const struct receipts_view *receipts = NULL;
-
-    if (view->is_stopping) {
-        snprintf(text, size, "stopping");
-        return;
-    }
-    if (!view->topology.is_done) {
-        snprintf(text, size, "topology: %s",
-                 view->topology.trouble[0] == '\0' ? "not yet there" : view->topology.trouble);
-        return;
-    }
-    if (view->half != NULL && !view->half->store.is_up) {
-        snprintf(text, size, "half-messages: %s", view->half->store.trouble);
-        return;
-    }
-    for (size_t i = 0; i < view->lane_count; i++) {
-        const struct lane_view *lane = &view->lanes[i];
-
-        if (lane_view_is_ready(lane, reason, sizeof(reason)))
-            continue;
-        snprintf(text, size, "%zu of %zu lanes ready; %s/%s: %s", count_ready(view),
-                 view->lane_count, lane->source, lane->outbox, reason);
-        return;
-    }
-    receipts = unready_receipts(view);
-    if (receipts != NULL)
+        return not_ready(text, size, "half-messages", view->half->store.trouble);
+    if (lane != NULL) {
+        (void)lane_view_is_ready(lane, reason, sizeof(reason));
+        snprintf(text, size, "%zu of %zu lanes ready; %s/%s: %s", ready, view->lane_count,
+                 lane->source, lane->outbox, reason);
+    } else if (receipts != NULL) {
         snprintf(text, size, "receipts of %s: %s", receipts->source,
                  receipts->stats.trouble[0] == '\0' ? "not yet connected"
                                                     : receipts->stats.trouble);
-    else
-        snprintf(text, size, "%zu lanes ready", view->lane_count);
+    } else {
+        snprintf(text, size, "%zu lanes ready", ready);
+    }
+    return lane == NULL && receipts == NULL;
+}
+
+bool relay_view_is_ready(const struct relay_view *view)
+{
+    char text[2 * OBX_ERR_TEXT_MAX];
+
+    return relay_view_summary(view, text, sizeof(text));
 }

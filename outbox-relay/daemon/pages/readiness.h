@@ -12,7 +12,7 @@
 bool lane_view_is_ready(const struct lane_view *lane, char *reason, size_t size);
 /** Whether all lanes are ready, the topology is there and the relay is not stopping. */
 bool relay_view_is_ready(const struct relay_view *view);
-/** One line for people on how the relay is: "3 lanes ready", or the first thing that is not. */
-void relay_view_summary(const struct relay_view *view, char *text, size_t size);
+/** The same, with one line for people: "3 lanes ready", or the first thing that is not. */
+bool relay_view_summary(const struct relay_view *view, char *text, size_t size);
 
 #endif

@@ -108,9 +108,8 @@ static int add_lanes(json_t *root, const struct relay_view *view,
 static int add_readiness(json_t *root, const struct relay_view *view)
 {
     char summary[2 * OBX_ERR_TEXT_MAX];
-    int rc = add_bool(root, "ready", relay_view_is_ready(view));
+    int rc = add_bool(root, "ready", relay_view_summary(view, summary, sizeof(summary)));
 
-    relay_view_summary(view, summary, sizeof(summary));
     return rc | add_text(root, "reason", summary);
 }
 
