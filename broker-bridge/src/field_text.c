@@ -12,7 +12,7 @@
 
 enum { DEPTH_MAX = 32, DECIMAL = 10, DOUBLE_DIGITS = 17 };
 
-static enum obx_code write_value(struct obx_buf *buf, const amqp_field_value_t *value, int depth);
+static void write_value(struct obx_buf *buf, const amqp_field_value_t *value, int depth);
 
 double field_decimal(amqp_decimal_t decimal)
 {
@@ -23,126 +23,126 @@ double field_decimal(amqp_decimal_t decimal)
     return (double)(int32_t)decimal.value / scale;
 }
 
-static enum obx_code write_char(struct obx_buf *buf, unsigned char c)
-{
-    switch (c) {
-    case '"':
-        return buf_add_text(buf, "\\\"");
-    case '\\':
-        return buf_add_text(buf, "\\\\");
-    case '\n':
-        return buf_add_text(buf, "\\n");
-    case '\t':
-        return buf_add_text(buf, "\\t");
-    default:
-        return c < ' ' ? buf_addf(buf, "\\u%04x", c) : buf_add(buf, &c, 1);
-    }
-}
-
-static enum obx_code write_text(struct obx_buf *buf, amqp_bytes_t text)
+static void write_text(struct obx_buf *buf, amqp_bytes_t text)
 {
     const unsigned char *p = text.bytes;
-    enum obx_code rc = buf_add_text(buf, "\"");
 
-    for (size_t i = 0; rc == OBX_OK && i < text.len;) {
+    buf_add_text(buf, "\"");
+    for (size_t i = 0; i < text.len && buf->rc == OBX_OK;) {
         uint32_t cp;
         const size_t len = utf8_next((struct obx_bytes){.p = p + i, .len = text.len - i}, &cp);
 
-        if (len == 1)
-            rc = write_char(buf, p[i]);
-        else if (len > 1)
-            rc = buf_add(buf, p + i, len);
+        if (len == 0)
+            buf_add_text(buf, "\\ufffd");
+        else if (p[i] == '"' || p[i] == '\\')
+            buf_addf(buf, "\\%c", p[i]);
+        else if (p[i] == '\n' || p[i] == '\t')
+            buf_add_text(buf, p[i] == '\n' ? "\\n" : "\\t");
+        else if (p[i] < ' ')
+            buf_addf(buf, "\\u%04x", p[i]);
         else
-            rc = buf_add_text(buf, "\\ufffd");
+            buf_add(buf, p + i, len);
         i += len > 0 ? len : 1;
     }
-    return rc == OBX_OK ? buf_add_text(buf, "\"") : rc;
+    buf_add_text(buf, "\"");
 }
 
 /* JSON has no infinity and no NaN. */
-static enum obx_code write_double(struct obx_buf *buf, double value)
+static void write_double(struct obx_buf *buf, double value)
 {
-    if (!isfinite(value))
-        return buf_add_text(buf, "null");
-    return buf_addf(buf, "%.*g", DOUBLE_DIGITS, value);
+    if (isfinite(value))
+        buf_addf(buf, "%.*g", DOUBLE_DIGITS, value);
+    else
+        buf_add_text(buf, "null");
 }
 
 /* Tables and arrays call write_value for what they hold, at most DEPTH_MAX deep.
  * NOLINTBEGIN(misc-no-recursion) */
-static enum obx_code write_table(struct obx_buf *buf, const amqp_table_t *table, int depth)
+static void write_table(struct obx_buf *buf, const amqp_table_t *table, int depth)
 {
-    enum obx_code rc = buf_add_text(buf, "{");
-
-    for (int i = 0; rc == OBX_OK && i < table->num_entries; i++) {
-        if (i > 0)
-            rc = buf_add_text(buf, ",");
-        if (rc == OBX_OK)
-            rc = write_text(buf, table->entries[i].key);
-        if (rc == OBX_OK)
-            rc = buf_add_text(buf, ":");
-        if (rc == OBX_OK)
-            rc = write_value(buf, &table->entries[i].value, depth + 1);
+    buf_add_text(buf, "{");
+    for (int i = 0; i < table->num_entries; i++) {
+        buf_add_text(buf, i > 0 ? "," : "");
+        write_text(buf, table->entries[i].key);
+        buf_add_text(buf, ":");
+        write_value(buf, &table->entries[i].value, depth + 1);
     }
-    return rc == OBX_OK ? buf_add_text(buf, "}") : rc;
+    buf_add_text(buf, "}");
 }
 
-static enum obx_code write_array(struct obx_buf *buf, const amqp_array_t *array, int depth)
+static void write_array(struct obx_buf *buf, const amqp_array_t *array, int depth)
 {
-    enum obx_code rc = buf_add_text(buf, "[");
-
-    for (int i = 0; rc == OBX_OK && i < array->num_entries; i++) {
-        if (i > 0)
-            rc = buf_add_text(buf, ",");
-        if (rc == OBX_OK)
-            rc = write_value(buf, &array->entries[i], depth + 1);
+    buf_add_text(buf, "[");
+    for (int i = 0; i < array->num_entries; i++) {
+        buf_add_text(buf, i > 0 ? "," : "");
+        write_value(buf, &array->entries[i], depth + 1);
     }
-    return rc == OBX_OK ? buf_add_text(buf, "]") : rc;
+    buf_add_text(buf, "]");
 }
 
-static enum obx_code write_value(struct obx_buf *buf, const amqp_field_value_t *value, int depth)
+static void write_value(struct obx_buf *buf, const amqp_field_value_t *value, int depth)
 {
-    if (depth > DEPTH_MAX)
-        return buf_add_text(buf, "null");
+    if (depth > DEPTH_MAX) {
+        buf_add_text(buf, "null");
+        return;
+    }
     switch (value->kind) {
     case AMQP_FIELD_KIND_BOOLEAN:
-        return buf_add_text(buf, value->value.boolean ? "true" : "false");
+        buf_add_text(buf, value->value.boolean ? "true" : "false");
+        break;
     case AMQP_FIELD_KIND_I8:
-        return buf_addf(buf, "%d", value->value.i8);
+        buf_addf(buf, "%d", value->value.i8);
+        break;
     case AMQP_FIELD_KIND_U8:
-        return buf_addf(buf, "%u", (unsigned)value->value.u8);
+        buf_addf(buf, "%u", (unsigned)value->value.u8);
+        break;
     case AMQP_FIELD_KIND_I16:
-        return buf_addf(buf, "%d", value->value.i16);
+        buf_addf(buf, "%d", value->value.i16);
+        break;
     case AMQP_FIELD_KIND_U16:
-        return buf_addf(buf, "%u", (unsigned)value->value.u16);
+        buf_addf(buf, "%u", (unsigned)value->value.u16);
+        break;
     case AMQP_FIELD_KIND_I32:
-        return buf_addf(buf, "%" PRId32, value->value.i32);
+        buf_addf(buf, "%" PRId32, value->value.i32);
+        break;
     case AMQP_FIELD_KIND_U32:
-        return buf_addf(buf, "%" PRIu32, value->value.u32);
+        buf_addf(buf, "%" PRIu32, value->value.u32);
+        break;
     case AMQP_FIELD_KIND_I64:
-        return buf_addf(buf, "%" PRId64, value->value.i64);
+        buf_addf(buf, "%" PRId64, value->value.i64);
+        break;
     case AMQP_FIELD_KIND_U64:
     case AMQP_FIELD_KIND_TIMESTAMP:
-        return buf_addf(buf, "%" PRIu64, value->value.u64);
+        buf_addf(buf, "%" PRIu64, value->value.u64);
+        break;
     case AMQP_FIELD_KIND_F32:
-        return write_double(buf, (double)value->value.f32);
+        write_double(buf, (double)value->value.f32);
+        break;
     case AMQP_FIELD_KIND_F64:
-        return write_double(buf, value->value.f64);
+        write_double(buf, value->value.f64);
+        break;
     case AMQP_FIELD_KIND_DECIMAL:
-        return write_double(buf, field_decimal(value->value.decimal));
+        write_double(buf, field_decimal(value->value.decimal));
+        break;
     case AMQP_FIELD_KIND_UTF8:
     case AMQP_FIELD_KIND_BYTES:
-        return write_text(buf, value->value.bytes);
+        write_text(buf, value->value.bytes);
+        break;
     case AMQP_FIELD_KIND_TABLE:
-        return write_table(buf, &value->value.table, depth);
+        write_table(buf, &value->value.table, depth);
+        break;
     case AMQP_FIELD_KIND_ARRAY:
-        return write_array(buf, &value->value.array, depth);
+        write_array(buf, &value->value.array, depth);
+        break;
     default:
-        return buf_add_text(buf, "null");
+        buf_add_text(buf, "null");
+        break;
     }
 }
 /* NOLINTEND(misc-no-recursion) */
 
 enum obx_code field_text(struct obx_buf *buf, const amqp_field_value_t *value)
 {
-    return write_value(buf, value, 0);
+    write_value(buf, value, 0);
+    return buf->rc;
 }

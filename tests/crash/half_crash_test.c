@@ -144,19 +144,6 @@ static uint64_t number(struct rig *rig, const char *query)
     return value;
 }
 
-static uint16_t free_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET};
-    socklen_t len = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    assert_true(fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
-                getsockname(fd, (struct sockaddr *)&address, &len) == 0);
-    close(fd);
-    return ntohs(address.sin_port);
-}
-
 static unsigned port_of(const struct rig *rig, enum line line, unsigned server_port)
 {
     return rig->lines[line] != NULL ? cut_proxy_port(rig->lines[line]) : server_port;
@@ -234,7 +221,7 @@ static int set_up(void **state)
     migrate(&rig);
     delete_queue();
     rig.endpoint = endpoint_create(answer_check, &rig);
-    rig.port = free_port();
+    rig.port = proc_free_port();
     snprintf(rig.dir, sizeof(rig.dir), "/tmp/obx-half-crash-XXXXXX");
     assert_non_null(mkdtemp(rig.dir));
     snprintf(rig.config, sizeof(rig.config), "%s/relay.ini", rig.dir);
@@ -470,7 +457,7 @@ static void the_relay_stands_still_at(struct rig *rig, const char *point)
     rig->stopped = rig->relay;
     rig->relay = NULL;
     kill_producers(rig);
-    rig->port = free_port();
+    rig->port = proc_free_port();
     write_config(rig);
     start_relay(rig, NULL);
     start_producers(rig);

@@ -128,19 +128,6 @@ static void make(struct test_db *test, const char *word, const enum schema_side 
     db_close(db);
 }
 
-static uint16_t free_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET};
-    socklen_t len = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    assert_true(fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
-                getsockname(fd, (struct sockaddr *)&address, &len) == 0);
-    close(fd);
-    return ntohs(address.sin_port);
-}
-
 static void write_config(const struct rig *rig)
 {
     const struct db_opts *db = &rig->messages.opts;
@@ -200,7 +187,7 @@ static int set_up(void **state)
     make(&rig.banks[1], "tccb", bank_sides, 2, TCC_EXAMPLES "/bank.sql");
     rig.db = test_db_open(&root);
     delete_queues();
-    rig.port = free_port();
+    rig.port = proc_free_port();
     (void)snprintf(rig.dir, sizeof(rig.dir), "/tmp/obx-tcc-crash-XXXXXX");
     assert_non_null(mkdtemp(rig.dir));
     path_in(&rig, "relay.ini", rig.config);

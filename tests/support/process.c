@@ -7,13 +7,16 @@
 #define _GNU_SOURCE
 #include "process.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -292,4 +295,17 @@ bool proc_run(const struct proc_opts *opts, int64_t timeout_ms, struct proc_exit
         fprintf(stderr, "%s did not end within %lld ms\n", opts->argv[0], (long long)timeout_ms);
     proc_destroy(proc);
     return ended;
+}
+
+uint16_t proc_free_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(address);
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const bool is_found = fd >= 0 && bind(fd, (const struct sockaddr *)&address, len) == 0 &&
+                          getsockname(fd, (struct sockaddr *)&address, &len) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return is_found ? ntohs(address.sin_port) : 0;
 }

@@ -70,4 +70,7 @@ bool proc_wait_log(struct proc *proc, int64_t from, const char *text, int64_t ti
  */
 bool proc_run(const struct proc_opts *opts, int64_t timeout_ms, struct proc_exit *how);
 
+/** A port of the loopback that nobody listens on just now. 0 when there is none. */
+uint16_t proc_free_port(void);
+
 #endif

@@ -1,5 +1,6 @@
 /* See consumer_rig.h. */
 #include "consumer_rig.h"
+#include "consumer_opts.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -56,28 +57,13 @@ static void make_tables(struct rig *rig)
 
 static void fill_opts(struct rig *rig)
 {
-    const struct db_opts *db = &rig->test_db.opts;
-
-    rig->opts = (struct obx_consumer_opts){
-        .size = sizeof(rig->opts),
-        .group = "group-a",
-        .queue = rig->queue,
-        .broker_addresses = rig->broker.address,
-        .broker_vhost = rig->broker.vhost,
-        .broker_user = rig->broker.user,
-        .broker_password = rig->broker.password,
-        .db_host = db->host,
-        .db_port = db->port,
-        .db_user = db->user,
-        .db_password = db->password,
-        .db_name = db->database,
-        .retry_min_ms = 20,
-        .retry_cap_ms = 100,
-        .dead_letter_queue = rig->dead,
-        .declare_topology = true,
-        .drain_timeout_ms = RIG_WAIT_MS,
-        .no_cleanup = true,
-    };
+    rig->opts = consumer_opts(&rig->broker, &rig->test_db.opts, "group-a", rig->queue);
+    rig->opts.retry_min_ms = 20; /* tests of failures are not to take minutes */
+    rig->opts.retry_cap_ms = 100;
+    rig->opts.dead_letter_queue = rig->dead;
+    rig->opts.declare_topology = true;
+    rig->opts.drain_timeout_ms = RIG_WAIT_MS;
+    rig->opts.no_cleanup = true; /* audits count what is there */
 }
 
 static void make_publisher(struct rig *rig)

@@ -21,6 +21,7 @@
 
 #include "base/bytes.h"
 #include "bridge/consumer.h"
+#include "consumer_opts.h"
 #include "half/api/half_http.h"
 #include "http_call.h"
 #include "lane_rig.h"
@@ -547,19 +548,8 @@ static enum obx_verdict handle(const struct obx_message *msg, struct obx_tx *tx,
 
 static struct obx_consumer *start_consumer(struct lane_rig *rig, struct bin *bin)
 {
-    const struct db_opts *db = &rig->test_db.opts;
-    const struct obx_consumer_opts opts = {.size = sizeof(opts),
-                                           .group = "golden",
-                                           .queue = rig->queue,
-                                           .broker_addresses = rig->broker.address,
-                                           .broker_vhost = rig->broker.vhost,
-                                           .broker_user = rig->broker.user,
-                                           .broker_password = rig->broker.password,
-                                           .db_host = db->host,
-                                           .db_port = db->port,
-                                           .db_user = db->user,
-                                           .db_password = db->password,
-                                           .db_name = db->database};
+    const struct obx_consumer_opts opts =
+        consumer_opts(&rig->broker, &rig->test_db.opts, "golden", rig->queue);
     struct obx_consumer *consumer = NULL;
     struct obx_err err = {0};
 

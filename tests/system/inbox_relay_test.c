@@ -22,6 +22,7 @@
 #include "base/bytes.h"
 #include "http_call.h"
 #include "inbox_rig.h"
+#include "process.h"
 #include "wait.h"
 
 #define ROWS(state) "SELECT COUNT(*) FROM inbox WHERE state = '" state "'"
@@ -363,18 +364,6 @@ static void a_row_says_what_came(void **state)
 
 /* ------------------------------------------------------------------ pages and --check */
 
-static uint16_t free_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(address);
-    const int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    assert_int_equal(bind(fd, (const struct sockaddr *)&address, len), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &len), 0);
-    assert_int_equal(close(fd), 0);
-    return ntohs(address.sin_port);
-}
-
 struct page_wanted {
     uint16_t port;
     const char *path, *text;
@@ -401,7 +390,7 @@ static void its_pages_say_what_it_does(void **state)
 {
     struct inbox_rig *rig = *state;
     struct inbox_workers *workers;
-    const uint16_t port = free_port();
+    const uint16_t port = proc_free_port();
     char env[64];
 
     (void)snprintf(env, sizeof(env), "OBX_NOTIFY_HTTP_PORT=%u", (unsigned)port);

@@ -1,5 +1,6 @@
 /* See notify_rig.h. */
 #include "notify_rig.h"
+#include "process.h"
 
 #include <arpa/inet.h>
 #include <inttypes.h>
@@ -206,20 +207,6 @@ static void make_publisher(struct notify_rig *rig)
         fail_msg("publisher: %s", err.text);
 }
 
-static uint16_t free_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET};
-    socklen_t len = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    assert_true(fd >= 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &len), 0);
-    close(fd);
-    return ntohs(address.sin_port);
-}
-
 static void make_tables(struct notify_rig *rig)
 {
     struct obx_err err = {0};
@@ -248,7 +235,7 @@ int notify_rig_setup(void **state)
     snprintf(rig->log_path, sizeof(rig->log_path), "notify-%ld-%08" PRIx32 ".log", (long)getpid(),
              random);
     rig->admin = broker_admin_open(&rig->broker);
-    rig->http_port = free_port();
+    rig->http_port = proc_free_port();
     test_db_create(&rig->test_db, "calls"); /* not the name of the account in grants.md */
     rig->db = test_db_open(&rig->test_db.opts);
     make_tables(rig);

@@ -17,6 +17,7 @@
 #include "base/bytes.h"
 #include "lane/read/outbox_store.h"
 #include "lane/read/reader.h"
+#include "reader_opts.h"
 #include "sql/schema.h"
 #include "test_db.h"
 
@@ -221,17 +222,6 @@ static uint64_t reading_now_us(void *ctx)
 
 static void open_reading(struct reading *reading)
 {
-    const struct flight_opts flight_opts = {.key_window = 1,
-                                            .max_ready = 2000,
-                                            .max_waiting = 10000,
-                                            .max_key_waiting = 200,
-                                            .max_retrying = 4096,
-                                            .max_topic_retrying = 256,
-                                            .max_to_park = 2000,
-                                            .max_empty_keys = 4096,
-                                            .max_bytes = 8 << 20};
-    const struct reader_opts opts = {
-        .batch_rows = 1000, .batch_bytes = 4 << 20, .sweep_us = 1000000};
     const struct reader_store store = {.forward = read_forward,
                                        .behind = read_behind,
                                        .snapshot = take_snapshot,
@@ -239,8 +229,10 @@ static void open_reading(struct reading *reading)
                                        .now_us = reading_now_us,
                                        .ctx = reading};
 
-    assert_int_equal(flight_create(&flight_opts, &reading->flight, NULL), OBX_OK);
-    assert_int_equal(reader_create(&opts, &store, reading->flight, &reading->reader, NULL), OBX_OK);
+    assert_int_equal(flight_create(&default_flight_opts, &reading->flight, NULL), OBX_OK);
+    assert_int_equal(
+        reader_create(&default_reader_opts, &store, reading->flight, &reading->reader, NULL),
+        OBX_OK);
 }
 
 /* One turn of a lane; every row but those of the hot key is published and settled at once. */

@@ -27,6 +27,7 @@
 #include "lane/read/outbox_store.h"
 #include "lane/settle/overdue.h"
 #include "outbox/journal.h"
+#include "reader_opts.h"
 #include "receipts/receipt_batch.h"
 #include "sql/schema.h"
 #include "store/cleanup.h"
@@ -166,25 +167,14 @@ static uint64_t no_time(void *ctx)
 /* What the statements tell of their rows; it reads nothing here. */
 static void make_reader(void)
 {
-    const struct flight_opts flight = {.key_window = 1,
-                                       .max_ready = 2000,
-                                       .max_waiting = 10000,
-                                       .max_key_waiting = 200,
-                                       .max_retrying = 4096,
-                                       .max_topic_retrying = 256,
-                                       .max_to_park = 2000,
-                                       .max_empty_keys = 4096,
-                                       .max_bytes = 8 << 20};
-    const struct reader_opts opts = {
-        .batch_rows = 1000, .batch_bytes = 4 << 20, .sweep_us = 1000000};
     const struct reader_store store = {.forward = no_forward,
                                        .behind = no_behind,
                                        .snapshot = no_snapshot,
                                        .mark_frozen = no_frozen,
                                        .now_us = no_time};
 
-    ok(flight_create(&flight, &plans.flight, &err));
-    ok(reader_create(&opts, &store, plans.flight, &plans.reader, &err));
+    ok(flight_create(&default_flight_opts, &plans.flight, &err));
+    ok(reader_create(&default_reader_opts, &store, plans.flight, &plans.reader, &err));
 }
 
 static void make_lane(void)

@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE /* memmem */
 #include "program_rig.h"
+#include "process.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -512,19 +513,6 @@ void rig_add_outbox(struct program_rig *rig, const char *outbox)
 
 /* ---------------------------------------------------------------- life */
 
-uint16_t rig_free_port(void)
-{
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(addr);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    assert_true(fd >= 0);
-    assert_int_equal(bind(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&addr, &len), 0);
-    (void)close(fd);
-    return ntohs(addr.sin_port);
-}
-
 static void migrate(struct program_rig *rig)
 {
     char url[256];
@@ -566,8 +554,8 @@ int program_setup(void **state)
     snprintf(rig->queue, sizeof(rig->queue), "q_%.60s", rig->test_db.name);
     write_config(rig);
     for (unsigned i = 0; i < RIG_RELAYS; i++) {
-        rig->http_ports[i] = rig_free_port();
-        rig->bell_ports[i] = rig_free_port();
+        rig->http_ports[i] = proc_free_port();
+        rig->bell_ports[i] = proc_free_port();
     }
     *state = rig;
     return 0;

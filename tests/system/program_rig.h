@@ -109,8 +109,6 @@ void rig_add_outbox(struct program_rig *rig, const char *outbox);
 const char *rig_outboxctl(void);
 /** How often a text stands in a file. */
 unsigned rig_count_in_file(const char *path, const char *text);
-/** A port of 127.0.0.1 that nobody uses now. */
-uint16_t rig_free_port(void);
 /** Write a file into the rig's folder; its path is in `path`. */
 void rig_write(const struct program_rig *rig, const char *name, const char *text, char path[192]);
 /** The text of the configuration file, to be changed and written again. Free with buf_fini. */

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "consumer_opts.h"
 #include "half/half.h"
 #include "lane_rig.h"
 #include "obx/consumer.h"
@@ -166,21 +167,8 @@ static enum obx_verdict apply(const struct obx_message *msg, struct obx_tx *tx, 
 static void start_consumer(void)
 {
     const struct lane_rig *rig = chain.rig;
-    const struct db_opts *db = &rig->test_db.opts;
-    const struct obx_consumer_opts opts = {
-        .size = sizeof(opts),
-        .group = "group-a",
-        .queue = rig->queue,
-        .broker_addresses = rig->broker.address,
-        .broker_vhost = rig->broker.vhost,
-        .broker_user = rig->broker.user,
-        .broker_password = rig->broker.password,
-        .db_host = db->host,
-        .db_port = db->port,
-        .db_user = db->user,
-        .db_password = db->password,
-        .db_name = db->database,
-    };
+    const struct obx_consumer_opts opts =
+        consumer_opts(&rig->broker, &rig->test_db.opts, "group-a", rig->queue);
     struct obx_err err = {0};
 
     if (obx_consumer_open(&opts, &chain.consumer, &err) != OBX_OK ||

@@ -21,6 +21,7 @@
 
 #include "base/clock.h"
 #include "loop_thread.h"
+#include "process.h"
 #include "service/http_get.h"
 #include "service/http_pages.h"
 
@@ -56,18 +57,6 @@ static enum obx_code broken(struct http_reply *reply, void *ctx)
 static const struct http_route routes[] = {
     {"/hello", say_hello}, {"/not-ready", not_ready}, {"/broken", broken}};
 
-static uint16_t free_port(void)
-{
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(addr);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    assert_int_equal(bind(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&addr, &len), 0);
-    close(fd);
-    return ntohs(addr.sin_port);
-}
-
 static enum obx_code listen_on(struct fixture *fix, struct http_pages **out, struct obx_err *err)
 {
     const struct http_pages_opts opts = {
@@ -84,7 +73,7 @@ static int start(void **state)
 
     assert_non_null(fix);
     fix->loop.base = event_base_new();
-    fix->port = free_port();
+    fix->port = proc_free_port();
     fix->answer_cap = 65536;
     fix->answer = malloc(fix->answer_cap);
     assert_int_equal(listen_on(fix, &fix->server, NULL), OBX_OK);
@@ -343,7 +332,7 @@ static void the_client_says_that_nobody_listens(void **state)
     struct obx_buf body = {0};
     struct obx_err err = {0};
     struct http_get_opts opts = {
-        .address = "127.0.0.1", .port = free_port(), .path = "/hello", .timeout_ms = 10000};
+        .address = "127.0.0.1", .port = proc_free_port(), .path = "/hello", .timeout_ms = 10000};
     int status = 7;
 
     (void)state;
@@ -399,7 +388,7 @@ static int start_tls(void **state)
     assert_non_null(fix);
     make_certificate(folder, cert, key, sizeof(cert));
     fix->loop.base = event_base_new();
-    fix->port = free_port();
+    fix->port = proc_free_port();
     fix->answer_cap = 65536;
     fix->answer = malloc(fix->answer_cap);
     opts.http = (struct http_opts){.base = fix->loop.base,
