@@ -86,6 +86,28 @@ static enum obx_code op_insert(void *ctx, struct obx_bytes id, struct obx_err *e
     return obx_fail(err, OBX_E_DB_LOCK_WAIT, "waited for seconds");
 }
 
+static enum obx_code op_find_applied(void *ctx, struct item **items, size_t count,
+                                     struct obx_err *err)
+{
+    (void)items;
+    (void)count;
+    (void)err;
+    note(ctx, "find");
+    return OBX_OK;
+}
+
+static enum obx_code op_insert_many(void *ctx, struct item **items, size_t count,
+                                    struct obx_err *err)
+{
+    note(ctx, "rows");
+    for (size_t i = 0; i < count; i++) {
+        if (items[i]->dedup == DEDUP_LATER &&
+            op_insert(ctx, items[i]->msg.message_id, err) != OBX_OK)
+            return OBX_E_DB_LOCK_WAIT;
+    }
+    return OBX_OK;
+}
+
 static enum obx_code op_probe(void *ctx, struct obx_bytes id, struct obx_err *err)
 {
     struct script *script = ctx;
@@ -182,6 +204,8 @@ static const struct store_ops ops = {
     .undo_to = op_undo_to,
     .release = op_release,
     .insert = op_insert,
+    .find_applied = op_find_applied,
+    .insert_many = op_insert_many,
     .probe = op_probe,
     .remove = op_id,
     .has = op_has,
@@ -196,21 +220,19 @@ static const struct store_ops ops = {
     .park = op_park,
     .unpark = op_item,
     .promote = op_item,
+    .ask_status = op_begin,
     .in_transaction = op_yes,
     .is_lost = op_is_lost,
 };
 
-static enum obx_verdict handle(void *ctx, struct item *item, struct obx_err *failed, char *reason,
-                               size_t reason_size)
+static void handle(void *ctx, struct item *item, struct apply_answer *answer)
 {
     struct script *script = ctx;
 
-    (void)reason;
-    (void)reason_size;
     script->handled++;
+    answer->verdict = OBX_APPLIED;
     if (script->handler_fails != NULL && bytes_is(item->msg.message_id, script->handler_fails))
-        (void)obx_fail_sys(failed, script->handler, INTERRUPTED, "interrupted");
-    return OBX_APPLIED;
+        (void)obx_fail_sys(&answer->failed, script->handler, INTERRUPTED, "interrupted");
 }
 
 /* ------------------------------------------------------------------ a batch */
@@ -300,7 +322,7 @@ static void a_statement_comes_before_the_savepoint(void **state)
     (void)state;
     run(&batch, &script);
     assert_int_equal(batch.report.end, APPLY_COMMITTED);
-    assert_string_equal(script.trace, "begin look mark chunk chunk commit ");
+    assert_string_equal(script.trace, "begin look find mark chunk chunk rows commit ");
     assert_int_equal(script.probes, 0); /* nothing is asked for in vain */
     done(&batch);
 }

@@ -45,6 +45,7 @@ struct script {
     int rejects;              /* and of this one rejects; -1: none */
     int breaks;               /* and of this one ends the transaction, */
     enum way way;             /* so */
+    bool is_seen;             /* by a statement of its own: obx_tx_exec and not the native handle */
     bool is_broken_by_all;    /* every handler does */
     bool skips_dead;
     bool sends_letters;
@@ -116,8 +117,11 @@ static enum obx_verdict handle(const struct obx_message *msg, struct obx_tx *tx,
         run->fails_left--;
         return OBX_RETRY;
     }
-    if (message == script->breaks || script->is_broken_by_all)
+    if (message == script->breaks || script->is_broken_by_all) {
         break_transaction(run);
+        tx->has_ended = script->is_seen;
+        tx->is_uncertain = !script->is_seen;
+    }
     return OBX_APPLIED;
 }
 
@@ -153,7 +157,7 @@ static void begin(struct run *run, const struct script *script)
     *settings = (struct settings){.group = "group-a",
                                   .queue = "queue",
                                   .workers = 1,
-                                  .batch_max = 8,
+                                  .batch_max = script->messages > 10 ? FAKE_MESSAGES : 8,
                                   .prefetch = 100,
                                   .max_memory_bytes = 1000000,
                                   .max_attempts = MAX_ATTEMPTS,
@@ -400,6 +404,12 @@ static void play_pairs(const struct script *script, unsigned pairs)
         "a", "b", "a", NULL, "b", "a", "b", NULL, "a", "b"                                         \
     }
 
+#define LONG_KEYS                                                                                  \
+    {                                                                                              \
+        "a", "b", "a", NULL, "b", "a", "b", NULL, "a", "b", "a", "b", "a", "b", "a", NULL, "b",    \
+            "a", "b", NULL, "a", "b", "a", "b"                                                     \
+    }
+
 static const struct script scripts[] = {
     {.name = "plain", .messages = 10, .keys = TWO_KEYS, PLAIN},
     {.name = "redelivered", .messages = 10, .keys = TWO_KEYS, .is_redelivered = true, PLAIN},
@@ -467,6 +477,15 @@ static const struct script scripts[] = {
      .breaks = -1,
      .held = -1,
      .applied_elsewhere = -1},
+    {.name = "a batch of two chunks, one of which fails",
+     .messages = 24,
+     .keys = LONG_KEYS,
+     .fails = 21,
+     .fails_times = 1,
+     .rejects = -1,
+     .breaks = -1,
+     .held = -1,
+     .applied_elsewhere = -1},
     {.name = "one is held by another transaction for a while",
      .messages = 10,
      .keys = TWO_KEYS,
@@ -515,35 +534,60 @@ static void applied_elsewhere_at_any_time(void **state)
     }
 }
 
-static void check_broken(enum way way, int message, bool is_all)
+static struct script broken_script(enum way way, int message, int messages, bool is_seen)
 {
-    const struct script script = {.name = "a handler ends its transaction",
-                                  .messages = 6,
-                                  .keys = TWO_KEYS,
-                                  .fails = -1,
-                                  .rejects = -1,
-                                  .breaks = message,
-                                  .way = way,
-                                  .is_broken_by_all = is_all,
-                                  .held = -1,
-                                  .applied_elsewhere = -1};
+    return (struct script){.name = "a handler ends its transaction",
+                           .messages = messages,
+                           .keys = LONG_KEYS,
+                           .fails = -1,
+                           .rejects = -1,
+                           .breaks = message,
+                           .way = way,
+                           .is_seen = is_seen,
+                           .is_broken_by_all = message < 0,
+                           .held = -1,
+                           .applied_elsewhere = -1};
+}
+
+static void check_broken(enum way way, int message, int messages, bool is_seen)
+{
+    const struct script script = broken_script(way, message, messages, is_seen);
     struct run run;
 
     begin(&run, &script);
     go(&run);
     check(&run);
     assert_true(counters_get(&run.shared.counters, CNT_TX_BROKEN) > 0);
+    assert_true(run.worker.is_single); /* it will happen again, and then each row tells */
     end(&run);
 }
 
-/* In any way, at any place of a batch, and in all of them. */
+/* In any way, at any place of a batch of one chunk and of two, and in all of them; whether the
+ * library has seen the statement or not. Each message has one effect. */
 static void handlers_that_end_their_transaction(void **state)
 {
     (void)state;
     for (enum way way = WAY_COMMIT; way < WAYS; way++) {
-        for (int message = 0; message < 6; message++)
-            check_broken(way, message, false);
-        check_broken(way, -1, true);
+        for (int messages = 6; messages <= FAKE_MESSAGES; messages += FAKE_MESSAGES - 6) {
+            for (int message = -1; message < messages; message++) {
+                check_broken(way, message, messages, false);
+                check_broken(way, message, messages, true);
+            }
+        }
+    }
+}
+
+/* The contract is broken and a statement fails: a message can be applied twice, none is lost. */
+static void broken_and_failing(void **state)
+{
+    (void)state;
+    for (enum way way = WAY_COMMIT; way < WAYS; way++) {
+        for (int message = 0; message < 4; message++) {
+            struct script script = broken_script(way, message, 4, message % 2 == 0);
+
+            script.may_double = true;
+            play_all(&script);
+        }
     }
 }
 
@@ -668,6 +712,7 @@ int main(void)
         cmocka_unit_test(two_failures),
         cmocka_unit_test(applied_elsewhere_at_any_time),
         cmocka_unit_test(handlers_that_end_their_transaction),
+        cmocka_unit_test(broken_and_failing),
         cmocka_unit_test(a_commit_that_always_fails_holds_up_nobody),
         cmocka_unit_test(a_copy_is_acknowledged_when_its_effect_is_durable),
         cmocka_unit_test(what_is_applied_costs_nothing_more),

@@ -353,6 +353,47 @@ static enum obx_code op_insert(void *ctx, struct obx_bytes id, struct obx_err *e
     return OBX_OK;
 }
 
+static enum obx_code op_find_applied(void *ctx, struct item **items, size_t count,
+                                     struct obx_err *err)
+{
+    struct fake_store *fake = ctx;
+    enum obx_code rc = statement(fake, "find", err);
+
+    for (size_t i = 0; i < count && rc == OBX_OK; i++) {
+        if (items[i]->found == FOUND_GROUPED &&
+            fake->open.dedup[fake_number(items[i]->msg.message_id)] != FAKE_NO_ROW)
+            items[i]->found = FOUND_DUPLICATE;
+    }
+    return rc;
+}
+
+/* Rows before the one that fails are undone with the statement. */
+static enum obx_code op_insert_many(void *ctx, struct item **items, size_t count,
+                                    struct obx_err *err)
+{
+    struct fake_store *fake = ctx;
+    struct fake_tables before;
+    enum obx_code rc = statement(fake, "rows", err);
+
+    before = fake->open;
+    for (size_t i = 0; i < count && rc == OBX_OK; i++) {
+        const int message = fake_number(items[i]->msg.message_id);
+
+        if (items[i]->dedup != DEDUP_LATER)
+            continue;
+        rc = wait_for_row(fake, message, false, err);
+        if (rc == OBX_OK && fake->open.dedup[message] != FAKE_NO_ROW)
+            rc = obx_fail(err, OBX_E_DB_DUPLICATE, "m-%d", message);
+        if (rc == OBX_OK)
+            fake->open.dedup[message] = FAKE_APPLIED;
+    }
+    if (rc == OBX_OK)
+        fake->has_written = true;
+    else if (rc == OBX_E_DB_DUPLICATE || rc == OBX_E_DB_LOCK_WAIT)
+        fake->open = before;
+    return rc;
+}
+
 static enum obx_code op_probe(void *ctx, struct obx_bytes id, struct obx_err *err)
 {
     struct fake_store *fake = ctx;
@@ -821,6 +862,14 @@ static uint64_t op_connection_id(void *ctx)
     return ((struct fake_store *)ctx)->opens;
 }
 
+/* Begins no transaction. */
+static enum obx_code op_ask_status(void *ctx, struct obx_err *err)
+{
+    struct fake_store *fake = ctx;
+
+    return fake->is_lost ? obx_fail(err, OBX_E_DB_GONE, "status") : OBX_OK;
+}
+
 static bool op_in_transaction(void *ctx)
 {
     return ((struct fake_store *)ctx)->is_in_tx;
@@ -837,6 +886,8 @@ static const struct store_ops ops = {
     .undo_to = op_undo_to,
     .release = op_release,
     .insert = op_insert,
+    .find_applied = op_find_applied,
+    .insert_many = op_insert_many,
     .probe = op_probe,
     .remove = op_remove,
     .has = op_has,
@@ -860,6 +911,7 @@ static const struct store_ops ops = {
     .close = op_close,
     .session = op_session,
     .connection_id = op_connection_id,
+    .ask_status = op_ask_status,
     .in_transaction = op_in_transaction,
     .is_lost = op_is_lost,
 };

@@ -1,14 +1,14 @@
 /*
  * One batch, one transaction.
  *
- *     BEGIN; look what waits for the messages' keys; SAVEPOINT tx
+ *     BEGIN; look up what waits for the messages' keys, and which have been applied; SAVEPOINT tx
  *     for each chunk: SAVEPOINT chunk;
- *         for each message: INSERT dedup row (1062: duplicate, skip); handler
- *     RELEASE SAVEPOINT tx; the rows of what was not applied; COMMIT
+ *         for each message: INSERT dedup row, of the first one at least (1062: duplicate); handler
+ *     RELEASE SAVEPOINT tx; the other dedup rows; the rows of what was not applied; COMMIT
  *
- * The dedup row is written right before its handler, never earlier: what a handler that commits by
- * itself makes durable is the rows of messages whose handlers have been run, so nothing can be
- * marked as applied that was not.
+ * A dedup row is written right before its handler or after it, never earlier: what a handler that
+ * commits by itself makes durable is the rows of messages whose handlers have been run, so nothing
+ * can be marked as applied that was not. Which rows can wait is in dedup.c.
  *
  * A failing message: ROLLBACK TO chunk, the messages of the chunk before it run again, a new chunk
  * begins after it. The transaction stays whole and the failing message is not called again.
@@ -116,24 +116,30 @@ static enum step fail_step(struct item *item, enum item_state state, enum obx_co
 static enum step call_handler(struct run *run, struct item *item)
 {
     const struct apply *apply = run->apply;
-    struct obx_err failed = {0};
-    char reason[OBX_ERR_TEXT_MAX] = "";
-    enum obx_verdict verdict = OBX_RETRY;
+    struct apply_answer answer = {.verdict = OBX_RETRY};
 
     run->report->suspect = item;
-    verdict = apply->handler.call(apply->handler.ctx, item, &failed, reason, sizeof(reason));
-    if (failed.code != OBX_OK) {
-        run->report->err = failed;
+    apply->handler.call(apply->handler.ctx, item, &answer);
+    /* In a group it is not left to the end, when others would be in it. */
+    if (run->is_grouped && answer.has_ended_tx) {
+        run->culprit = item;
+        return STEP_BROKEN;
+    }
+    if (answer.failed.code != OBX_OK) {
+        run->report->err = answer.failed;
         return STEP_ABORT;
     }
+    if (run->is_grouped && answer.is_uncertain &&
+        apply->store.ops->ask_status(apply->store.ctx, &run->report->err) != OBX_OK)
+        return STEP_ABORT;
     if (!apply->store.ops->in_transaction(apply->store.ctx)) {
         run->culprit = item;
         return STEP_BROKEN;
     }
-    if (verdict == OBX_REJECT)
-        return fail_step(item, ITEM_REJECTED, OBX_E_REJECTED, reason);
-    if (verdict != OBX_APPLIED)
-        return fail_step(item, failed_state(run, item), OBX_E_HANDLER, reason);
+    if (answer.verdict == OBX_REJECT)
+        return fail_step(item, ITEM_REJECTED, OBX_E_REJECTED, answer.reason);
+    if (answer.verdict != OBX_APPLIED)
+        return fail_step(item, failed_state(run, item), OBX_E_HANDLER, answer.reason);
     item_set(item, ITEM_APPLIED);
     return STEP_ON;
 }
@@ -155,6 +161,7 @@ static enum step after_insert(struct run *run, struct item *item)
     }
     /* The insert has waited for whatever had written the row: there is no doubt any more. */
     item->dedup = DEDUP_WRITTEN;
+    run->mark = item;
     if (item->plan == PLAN_LEARN)
         return fail_step(item, failed_state(run, item), OBX_E_TX_BROKEN, "");
     return call_handler(run, item);
@@ -215,6 +222,12 @@ static enum step insert_one(struct run *run, struct item *item)
     const struct store *store = &run->apply->store;
     enum obx_code rc = OBX_OK;
 
+    if (item->found == FOUND_DUPLICATE)
+        return met_duplicate(run, item);
+    if (run_is_grouped(run, item)) {
+        item->dedup = DEDUP_LATER;
+        return call_handler(run, item);
+    }
     if (may_be_held(run, item))
         rc = store->ops->probe(store->ctx, item->msg.message_id, &run->report->err);
     if (rc == OBX_OK)
@@ -316,6 +329,7 @@ static enum obx_code begin_chunk(struct run *run)
 
     run->chunk_start = run->at;
     run->chunk_end = run->at + chunk_size(run);
+    run->mark = NULL;
     if (chunk_mark(run) == STORE_MARK_TX)
         return OBX_OK;
     return store->ops->set_mark(store->ctx, STORE_MARK_CHUNK, &run->report->err);
@@ -351,10 +365,11 @@ static enum step undo_failed(struct run *run)
     run->failures++;
     run->undone++;
     run->chunk_end = run->at;
+    run->mark = NULL; /* undone with the others */
     for (size_t i = run->chunk_start; i <= run->at; i++) {
         struct item *item = run->items[i];
 
-        if (item->dedup == DEDUP_WRITTEN)
+        if (item->dedup == DEDUP_WRITTEN || item->dedup == DEDUP_LATER)
             item->dedup = DEDUP_NONE;
         if (rests_on_dedup_row(item))
             item_set(item, ITEM_READY);
@@ -431,38 +446,55 @@ static enum obx_code begin_run(struct run *run)
     if (rc == OBX_OK)
         rc = look_up(run);
     if (rc == OBX_OK)
+        rc = run_find_applied(run);
+    if (rc == OBX_OK)
         rc = store->ops->set_mark(store->ctx, STORE_MARK_TX, &run->report->err);
     counters_add(run->apply->counters, CNT_BATCHES, 1);
     return rc;
 }
 
-void apply_batch(const struct apply *apply, struct item **items, size_t count,
-                 struct apply_report *report)
+static void run_once(struct run *run)
 {
-    struct run run = {.apply = apply,
-                      .items = items,
-                      .count = count,
-                      .report = report,
-                      .is_wary = apply->is_wary};
     enum step result = STEP_ABORT;
 
-    *report = (struct apply_report){.end = APPLY_COMMITTED, .due_in_ms = APPLY_NEVER};
-    if (apply->max_ms != 0)
-        run.until_us = clock_now_us() + (uint64_t)apply->max_ms * MS_TO_US;
-    for (size_t i = 0; i < count; i++)
-        items[i]->found = FOUND_NOTHING;
-    if (begin_run(&run) == OBX_OK)
-        result = run_items(&run);
+    for (size_t i = 0; i < run->count; i++)
+        run->items[i]->found = FOUND_NOTHING;
+    if (begin_run(run) == OBX_OK)
+        result = run_items(run);
     switch (result) {
     case STEP_ON:
-        run_commit(&run);
+        run_commit(run);
         break;
     case STEP_BROKEN:
-        run_break(&run);
+        run_break(run);
         break;
     case STEP_FAILED:
     case STEP_ABORT:
-        run_abort(&run);
+        run_abort(run);
         break;
     }
+}
+
+void apply_batch(const struct apply *apply, struct item **items, size_t count,
+                 struct apply_report *report)
+{
+    const struct run fresh = {
+        .apply = apply,
+        .items = items,
+        .count = count,
+        .report = report,
+        .is_wary = apply->is_wary,
+        .until_us = apply->max_ms == 0 ? 0 : clock_now_us() + (uint64_t)apply->max_ms * MS_TO_US};
+    struct run run = fresh;
+
+    *report = (struct apply_report){.end = APPLY_COMMITTED, .due_in_ms = APPLY_NEVER};
+    run.is_grouped = !apply->is_single && count > 1;
+    run_once(&run);
+    if (!run.wants_single)
+        return;
+    /* Whose row it was does not show; one by one, each message meets its own. */
+    run = fresh;
+    run.is_wary = run.is_wary || report->err.code == OBX_E_DB_LOCK_WAIT;
+    *report = (struct apply_report){.end = APPLY_COMMITTED, .due_in_ms = APPLY_NEVER};
+    run_once(&run);
 }

@@ -14,11 +14,19 @@
 
 #define APPLY_NEVER UINT64_MAX
 
+/* What comes of a call of the handler. */
+struct apply_answer {
+    enum obx_verdict verdict;
+    struct obx_err failed; /* not OBX_OK: the transaction has to be undone */
+    bool is_uncertain;     /* whether there is one is to be asked */
+    bool has_ended_tx;     /* one of its statements was seen to end the transaction */
+    char reason[OBX_ERR_TEXT_MAX];
+};
+
 /** Call the handler for one message. The seam lets the worker make the obx_tx, and a test script
- * the handler. */
+ * the handler. answer is all zero before. */
 struct apply_handler {
-    enum obx_verdict (*call)(void *ctx, struct item *item, struct obx_err *failed, char *reason,
-                             size_t reason_size);
+    void (*call)(void *ctx, struct item *item, struct apply_answer *answer);
     void *ctx;
 };
 
@@ -39,6 +47,7 @@ struct apply {
         chunk; /* messages between two savepoints at most: what a failing one makes run again */
     uint32_t max_ms;    /* commit what there is after this long; 0: no limit */
     uint64_t refuse_us; /* event times before this wall clock time are refused; 0: none */
+    bool is_single;     /* a handler has ended a transaction: each row before its handler */
     bool is_wary;       /* a dedup row was found locked not long ago: no insert waits unasked */
     const char *group;  /* for the log */
     struct apply_policy policy;
@@ -60,6 +69,7 @@ struct apply_report {
     uint64_t due_in_ms;   /* the earliest of the rows written is due then; UINT64_MAX: none */
     bool has_rows;        /* the group has, or had, rows in inbox_parked */
     bool met_lock;        /* another transaction holds a dedup row of a message of this batch */
+    bool is_broken;       /* a handler has ended its transaction */
     bool at_commit;       /* it was the COMMIT that failed */
     bool is_unparkable;   /* another transaction holds the row in inbox_parked of the suspect */
 };

@@ -20,7 +20,7 @@ static void undecide(struct run *run)
 
         if (item->state != ITEM_READY)
             item_set(item, ITEM_READY);
-        if (item->dedup == DEDUP_WRITTEN)
+        if (item->dedup == DEDUP_WRITTEN || item->dedup == DEDUP_LATER)
             item->dedup = DEDUP_NONE;
     }
 }
@@ -193,16 +193,50 @@ static void isolate_all(struct run *run)
             run->items[i]->plan = PLAN_ALONE;
 }
 
+/*
+ * In a group only the marks have rows. One that is there when its chunk's handler has just ended the
+ * transaction has been committed with all before it; found out later, the mark of the last chunk that
+ * was committed says the same of the chunks before that one. Their rows are written now, before
+ * anything else: a crash before that COMMIT, and what was committed in the last chunk unseen, would be
+ * applied twice (ADR 0027). What was undone has no mark.
+ */
+static void save_committed(struct run *run)
+{
+    const struct store *store = &run->apply->store;
+    size_t committed = 0;
+    bool has = false;
+
+    if (run->culprit == NULL)
+        (void)store->ops->rollback(store->ctx, NULL);
+    for (size_t i = run->count; i > 0 && !has; i--) {
+        struct item *item = run->items[i - 1];
+
+        if (item->dedup != DEDUP_WRITTEN)
+            continue;
+        if (store->ops->has(store->ctx, item->msg.message_id, &has, &run->report->err) != OBX_OK)
+            return;
+        committed = run->culprit != NULL ? run->at + 1 : i;
+        if (run->culprit != NULL)
+            break; /* the last mark is the present chunk's */
+    }
+    if (has && run_write_each(run, committed) == OBX_OK)
+        (void)store->ops->commit(store->ctx, &run->report->err);
+}
+
 void run_break(struct run *run)
 {
     const struct store *store = &run->apply->store;
 
-    if (run->culprit == NULL && last_missing(run, &run->culprit) == OBX_OK && run->culprit == NULL)
+    run->report->is_broken = true;
+    if (run->is_grouped)
+        save_committed(run);
+    else if (run->culprit == NULL && last_missing(run, &run->culprit) == OBX_OK &&
+             run->culprit == NULL)
         run->culprit = last_committed(run);
     doubt_commit(run);
     if (run->culprit != NULL)
         run->culprit->plan = PLAN_LEARN;
-    else
+    else if (!run->is_grouped) /* one by one it will show */
         isolate_all(run);
     say_broken(run, run->culprit, "handler ended the transaction");
     /* When it fails the server undoes it as the connection closes. */
@@ -220,22 +254,60 @@ void run_break(struct run *run)
  */
 static void commit_broken(struct run *run)
 {
-    if (last_missing(run, &run->culprit) != OBX_OK) {
+    struct item *missing = NULL;
+
+    run->report->is_broken = true;
+    if (last_missing(run, &missing) != OBX_OK) {
         doubt_commit(run);
         run_abort(run);
         return;
     }
-    if (run->culprit != NULL) {
+    if (missing != NULL) {
+        run->culprit = run->is_grouped ? NULL : missing;
         run_break(run);
         return;
     }
-    run->culprit = last_committed(run);
+    if (run->is_grouped) {
+        if (run_write_each(run, run->count) != OBX_OK) {
+            doubt_commit(run);
+            run_abort(run);
+            return;
+        }
+    } else {
+        run->culprit = last_committed(run);
+    }
     if (run->culprit != NULL)
         run->culprit->plan = PLAN_LEARN;
     say_broken(run, run->culprit,
                run->culprit != NULL ? "handler committed and began another transaction"
                                     : "the savepoint of the transaction is gone");
     park_and_commit(run, APPLY_RENEW);
+}
+
+/* Another process has one of the rows, or the database does not take one: which, does not show. */
+static bool is_about_one_row(enum obx_code code)
+{
+    return code == OBX_E_DB_DUPLICATE || code == OBX_E_DB_LOCK_WAIT || code == OBX_E_DB_DATA ||
+           code == OBX_E_TOO_LARGE;
+}
+
+static void write_rows_and_commit(struct run *run)
+{
+    const struct store *store = &run->apply->store;
+    const enum obx_code rc = run_write_rows(run);
+
+    if (rc == OBX_OK) {
+        park_and_commit(run, APPLY_COMMITTED);
+        return;
+    }
+    run->report->suspect = NULL; /* no handler is to blame */
+    if (is_about_one_row(rc) && !store->ops->is_lost(store->ctx) &&
+        store->ops->rollback(store->ctx, NULL) == OBX_OK) {
+        undecide(run);
+        run->wants_single = true;
+        return;
+    }
+    run_abort(run);
 }
 
 void run_commit(struct run *run)
@@ -248,5 +320,5 @@ void run_commit(struct run *run)
     else if (rc != OBX_OK)
         run_abort(run);
     else
-        park_and_commit(run, APPLY_COMMITTED);
+        write_rows_and_commit(run);
 }

@@ -1,7 +1,7 @@
 /*
  * One run of a batch from inside: what apply.c, which goes through the messages, end.c, which ends
  * the transaction in one of the ways there are, and park.c, which writes the rows of those that were
- * not applied, have in common. apply.c calls end.c and park.c, end.c calls park.c.
+ * not applied, have in common. apply.c calls the others, end.c calls park.c and dedup.c.
  */
 #ifndef CONSUMER_APPLY_RUN_H
 #define CONSUMER_APPLY_RUN_H
@@ -16,13 +16,28 @@ struct run {
     size_t reached; /* the highest at so far: below it messages may be running again */
     size_t chunk_start;
     size_t chunk_end;
-    size_t undone;   /* times a chunk was undone for one of its messages */
-    size_t failures; /* messages so far that were not applied, or hold up others of their key */
-    bool is_wary;    /* a dedup row was found locked: no insert waits unasked any more */
+    size_t undone;     /* times a chunk was undone for one of its messages */
+    size_t failures;   /* messages so far that were not applied, or hold up others of their key */
+    bool is_wary;      /* a dedup row was found locked: no insert waits unasked any more */
+    bool is_grouped;   /* dedup rows are written together, where they can be; see dedup.c */
+    bool wants_single; /* undone: somebody else has one of them, so run it again one by one */
+    struct item *mark; /* whose dedup row was written first in this chunk; NULL: none was */
     struct item *culprit; /* whose handler ended the transaction; NULL: not known */
     uint64_t until_us;    /* 0: no limit */
     struct apply_report *report;
 };
+
+/* ---- dedup.c */
+
+/** Choose what is grouped, and ask which of that has been applied. */
+OBX_NODISCARD enum obx_code run_find_applied(struct run *run);
+/** Whether its handler runs before its dedup row is written. */
+bool run_is_grouped(const struct run *run, const struct item *item);
+/** Write the rows of those whose handlers have run. As store_ops.insert_many. */
+OBX_NODISCARD enum obx_code run_write_rows(struct run *run);
+/** The same one by one, of the first count items, for what is committed already: a row that is there
+ * is as good. */
+OBX_NODISCARD enum obx_code run_write_each(struct run *run, size_t count);
 
 /* ---- park.c */
 

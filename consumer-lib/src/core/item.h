@@ -65,6 +65,7 @@ enum item_plan {
 /* The dedup row of an item, as far as this process has written it. */
 enum item_dedup {
     DEDUP_NONE,
+    DEDUP_LATER,   /* its handler has run; written with the others' before the COMMIT */
     DEDUP_WRITTEN, /* in the transaction that is open */
     DEDUP_IN_DOUBT /* in one of unknown fate: a row that is found may be that one */
 };
@@ -72,11 +73,13 @@ enum item_dedup {
 /* What the lookup before a batch has found out about an item; see parked_lookup. */
 enum item_found {
     FOUND_NOTHING,
-    FOUND_BLOCKED,  /* an earlier row of its key waits */
-    FOUND_APPLIED,  /* that, and a dedup row */
-    FOUND_REJECTED, /* its producer has been answered "rejected", for why */
-    FOUND_ROW,      /* a delivery of which there is a row */
-    FOUND_LOST      /* a row that is not ours any more */
+    FOUND_GROUPED,   /* no dedup row, as far as others have committed; see apply/dedup.c */
+    FOUND_DUPLICATE, /* a dedup row */
+    FOUND_BLOCKED,   /* an earlier row of its key waits */
+    FOUND_APPLIED,   /* that, and a dedup row */
+    FOUND_REJECTED,  /* its producer has been answered "rejected", for why */
+    FOUND_ROW,       /* a delivery of which there is a row */
+    FOUND_LOST       /* a row that is not ours any more */
 };
 
 /* Where the I/O thread's ack tracker has a delivery. */

@@ -26,6 +26,14 @@ const char *parked_holds(const struct settings *settings);
 /** As store_ops.lookup. */
 OBX_NODISCARD enum obx_code parked_lookup(struct db *db, const struct settings *settings,
                                           struct item **items, size_t count, struct obx_err *err);
+/** As store_ops.find_applied. */
+OBX_NODISCARD enum obx_code parked_find_applied(struct db *db, const struct settings *settings,
+                                                struct item **items, size_t count,
+                                                struct obx_err *err);
+/** As store_ops.insert_many. */
+OBX_NODISCARD enum obx_code parked_insert_applied(struct db *db, const struct settings *settings,
+                                                  struct item **items, size_t count,
+                                                  struct obx_err *err);
 /** As store_ops.park. */
 OBX_NODISCARD enum obx_code parked_write(struct db *db, const struct settings *settings,
                                          const struct item *item, const struct park *park,

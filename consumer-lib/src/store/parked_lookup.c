@@ -13,7 +13,10 @@
 #include "parked_db.h"
 #include "parked_key.h"
 
-enum { KEYS_MAX = 100 /* in one statement, each of which opens the table */ };
+enum {
+    KEYS_MAX = 100, /* in one statement, each of which opens the table */
+    ROWS_MAX = 500  /* in one statement, far from what a server takes at once */
+};
 
 struct lookup {
     struct db *db;
@@ -259,7 +262,10 @@ static bool is_blocked_delivery(const struct item *item)
     return is_delivery(item) && item->found == FOUND_BLOCKED;
 }
 
-static enum obx_code find_decided(struct lookup *lookup)
+/* The dedup rows of the items that is_wanted picks; found is told what each of them says. */
+static enum obx_code
+find_dedup_rows(struct lookup *lookup, bool (*is_wanted)(const struct item *item),
+                void (*found)(struct item *item, struct obx_bytes outcome, struct obx_bytes reason))
 {
     struct db_rows *rows = NULL;
     size_t listed = 0;
@@ -271,7 +277,7 @@ static enum obx_code find_decided(struct lookup *lookup)
     if (rc == OBX_OK)
         rc = buf_add_text(&lookup->sql, " AND message_id IN ");
     if (rc == OBX_OK)
-        rc = add_list(lookup, is_blocked_delivery, add_message_id, &listed);
+        rc = add_list(lookup, is_wanted, add_message_id, &listed);
     if (rc == OBX_OK && listed == 0)
         return OBX_OK;
     rc = run(lookup, rc, &rows);
@@ -279,16 +285,86 @@ static enum obx_code find_decided(struct lookup *lookup)
         for (size_t i = 0; i < lookup->count; i++) {
             struct item *item = lookup->items[i];
 
-            if (!is_blocked_delivery(item) ||
-                !bytes_equal(item->msg.message_id, db_rows_bytes(rows, 0)))
-                continue;
-            item->found = parked_read_outcome(item, db_rows_bytes(rows, 1),
-                                              db_rows_bytes(rows, 2)) == OUTCOME_APPLIED
-                              ? FOUND_APPLIED
-                              : FOUND_REJECTED;
+            if (is_wanted(item) && bytes_equal(item->msg.message_id, db_rows_bytes(rows, 0)))
+                found(item, db_rows_bytes(rows, 1), db_rows_bytes(rows, 2));
         }
     }
     db_rows_free(rows);
+    return rc;
+}
+
+static void found_decided(struct item *item, struct obx_bytes outcome, struct obx_bytes reason)
+{
+    item->found = parked_read_outcome(item, outcome, reason) == OUTCOME_APPLIED ? FOUND_APPLIED
+                                                                                : FOUND_REJECTED;
+}
+
+static bool is_grouped(const struct item *item)
+{
+    return item->found == FOUND_GROUPED;
+}
+
+static void found_duplicate(struct item *item, struct obx_bytes outcome, struct obx_bytes reason)
+{
+    (void)outcome;
+    (void)reason;
+    item->found = FOUND_DUPLICATE;
+}
+
+enum obx_code parked_find_applied(struct db *db, const struct settings *settings,
+                                  struct item **items, size_t count, struct obx_err *err)
+{
+    struct lookup lookup = {
+        .db = db, .settings = settings, .items = items, .count = count, .err = err};
+    enum obx_code rc = find_dedup_rows(&lookup, is_grouped, found_duplicate);
+
+    buf_fini(&lookup.sql);
+    return rc;
+}
+
+/* ------------------------------------------------------------------ dedup rows of a batch */
+
+/* A statement for the items from *at on that are to be written, at most ROWS_MAX; *at moves on past
+ * them. */
+static enum obx_code add_rows(struct lookup *lookup, size_t *at, size_t *listed)
+{
+    enum obx_code rc =
+        begin(lookup, "INSERT INTO inbox_applied (consumer_group, message_id) VALUES ");
+
+    *listed = 0;
+    for (; *at < lookup->count && *listed < ROWS_MAX && rc == OBX_OK; (*at)++) {
+        if (lookup->items[*at]->dedup != DEDUP_LATER)
+            continue;
+        rc = buf_add_text(&lookup->sql, (*listed)++ > 0 ? ",(" : "(");
+        if (rc == OBX_OK)
+            rc = add_group(lookup);
+        if (rc == OBX_OK)
+            rc = buf_add_text(&lookup->sql, ",");
+        if (rc == OBX_OK)
+            rc = add_message_id(&lookup->sql, lookup->items[*at]);
+        if (rc == OBX_OK)
+            rc = buf_add_text(&lookup->sql, ")");
+    }
+    return rc;
+}
+
+enum obx_code parked_insert_applied(struct db *db, const struct settings *settings,
+                                    struct item **items, size_t count, struct obx_err *err)
+{
+    struct lookup lookup = {
+        .db = db, .settings = settings, .items = items, .count = count, .err = err};
+    enum obx_code rc = OBX_OK;
+
+    for (size_t at = 0; at < count && rc == OBX_OK;) {
+        size_t listed = 0;
+
+        rc = add_rows(&lookup, &at, &listed);
+        if (rc != OBX_OK)
+            rc = obx_fail(err, rc, "list of messages");
+        else if (listed > 0)
+            rc = db_exec_text(db, buf_bytes(&lookup.sql), NULL, err);
+    }
+    buf_fini(&lookup.sql);
     return rc;
 }
 
@@ -307,7 +383,7 @@ enum obx_code parked_lookup(struct db *db, const struct settings *settings, stru
     if (rc == OBX_OK)
         rc = find_blocked(&lookup);
     if (rc == OBX_OK)
-        rc = find_decided(&lookup);
+        rc = find_dedup_rows(&lookup, is_blocked_delivery, found_decided);
     buf_fini(&lookup.sql);
     return rc;
 }

@@ -65,6 +65,13 @@ struct store_ops {
     /* Write a dedup row. OBX_E_DB_DUPLICATE: there is one. Waits for a transaction that has written
      * it and has not ended. */
     enum obx_code (*insert)(void *ctx, struct obx_bytes message_id, struct obx_err *err);
+    /* Those of the items FOUND_GROUPED that have a dedup row become FOUND_DUPLICATE; it waits for
+     * nobody, and sees what is committed. */
+    enum obx_code (*find_applied)(void *ctx, struct item **items, size_t count,
+                                  struct obx_err *err);
+    /* insert, for all of the items that are DEDUP_LATER: OBX_E_DB_DUPLICATE and OBX_E_DB_LOCK_WAIT
+     * do not say which one. What was written before has to be undone then. */
+    enum obx_code (*insert_many)(void *ctx, struct item **items, size_t count, struct obx_err *err);
     /* Whether such a transaction is there, without a wait: OBX_E_DB_LOCK_WAIT. */
     enum obx_code (*probe)(void *ctx, struct obx_bytes message_id, struct obx_err *err);
     enum obx_code (*remove)(void *ctx, struct obx_bytes message_id, struct obx_err *err);
@@ -124,6 +131,8 @@ struct store_ops {
     /* For the statements of a handler; NULL in a test without a database. Borrowed. */
     struct db *(*session)(void *ctx);
     uint64_t (*connection_id)(void *ctx);
+    /* Have the server say whether a transaction is open. */
+    enum obx_code (*ask_status)(void *ctx, struct obx_err *err);
     /* What the server said last; no round trip. */
     bool (*in_transaction)(void *ctx);
     /* Whether the connection is known to be lost; no round trip. */

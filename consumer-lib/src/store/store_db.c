@@ -102,6 +102,22 @@ static enum obx_code op_insert(void *ctx, struct obx_bytes message_id, struct ob
                    DB_ARGS(DB_TEXT(db->settings->group), DB_BYTES(message_id)), NULL, err);
 }
 
+static enum obx_code op_find_applied(void *ctx, struct item **items, size_t count,
+                                     struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return parked_find_applied(db->db, db->settings, items, count, err);
+}
+
+static enum obx_code op_insert_many(void *ctx, struct item **items, size_t count,
+                                    struct obx_err *err)
+{
+    struct store_db *db = ctx;
+
+    return parked_insert_applied(db->db, db->settings, items, count, err);
+}
+
 static enum obx_code op_probe(void *ctx, struct obx_bytes message_id, struct obx_err *err)
 {
     struct store_db *db = ctx;
@@ -275,6 +291,11 @@ static enum obx_code op_promote(void *ctx, const struct item *item, struct obx_e
     return parked_promote(db->db, db->settings, item->msg.ordering_key, NULL, err);
 }
 
+static enum obx_code op_ask_status(void *ctx, struct obx_err *err)
+{
+    return run_text(ctx, "DO 0", err);
+}
+
 static bool op_in_transaction(void *ctx)
 {
     struct store_db *db = ctx;
@@ -354,6 +375,8 @@ static const struct store_ops ops = {
     .undo_to = op_undo_to,
     .release = op_release,
     .insert = op_insert,
+    .find_applied = op_find_applied,
+    .insert_many = op_insert_many,
     .probe = op_probe,
     .remove = op_remove,
     .has = op_has,
@@ -377,6 +400,7 @@ static const struct store_ops ops = {
     .close = op_close,
     .session = op_session,
     .connection_id = op_connection_id,
+    .ask_status = op_ask_status,
     .in_transaction = op_in_transaction,
     .is_lost = op_is_lost,
 };

@@ -63,8 +63,11 @@ static enum obx_code run(struct obx_tx *tx, const char *sql, const struct obx_va
         rc = db_query(tx->db, sql, args, arg_count, rows, &why);
     else
         rc = db_exec(tx->db, sql, args, arg_count, affected, &why);
-    if (rc == OBX_OK)
+    if (rc == OBX_OK) {
+        tx->has_ended = tx->has_ended || !db_in_transaction(tx->db);
         return OBX_OK;
+    }
+    tx->is_uncertain = true; /* an error says nothing about the transaction */
     why.code = rc;
     note(tx, rc, &why);
     return copy_out(err, &why);
@@ -151,5 +154,6 @@ void obx_tx_reason(struct obx_tx *tx, const char *fmt, ...)
 
 void *obx_tx_native(struct obx_tx *tx)
 {
+    tx->is_uncertain = true;
     return db_native(tx->db);
 }

@@ -13,6 +13,9 @@
 struct obx_tx {
     struct db *db;         /* borrowed from the worker's store; NULL in unit tests */
     struct obx_err failed; /* not OBX_OK: the transaction has to be undone */
+    bool is_uncertain; /* the server may say something else of the transaction by now: a statement
+                              has failed, or run over the native handle */
+    bool has_ended;    /* a statement of it has ended the transaction */
     struct obx_rows *rows; /* results the handler has not freed */
     char reason[OBX_ERR_TEXT_MAX];
     unsigned worker; /* whose transaction it is */

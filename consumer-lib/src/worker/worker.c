@@ -123,23 +123,22 @@ static void take_in(struct worker *worker)
 
 /* ------------------------------------------------------------------ a batch */
 
-static enum obx_verdict call_handler(void *ctx, struct item *item, struct obx_err *failed,
-                                     char *reason, size_t reason_size)
+static void call_handler(void *ctx, struct item *item, struct apply_answer *answer)
 {
     struct worker *worker = ctx;
     const struct store *store = &worker->link.store;
     struct obx_tx tx;
-    enum obx_verdict verdict = OBX_RETRY;
 
     tx_init(&tx, store->ops->session(store->ctx));
     tx.worker = worker->index;
     item->msg.attempt = item_attempt(item);
-    verdict = worker->shared->handler(&item->msg, &tx, worker->shared->handler_ctx);
-    item->is_stored = worker->shared->settings.embed != NULL && verdict == OBX_APPLIED;
-    *failed = tx.failed;
-    snprintf(reason, reason_size, "%s", tx.reason);
+    answer->verdict = worker->shared->handler(&item->msg, &tx, worker->shared->handler_ctx);
+    item->is_stored = worker->shared->settings.embed != NULL && answer->verdict == OBX_APPLIED;
+    answer->failed = tx.failed;
+    answer->has_ended_tx = tx.has_ended;
+    answer->is_uncertain = tx.is_uncertain;
+    snprintf(answer->reason, sizeof(answer->reason), "%s", tx.reason);
     tx_fini(&tx);
-    return verdict;
 }
 
 /* Whether an item has to stay where it is: for a lock on its own row, or since one of its key was
@@ -203,6 +202,8 @@ static void apply(struct worker *worker, size_t count, struct apply_report *repo
         .chunk = CHUNK,
         .max_ms = settings->batch_max_ms,
         .refuse_us = refuse_before_us(settings),
+        /* A handler that stores for others says so in the dedup row: it has to be there. */
+        .is_single = worker->is_single || settings->embed != NULL,
         .is_wary = clock_now_ms() < worker->wary_until_ms,
         .group = settings->group,
         .policy = {.max_attempts = settings->max_attempts,
@@ -214,6 +215,7 @@ static void apply(struct worker *worker, size_t count, struct apply_report *repo
 
     apply_batch(&apply, worker->batch, count, report);
     worker_link_used(&worker->link);
+    worker->is_single = worker->is_single || report->is_broken;
     if (report->met_lock)
         worker->wary_until_ms = worker->link.used_ms + WARY_MS;
 }

@@ -29,6 +29,8 @@ struct worker {
     uint32_t epoch;             /* of the broker connection, of the deliveries it holds */
     struct backoff undone_wait; /* after batches that were undone; reset by a commit */
     uint64_t not_before_ms;     /* neither connect nor apply before this */
+    bool is_single;             /* a handler has ended a transaction, and will again: dedup rows are
+                                   written before each handler from then on */
     uint64_t wary_until_ms;     /* a dedup row was found locked: until then others may be, too */
     uint64_t held_until_ms;     /* an item in ready can be neither applied nor parked before */
 };
