@@ -271,7 +271,7 @@ class Run:
         name = message["message_id"]
         for i, field in ((2, "topic"), (3, "key"), (4, "content_type"), (6, "source"), (7, "traceparent")):
             assert text(row[i]) == message[field], f"{name}: {field} is {text(row[i])!r}, not {message[field]!r}"
-        headers = json.loads(text(row[5]))
+        headers = json.loads(text(row[5]) or "null")
         assert (headers or {}) == (message["headers"] or {}), f"{name}: headers are {headers}"
         attempt = message["expect"].get("attempt", 1)
         # A worker that died, or lost its line, may have counted an attempt that never came to an end.

@@ -1,0 +1,414 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Rowpost;
+
+use PDO;
+
+/**
+ * Receiving: each message is handled once, in the transaction of your own writes (docs/inbox.md).
+ *
+ *     $inbox = new Inbox('stock', fn () => new PDO(...));
+ *     $inbox->work(function (PDO $tx, Message $message) {
+ *         ...                                        // your own writes on $tx: done
+ *         return new Reject('no such article');      // or throw it: never, kept as dead with the reason
+ *         throw new Retry('later', 5000);            // undone, and tried again; any other exception, too
+ *     });
+ *
+ * One worker for one process; as many as you like, side by side. For a cron job: while ($inbox->step($handler)) {}
+ */
+final class Inbox
+{
+    // The statements of sql/inbox/statements.sql; a test compares them.
+    private const COLUMNS = <<<'SQL'
+        SELECT id, message_id, topic, ordering_key, content_type, headers, source, traceparent, created_at, received_at,
+               attempts + 1 AS attempt, max_attempts, key_hash, size,
+               IF(size + 65536 <= @@max_allowed_packet, payload, NULL) AS payload
+        FROM inbox
+        SQL;
+    private const TAKE = self::COLUMNS . <<<'SQL'
+         FORCE INDEX (inbox_due)
+        WHERE queue = ? AND state = 'ready' AND due_at <= UTC_TIMESTAMP(6)
+        ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED
+        SQL;
+    private const FOLLOWING = self::COLUMNS . ' WHERE id = ?';
+    private const NEXT = <<<'SQL'
+        SELECT id FROM inbox FORCE INDEX (inbox_key)
+        WHERE queue = ? AND key_hash = ? AND after_id = ? AND state = 'blocked'
+        ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
+        SQL;
+    private const DONE = <<<'SQL'
+        UPDATE inbox FORCE INDEX (PRIMARY)
+        SET state = IF(state = 'ready', 'done', 'ready'), due_at = UTC_TIMESTAMP(6)
+        WHERE (id = ? AND state = 'ready') OR (id = ? AND state = 'blocked')
+        SQL;
+    private const RETRY = <<<'SQL'
+        UPDATE inbox SET
+            due_at = UTC_TIMESTAMP(6) + INTERVAL IF(attempts + 1 >= max_attempts, 0, CAST(1000 * COALESCE(?,
+                LEAST(retry_max_ms, retry_min_ms * POW(2, LEAST(attempts, 24))) * (0.5 + RAND() / 2)) AS UNSIGNED)) MICROSECOND,
+            state = IF(attempts + 1 >= max_attempts, 'dead', 'ready'),
+            reason_code = 'OBX_E_HANDLER', reason = LEFT(?, 1024),
+            first_failed_at = COALESCE(first_failed_at, UTC_TIMESTAMP(6)), last_failed_at = UTC_TIMESTAMP(6),
+            attempts = attempts + 1
+        WHERE id = ? AND state = 'ready'
+        SQL;
+    private const REJECT = <<<'SQL'
+        UPDATE inbox SET
+            due_at = UTC_TIMESTAMP(6), state = 'dead', reason_code = 'OBX_E_REJECTED', reason = LEFT(?, 1024),
+            first_failed_at = COALESCE(first_failed_at, UTC_TIMESTAMP(6)), last_failed_at = UTC_TIMESTAMP(6),
+            attempts = attempts + 1
+        WHERE id = ? AND state = 'ready'
+        SQL;
+    private const FAILED = <<<'SQL'
+        SELECT id FROM inbox WHERE id = ? AND state = 'ready' AND attempts + 1 = ? FOR UPDATE SKIP LOCKED
+        SQL;
+    private const COUNT = <<<'SQL'
+        UPDATE inbox SET
+            due_at = IF(attempts >= max_attempts, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) + INTERVAL 30 SECOND),
+            state = IF(attempts >= max_attempts, 'dead', 'ready'),
+            reason_code = 'OBX_E_TIMEOUT', reason = 'its worker did not come back',
+            first_failed_at = COALESCE(first_failed_at, UTC_TIMESTAMP(6)), last_failed_at = UTC_TIMESTAMP(6),
+            attempts = attempts + 1
+        WHERE id = ? AND state = 'ready'
+        SQL;
+    private const COUNTED = <<<'SQL'
+        UPDATE inbox SET attempts = attempts - 1 WHERE id = ? AND state = 'ready' AND attempts = ?
+        SQL;
+    private const PAYLOAD = <<<'SQL'
+        SELECT SUBSTRING(payload, ? + 1, ?) FROM inbox WHERE id = ?
+        SQL;
+
+    private const PIECE = 524288; // of a payload that the session's max_allowed_packet does not let through in one
+    private const FIRST_WAIT_MS = 10; // after the last message; doubles up to the poll interval
+    private const LONGEST_PAUSE_MS = 5000; // while the database cannot be reached
+    private const LOCKS_IN_A_ROW = 3; // of one message, then it waits like one that has failed and lets others pass
+    private const FOLLOW_S = 0.05; // how long a transaction may go on with the next message of its key
+
+    private ?PDO $tx = null;
+    private bool $isStopping = false;
+    /** @var resource|null */
+    private $bell = null;
+    // A message that may have ended its worker is counted first: each one until the first went well, and the one in whose
+    // transaction the connection was lost.
+    private bool $isNew = true;
+    private bool $isCounted = false;
+    private int $suspect = 0;
+    // After a rollback the next one has a transaction to itself: else a message that fails in the wake of others of its key takes
+    // them back with it, time and again, and its failure is never noted.
+    private bool $isAlone = true;
+    private ?Message $current = null;
+    private int $lockedId = 0;
+    private int $lockedTimes = 0;
+    /** @var callable(\Throwable, ?Message): void */
+    private $onError;
+
+    /**
+     * @param callable(): PDO $connect gives a connection: at the start, and again when one was lost
+     * @param ?string $wakeDir wake_dir of the queue in inbox-relay's configuration: it ends a wait at once
+     * @param int $pollMs how often an empty inbox is asked, at the least
+     * @param int $follow up to so many messages of one key share a commit, for 50 ms at most
+     * @param ?callable(\Throwable, ?Message): void $onError what went wrong; error_log() if not given
+     */
+    public function __construct(
+        private readonly string $queue,
+        private readonly mixed $connect,
+        private readonly ?string $wakeDir = null,
+        private readonly int $pollMs = 1000,
+        private readonly int $follow = 20,
+        ?callable $onError = null,
+    ) {
+        $this->onError = $onError ?? fn (\Throwable $error, ?Message $message) => error_log("inbox $queue: {$message?->messageId} $error");
+    }
+
+    /** Lets the message in hand end; work() returns then. From a signal handler. */
+    public function stop(): void
+    {
+        $this->isStopping = true;
+    }
+
+    /**
+     * Works until stop(), SIGTERM or SIGINT. What goes wrong with the database is reported and tried again.
+     *
+     * @param callable(PDO, Message): mixed $handler
+     */
+    public function work(callable $handler): void
+    {
+        if (function_exists('pcntl_async_signals')) {
+            pcntl_async_signals(true);
+            pcntl_signal(SIGTERM, fn () => $this->stop(), false);
+            pcntl_signal(SIGINT, fn () => $this->stop(), false);
+        }
+        $path = $this->listen();
+        $wait = $pause = self::FIRST_WAIT_MS;
+        try {
+            while (!$this->isStopping) {
+                try {
+                    if ($this->step($handler) || $this->wait($wait)) {
+                        $wait = self::FIRST_WAIT_MS;
+                    } else {
+                        $wait = min(2 * $wait, $this->pollMs);
+                    }
+                    $pause = self::FIRST_WAIT_MS;
+                } catch (\Throwable) { // reported
+                    usleep($pause * 1000);
+                    $pause = min(2 * $pause, self::LONGEST_PAUSE_MS);
+                }
+            }
+        } finally {
+            $this->tx = null; // what is open is rolled back by the server
+            if ($path !== null) {
+                fclose($this->bell);
+                unlink($path);
+            }
+        }
+    }
+
+    /**
+     * One transaction: a message, and those of its key that follow. False: there was none. Throws what has rolled it back.
+     *
+     * @param callable(PDO, Message): mixed $handler
+     */
+    public function step(callable $handler): bool
+    {
+        try {
+            $this->tx ??= ($this->connect)();
+            return $this->serve($handler);
+        } catch (\Throwable $error) {
+            ($this->onError)($error, $this->current);
+            $this->recover($error);
+            throw $error;
+        }
+    }
+
+    private function listen(): ?string
+    {
+        if ($this->wakeDir === null) {
+            return null;
+        }
+        $path = sprintf('%s/%d-%s', $this->wakeDir, getmypid(), bin2hex(random_bytes(4)));
+        $this->bell = stream_socket_server("udg://$path", $code, $text, STREAM_SERVER_BIND);
+        if ($this->bell === false) {
+            throw new \RuntimeException("$path: $text");
+        }
+        stream_set_blocking($this->bell, false);
+        return $path;
+    }
+
+    /** Until the time is over, a datagram comes (true), or a signal. */
+    private function wait(int $ms): bool
+    {
+        if ($this->bell === null) {
+            usleep($ms * 1000);
+            return false;
+        }
+        $read = [$this->bell];
+        $none = null;
+        if (!@stream_select($read, $none, $none, intdiv($ms, 1000), $ms % 1000 * 1000)) {
+            return false;
+        }
+        while (stream_socket_recvfrom($this->bell, 256)) {
+            // one is as good as many
+        }
+        return true;
+    }
+
+    private function begin(): void
+    {
+        $this->tx->exec('SET TRANSACTION ISOLATION LEVEL READ COMMITTED');
+        $this->tx->beginTransaction();
+    }
+
+    private function serve(callable $handler): bool
+    {
+        $this->current = null;
+        $this->isCounted = false;
+        $this->begin();
+        $row = Db::run($this->tx, self::TAKE, [$this->queue])[0][0] ?? null;
+        if ($row === null) {
+            $this->tx->rollBack();
+            return false;
+        }
+        $message = $this->current = $this->message($row);
+        if (($this->isNew || $message->id === $this->suspect) && !$this->count($message)) {
+            return true;
+        }
+        $until = microtime(true) + self::FOLLOW_S;
+        for ($left = $this->follow - 1;; $left--) {
+            $next = $this->handle($handler, $message, $row);
+            if ($next === null) {
+                return true;
+            }
+            if ($next === 0 || $left <= 0 || $this->isAlone || $this->isStopping || microtime(true) > $until) {
+                break;
+            }
+            $row = Db::run($this->tx, self::FOLLOWING, [$next])[0][0] ?? null;
+            if ($row === null) {
+                break;
+            }
+            $message = $this->current = $this->message($row);
+            $this->isCounted = false;
+        }
+        $this->tx->commit();
+        $this->current = null;
+        $this->isNew = $this->isAlone = false;
+        $this->suspect = $this->lockedId = 0;
+        return true;
+    }
+
+    /** Counts the attempt in a commit of its own, and takes the count back in the transaction of the effect. */
+    private function count(Message $message): bool
+    {
+        Db::run($this->tx, self::COUNT, [$message->id]);
+        $this->tx->commit();
+        $this->isCounted = true;
+        return $this->takeAgain($message);
+    }
+
+    /** In a new transaction, after the first has ended. False: another worker has it, or it is dead; nothing is open. */
+    private function takeAgain(Message $message): bool
+    {
+        $this->begin();
+        [$rows, $changed] = Db::run($this->tx, $this->isCounted ? self::COUNTED : self::FAILED, [$message->id, $message->attempt]);
+        if ($this->isCounted ? $changed === 1 : $rows !== []) {
+            return true;
+        }
+        $this->tx->rollBack();
+        return false;
+    }
+
+    /**
+     * Up to, and without, the commit. The id of the next of its key that is ours now, or 0; null: nothing is open any more.
+     *
+     * @param list<mixed> $row
+     */
+    private function handle(callable $handler, Message $message, array $row): ?int
+    {
+        $this->tx->exec('SAVEPOINT rowpost');
+        try {
+            if ($row[14] === null) {
+                $message = $this->current = $this->message($row, $this->pieces($message->id));
+            }
+            $verdict = $handler($this->tx, $message);
+            // Without its savepoint the transaction was ended by the handler, or by a deadlock that it has swallowed.
+            if (!$verdict instanceof Retry && !$verdict instanceof Reject) {
+                $this->tx->exec('RELEASE SAVEPOINT rowpost');
+                $verdict = null;
+            }
+        } catch (Retry | Reject $thrown) {
+            $verdict = $thrown;
+        } catch (\Throwable $error) {
+            if (Db::isLocked($error)) {
+                throw $error;
+            }
+            ($this->onError)($error, $message);
+            $verdict = new Retry(get_class($error) . ': ' . $error->getMessage());
+        }
+        if ($verdict === null) {
+            return $this->done($message, $row[12]);
+        }
+        try {
+            $this->tx->exec('ROLLBACK TO SAVEPOINT rowpost');
+        } catch (\PDOException) {
+            $this->rollBack();
+            $this->isAlone = true;
+            if (!$this->takeAgain($message)) {
+                return null;
+            }
+        }
+        $this->fail($message, $verdict);
+        return 0;
+    }
+
+    /** Also when PDO believes that no transaction is open: one query, so that a lost connection is noticed. */
+    private function rollBack(): void
+    {
+        if ($this->tx->inTransaction()) {
+            $this->tx->rollBack();
+        } else {
+            $this->tx->exec('ROLLBACK');
+        }
+    }
+
+    private function done(Message $message, ?string $keyHash): int
+    {
+        $next = 0;
+        if ($keyHash !== null) {
+            $next = (int) (Db::run($this->tx, self::NEXT, [$this->queue, $keyHash, $message->id])[0][0][0] ?? 0);
+        }
+        $this->expect(Db::run($this->tx, self::DONE, [$message->id, $next]), $next === 0 ? 1 : 2);
+        return $next;
+    }
+
+    private function fail(Message $message, Retry|Reject $verdict): void
+    {
+        if ($verdict instanceof Reject) {
+            $this->expect(Db::run($this->tx, self::REJECT, [$verdict->getMessage(), $message->id]), 1);
+        } else {
+            $this->expect(Db::run($this->tx, self::RETRY, [$verdict->afterMs, $verdict->getMessage(), $message->id]), 1);
+        }
+    }
+
+    /** @param array{list<list<mixed>>, int} $result */
+    private function expect(array $result, int $wanted): void
+    {
+        if ($result[1] !== $wanted) {
+            throw new \RuntimeException('the message is not ours any more');
+        }
+    }
+
+    /** Rolls back, and keeps the connection if it is good still. The database knows what was committed. */
+    private function recover(\Throwable $error): void
+    {
+        $message = $this->current;
+        $this->current = null;
+        $this->isAlone = true;
+        if ($this->tx === null) {
+            return;
+        }
+        try {
+            $this->rollBack();
+            if ($message !== null && Db::isLocked($error)) {
+                $this->passBy($message, $error);
+            }
+        } catch (\Throwable) {
+            $this->suspect = $message?->id ?? $this->suspect;
+            $this->tx = null;
+        }
+    }
+
+    /** A message that meets a lock time and again must not hold its worker: it waits like one that has failed. */
+    private function passBy(Message $message, \Throwable $error): void
+    {
+        $this->lockedTimes = $this->lockedId === $message->id ? $this->lockedTimes + 1 : 1;
+        $this->lockedId = $message->id;
+        if ($this->lockedTimes < self::LOCKS_IN_A_ROW && !$this->isCounted) {
+            return;
+        }
+        if ($this->takeAgain($message)) {
+            $this->fail($message, new Retry($error->getMessage()));
+            $this->tx->commit();
+        }
+        $this->lockedId = 0;
+    }
+
+    /** A payload that did not come with its row. */
+    private function pieces(int $id): string
+    {
+        $payload = '';
+        do {
+            $piece = (string) Db::run($this->tx, self::PAYLOAD, [strlen($payload), self::PIECE, $id])[0][0][0];
+            $payload .= $piece;
+        } while (strlen($piece) === self::PIECE);
+        return $payload;
+    }
+
+    /** @param list<mixed> $row */
+    private function message(array $row, ?string $payload = null): Message
+    {
+        $utc = fn (?string $text) => $text === null ? null : new \DateTimeImmutable($text, new \DateTimeZone('UTC'));
+        $headers = $row[5] === null ? [] : json_decode($row[5], true, flags: JSON_THROW_ON_ERROR | JSON_BIGINT_AS_STRING);
+        return new Message((int) $row[0], $row[1], $row[2], $row[3], $row[4], $headers, $row[5], $row[6], $row[7], $utc($row[8]), $utc($row[9]),
+            (int) $row[10], (int) $row[11], $payload ?? (string) $row[14]);
+    }
+}
