@@ -1,7 +1,9 @@
 """The conformance suite: every case of cases.json with every language that is there; see README.md.
 
-usage: suite.py FOLDER RELAY [--languages LIST] [--cases LIST]
-FOLDER is where `prepare` has left NAME.cmd (how an adapter is started) or NAME.missing (why it is not)."""
+usage: suite.py FOLDER RELAY [--languages LIST] [--cases LIST] [--restart | --long MESSAGES]
+
+--cases mixed is all languages on one inbox. --restart is that alone, while the database is killed too (tests/support/servers).
+--long is, for each language by itself, so many messages with thirty kills of services and of the database. FOLDER is where `prepare` has left NAME.cmd (how an adapter is started) or NAME.missing (why it is not)."""
 
 import argparse
 import base64
@@ -164,7 +166,7 @@ class Run:
         for adapter in self.adapters:
             adapter.work(queue=self.queue, **self.case.get("options", {}))
         ended = lambda: self.step(messages, faults, lock)  # noqa: E731
-        wait_for(ended, DEADLINE_S, self.what_is_left)
+        wait_for(ended, DEADLINE_S + len(messages) // 20, self.what_is_left)
         for adapter in self.adapters:
             adapter.stop()
             adapter.line.disarm()
@@ -193,15 +195,25 @@ class Run:
 
     def next_fault(self, faults):
         """Each fault in its turn, at one adapter after the other; it has happened when the line says so."""
+        if faults[0] == "restart":
+            faults.pop(0)
+            self.restart()
+            return
         line = self.adapters[len(faults) % len(self.adapters)].line
         if self._armed is line and line.fired > self._fired:
             faults.pop(0)
             self._armed = None
         elif self._armed is None:
             self._armed, self._fired = line, line.fired
-            line.arm(faults[0], self.case["nth"])
+            line.arm(faults[0], random.randint(1, self.case["nth"]))
 
     _armed = None
+
+    def restart(self):
+        """The database is killed, with whatever it is in the middle of, and comes back."""
+        for what in ("kill", "start"):
+            subprocess.run([os.environ["OBX_TEST_SERVERS"], what, "database"], check=True, stdout=subprocess.DEVNULL)
+        self.sql.close()
 
     def what_is_left(self):
         return json.dumps(self.sql("SELECT id, message_id, state, attempts, due_at - UTC_TIMESTAMP(6), reason FROM inbox"
@@ -492,27 +504,31 @@ def run_language(folder, name, cases, relay, failed):
 MAIN = ("python", "go", "node", "java", "php")
 
 
-def mixed(folder, names, failed):
-    """All languages on one inbox, killed meanwhile."""
-    case = {"name": "mixed", "workers": len(names), "fill": {"count": 40 * len(names), "keys": 7},
-            "faults": random.sample(["kill before", "kill after", "cut before", "cut after"], 4), "nth": 4, "options": {"follow": 3}}
-    label = "mixed: " + ", ".join(names)
-    database, adapters = Database("mixed"), []
-    began = time.monotonic()
+FAULTS = ("kill before", "kill after", "cut before", "cut after")
+
+
+def together(folder, names, case, failed):
+    """One case with several adapters, of one language or of all of them, on one inbox."""
+    label, began = f"{case['name']}: {', '.join(sorted(set(names)))}", time.monotonic()
+    database, adapters = Database(case["name"]), []
     try:
         adapters = [Adapter(Language(folder, name), database) for name in names]
-        Run(case, adapters, database, folder, "").run()
+        Run(dict(case, workers=len(names)), adapters, database, folder, "").run()
         for adapter in adapters:
             adapter.end()
         say("       OK ", label, f"{time.monotonic() - began:.1f} s")
     except Exception:
         failed.append(label)
-        say("  FAILED  ", label, traceback.format_exc())
+        say("  FAILED  ", label, f"{case}\n{traceback.format_exc()}")
     finally:
         for adapter in adapters:
             if adapter._process.poll() is None:
                 adapter._process.kill()
         database.drop()
+
+
+def mixed_case(name, count, faults):
+    return {"name": name, "fill": {"count": count, "keys": 7}, "faults": faults, "nth": 6, "options": {"follow": 3}}
 
 
 def statements(failed):
@@ -548,6 +564,8 @@ def main():
     parser.add_argument("relay")
     parser.add_argument("--languages")
     parser.add_argument("--cases")
+    parser.add_argument("--restart", action="store_true")
+    parser.add_argument("--long", type=int)
     options = parser.parse_args()
     with open(f"{HERE}/cases.json", encoding="utf-8") as file:
         cases = json.load(file)
@@ -556,6 +574,8 @@ def main():
     known = sorted(os.path.basename(path) for path in glob.glob(f"{options.folder}/*.cmd") + glob.glob(f"{options.folder}/*.missing"))
     chosen = options.languages.split(",") if options.languages else None
     there, failed, threads = [], [], []
+    if options.restart or options.long:
+        cases = []
     planned = 0
     for file in known:
         name, kind = file.rsplit(".", 1)
@@ -570,15 +590,21 @@ def main():
         planned += sum(1 for case in cases if name in MAIN or case.get("every"))
         threads.append(threading.Thread(target=run_language, args=(options.folder, name, cases, options.relay, failed)))
     mains = [name for name in there if name in MAIN]
-    is_mixed = len(mains) > 1 and not options.cases
-    print(f"[==========] conformance: Running {planned + is_mixed} test(s)", flush=True)
+    groups = []
+    if options.restart:
+        groups = [(mains, mixed_case("restart", 40 * len(mains), ["kill after", "restart", "cut after", "restart"]))]
+    elif options.long:
+        groups = [([name] * 3, dict(mixed_case("long", options.long, random.choices((*FAULTS, "restart"), k=30)), nth=50)) for name in mains]
+    elif len(mains) > 1 and "mixed" in (options.cases or "mixed").split(","):
+        groups = [(mains, mixed_case("mixed", 40 * len(mains), random.sample(FAULTS, 4)))]
+    print(f"[==========] conformance: Running {planned + len(groups)} test(s)", flush=True)
     statements(failed)
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    if is_mixed:
-        mixed(options.folder, mains, failed)
+    for names, case in groups:
+        together(options.folder, names, case, failed)
     sys.exit(1 if failed or not there else 0)
 
 

@@ -69,7 +69,7 @@ class Sql:
 
     def close(self):
         if self._client is not None:
-            self._client.stdin.close()
+            self._client.kill()
             self._client.wait()
             self._client = None
 
@@ -111,6 +111,7 @@ class Database:
 
     def drop(self):
         self.sql.close()
+        self._root.close()  # it may have been idle while the database was killed
         self._root(f"DROP DATABASE {self.name}; DROP USER '{self.user}'@'%'")
         self._root.close()
 
