@@ -205,7 +205,7 @@ void calls_wake(struct calls *calls)
     http_client_wake(calls->client);
 }
 
-uint32_t calls_under_way(const struct calls *calls)
+uint32_t calls_in_flight(const struct calls *calls)
 {
     return http_client_in_flight(calls->client);
 }

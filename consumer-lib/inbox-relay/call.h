@@ -21,14 +21,14 @@ struct calls_opts {
 /** On failure *out is NULL. OBX_E_NOMEM. */
 OBX_NODISCARD enum obx_code calls_create(const struct calls_opts *opts, struct calls **out,
                                          struct obx_err *err);
-/** Cut off what is under way: done with CALL_NOT_MADE. */
+/** Cut off what is in flight: done with CALL_NOT_MADE. */
 void calls_cancel(struct calls *calls);
-/** Nothing may be under way. NULL is fine. */
+/** Nothing may be in flight. NULL is fine. */
 void calls_destroy(struct calls *calls);
 /**
  * Start one call; done is called after OBX_OK only.
  * @param now_us  the database's time, microseconds since 1970
- * @return OBX_OK; OBX_E_FULL - max_calls are under way; OBX_E_NOMEM
+ * @return OBX_OK; OBX_E_FULL - max_calls are in flight; OBX_E_NOMEM
  */
 OBX_NODISCARD enum obx_code call_start(struct calls *calls, struct job *job, uint64_t now_us,
                                        struct obx_err *err);
@@ -36,6 +36,6 @@ OBX_NODISCARD enum obx_code call_start(struct calls *calls, struct job *job, uin
 void calls_service(struct calls *calls, int wait_ms);
 /** End a wait of calls_service. Any thread. */
 void calls_wake(struct calls *calls);
-uint32_t calls_under_way(const struct calls *calls);
+uint32_t calls_in_flight(const struct calls *calls);
 
 #endif

@@ -179,15 +179,15 @@ static bool start_first(struct caller *caller, struct outlet *outlet)
     return true;
 }
 
-/* Half of the places are for whoever comes first, the other half is kept in equal shares, so that
+/* Half of the places are for the first comers, the other half is kept in equal shares, so that
  * endpoints that never answer leave each other one theirs. */
 static bool has_place(const struct caller *caller, const struct outlet *outlet)
 {
-    uint32_t under_way = calls_under_way(caller->calls);
+    uint32_t in_flight = calls_in_flight(caller->calls);
     uint32_t half = caller->opts.max_calls / 2;
     uint32_t share = half / (uint32_t)caller->opts.outlets->count;
 
-    return under_way < half || (under_way < caller->opts.max_calls &&
+    return in_flight < half || (in_flight < caller->opts.max_calls &&
                                 outlet->caller.in_flight < (share > 0 ? share : 1));
 }
 
@@ -252,7 +252,7 @@ static void recall_ready(struct caller *caller)
     }
 }
 
-static void heed_recalls(struct caller *caller)
+static void obey_recalls(struct caller *caller)
 {
     for (size_t i = 0; i < caller->opts.outlets->count; i++) {
         struct outlet *outlet = caller->opts.outlets->items[i];
@@ -276,7 +276,7 @@ static void *caller_main(void *arg)
         uint64_t now_ms = clock_now_ms();
 
         take_jobs(caller);
-        heed_recalls(caller);
+        obey_recalls(caller);
         start_calls(caller, now_ms);
         calls_service(caller->calls, wait_ms(caller, now_ms));
     }

@@ -22,13 +22,13 @@ OBX_NODISCARD enum obx_code caller_create(const struct caller_opts *opts, struct
                                           struct obx_err *err);
 /** Start the thread. OBX_E_SYSTEM. */
 OBX_NODISCARD enum obx_code caller_start(struct caller *caller, struct obx_err *err);
-/** End the thread: what is under way is cut off and given back as not made. Then free. NULL is
+/** End the thread: what is in flight is cut off and given back as not made. Then free. NULL is
  * fine. */
 void caller_destroy(struct caller *caller);
 /** How far the database's clock is ahead of clock_now_us(). Any thread. */
 void caller_set_db_offset(struct caller *caller, int64_t offset_us);
 /**
- * Give back every job that is not under way, now; with is_all those under way too, cut off. Any
+ * Give back every job that is not in flight, now; with is_all those in flight too, cut off. Any
  * thread; does not wait.
  */
 void caller_recall(struct caller *caller, bool is_all);

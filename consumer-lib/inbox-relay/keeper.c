@@ -172,7 +172,7 @@ static void work(struct keeper *keeper, struct notify_config *config)
 
 /* ---- the end ---- */
 
-static void heed_stop(struct keeper *keeper)
+static void obey_stop(struct keeper *keeper)
 {
     if (!atomic_load(&keeper->is_stopping))
         return;
@@ -203,7 +203,7 @@ static void turn(struct keeper *keeper)
 {
     struct notify_config *config = config_box_get(keeper->opts.box);
 
-    heed_stop(keeper);
+    obey_stop(keeper);
     if (keeper->ledger.db == NULL)
         connect_if_due(keeper, config);
     recall_if_unsure(keeper);

@@ -1,6 +1,6 @@
 /*
  * The keeper: a thread that owns the database connection and, while it has the lease, the due rows.
- * It hands them to the caller, writes what became of them, heeds pauses, removes what is over.
+ * It hands them to the caller, writes what became of them, obeys pauses, removes what has ended.
  */
 #ifndef NOTIFY_KEEPER_H
 #define NOTIFY_KEEPER_H

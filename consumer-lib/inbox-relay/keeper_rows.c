@@ -197,7 +197,7 @@ static void plan_next_look(struct outlet *outlet, size_t found, size_t room)
     outlet->keeper.next_look_ms = found >= room ? 0 : clock_now_ms() + outlet->keeper.idle_ms;
 }
 
-/* Half of the memory is for whoever comes first, the other half is kept in equal shares: endpoints
+/* Half of the memory is for the first comers, the other half is kept in equal shares: endpoints
  * that answer slowly or never, with as many rows as they may have, leave the others theirs. */
 static uint64_t free_bytes_of(const struct keeper *keeper, const struct notify_config *config,
                               const struct outlet *outlet)

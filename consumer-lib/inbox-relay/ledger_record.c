@@ -50,7 +50,7 @@ static enum obx_code write_delivered(struct ledger *ledger, const struct job *sa
                    NULL, err);
 }
 
-static bool is_delivered_alike(const struct job *job, const struct job *sample)
+static bool is_delivered_like(const struct job *job, const struct job *sample)
 {
     return job->result.end == CALL_DELIVERED && job->result.status == sample->result.status &&
            job->config->keep_delivered_ms == sample->config->keep_delivered_ms;
@@ -63,13 +63,13 @@ static enum obx_code record_delivered(struct ledger *ledger, const struct job_li
     const struct job *job = jobs->first;
     enum obx_code rc = OBX_OK;
 
-    while (!is_delivered_alike(job, sample))
+    while (!is_delivered_like(job, sample))
         job = job->next;
     if (job != sample)
         return OBX_OK;
     id_list_clear(&ledger->ids);
     for (; job != NULL && rc == OBX_OK; job = job->next) {
-        if (is_delivered_alike(job, sample))
+        if (is_delivered_like(job, sample))
             rc = id_list_add(&ledger->ids, job->id, err);
     }
     return rc == OBX_OK ? write_delivered(ledger, sample, err) : rc;

@@ -32,7 +32,7 @@ struct outlet_stats {
     atomic_uint_fast64_t failed;    /* calls that failed */
     atomic_uint_fast64_t given_up;
     atomic_uint_fast64_t gone;      /* answers 410 */
-    atomic_uint_fast64_t in_flight; /* calls under way */
+    atomic_uint_fast64_t in_flight; /* calls in flight */
     atomic_uint_fast64_t ready;     /* rows in memory that wait for their call */
     atomic_uint_fast64_t waiting;   /* rows in the table, counted up to a limit from time to time */
     atomic_uint_fast64_t given_up_rows; /* the same of those given up */

@@ -17,7 +17,7 @@ static const char help[] =
     "\n"
     "Without a command it runs until SIGTERM or SIGINT. SIGHUP loads the configuration again.\n"
     "\n"
-    "  --check         look at configuration, databases, schema, grants, broker and topology,\n"
+    "  --check         check configuration, databases, schema, grants, broker and topology,\n"
     "                  change nothing, and say line by line what is wrong and how to fix it\n"
     "  --dump          print the configuration in force and where each value comes from\n"
     "  --help-config   print every key with its meaning, its default and its variable\n"

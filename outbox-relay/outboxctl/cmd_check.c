@@ -84,7 +84,7 @@ static enum ctl_exit run_ring(const struct ctl_args *args)
 const struct ctl_command check_commands[] = {
     {.name = "check",
      .options = CTL_BIT(CONFIG) | CTL_BIT(JSON),
-     .summary = "look whether everything a relay needs is there",
+     .summary = "check that everything a relay needs is there",
      .help = "Looks at configuration, databases, schema, grants, broker and topology; changes\n"
              "nothing. One line for each thing: ok, or FAILED with what to do. The same as\n"
              "outbox-relay --check.\n",
@@ -92,7 +92,7 @@ const struct ctl_command check_commands[] = {
     {.name = "ring",
      .options = CTL_BIT(CONFIG) | CTL_BIT(JSON),
      .words = "[OUTBOX]",
-     .summary = "make the relay look at once",
+     .summary = "make the relay poll at once",
      .help = "Rings the doorbell of the relay that runs with this configuration on this machine,\n"
              "so that it looks at the outbox at once. Without OUTBOX all of its lanes are rung.\n",
      .run = run_ring},

@@ -335,7 +335,7 @@ static enum ctl_exit run_status(const struct ctl_args *args)
 const struct ctl_command status_commands[] = {
     {.name = "status",
      .options = CTL_TARGET | CTL_BIT(OUTBOX),
-     .summary = "show how outboxes and relay are",
+     .summary = "show the state of outboxes and relay",
      .synopsis = "[--source NAME] [--outbox NAME]",
      .help = "Shows for each outbox, from the database: rows waiting (counted up to a limit),\n"
              "the age of the oldest, parked messages, frozen keys, who owns the lease and for\n"
