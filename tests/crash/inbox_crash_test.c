@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,6 +26,8 @@
 #include "wait.h"
 
 static const char receipts[] = "rowpost.receipts.inbox-crash";
+enum { PROGRESS_MS = 60000 };
+
 static const char all_rows[] = "SELECT COUNT(*) FROM inbox";
 
 static int setup(void **state)
@@ -40,6 +43,42 @@ static int teardown(void **state)
 {
     broker_delete_queue(((struct inbox_rig *)*state)->rig->admin, receipts);
     return inbox_rig_teardown(state);
+}
+
+static void describe(struct inbox_rig *rig)
+{
+    static const char *const counts[] = {
+        "SELECT COUNT(*) FROM inbox WHERE state = 'ready'",
+        "SELECT COUNT(*) FROM inbox WHERE state = 'ready' AND due_at <= UTC_TIMESTAMP(6)",
+        "SELECT COUNT(*) FROM inbox WHERE state = 'blocked'",
+        "SELECT COUNT(*) FROM inbox WHERE state IN ('done', 'dead')",
+        "SELECT COUNT(*) FROM inbox_applied",
+        "SELECT COUNT(*) FROM inbox_parked WHERE state = 'waiting'",
+        "SELECT COUNT(*) FROM inbox_parked WHERE state = 'blocked'",
+        "SELECT COUNT(*) FROM inbox_parked WHERE state = 'dead'",
+    };
+
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
+        print_message("%s: %" PRIu64 "\n", counts[i], rig_number(rig->rig, counts[i]));
+}
+
+/* As rig_wait_applied, as long as there is progress. */
+static void wait_applied(struct inbox_rig *rig, uint64_t rows)
+{
+    uint64_t before = UINT64_MAX, now = 0;
+
+    while ((now = rig_number(rig->rig, "SELECT COUNT(*) FROM applied")) < rows) {
+        if (now == before) {
+            describe(rig);
+            fail_msg("%" PRIu64 " of %" PRIu64 " rows applied", now, rows);
+        }
+        before = now;
+        for (int i = 0; i < PROGRESS_MS / 100; i++) {
+            (void)poll(NULL, 0, 100);
+            if (rig_number(rig->rig, "SELECT COUNT(*) FROM applied") >= rows)
+                return;
+        }
+    }
 }
 
 /* Every third one asks for a receipt. */
@@ -106,7 +145,7 @@ static void killed_at_each_point_it_loses_nothing(void **state)
         if (!proc_wait(rig->relay[0], RIG_WAIT_MS, &how) || how.signal != SIGKILL)
             fail_msg("%s was not met", points[i]);
         inbox_rig_start(rig, 0, NULL);
-        rig_wait_applied(rig->rig, (i + 1) * MESSAGES);
+        wait_applied(rig, (i + 1) * MESSAGES);
         rig_wait_number(rig->rig, all_rows, 0);
         inbox_rig_stop(rig, 0);
     }
@@ -193,12 +232,73 @@ static void a_worker_killed_between_any_two_statements(void **state)
     assert_int_equal(rig_number(rig->rig, "SELECT COUNT(*) FROM applied"), 3);
     assert_int_equal(rig_number(rig->rig, "SELECT MAX(attempt) FROM applied"), 1);
     workers = inbox_workers_start(rig, 2, NULL);
-    rig_wait_applied(rig->rig, 90);
+    wait_applied(rig, 90);
     rig_wait_number(rig->rig, all_rows, 0);
     (void)inbox_workers_stop(workers);
     inbox_rig_stop(rig, 0);
     rig_audit(rig->rig, 90);
     expect_receipts(rig, 30);
+}
+
+/* ------------------------------------------------------------------ large messages */
+
+static void set_packet(uint64_t bytes)
+{
+    struct db_opts root = test_db_root_opts();
+    struct db *db = test_db_open(&root);
+    char sql[80];
+
+    (void)snprintf(sql, sizeof(sql), "SET GLOBAL max_allowed_packet = %" PRIu64, bytes);
+    test_db_run(db, sql);
+    db_close(db);
+}
+
+static void put_large(struct inbox_rig *rig, const char *id, size_t size)
+{
+    char *body = calloc(1, size + 1);
+
+    assert_non_null(body);
+    memset(body, 'x', size);
+    rig_put(rig->rig, id, NULL, body);
+    rig_flush(rig->rig);
+    free(body);
+}
+
+/* One that the session cannot write is dead and holds up nobody; one that the worker's session
+ * cannot read comes in pieces. */
+static void larger_than_the_sessions_packets(void **state)
+{
+    enum { MIB = 1048576 };
+    struct inbox_rig *rig = *state;
+    struct inbox_taken taken = {0};
+    struct obx_err err = {0};
+    struct db_rows *rows = NULL;
+    struct db *db = NULL;
+    bool found = false;
+
+    set_packet(2 * MIB);
+    inbox_rig_start(rig, 0, NULL);
+    put_large(rig, "a", 3 * MIB);
+    put_large(rig, "b", 3 * MIB / 2);
+    rig_wait_number(rig->rig, all_rows, 1);
+    rig_wait_number(rig->rig,
+                    "SELECT COUNT(*) FROM inbox_parked WHERE state = 'dead' AND "
+                    "reason_code = 'OBX_E_REJECTED' AND reason LIKE '%max_allowed%'",
+                    1);
+    set_packet(MIB);
+    db = test_db_open(&rig->worker_opts);
+    assert_int_equal(db_begin(db, &err), OBX_OK);
+    assert_int_equal(inbox_take(db, "orders", &taken, &found, &err), OBX_OK);
+    assert_true(found && !taken.has_payload);
+    assert_int_equal(db_query(db, inbox_statement_text(INBOX_PAYLOAD),
+                              DB_ARGS(DB_U64(MIB), DB_U64(MIB / 2), DB_U64(taken.id)), &rows, &err),
+                     OBX_OK);
+    assert_true(db_rows_next(rows) && db_rows_bytes(rows, 0).len == MIB / 2);
+    db_rows_free(rows);
+    assert_int_equal(db_rollback(db, &err), OBX_OK);
+    db_close(db);
+    set_packet(16 * MIB);
+    inbox_rig_stop(rig, 0);
 }
 
 /* ------------------------------------------------------------------ everything */
@@ -250,7 +350,7 @@ static void everything_is_killed_at_random(void **state)
         (void)poll(NULL, 0, (int)(random_u64() % 200));
         (void)proc_signal(rig->relay[1 - which], SIGCONT);
     }
-    rig_wait_applied(rig->rig, ROUNDS * MESSAGES);
+    wait_applied(rig, ROUNDS * MESSAGES);
     rig_wait_number(rig->rig, all_rows, 0);
     (void)inbox_workers_stop(workers);
     inbox_rig_stop(rig, 0);
@@ -266,6 +366,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(killed_at_each_point_it_loses_nothing),
         TEST(a_worker_killed_between_any_two_statements),
+        TEST(larger_than_the_sessions_packets),
         TEST(everything_is_killed_at_random),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

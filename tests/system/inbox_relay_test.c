@@ -331,9 +331,10 @@ static void a_row_says_what_came(void **state)
                                        .header_count = 5,
                                        .body = {.p = "\0\xFF\xFE", .len = 3}};
     const struct bridge_message empty = {.message_id = bytes_of("a-2")};
-    static const char wanted[] = "\"n\":9223372036854775807,\"d\":0.1,\"yes\":true,"
-                                 "\"t\\\"\\u000a\":\"\xC3\xA4\\u0001\\\\\",\"bad\":"
-                                 "\"a\xEF\xBF\xBDz\"";
+    /* Brokers sort them as they like. */
+    static const char *const wanted[] = {"\"n\":9223372036854775807", "\"d\":0.1", "\"yes\":true",
+                                         "\"t\\\"\\u000a\":\"\xC3\xA4\\u0001\\\\\"",
+                                         "\"bad\":\"a\xEF\xBF\xBDz\""};
     struct db_rows *rows = NULL;
     char text[1024];
 
@@ -354,8 +355,10 @@ static void a_row_says_what_came(void **state)
     assert_true(db_rows_next(rows));
     assert_true(bytes_to_text(db_rows_bytes(rows, 0), text, sizeof(text)));
     db_rows_free(rows);
-    if (strstr(text, wanted) == NULL)
-        fail_msg("%s", text);
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+        if (strstr(text, wanted[i]) == NULL)
+            fail_msg("%s lacks %s", text, wanted[i]);
+    }
     assert_int_equal(rig_number(rig->rig, "SELECT COUNT(*) FROM inbox WHERE message_id = 'a-2' AND "
                                           "payload = ''"),
                      1);

@@ -25,12 +25,13 @@ enum {
     CONNECT_MIN_MS = 100,
     CONNECT_CAP_MS = 5000,
     LOCK_WAIT_S = 1,
-    BUSY_MS = 20,  /* between rounds while there is traffic */
-    IDLE_MS = 500, /* and after some time without */
+    BUSY_MS = 20,   /* between rounds while there is traffic */
+    IDLE_MS = 1000, /* and after some time without */
     RESCAN_FIRST = 500,
     RESCAN_NEXT = 100,
     RESCAN_MS = 1000,
-    RESCAN_SHARE = 20, /* of its time: one part in so many */
+    RESCAN_IDLE_MS = 5000, /* when there were no keys at all */
+    RESCAN_SHARE = 20,     /* of its time: one part in so many */
     COUNT_MS = 5000,
     WAITING_KEYS_MAX = 1 << 20, /* bytes of hashes: what is more the rescan finds */
     EXPECTED_MAX = 100
@@ -295,6 +296,8 @@ static void settle(struct filer *filer)
 
 static void rescan(struct filer *filer)
 {
+    static const unsigned char start[KEY_HASH] = {0};
+    const bool is_from_start = memcmp(filer->rescan_from, start, KEY_HASH) == 0;
     const uint64_t begun_us = clock_now_us();
     struct obx_err err = {0};
     bool is_through = false;
@@ -313,7 +316,9 @@ static void rescan(struct filer *filer)
     filer->is_rescanned = filer->is_rescanned || is_through;
     took_ms = (clock_now_us() - begun_us) / 1000;
     filer->rescan_due_ms = clock_now_ms();
-    if (filer->is_rescanned)
+    if (filer->is_rescanned && is_from_start && is_through && took_ms < RESCAN_MS)
+        filer->rescan_due_ms += RESCAN_IDLE_MS;
+    else if (filer->is_rescanned)
         filer->rescan_due_ms +=
             took_ms * RESCAN_SHARE > RESCAN_MS ? took_ms * RESCAN_SHARE : RESCAN_MS;
 }

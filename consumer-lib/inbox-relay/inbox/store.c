@@ -11,6 +11,9 @@
 #include "json.h"
 #include "keys.h"
 
+/* What a row has besides headers and payload, as in the statement take. */
+enum { ROOM = 65536 };
+
 /* Since its last commit. */
 struct store_notes {
     struct obx_buf keys; /* hashes */
@@ -92,6 +95,9 @@ static enum obx_code insert(const struct store *store, const struct obx_message 
 
     json_add_headers(&headers, msg);
     rc = headers.rc == OBX_OK ? OBX_OK : obx_fail(err, OBX_E_NOMEM, "headers");
+    if (rc == OBX_OK && headers.len + body.len + ROOM > consumer_tx_max_packet(tx))
+        rc = obx_fail(err, OBX_E_TOO_LARGE, "%zu bytes; max_allowed_packet of the server is %zu",
+                      headers.len + body.len, consumer_tx_max_packet(tx));
     if (rc == OBX_OK)
         rc = obx_tx_exec(
             tx, sql_insert,

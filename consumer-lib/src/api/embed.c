@@ -19,6 +19,11 @@ void consumer_tx_stall(struct obx_tx *tx, const struct obx_err *why)
     tx->failed = *why;
 }
 
+size_t consumer_tx_max_packet(const struct obx_tx *tx)
+{
+    return db_max_packet(tx->db);
+}
+
 bool consumer_asks_receipt(const struct obx_message *msg, const char *group)
 {
     const struct item item = {.msg = *msg}; /* all that is looked at */

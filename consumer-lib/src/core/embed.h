@@ -28,6 +28,8 @@ void consumer_embed(struct obx_consumer *consumer, const struct consumer_embed *
 unsigned consumer_tx_worker(const struct obx_tx *tx);
 /** What stands in the way is not the message's fault: undo, no attempt was made. */
 void consumer_tx_stall(struct obx_tx *tx, const struct obx_err *why);
+/** No statement of its session is larger. */
+size_t consumer_tx_max_packet(const struct obx_tx *tx);
 /** Whether the message asks this group for a receipt, in a way that can be answered. */
 bool consumer_asks_receipt(const struct obx_message *msg, const char *group);
 
