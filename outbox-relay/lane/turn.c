@@ -59,7 +59,6 @@ static void set_state(struct turn *turn, enum lane_state state)
             KV_STR("outbox", turn->opts->outbox), KV_STR("from", lane_state_name(turn->state)),
             KV_STR("to", lane_state_name(state)), KV_U64("epoch", turn->parts.lease.epoch));
     turn->state = state;
-    turn->parts.settle.is_last_call = state == LANE_DRAINING;
     if (state == LANE_STANDBY)
         sides_forget_counts(&turn->parts.sides);
 }
@@ -446,6 +445,7 @@ static void run_state(struct turn *turn, uint64_t now_ms)
         }
         turn->drain_until_ms = now_ms + turn->opts->drain_ms;
         set_state(turn, LANE_DRAINING);
+        settle_last_call(&turn->parts.settle);
         break;
     case LANE_DRAINING:
         drain(turn);

@@ -27,6 +27,8 @@ enum {
     SIM_FLIGHT = 64,
     SIM_UNDO = 1024,
     SIM_BATCH = 16,
+    SIM_DELAYED = 40,
+    SIM_ROWS_MAX = 4000, /* those of moves that were rolled back included */
 };
 
 enum sim_row_state {
@@ -36,6 +38,9 @@ enum sim_row_state {
     SIM_PARKED, /* in outbox_parked */
     SIM_GONE    /* deleted */
 };
+
+/** Which table does not take a row, until all is calm. */
+enum sim_table { SIM_NO_TABLE, SIM_JOURNAL, SIM_PARKED_TABLE };
 
 struct sim_row {
     uint64_t id;
@@ -55,6 +60,16 @@ struct sim_row {
     uint64_t parked_id, blocked_by;
     bool holds_key;
     int request; /* 0 none, 1 resume, 2 discard */
+    enum sim_table refused_by;
+    bool is_journaled; /* in this transaction, or in one before */
+};
+
+/** A row of outbox_delayed. */
+struct sim_delayed {
+    uint64_t id, due_us;
+    int key, topic;
+    bool is_refused; /* by the outbox, until all is calm */
+    size_t row;      /* where it is in sim->rows, from 1; 0: never moved */
 };
 
 struct sim_tx {
@@ -73,7 +88,8 @@ struct sim_lease {
 
 /** What chance may do; 0 never, else once in so many. */
 struct sim_chaos {
-    unsigned db_loss, db_wait, broker_loss, pause, kill, topic_trouble, long_tx, clock_back;
+    unsigned db_loss, db_wait, broker_loss, pause, kill, topic_trouble, long_tx, clock_back,
+        table_lock;
 };
 
 struct sim_topic {
@@ -127,9 +143,16 @@ struct sim {
     unsigned bad_row;        /* how rare rows are that can never be a message */
     bool is_much_parked;     /* by other lanes */
     bool is_calm;            /* no more faults: now everything has to come out */
-    struct sim_row rows[SIM_ROWS];
-    size_t row_count, row_limit;
-    size_t first_open; /* rows before it are GHOST or GONE for good */
+    struct sim_row rows[SIM_ROWS_MAX];
+    size_t row_count;
+    size_t produced, row_limit; /* by transactions of producers */
+    struct sim_delayed delayed[SIM_DELAYED];
+    size_t delayed_count;
+    unsigned refuse_chance; /* how rare rows are that a table refuses */
+    unsigned delayed_chance;
+    uint64_t parked_locked_us; /* until then somebody has outbox_parked locked */
+    uint64_t waited_us;        /* for it, in all */
+    size_t first_open;         /* rows before it are GHOST or GONE for good */
     uint64_t next_id, next_parked, next_seq;
     struct sim_tx txs[SIM_TXS];
     uint64_t next_tx_us;
@@ -178,6 +201,14 @@ void sim_db_step(void);
 void sim_db_end_txs(void);
 /** When a producer does something next. */
 uint64_t sim_db_next_us(void);
+/* lane_sim_side.c */
+bool sim_refuses(const struct sim_row *row, enum sim_table table);
+void sim_add_delayed(void);
+bool sim_has_delayed(void);
+/** What is still to come becomes due now. */
+void sim_delayed_are_due(void);
+
+/* lane_sim_producers.c again */
 /** The row with this id in outbox_parked, if it is there. */
 struct sim_row *sim_parked(uint64_t id);
 

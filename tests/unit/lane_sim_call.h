@@ -45,6 +45,13 @@ const char *sim_key_of(const struct sim_row *row);
 /** The place of the first row with this id or a higher one. */
 size_t sim_from(uint64_t id);
 
+/* lane_sim_side.c: statements */
+enum obx_code sim_journal_write(struct call *call);
+enum obx_code sim_delayed_find(struct call *call);
+enum obx_code sim_delayed_lock(struct call *call);
+enum obx_code sim_delayed_move(struct call *call);
+enum obx_code sim_delayed_delete(struct call *call);
+
 /* lane_sim_sql.c */
 /** Run it, by its text; the failing of the test when it is none that the lane is known to use. */
 enum obx_code call_run(struct call *call);

@@ -68,8 +68,9 @@ static void insert_row(struct sim_tx *tx)
 {
     struct sim_row *row = &sim->rows[sim->row_count];
 
-    if (sim->row_count >= sim->row_limit)
+    if (sim->produced >= sim->row_limit)
         return;
+    sim->produced++;
     sim->next_id += sim_chance(sim->hole_chance) ? 1 + sim_below(sim_chance(8) ? 500 : 4) : 1;
     *row = (struct sim_row){.id = sim->next_id,
                             .state = SIM_OPEN,
@@ -83,6 +84,8 @@ static void insert_row(struct sim_tx *tx)
                             .parked_id = (uint64_t)(tx - sim->txs)};
     if (sim_chance(sim->bad_row))
         row->body_len = 5000; /* above max_body_bytes */
+    if (sim_chance(sim->refuse_chance))
+        row->refused_by = sim_chance(2) ? SIM_JOURNAL : SIM_PARKED_TABLE;
     (void)snprintf(row->name, sizeof(row->name), "m%llu",
                    (unsigned long long)(sim_chance(10) ? sim_below(row->id) : row->id));
     sim->row_count++;
@@ -140,9 +143,11 @@ void sim_db_step(void)
 {
     struct sim_tx *tx = &sim->txs[sim_below(SIM_TXS)];
 
-    if (sim->now_us >= sim->next_tx_us && sim->row_count < sim->row_limit) {
+    if (sim->now_us >= sim->next_tx_us && sim->produced < sim->row_limit) {
         if (!tx->is_on)
             begin_tx(tx);
+        if (sim_chance(sim->delayed_chance))
+            sim_add_delayed();
         sim->next_tx_us = sim->now_us + sim_below(sim_chance(10) ? 400000 : 6000);
     }
     run_txs();
@@ -162,7 +167,7 @@ void sim_db_end_txs(void)
 
 uint64_t sim_db_next_us(void)
 {
-    uint64_t next = sim->row_count < sim->row_limit ? sim->next_tx_us : UINT64_MAX;
+    uint64_t next = sim->produced < sim->row_limit ? sim->next_tx_us : UINT64_MAX;
 
     for (size_t i = 0; i < SIM_TXS; i++) {
         if (sim->txs[i].is_on && sim->txs[i].end_us < next)

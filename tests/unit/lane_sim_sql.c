@@ -8,6 +8,8 @@
 #include "base/bytes.h"
 #include "lane_sim_call.h"
 
+enum { LOCK_WAIT_US = 1000000 /* as lease_limit_session makes it */ };
+
 /* Whatever changes rows is done by the owner of the lease. */
 static void check_owner(const struct sim_row *row)
 {
@@ -24,6 +26,8 @@ static void delete_live(struct call *call, struct sim_row *row)
     if (row->stored == 0 && !row->may_vanish)
         sim_fail("row %llu is deleted, and was neither stored nor parked",
                  (unsigned long long)row->id);
+    if (sim->opts.journal && !row->is_journaled)
+        sim_fail("row %llu is settled and not in the journal", (unsigned long long)row->id);
     check_owner(row);
     sim_change(row)->state = SIM_GONE;
     call->affected++;
@@ -369,7 +373,8 @@ static void park(struct call *call, uint64_t id, uint64_t blocked_by, bool holds
         return;
     check_owner(row);
     if (blocked_by == 0 && row->refused == 0 && can_be_sent(row) && !sim->was_missing &&
-        !sim->has_poor_hash && !sim->topics[row->topic].was_denied)
+        !sim->has_poor_hash && !sim->topics[row->topic].was_denied &&
+        row->refused_by != SIM_JOURNAL)
         sim_fail("row %llu is parked, and neither it nor its topic was ever refused",
                  (unsigned long long)row->id);
     sim_change(row);
@@ -382,15 +387,41 @@ static void park(struct call *call, uint64_t id, uint64_t blocked_by, bool holds
     call->affected++;
 }
 
+/* Somebody has the table locked: the wait for it is the session's longest. */
+static bool is_parked_locked(void)
+{
+    if (sim->is_calm || sim->now_us >= sim->parked_locked_us)
+        return false;
+    sim->now_us += LOCK_WAIT_US;
+    sim->waited_us += LOCK_WAIT_US;
+    sim->losses++; /* half of these worlds' lease: two of them may cost it */
+    return true;
+}
+
 static enum obx_code park_one(struct call *call)
 {
+    const struct sim_row *row = sim_find(call->args[6].v.u64);
     bool has_behind = call->args[5].type != OBX_V_NULL;
 
+    if (is_parked_locked())
+        return OBX_E_DB_LOCK_WAIT;
+    if (row != NULL && row->state == SIM_LIVE && sim_refuses(row, SIM_PARKED_TABLE))
+        return OBX_E_DB_DATA;
     park(call, call->args[6].v.u64, has_behind ? call->args[5].v.u64 : 0, call->args[4].v.u64 != 0);
     return OBX_OK;
 }
 
 static uint64_t parking_blocked_by;
+static bool is_one_refused;
+
+static void see_if_refused(struct call *call, uint64_t id)
+{
+    const struct sim_row *row = sim_find(id);
+
+    (void)call;
+    is_one_refused = is_one_refused ||
+                     (row != NULL && row->state == SIM_LIVE && sim_refuses(row, SIM_PARKED_TABLE));
+}
 
 static void park_follower(struct call *call, uint64_t id)
 {
@@ -399,6 +430,12 @@ static void park_follower(struct call *call, uint64_t id)
 
 static enum obx_code park_followers(struct call *call)
 {
+    if (is_parked_locked())
+        return OBX_E_DB_LOCK_WAIT;
+    is_one_refused = false;
+    each_of_list(call, call->args[3].v.bytes, see_if_refused);
+    if (is_one_refused)
+        return OBX_E_DB_DATA;
     parking_blocked_by = call->args[1].v.u64;
     each_of_list(call, call->args[3].v.bytes, park_follower);
     return OBX_OK;
@@ -575,7 +612,16 @@ static const struct statement statements[] = {
     {"SELECT payload", "", read_payload, false},
     {"SELECT @@log_bin", "", read_nothing, false}, /* as where there is no such log */
     {"SELECT message_id FROM outbox_awaiting", "", read_nothing, false},
-    {"SELECT id FROM outbox_delayed", "", read_nothing, false},
+    {"SELECT id FROM outbox_delayed", "", sim_delayed_find, false},
+    {"SELECT id, OCTET_LENGTH(payload), deliver_at", "FOR UPDATE", sim_delayed_lock, false},
+    {"INSERT INTO `outbox` (message_id", "FROM outbox_delayed", sim_delayed_move, true},
+    {"DELETE FROM outbox_delayed", "BETWEEN", sim_delayed_delete, true},
+    {"DELETE o FROM outbox_delayed", "", sim_delayed_delete, true},
+    {"DELETE o FROM", "STRAIGHT_JOIN outbox_delayed", sim_delayed_delete, true},
+    {"INSERT INTO outbox_journal", "", sim_journal_write, true},
+    {"SELECT message_id FROM outbox_journal", "", read_nothing, false},
+    {"DELETE FROM outbox_journal", "", read_nothing, false},
+    {"DELETE j FROM outbox_journal", "", read_nothing, false},
     {"SELECT d.outbox FROM", "", read_nothing, false},
     {"SELECT o.id, o.message_id", "outbox_awaiting", read_nothing, false},
     {"SELECT o.id FROM", "", read_nothing, false}, /* no row is locked for long */

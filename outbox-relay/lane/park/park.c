@@ -174,34 +174,6 @@ static void not_parked(struct park *park, struct flight_row *row, const struct o
         (void)flight_retry(park->flight, row, clock_now_ms() + park->opts->retry_cap_ms);
 }
 
-/* One of the rows cannot be parked: the others are, one by one, heads first. */
-static enum obx_code park_singly(struct park *park, const uint64_t *ids, size_t count,
-                                 struct obx_err *err)
-{
-    enum obx_code rc = OBX_OK;
-
-    for (int followers = 0; followers < 2; followers++) {
-        for (size_t i = 0; i < count && rc == OBX_OK; i++) {
-            struct flight_row *row = flight_find(park->flight, ids[i]);
-            struct obx_err why = {0};
-
-            if (row == NULL || row->state != FLIGHT_TO_PARK ||
-                (row->blocked_by != 0) != followers || has_to_wait(park, row, NULL, 0))
-                continue;
-            rc = park_rows(park, &row, 1, &why);
-            if (rc == OBX_OK)
-                continue;
-            if (failure_is_transient(rc) || !failure_keeps_db(park->db, rc)) {
-                *err = why;
-                continue;
-            }
-            not_parked(park, row, &why);
-            rc = OBX_OK;
-        }
-    }
-    return rc;
-}
-
 /* Rows that somebody has in hand wait by themselves, and what waits for them; *found of them. */
 static enum obx_code hold_locked(struct park *park, const uint64_t *ids, size_t count,
                                  size_t *found, struct obx_err *err)
@@ -228,26 +200,34 @@ static void pause_parking(struct park *park, const char *why)
     show(park, why);
 }
 
-/* What a failed batch means; *err says why it failed. */
+/* What a failed batch means; *err says why it failed. Whatever is at fault, fewer are tried the next
+ * time, until it is alone: one by one in this turn they would have the thread stand still for as
+ * many commits. */
 static enum obx_code batch_failed(struct park *park, enum obx_code rc, const uint64_t *ids,
                                   size_t count, struct obx_err *err)
 {
+    struct flight_row *row = flight_find(park->flight, ids[0]);
     size_t found = 0;
 
-    if (failure_keeps_db(park->db, rc) && !failure_is_transient(rc))
-        rc = park_singly(park, ids, count, err);
-    if (rc == OBX_OK || !failure_keeps_db(park->db, rc))
+    if (!failure_keeps_db(park->db, rc))
         return rc;
+    if (!failure_is_transient(rc)) {
+        if (count == 1)
+            not_parked(park, row, err);
+        else
+            park->portion = count / 2;
+        return OBX_OK;
+    }
     pause_parking(park, err->text);
     if (rc != OBX_E_DB_LOCK_WAIT)
         return OBX_OK;
     rc = hold_locked(park, ids, count, &found, err);
     if (found > 0)
         park->after_ms = 0;
-    else if (count > 1) /* something else that belongs to one of them: fewer, until it is alone */
+    else if (count > 1) /* something that belongs to one of them, and is not the row */
         park->portion = count / 2;
     else if (rc == OBX_OK)
-        failure_hold_locked(flight_find(park->flight, ids[0]), park->opts->retry_cap_ms);
+        failure_hold_locked(row, park->opts->retry_cap_ms);
     return rc == OBX_OK || failure_keeps_db(park->db, rc) ? OBX_OK : rc;
 }
 

@@ -35,7 +35,7 @@ struct park {
     uint64_t
         shown_until_ms; /* of CONDITION_PARK, while nothing is to be parked; UINT64_MAX: none */
     uint32_t failures;  /* one after the other, for which no row was to blame */
-    size_t portion;     /* rows in one transaction: halved by such a failure */
+    size_t portion;     /* rows in one transaction: halved by a failure */
     uint64_t parked;    /* rows */
 };
 

@@ -78,6 +78,13 @@ static uint64_t due_ms_of(const struct settle *settle, const struct settle_queue
     return due_ms > queue->after_ms ? due_ms : queue->after_ms;
 }
 
+void settle_last_call(struct settle *settle)
+{
+    settle->is_last_call = true;
+    for (int kind = 0; kind < SETTLE_KINDS; kind++)
+        settle->queues[kind].after_ms = 0;
+}
+
 static bool has_any(const struct settle_queue *queue)
 {
     return queue->waiting + queue->held > 0;
@@ -267,7 +274,7 @@ static enum obx_code row_refused(struct settle *settle, struct flight_row *row,
     OBX_LOG(LOG_LVL_ERROR, "lane", "row.not_settled", KV_STR("outbox", settle->opts->outbox),
             KV_U64("row", row->id), KV_U64("refusals", row->refusals), KV_ERR(why));
     if (++queue->alone_refused >= ALONE_MAX)
-        queue->after_ms = clock_now_ms() + PAUSE_CAP_MS;
+        queue->after_ms = clock_now_ms() + (settle->is_last_call ? PAUSE_MS : PAUSE_CAP_MS);
     if (row->refusals >= PARK_REFUSALS && queue->successes > row->refused_after)
         return park_confirmed(settle, row, why, err);
     return OBX_OK;

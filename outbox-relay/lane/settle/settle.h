@@ -62,7 +62,7 @@ struct settle {
     struct db *db; /* of the call that runs */
     struct row_delete del;
     struct settle_queue queues[SETTLE_KINDS];
-    bool is_last_call;        /* the lane drains: nothing waits for more to come */
+    bool is_last_call;        /* see settle_last_call */
     uint64_t settled, parked; /* rows */
 };
 
@@ -74,6 +74,9 @@ void settle_fini(struct settle *settle);
 void settle_reset(struct settle *settle);
 /** The row was confirmed. */
 void settle_add(struct settle *settle, const struct flight_row *row, uint64_t now_ms);
+/** The lane drains: nothing waits for more to come, nor long after a failure. What is confirmed and
+ * not settled is published again by the next owner. */
+void settle_last_call(struct settle *settle);
 /** When there is something to settle, as things stand; UINT64_MAX when nothing is confirmed. */
 uint64_t settle_due_ms(const struct settle *settle);
 /** Nothing is confirmed but what waits by itself. */
