@@ -19,6 +19,7 @@ static void add_json_line(const struct check_line *line, void *ctx)
                                          line->subject, "detail", line->detail, "fix", line->fix));
 }
 
+/* As a list at the end: each line is printed when it is known only for people. */
 static bool check_as_json(const struct relay_config *config)
 {
     json_t *lines = json_array();

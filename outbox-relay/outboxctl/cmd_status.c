@@ -46,6 +46,8 @@ static json_t *state_json(const char *source, const char *outbox, const struct o
         (json_int_t)state->frozen, "requests", (json_int_t)state->requested, "lease", lease);
 }
 
+/* One database that is away does not hide the others: it has a line of its own on stderr, an entry
+ * in the JSON, and the exit status. */
 static void add_failure(struct status *status, const char *source, const char *outbox,
                         const struct obx_err *err)
 {
@@ -57,6 +59,7 @@ static void add_failure(struct status *status, const char *source, const char *o
                                                       outbox, "error", err->text));
 }
 
+/* --outbox, which holds for strays, too. */
 static bool is_wanted(const struct status *status, const char *outbox)
 {
     const char *wanted = status->args->text[CTL_OUTBOX];

@@ -120,6 +120,7 @@ static bool find_command(struct ctl_args *args, int count, char *const *words)
     return complain_about(args, words[0]);
 }
 
+/* After the command is known: an option before it may be one of its own. */
 static bool check_fit(const struct ctl_args *args)
 {
     for (unsigned i = 0; i < CTL_OPTION_COUNT; i++) {

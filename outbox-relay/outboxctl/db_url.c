@@ -53,6 +53,7 @@ static bool parse_port(const char *text, uint16_t *port)
     return is_right;
 }
 
+/* In the order of enum db_tls, so that a name's place is its value. */
 static bool parse_tls(const char *text, enum db_tls *tls)
 {
     static const char *const names[] = {"preferred", "disabled", "required", "verify-full"};
@@ -108,6 +109,7 @@ static bool take_host(char *host, struct db_opts *opts)
     return decode(host);
 }
 
+/* From the ends inwards, and decoded piece by piece: a %40 in a password is no '@' of the URL. */
 static enum obx_code take_apart(char *text, struct db_opts *opts, struct obx_err *err)
 {
     char *query = strchr(text, '?');

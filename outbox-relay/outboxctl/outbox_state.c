@@ -34,6 +34,7 @@ enum obx_code outbox_lease_read(struct db *db, const char *outbox, struct outbox
     return OBX_OK;
 }
 
+/* Counting reads what it counts: the statements stop one row after the limit. */
 static uint64_t capped(uint64_t count, bool *is_capped)
 {
     *is_capped = count > OUTBOX_COUNT_CAP;
@@ -55,7 +56,8 @@ static enum obx_code read_parked(struct db *db, const char *outbox, struct outbo
     return rc;
 }
 
-/* One query over the outbox table; its first column of the first row, 0 without a row. */
+/* The first column of the first row of a query over the outbox table; 0 without a row. Its name is
+ * part of the text, because no table can be a parameter. */
 static enum obx_code query_number(struct db *db, const char *before, const char *outbox,
                                   const char *after, uint64_t *out, struct obx_err *err)
 {

@@ -40,6 +40,7 @@ enum ctl_exit target_read_password(const char *option, const char *path, char *d
     return CTL_OK;
 }
 
+/* One database, whatever it has. Its name stands for that of a source in all that is said. */
 static enum ctl_exit from_url(const char *text, struct targets *targets)
 {
     struct obx_err err = {0};
@@ -55,6 +56,7 @@ static enum ctl_exit from_url(const char *text, struct targets *targets)
     return CTL_OK;
 }
 
+/* Every source of the configuration, or the one of --source. */
 static enum ctl_exit from_config(const struct ctl_args *args, struct targets *targets)
 {
     const char *wanted = args->text[CTL_SOURCE];
@@ -154,6 +156,8 @@ struct db *target_connect(const struct target *target)
     return db;
 }
 
+/* The owner is on another machine, or this one has no doorbell socket. A datagram that is lost costs
+ * a poll interval, so nothing is waited for. */
 static void ring_by_udp(const char *address, const char *outbox)
 {
     struct address to;

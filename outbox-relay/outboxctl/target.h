@@ -37,7 +37,7 @@ struct db *target_connect(const struct target *target);
 void target_complain(const struct target *target, const struct obx_err *err);
 /**
  * Make the owner of an outbox look at once: by the configured doorbell_socket, else by the address
- * that it told. A ring that does not arrive costs some time only.
+ * that it has named. A ring that does not arrive costs some time only.
  */
 void target_ring(const struct targets *targets, const struct target *target, const char *outbox,
                  const char *owner_address);

@@ -281,7 +281,7 @@ static void a_replay_that_may_do_harm_is_refused(void **state)
     test_db_run(rig->db, "UPDATE inbox_parked SET is_reported = 1 WHERE message_id = 'm-1'");
     assert_int_equal(DEAD(&scene, "replay", "--all"), 1);
     said(&scene, "older than the dedup rows");
-    said(&scene, "its producer is told");
+    said(&scene, "its producer knows");
     assert_int_equal(rig_number(rig, DEAD_ROWS " AND request IS NULL"), 2);
     assert_int_equal(DEAD(&scene, "show", id_of(rig, "m-0")), 0);
     said(&scene, "with --force only");

@@ -34,7 +34,7 @@ static const struct column columns[] = {
     {"t.replay_until < UTC_TIMESTAMP(6)", "is_too_old", NULL, NULL, COLUMN_BOOL, false},
     {"t.is_reported", "is_reported", NULL, NULL, COLUMN_BOOL, false},
     {"CASE WHEN t.state <> 'dead' THEN NULL"
-     " WHEN t.is_reported THEN 'with --force only: its producer is told it was rejected'"
+     " WHEN t.is_reported THEN 'with --force only: its producer knows it as rejected'"
      " WHEN t.replay_until < UTC_TIMESTAMP(6)"
      " THEN 'with --force only: older than the dedup rows are kept'"
      " ELSE CONCAT('until ', LEFT(t.replay_until, 19), 'Z') END",
@@ -56,6 +56,8 @@ static const struct column columns[] = {
     {"IF(" IN_PIECES ", NULL, t.body)", "payload", NULL, NULL, COLUMN_PAYLOAD, true},
 };
 
+/* Those of --group are read along the primary key: most databases have one group, and dead rows are
+ * few. A key is what one asks for when it stands still, and may be rare. */
 static const struct filter filters[] = {
     {CTL_GROUP, "t.consumer_group = ?"},
     {CTL_TOPIC, "t.topic"},
@@ -117,7 +119,7 @@ static void refuse(struct request *request, struct item *item, const struct reco
                  (const char *)standing.p);
     else if (is_plain && record_number(record, "is_reported") != 0)
         item_set(request, item, FATE_REFUSED,
-                 "its producer is told that it was rejected, and acts on that; --force to have it "
+                 "its producer knows that it was rejected, and acts on that; --force to have it "
                  "take effect nevertheless");
     else if (is_plain && record_number(record, "is_too_old") != 0)
         item_set(request, item, FATE_REFUSED,
@@ -125,7 +127,8 @@ static void refuse(struct request *request, struct item *item, const struct reco
                  "applied; --force if you know");
 }
 
-/* Who asked last, and when, stays in the row: ours was run, unless it is somebody else's. */
+/* A row that is there without a request was replayed, whatever came of that: it may be dead again.
+ * Who asked last, and when, stays in the row: ours was run, unless it is somebody else's. */
 static enum fate settled(struct request *request, struct item *item, const struct record *record)
 {
     char at[sizeof(request->began_at)];
@@ -153,6 +156,8 @@ static size_t body_values(const struct request *request, struct obx_value *value
     return 2;
 }
 
+/* Each refuses what the statement would not mark either: the first says why, row by row, the second
+ * is what holds when somebody else is faster. */
 #define ACTION(word, what)                                                                         \
     .done = (word), .request = (what), .state = "dead", .empty_is_failure = true,                  \
     .place = "group", .refuse = refuse, .settled = settled, .explain = explain
@@ -215,6 +220,8 @@ static enum ctl_exit read_body(const char *path, struct obx_buf *body)
     return CTL_FAILED;
 }
 
+/* The body and the request are one statement: a consumer never replays the old body under the new
+ * request. */
 static enum ctl_exit run_edit_replay(const struct ctl_args *args)
 {
     struct obx_buf body = {0};
@@ -271,7 +278,7 @@ const struct ctl_command dead_commands[] = {
          "it twice does nothing more.\n"
          "\n"
          "  --force               also those that are older than dedup rows are kept, and those\n"
-         "                        whose producer has been told that they were rejected\n"
+         "                        whose producer knows that they were rejected\n"
          "  --note TEXT           kept with the message, beside your name\n",
      .exits = REQUEST_EXITS ", or none fits",
      .run = run_replay,

@@ -14,10 +14,12 @@
 #include "outboxctl/print/table.h"
 #include "resource.h"
 
-enum { COUNT_CAP = 1000 };
+enum { COUNT_CAP = 1000 }; /* a frozen key may have a million followers: "1,000+" says as much */
 
 /* ---- one cell ---- */
 
+/* By name and not by number, so that a column can be put anywhere in its table. A name that is not
+ * there is a mistake in the program. */
 static unsigned column_of(const struct record *record, const char *json)
 {
     const struct resource *resource = record->resource;
@@ -101,6 +103,7 @@ static enum obx_code count(const struct session *session, struct record *record,
     return rc;
 }
 
+/* Every row says of which source it is: lists of several databases can be put together. */
 static json_t *record_json(const struct session *session, const struct record *record,
                            bool is_whole)
 {
@@ -120,6 +123,7 @@ static json_t *record_json(const struct session *session, const struct record *r
     return object;
 }
 
+/* The resource's own words for a column; JSON has plain values and never needs them. */
 static bool describe(const struct record *record, const struct column *column, struct obx_buf *out)
 {
     buf_reset(out);
@@ -148,6 +152,7 @@ static void add_to_table(struct table *table, const struct record *record)
     buf_fini(&text);
 }
 
+/* The headings of a list, in the order of the columns, which is that of the cells, too. */
 static size_t heads_of(const struct column *columns, size_t count, const char **heads)
 {
     size_t found = 0;
@@ -228,6 +233,7 @@ enum ctl_exit resource_list(const struct ctl_args *args)
 
 /* ---- show ---- */
 
+/* "name=value" a line, as consumers keep what came with a message: a field of the page for each. */
 static void show_lines(const char *label, struct obx_bytes text)
 {
     const char *p = text.p;

@@ -72,6 +72,7 @@ void item_set(struct request *request, struct item *item, enum fate fate, const 
     buf_fini(&text);
 }
 
+/* The new item is good until the next one is added. NULL: err says why. */
 static struct item *add_item(struct request *request, struct obx_err *err)
 {
     if (request->count == request->room) {
@@ -117,6 +118,8 @@ static enum obx_code take_row(struct request *request, const struct record *reco
     return OBX_OK;
 }
 
+/* Of the ids that were given, those without a row. They come last, out of order, which nobody minds:
+ * they are refused, and only what is pending is matched with rows. */
 static enum obx_code add_missing(struct request *request, struct obx_err *err)
 {
     const struct ctl_args *args = request->session.args;
@@ -170,6 +173,7 @@ static enum obx_code collect_rows(struct request *request, const struct id_list 
     return rc == OBX_OK && ids != NULL ? add_missing(request, err) : rc;
 }
 
+/* Ids that are texts are not looked for first: what runs them says what became of each. */
 static enum obx_code collect_words(struct request *request, struct obx_err *err)
 {
     for (size_t i = 0; i < request->session.args->word_count; i++) {
@@ -259,6 +263,7 @@ static enum obx_code mark(const struct request *request, const struct id_list *i
     return rc;
 }
 
+/* Write the requests, or do it at once where nobody else has to. */
 static enum obx_code run_portion(struct request *request, struct item *items, size_t count,
                                  const struct id_list *ids, struct obx_err *err)
 {
@@ -291,6 +296,7 @@ static void keep_to_rate(uint64_t rate, uint64_t began_ms, uint64_t done)
         pause_ms(due_ms - now_ms);
 }
 
+/* Small portions for a low rate: a second's worth at once would be a burst. */
 static size_t portion_of(uint64_t rate)
 {
     if (rate == 0 || rate / TURNS_A_SECOND > PORTION)
@@ -329,6 +335,7 @@ static enum obx_code ask_all(struct request *request, bool is_first, struct obx_
     return rc;
 }
 
+/* A wake-up that is lost costs the time until the next poll, so nobody looks whether it arrived. */
 static void wake_all(const struct request *request)
 {
     for (uint32_t i = 1; request->action->wake != NULL && i <= request->places.count; i++)
@@ -419,6 +426,8 @@ static enum obx_code await(struct request *request, bool is_first, uint64_t due_
     return rc;
 }
 
+/* Requests stand in the rows from here on: if this program is stopped now, they are run all the
+ * same, and a second run of the command finds them. */
 static enum obx_code ask_and_await(struct request *request, bool is_first, uint64_t due_ms,
                                    struct obx_err *err)
 {
@@ -563,6 +572,7 @@ static bool has_filter(const struct ctl_args *args, const struct resource *resou
     return is_given;
 }
 
+/* All that can be said without a database, so that a mistake costs nothing and changes nothing. */
 static enum ctl_exit check_usage(const struct ctl_args *args, const struct resource *resource,
                                  const struct action *action)
 {
@@ -591,6 +601,7 @@ static enum ctl_exit check_usage(const struct ctl_args *args, const struct resou
     return CTL_OK;
 }
 
+/* Only now it is known how many rows a filter means, which is what one has to know to say yes. */
 static bool is_sure(const struct request *request)
 {
     const struct ctl_args *args = request->session.args;

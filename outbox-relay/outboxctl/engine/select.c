@@ -51,6 +51,8 @@ const char *topic_operand(const char *topic, struct obx_buf *out)
     return "LIKE";
 }
 
+/* A number as a number: compared with a text, the server would make both doubles, which are not
+ * exact above 2^53. */
 static struct obx_value key_value(const struct resource *resource, const char *text)
 {
     uint64_t id = 0;
@@ -91,6 +93,7 @@ static void add_filters(struct query *query, const struct path *parts)
         add_value(query, " AND t.state = ?", DB_TEXT(query->selection->state));
 }
 
+/* The first one has a name, because what is merged has no table of which it could be said. */
 static void add_columns(struct query *query)
 {
     const struct resource *resource = query->session->resource;
@@ -165,6 +168,7 @@ static void add_condition(struct query *query, const char *condition, const stru
     }
 }
 
+/* A part of another value than the option's would be read for nothing. */
 static bool is_wanted(const struct query *query, const struct path *path,
                       const struct db_rows *values)
 {

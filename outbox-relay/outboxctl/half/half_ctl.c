@@ -100,6 +100,7 @@ struct decider {
     bool made_rows; /* in the outbox */
 };
 
+/* "operator:" before the name tells a person's verdict from a producer's in the history. */
 static struct decider decider_of(const struct request *request)
 {
     const struct relay_config *config = request->session.targets.config;
@@ -142,6 +143,7 @@ static void note_verdict(struct request *request, struct item *item, const struc
     item_set(request, item, FATE_REFUSED, "%s", req->err.text);
 }
 
+/* One request in a batch of its own: what is wrong with one says nothing of the next. */
 static enum obx_code decide_one(struct request *request, struct decider *decider, struct item *item,
                                 struct obx_err *err)
 {

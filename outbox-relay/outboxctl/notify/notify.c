@@ -71,6 +71,8 @@ static const struct resource notify = {
 
 /* ---- resend ---- */
 
+/* No request: inbox-relay reads what is due by itself, so that a due row is all there is to ask. A
+ * call that is being made meanwhile records its outcome only if the attempts are as it left them. */
 static enum obx_code make_due(struct request *request, struct item *items, size_t count,
                               const struct id_list *ids, struct obx_err *err)
 {
@@ -115,6 +117,7 @@ static enum obx_code is_endpoint_known(struct db *db, const char *group, const c
     return rc;
 }
 
+/* An active endpoint keeps its row, with who let it go on and why. */
 static enum obx_code write_pause(const struct session *session, const char *group, bool is_paused,
                                  struct obx_err *err)
 {
@@ -151,6 +154,8 @@ static void report_pause(const struct ctl_args *args, const char *group, bool is
     json_decref(object);
 }
 
+/* A name that nothing is known of may be paused before its first message, but not resumed: that is a
+ * mistake, and the endpoint that was meant stays paused. */
 static enum ctl_exit set_pause(const struct ctl_args *args, bool is_paused)
 {
     const char *group = args->text[CTL_GROUP] == NULL ? "notify" : args->text[CTL_GROUP];

@@ -72,6 +72,8 @@ static const struct filter filters[] = {
     {CTL_KEY, "t.ordering_key = ?"},
 };
 
+/* A key is asked for when it stands still: its head and any number of followers, or a few rows in a
+ * large table. */
 static const struct path paths[] = {
     {.option = CTL_KEY,
      .index = "outbox_key",
@@ -134,6 +136,7 @@ static void ring_owner(const struct request *request, const char *outbox)
         target_ring(&session->targets, session->target, outbox, lease.address);
 }
 
+/* Why nothing has happened yet is the owner's affair, and whether there is one is what one asks. */
 static void explain(const struct request *request, const char *outbox, FILE *file)
 {
     struct outbox_state lease = {0};

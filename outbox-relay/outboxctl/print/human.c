@@ -28,6 +28,7 @@ const char *human_size(uint64_t bytes, char *dst)
     return dst;
 }
 
+/* Two units are as exact as anybody reads: "5 h 2 m", and no seconds. */
 static void two_units(char *dst, uint64_t first, const char *first_unit, uint64_t second,
                       const char *second_unit)
 {

@@ -21,6 +21,7 @@ void show_field(const char *name, struct obx_bytes value)
     buf_fini(&clean);
 }
 
+/* As hexdump has it: what is no text is looked at by people who know that form. */
 static void print_hex_line(const unsigned char *p, size_t len)
 {
     printf("  ");

@@ -21,6 +21,7 @@ static const char *head_text(const char *head)
     return is_right(head) ? head + 1 : head;
 }
 
+/* In characters, not bytes. Wide ones count as one: the table is then out of line, and right. */
 static size_t width_of(const char *text)
 {
     size_t width = 0;

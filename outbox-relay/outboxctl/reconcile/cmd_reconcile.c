@@ -91,7 +91,7 @@ static bool parse_date(const char *text, uint64_t *us)
     return *rest == '\0' || strcmp(rest, "Z") == 0;
 }
 
-/* A date, or a span: so long ago. */
+/* A date, or a span: so long ago by the clock of the source, which has written what is compared. */
 static bool parse_time(const char *text, uint64_t now_us, uint64_t *us)
 {
     uint64_t span_us = 0;
@@ -149,6 +149,7 @@ static enum ctl_exit complain(const char *which, const struct obx_err *err)
     return CTL_FAILED;
 }
 
+/* Two connections to each side: a scan keeps one busy while the other looks single messages up. */
 static enum ctl_exit open_both(struct run *run)
 {
     struct obx_err err = {0};
@@ -359,6 +360,7 @@ static void print_json(struct run *run, const struct reconcile_result *result)
     json_decref(object);
 }
 
+/* What is on the way may arrive: only a second look tells, so it has a status of its own. */
 static enum ctl_exit status_of(const struct reconcile_result *result)
 {
     if (result->found[RECONCILE_MISSING] > 0 || result->found[RECONCILE_EXTRA] > 0)

@@ -8,7 +8,7 @@
 enum { PORTION = 5000 };
 
 struct id_portion {
-    struct obx_buf bytes; /* of all ids, one behind the other */
+    struct obx_buf bytes; /* of all ids, one after the other */
     struct {
         uint32_t at, len;
         uint64_t number;
@@ -41,6 +41,8 @@ struct obx_bytes id_bytes(const struct id_text *id)
 
 /* ---- reading ---- */
 
+/* Copied out of the result, which is freed before the portion is worked on: two portions of ids are
+ * a megabyte, two results several. */
 static enum obx_code add_row(struct id_portion *portion, const struct db_rows *rows)
 {
     struct obx_bytes id = db_rows_bytes(rows, 0);
@@ -115,6 +117,7 @@ static enum obx_code take_next(struct id_stream *stream, struct obx_err *err)
     return OBX_OK;
 }
 
+/* The first portion is read at once: without it there is nothing to work on meanwhile. */
 static enum obx_code begin(struct id_stream *stream, struct obx_err *err)
 {
     stream->now = obx_calloc(1, sizeof(*stream->now));

@@ -15,7 +15,7 @@ enum { ID_STREAM_ARGS = 24, ID_MAX = 255 };
 /** A message id by value. */
 struct id_text {
     size_t len;
-    char bytes[ID_MAX + 1]; /* with a NUL behind it */
+    char bytes[ID_MAX + 1]; /* with a NUL after it */
 };
 /** As memcmp: the order of both tables. */
 int id_compare(struct obx_bytes a, struct obx_bytes b);
@@ -26,7 +26,7 @@ struct id_portion;
 
 struct id_stream {
     struct db *db;
-    /* Selects (message_id, a number); its last two places are the id to go on behind, and how many
+    /* Selects (message_id, a number); its last two places are the id to go on after, and how many
      * rows: `... AND message_id > ? ... ORDER BY message_id LIMIT ?`. */
     const char *sql;
     struct obx_value args[ID_STREAM_ARGS]; /* those before the last two */
@@ -43,7 +43,7 @@ struct id_stream {
     struct thread thread; /* reads next */
 };
 
-/** Go to the next (first: the first) row; *has_row false behind the last. Any OBX_E_DB_*. */
+/** Go to the next (first: the first) row; *has_row false after the last. Any OBX_E_DB_*. */
 OBX_NODISCARD enum obx_code id_stream_next(struct id_stream *stream, bool *has_row,
                                            struct obx_err *err);
 /** Waits for the portion that is being read. */
