@@ -44,7 +44,8 @@ PHRASES = {
 GAP = r"(?:[ _]|[ \t]*\n[ \t]*(?:\*|//|#|--)?[ \t]*)"
 ALL = "|".join(list(WORDS) + [phrase.replace("~", GAP) for phrase in PHRASES])
 ANY = re.compile(f"(?<![A-Za-z])(?:{ALL})(?![A-Za-z])", re.IGNORECASE)
-TEXT = (".c", ".h", ".md", ".bash", ".sql", ".txt", ".cmake", ".in", ".py", ".pml", ".yaml", ".yml", ".json", ".example", ".service")
+TEXT = (".c", ".h", ".md", ".bash", ".sql", ".txt", ".cmake", ".in", ".py", ".pml", ".yaml", ".yml", ".json", ".example", ".service",
+        ".go", ".java", ".js", ".mjs", ".php", ".ts")
 hits = []
 
 
