@@ -16,6 +16,7 @@ enum {
     US_PER_MS = 1000,
 };
 
+/* What the others read from and admit to comes first. */
 static enum obx_code init_reading(struct lane_parts *parts, const struct lane_opts *opts,
                                   struct obx_err *err)
 {
@@ -99,6 +100,7 @@ static enum obx_code init_settling(struct lane_parts *parts, const struct lane_o
     return rc;
 }
 
+/* The last one: it hands confirmed rows to settle, and asks nobody for anything else. */
 static enum obx_code init_publishing(struct lane_parts *parts, const struct lane_outside *outside,
                                      struct obx_err *err)
 {
@@ -152,6 +154,7 @@ enum obx_code parts_init(struct lane_parts *parts, const struct lane_outside *ou
     return rc;
 }
 
+/* In the reverse order, each before what it has pointers to. */
 void parts_fini(struct lane_parts *parts)
 {
     publish_fini(&parts->publish);
@@ -168,6 +171,7 @@ void parts_fini(struct lane_parts *parts)
     outbox_store_fini(&parts->store);
 }
 
+/* The publisher first: what comes back while it lets go is of no interest, and finds no row. */
 void parts_reset(struct lane_parts *parts)
 {
     publish_reset(&parts->publish);

@@ -50,6 +50,7 @@ const char *lane_state_name(enum lane_state state)
     return (size_t)state < sizeof(names) / sizeof(names[0]) ? names[state] : "unknown";
 }
 
+/* The only place where the state changes. A standby's numbers of rows are another's to give. */
 static void set_state(struct turn *turn, enum lane_state state)
 {
     if (turn->state == state)
@@ -65,6 +66,7 @@ static void set_state(struct turn *turn, enum lane_state state)
 
 /* ---- losing what it stands on ---- */
 
+/* Everything in memory was true only as long as nobody else wrote. */
 static void lose_lease(struct turn *turn, const char *why)
 {
     OBX_LOG(LOG_LVL_WARN, "lane", "lease.lost", KV_STR("outbox", turn->opts->outbox),
@@ -85,6 +87,7 @@ static void close_db(struct turn *turn)
     turn->parts.store.db = NULL;
 }
 
+/* The lease goes too: its row stays ours, and is taken back by its epoch after the next connect. */
 static void lose_db(struct turn *turn, const struct obx_err *err)
 {
     conditions_set(&turn->parts.conditions, CONDITION_DB, err->text);
@@ -143,6 +146,7 @@ static void connect_db(struct turn *turn)
     set_state(turn, LANE_STANDBY);
 }
 
+/* Nothing is published before it is known that it can be settled, and which keys are frozen. */
 static void become_owner(struct turn *turn)
 {
     struct lane_parts *parts = &turn->parts;
@@ -229,6 +233,7 @@ static uint64_t retries_due(const struct turn *turn)
     return us_of(flight_next_due_ms(turn->parts.flight));
 }
 
+/* Has its own job, so that a retry is no later because nothing else happens. */
 static enum obx_code take_retries(struct turn *turn, struct obx_err *err)
 {
     (void)err;
@@ -311,6 +316,7 @@ static uint64_t settle_due(const struct turn *turn)
     return us_of(settle_due_ms(&turn->parts.settle));
 }
 
+/* A settle that went through says more of the database than any read. */
 static enum obx_code settle_rows(struct turn *turn, struct obx_err *err)
 {
     uint64_t before = turn->parts.settle.settled;
@@ -395,6 +401,7 @@ static void own(struct turn *turn)
 
 /* ---- draining ---- */
 
+/* What is refused and waits by itself is left: it would wait longer than a drain may take. */
 static bool is_drained(const struct turn *turn)
 {
     const struct flight *flight = turn->parts.flight;
@@ -503,6 +510,7 @@ static uint64_t due_us(const struct turn *turn)
     return 0;
 }
 
+/* Rounded up: a wait that ends a moment too early would be followed by a turn for nothing. */
 int turn_wait_ms(const struct turn *turn)
 {
     const struct bridge_publisher *publisher = turn->parts.publish.publisher;
@@ -582,6 +590,7 @@ static void fill_rows(const struct lane_parts *parts, struct lane_stats *out)
     out->unsettled = flight_count(parts->flight, FLIGHT_CONFIRMED);
 }
 
+/* A topic that has come back by silence is seen here, because no answer of it comes any more. */
 static void fill_broker(struct publish *publish, struct lane_stats *out)
 {
     struct publish_broker broker;

@@ -10,6 +10,7 @@
 #include "core/embed.h"
 #include "json.h"
 #include "keys.h"
+#include "tables/outbox_columns.h"
 
 /* What a row has besides headers and payload, as in the statement take. */
 enum { ROOM = 65536 };
@@ -26,7 +27,7 @@ static const char sql_tail[] =
 
 static const char sql_insert[] =
     "INSERT INTO inbox (queue, state, due_at, key_hash, after_id, max_attempts, retry_min_ms,"
-    " retry_max_ms, holds_key, created_at, message_id, topic, ordering_key, content_type, source,"
+    " retry_max_ms, holds_key, created_at, " MESSAGE_NAME_COLUMNS ", content_type, source,"
     " traceparent, receipt_to, receipt_token, headers, size, payload)"
     " VALUES (?, ?, IF(?, UTC_TIMESTAMP(6), NULL), ?, ?, ?, ?, ?, ?,"
     " TIMESTAMPADD(MICROSECOND, ?, '1970-01-01'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";

@@ -50,6 +50,7 @@ const char *flight_state_name(enum flight_state state)
 
 /* ---- lists ---- */
 
+/* After NULL is at the front. */
 static void list_insert_after(struct flight_list *list, struct flight_row *after,
                               struct flight_row *row)
 {
@@ -79,6 +80,7 @@ static void list_remove(struct flight_list *list, struct flight_row *row)
     row->next = NULL;
 }
 
+/* What a key counts: the states whose bound is by key. */
 static uint32_t *key_counter(struct flight_key *key, enum flight_state state)
 {
     switch (state) {
@@ -96,6 +98,8 @@ static uint32_t *key_counter(struct flight_key *key, enum flight_state state)
     return NULL;
 }
 
+/* A bound that was reached has ended only when a quarter of the room is free, so that a rescan is not
+ * made for one row at a time. */
 static void leave_state(struct flight *flight, struct flight_row *row)
 {
     enum flight_state state = (enum flight_state)row->state;
@@ -128,6 +132,8 @@ static void enter_state(struct flight *flight, struct flight_row *row, enum flig
         list_insert_after(&flight->lists[state], flight->lists[state].tail, row);
 }
 
+/* What was noted of the row in its last state (refusals, locks, that it was logged) says nothing of
+ * the next one. */
 static void set_state(struct flight *flight, struct flight_row *row, enum flight_state state)
 {
     bool was_retrying = row->state == FLIGHT_RETRYING;
@@ -321,6 +327,7 @@ static void fill_row(struct flight *flight, struct flight_row *row, struct outbo
     }
 }
 
+/* A row with a key begins as one that waits: rebalance lets it go if nothing is before it. */
 static enum flight_state first_state(const struct flight_row *row, const struct flight_key *key)
 {
     if (row->blocked_by != 0)
@@ -328,6 +335,7 @@ static enum flight_state first_state(const struct flight_row *row, const struct 
     return key == NULL ? FLIGHT_READY : FLIGHT_WAITING;
 }
 
+/* A row that is only to be parked is never sent, so its topic need not answer for it. */
 static void throttle_admits(struct flight *flight, struct flight_row *row,
                             struct flight_throttle *throttle)
 {
@@ -359,6 +367,8 @@ static void admit(struct flight *flight, struct flight_row *row, struct flight_k
         rows_drop_data(flight, row);
 }
 
+/* Room is judged before anything is made, so that a refused row leaves no key; what is made
+ * and then not used, for want of memory, goes at once. */
 enum flight_answer flight_admit_take(struct flight *flight, struct outbox_row *data)
 {
     struct flight_throttle *throttle = NULL;
@@ -470,6 +480,7 @@ static struct flight_row *lowest_refused(const struct flight *flight, uint64_t t
     return lowest;
 }
 
+/* Two for one: a topic that is well again comes back fast, and one that is not costs little. */
 static void topic_gets_through(struct flight *flight, uint64_t topic_hash)
 {
     if (!throttles_confirmed(flight, topic_hash))
@@ -494,6 +505,7 @@ void flight_confirmed(struct flight *flight, struct flight_row *row)
     topic_gets_through(flight, row->topic_hash);
 }
 
+/* In the order in which they were sent, and before all that was not: again_tail is the last of them. */
 void flight_unsent(struct flight *flight, struct flight_row *row)
 {
     struct flight_key *key = row->key;
@@ -716,6 +728,7 @@ size_t flight_total(const struct flight *flight)
     return flight->total;
 }
 
+/* Retries and rows that came back do not count against it: they were admitted before. */
 size_t flight_room(const struct flight *flight)
 {
     size_t ready = flight->lists[FLIGHT_READY].count;
@@ -735,6 +748,7 @@ size_t flight_bytes(const struct flight *flight)
 
 /* ---- rescans ---- */
 
+/* Each bound by itself: room for followers is no room for refused rows. */
 bool flight_wants_rescan(const struct flight *flight)
 {
     if (flight->has_untracked || (flight->rescan_throttles > 0 && !flight->retrying_was_full))

@@ -14,6 +14,8 @@
 
 enum { KEY_BUCKETS_MIN = 1024 };
 
+/* Sizes are powers of two, so that a mask finds the bucket; the table never shrinks, because a
+ * backlog that came once comes again. */
 enum obx_code keys_init(struct flight *flight)
 {
     flight->keys = obx_calloc(KEY_BUCKETS_MIN, sizeof(struct flight_key *));
@@ -23,6 +25,7 @@ enum obx_code keys_init(struct flight *flight)
     return OBX_OK;
 }
 
+/* The hash is compared first: names are long, and most that share a bucket differ in it. */
 static struct flight_key *find_hashed(const struct flight *flight, struct obx_bytes name,
                                       uint64_t hash)
 {
@@ -128,6 +131,7 @@ void keys_unlink(struct flight *flight, struct flight_row *row)
         flight->empty_keys++;
 }
 
+/* Only a key without rows, marks and evicted rows: a row that points to it would be left with nothing. */
 static void free_key(struct flight *flight, struct flight_key *key)
 {
     struct flight_key **at = &flight->keys[key->hash & (flight->key_buckets - 1)];
@@ -141,6 +145,8 @@ static void free_key(struct flight *flight, struct flight_key *key)
     obx_free(key);
 }
 
+/* Not at the first free place: a rescan reads everything from the lowest row that was passed over,
+ * which pays only when half of what waited then is gone. */
 static uint8_t rescan_level(const struct flight_key *key)
 {
     if (key->passed_in == 0)
@@ -150,6 +156,8 @@ static uint8_t rescan_level(const struct flight_key *key)
     return key->waiting * 2 <= key->full_at;
 }
 
+/* Beyond the bound the mark of the key is given up for one that says "somewhere": a rescan then is
+ * made for all of them. */
 void keys_refresh(struct flight *flight, struct flight_key *key)
 {
     if (key->head == NULL && key->passed_in != 0 &&
@@ -214,6 +222,8 @@ struct flight_throttle *throttles_get(struct flight *flight, uint64_t hash)
     return throttle;
 }
 
+/* Rows on their way count as refused ones, or a topic that refuses everything would take in a whole
+ * window before the first answer. */
 bool throttles_is_closed(const struct flight *flight, const struct flight_throttle *throttle)
 {
     if (throttle == NULL)
@@ -273,6 +283,7 @@ void throttles_enter(struct flight *flight, struct flight_throttle *throttle,
     throttles_refresh(flight, throttle);
 }
 
+/* A generation that has ended meanwhile counts the row no more. */
 void throttles_leave(struct flight *flight, struct flight_row *row)
 {
     struct flight_throttle *throttle =
@@ -285,6 +296,7 @@ void throttles_leave(struct flight *flight, struct flight_row *row)
     row->throttle_gen = 0;
 }
 
+/* With none refused the topic is well: those that were admitted while it was not count no more. */
 bool throttles_confirmed(struct flight *flight, uint64_t hash)
 {
     struct flight_throttle *throttle =

@@ -25,6 +25,7 @@ static void expire(struct held_rows *held)
     held->count = kept;
 }
 
+/* 64 names at most: a search costs less than an index. */
 static struct held_row *find(struct held_rows *held, const char *name)
 {
     for (size_t i = 0; i < held->count; i++) {
@@ -102,6 +103,7 @@ void held_rows_clear(struct held_rows *held)
     held->count = 0;
 }
 
+/* By the statement, and not after it: or a page full of held rows would hide what comes after them. */
 enum obx_code held_rows_exclude(struct held_rows *held, struct db *db, struct obx_buf *sql,
                                 const char *column)
 {

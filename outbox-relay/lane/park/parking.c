@@ -39,6 +39,7 @@ static enum obx_code build_park_followers(struct parking *parking, const char *t
                     table);
 }
 
+/* Whether the row is a copy of a message that awaits receipts decides whether it may freeze its key. */
 static enum obx_code build_known(struct parking *parking, const char *table)
 {
     return buf_addf(&parking->known,
@@ -132,6 +133,7 @@ static enum obx_code add_suspects(struct parking *parking, struct db *db,
     return rc;
 }
 
+/* READER_HOLD is stronger than no mark, and weaker than a head: what is frozen is to be parked. */
 static void mark_key(struct row_batch *batch, struct obx_bytes key, uint64_t head)
 {
     for (size_t i = 0; i < batch->count; i++) {
@@ -228,6 +230,7 @@ static bool is_plain_follower(const struct park_item *item)
 }
 
 /* Parks the plain followers of one head that begin at items[0], wherever they stand. */
+/* One statement for all followers of a head, which may be hundreds. */
 static enum obx_code park_followers(struct parking *parking, struct db *db,
                                     const struct park_item *items, size_t count, uint64_t *copied,
                                     struct obx_err *err)

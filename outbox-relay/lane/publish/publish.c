@@ -32,6 +32,7 @@ static int compare_ids(const void *a, const void *b)
 }
 
 /* The next rows that have to be read before they can be published. */
+/* As many as are worth a statement, and no more bytes than a batch may have. */
 static size_t missing_ids(const struct publish *publish, uint64_t *ids, size_t cap)
 {
     uint64_t bytes = 0;
@@ -88,6 +89,7 @@ static void give_up(struct publish *publish, struct flight_row *row, enum obx_co
         flight_freeze(publish->flight, row);
 }
 
+/* It may be evicted for want of room: then the reader finds it again. */
 static void retry_later(struct publish *publish, struct flight_row *row, uint32_t refusals)
 {
     uint32_t wait_ms = backoff_nth_ms(publish->opts->retry_min_ms, publish->opts->retry_cap_ms,
@@ -125,6 +127,8 @@ static struct obx_bytes topic_name(const struct flight_row *row)
 /* What became of the attempt to send the first ready row. */
 enum step { STEP_NEXT, STEP_STOP, STEP_FETCH };
 
+/* The last thing before the message goes is the lease: a process that was stopped in here for an hour
+ * sends this one message, and no other. */
 static enum step send_built(struct publish *publish, struct flight_row *row,
                             const struct bridge_message *msg, bool is_probe)
 {
@@ -260,6 +264,7 @@ static enum obx_code send_first(struct publish *publish, enum step *step, struct
     return OBX_OK;
 }
 
+/* The limit is one while a culprit is sought: see faults.h. */
 static bool has_room(const struct publish *publish)
 {
     return bridge_publisher_room(publish->publisher) > 0 &&
@@ -322,6 +327,7 @@ static void show_route(struct publish *publish, const struct flight_row *row, co
     conditions_set(publish->conditions, CONDITION_ROUTE, why);
 }
 
+/* The token has found the row, so it was this lane that sent it, in this life of its memory. */
 static void on_confirmed(struct publish *publish, struct flight_row *row)
 {
     uint64_t now_us = clock_now_us();
@@ -378,6 +384,7 @@ static void on_nacked(struct publish *publish, struct flight_row *row, const cha
     retry_later(publish, row, row->nacks);
 }
 
+/* No attempt is counted: the broker has said nothing of the message, and it may be stored. */
 static void on_unknown(struct publish *publish, struct flight_row *row, const char *why)
 {
     const struct obx_err *trouble = bridge_publisher_trouble(publish->publisher);
@@ -450,6 +457,7 @@ void publish_service(struct publish *publish)
     publish->connects_seen = broker.connects;
 }
 
+/* Counters only grow, also over a publisher that was dropped. */
 void publish_get_broker(const struct publish *publish, struct publish_broker *out)
 {
     struct bridge_publisher_stats broker = {0};

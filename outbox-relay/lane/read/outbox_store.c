@@ -49,6 +49,8 @@ static enum obx_code build_columns(struct outbox_store *store)
     return rc;
 }
 
+/* One statement, so that the numbers are of about one moment, and each count stops at its cap: the
+ * table may hold millions of rows. */
 static enum obx_code build_count(struct outbox_store *store)
 {
     return buf_addf(
@@ -130,6 +132,7 @@ static void fill_full(struct outbox_row *row, const struct db_rows *rows)
                                .payload = db_rows_bytes(rows, COL_PAYLOAD)};
 }
 
+/* A lookup reads no more than decides about admission: most of what it shows is known already. */
 static void fill_light(struct outbox_row *row, const struct db_rows *rows)
 {
     *row = (struct outbox_row){.id = db_rows_u64(rows, LIGHT_ID),
@@ -171,6 +174,8 @@ enum obx_code outbox_store_forward(struct outbox_store *store, uint64_t from, ui
     return rc == OBX_OK ? collect(rows, true, batch, err) : rc;
 }
 
+/* As text: a statement for each number of ranges would push everything else out of the cache of
+ * prepared ones. */
 static enum obx_code query_ranges(struct outbox_store *store, const struct id_range *ranges,
                                   size_t range_count, uint32_t limit, struct db_rows **rows,
                                   struct obx_err *err)
@@ -208,6 +213,8 @@ enum obx_code outbox_store_behind(struct outbox_store *store, const struct id_ra
     return rc == OBX_OK ? collect(rows, false, batch, err) : rc;
 }
 
+/* READ ONLY, so that the server gives it no transaction id and purge is held up for no longer than
+ * it takes. */
 enum obx_code outbox_store_snapshot(struct outbox_store *store, bool on, struct obx_err *err)
 {
     static const char isolate[] = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ";
@@ -237,6 +244,7 @@ enum obx_code outbox_store_fetch(struct outbox_store *store, const uint64_t *ids
     return rc == OBX_OK ? collect(rows, true, batch, err) : rc;
 }
 
+/* The result is given as it is: a copy of 16 MiB for each message would cost more than its read. */
 enum obx_code outbox_store_large(struct outbox_store *store, uint64_t id, struct db_rows **rows,
                                  struct outbox_large *out, struct obx_err *err)
 {
