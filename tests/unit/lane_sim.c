@@ -367,8 +367,10 @@ static void settle_down(void)
 {
     uint64_t until = sim->now_us + CALM_US;
 
-    while ((has_left(SIM_LIVE) || sim_has_delayed()) && sim->now_us < until)
+    while ((has_left(SIM_LIVE) || sim_has_delayed() || sim_has_awaiting()) && sim->now_us < until)
         step();
+    if (sim_has_awaiting())
+        sim_fail("a row never gets its receipts");
     if (sim_has_delayed())
         sim_fail("a delayed row never comes into the outbox");
     for (size_t i = sim->first_open; i < sim->row_count; i++) {
@@ -391,8 +393,10 @@ static void check_end(void)
 
         if (row->state == SIM_GONE && row->stored == 0 && !row->may_vanish)
             sim_fail("row %llu is lost", (unsigned long long)row->id);
+        if (row->state == SIM_GONE && row->asks && !row->has_receipt && !row->may_vanish)
+            sim_fail("row %llu is gone without its receipt", (unsigned long long)row->id);
         if (row->state == SIM_GONE && sim->losses == 0 && row->stored > 1 &&
-            row->refused_by == SIM_NO_TABLE)
+            row->refused_by == SIM_NO_TABLE && !row->asks)
             sim_fail("row %llu was stored %u times though nothing was lost",
                      (unsigned long long)row->id, row->stored);
     }
@@ -461,6 +465,7 @@ static void calm_down(void)
         step();
     sim_db_end_txs();
     sim_delayed_are_due();
+    sim_awaiting_are_due();
     settle_down();
 }
 
@@ -486,6 +491,10 @@ static void draw_opts(void)
         .drain_ms = 1000,
         .delayed_poll_ms = 50,
         .journal = sim_chance(3),
+        .receipt_queue = sim->asking_chance > 0 ? "receipts" : NULL,
+        .receipt_timeout_ms = 300,
+        .receipt_cap_ms = 600,
+        .max_sends = 3,
     };
 }
 
@@ -524,6 +533,7 @@ void sim_run(uint64_t seed)
     sim->hole_chance = sim_chance(4) ? 1 : 12;
     sim->refuse_chance = sim_chance(3) ? 30 : 0;
     sim->delayed_chance = sim_chance(2) ? 6 : 0;
+    sim->asking_chance = sim_chance(3) ? 4 : 0;
     draw_opts();
     draw_chaos();
     for (size_t i = 0; i < sim->lanes; i++)

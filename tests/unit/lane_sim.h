@@ -61,6 +61,10 @@ struct sim_row {
     bool holds_key;
     int request; /* 0 none, 1 resume, 2 discard */
     enum sim_table refused_by;
+    /* receipts */
+    bool asks, has_receipt, is_awaiting;
+    unsigned sends;
+    uint64_t receipt_at_us, next_send_us;
     bool is_journaled; /* in this transaction, or in one before */
 };
 
@@ -149,7 +153,7 @@ struct sim {
     struct sim_delayed delayed[SIM_DELAYED];
     size_t delayed_count;
     unsigned refuse_chance; /* how rare rows are that a table refuses */
-    unsigned delayed_chance;
+    unsigned delayed_chance, asking_chance;
     uint64_t parked_locked_us; /* until then somebody has outbox_parked locked */
     uint64_t waited_us;        /* for it, in all */
     size_t first_open;         /* rows before it are GHOST or GONE for good */
@@ -201,6 +205,15 @@ void sim_db_step(void);
 void sim_db_end_txs(void);
 /** When a producer does something next. */
 uint64_t sim_db_next_us(void);
+/* lane_sim_receipts.c */
+/** The broker has it: some consumer may report. */
+void sim_delivered(struct sim_row *row);
+/** Reports whose time has come. */
+void sim_take_receipts(void);
+bool sim_has_awaiting(void);
+/** The database's clock may have stepped back by minutes: nobody waits for those here. */
+void sim_awaiting_are_due(void);
+
 /* lane_sim_side.c */
 bool sim_refuses(const struct sim_row *row, enum sim_table table);
 void sim_add_delayed(void);

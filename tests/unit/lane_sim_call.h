@@ -52,6 +52,20 @@ enum obx_code sim_delayed_lock(struct call *call);
 enum obx_code sim_delayed_move(struct call *call);
 enum obx_code sim_delayed_delete(struct call *call);
 
+/* lane_sim_receipts.c: statements */
+enum obx_code sim_read_secrets(struct call *call);
+enum obx_code sim_read_early(struct call *call);
+enum obx_code sim_await(struct call *call);
+enum obx_code sim_find_overdue(struct call *call);
+enum obx_code sim_lock_overdue(struct call *call);
+enum obx_code sim_read_receipts(struct call *call);
+enum obx_code sim_find_on_way(struct call *call);
+enum obx_code sim_park_missing(struct call *call);
+enum obx_code sim_send_again(struct call *call);
+enum obx_code sim_put_off(struct call *call);
+enum obx_code sim_end_awaiting(struct call *call);
+enum obx_code sim_end_discarded(struct call *call);
+
 /* lane_sim_sql.c */
 /** Run it, by its text; the failing of the test when it is none that the lane is known to use. */
 enum obx_code call_run(struct call *call);

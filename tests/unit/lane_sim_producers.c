@@ -84,10 +84,14 @@ static void insert_row(struct sim_tx *tx)
                             .parked_id = (uint64_t)(tx - sim->txs)};
     if (sim_chance(sim->bad_row))
         row->body_len = 5000; /* above max_body_bytes */
+    row->asks = sim_chance(sim->asking_chance);
     if (sim_chance(sim->refuse_chance))
         row->refused_by = sim_chance(2) ? SIM_JOURNAL : SIM_PARKED_TABLE;
-    (void)snprintf(row->name, sizeof(row->name), "m%llu",
-                   (unsigned long long)(sim_chance(10) ? sim_below(row->id) : row->id));
+    (void)snprintf(
+        row->name, sizeof(row->name), "m%llu",
+        (unsigned long long)(!row->asks && sim_chance(10) ? sim_below(row->id) : row->id));
+    if (row->asks)
+        row->name[0] = 'r'; /* its id is its own: outbox_awaiting has it as key */
     sim->row_count++;
 }
 
@@ -151,9 +155,11 @@ void sim_db_step(void)
         sim->next_tx_us = sim->now_us + sim_below(sim_chance(10) ? 400000 : 6000);
     }
     run_txs();
+    sim_take_receipts();
     while (sim->first_open < sim->row_count &&
            (sim->rows[sim->first_open].state == SIM_GHOST ||
-            (sim->rows[sim->first_open].state == SIM_GONE && !sim->in_tx)))
+            (sim->rows[sim->first_open].state == SIM_GONE &&
+             !sim->rows[sim->first_open].is_awaiting && !sim->in_tx)))
         sim->first_open++;
 }
 

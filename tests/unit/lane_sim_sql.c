@@ -28,6 +28,9 @@ static void delete_live(struct call *call, struct sim_row *row)
                  (unsigned long long)row->id);
     if (sim->opts.journal && !row->is_journaled)
         sim_fail("row %llu is settled and not in the journal", (unsigned long long)row->id);
+    if (row->asks && !row->is_awaiting && !row->has_receipt)
+        sim_fail("row %llu is deleted, and its receipts have not come",
+                 (unsigned long long)row->id);
     check_owner(row);
     sim_change(row)->state = SIM_GONE;
     call->affected++;
@@ -149,7 +152,7 @@ static void add_full(struct call *call, const struct sim_row *row)
     cells[5] = cell_text("text/plain");
     cells[6] = cell_number(row->created_us);
     cells[7] = cell_number(row->body_len);
-    cells[8] = cell_text(NULL);
+    cells[8] = cell_text(row->asks ? "g" : NULL);
     cells[9] = row->body_len <= SIM_INLINE
                    ? (struct cell){.text = {.p = body, .len = row->body_len}}
                    : (struct cell){.is_null = true};
@@ -163,7 +166,7 @@ static void add_light(struct call *call, const struct sim_row *row)
     cells[0] = cell_number(row->id);
     cells[1] = cell_text(sim_topic_names[row->topic]);
     cells[2] = cell_text(sim_key_of(row));
-    cells[3] = cell_number(0);
+    cells[3] = cell_number(row->asks);
 }
 
 static enum obx_code read_forward(struct call *call)
@@ -611,7 +614,17 @@ static const struct statement statements[] = {
     {"SELECT id, topic, ordering_key", "id BETWEEN ", read_ranges, false},
     {"SELECT payload", "", read_payload, false},
     {"SELECT @@log_bin", "", read_nothing, false}, /* as where there is no such log */
-    {"SELECT message_id FROM outbox_awaiting", "", read_nothing, false},
+    {"SELECT version, secret", "", sim_read_secrets, false},
+    {"SELECT o.id, o.message_id, o.receipt_from", "", sim_read_early, false},
+    {"INSERT INTO outbox_awaiting", "", sim_await, true},
+    {"SELECT message_id FROM outbox_awaiting", "", sim_find_overdue, false},
+    {"SELECT message_id, id, ordering_key, sends", "FOR UPDATE", sim_lock_overdue, false},
+    {"SELECT message_id, consumer_group", "", sim_read_receipts, false},
+    {"SELECT id, message_id FROM `outbox`", "UNION ALL", sim_find_on_way, false},
+    {"INSERT INTO outbox_parked", "FROM outbox_awaiting", sim_park_missing, true},
+    {"INSERT INTO `outbox` (id", "FROM outbox_awaiting", sim_send_again, true},
+    {"UPDATE outbox_awaiting", "SET next_send_at", sim_put_off, true},
+    {"DELETE a FROM outbox_awaiting", "", sim_end_awaiting, true},
     {"SELECT id FROM outbox_delayed", "", sim_delayed_find, false},
     {"SELECT id, OCTET_LENGTH(payload), deliver_at", "FOR UPDATE", sim_delayed_lock, false},
     {"INSERT INTO `outbox` (message_id", "FROM outbox_delayed", sim_delayed_move, true},
@@ -644,6 +657,7 @@ static const struct statement statements[] = {
     {"SELECT id, message_id, topic, ordering_key,", "request_note", read_nothing, false},
     {"INSERT INTO outbox_audit", "", read_nothing, true},
     {"SELECT audit_id", "FOR UPDATE", read_nothing, false},
+    {"DELETE a FROM JSON_TABLE", "outbox_awaiting", sim_end_discarded, true},
     {"DELETE a FROM JSON_TABLE", "", read_nothing, false},
     {"UPDATE outbox_parked", "request = 'resume'", pass_on, true},
     {"UPDATE outbox_parked", "request = NULL", unrequest, true},
