@@ -59,8 +59,13 @@ struct script {
 
 #define PLAIN .fails = -1, .rejects = -1, .breaks = -1, .held = -1, .applied_elsewhere = -1
 
+/* A handler for one message; for several, that names the one that fails; or does not. */
+enum mode { MODE_SINGLE, MODE_BLAMES, MODE_HALVES, MODES };
+static enum mode mode;
+
 struct run {
     const struct script *script;
+    enum mode mode;
     struct fake_store *fake;
     struct shared shared;
     struct worker worker;
@@ -125,6 +130,25 @@ static enum obx_verdict handle(const struct obx_message *msg, struct obx_tx *tx,
     return OBX_APPLIED;
 }
 
+/* The same for several messages: the answer is for the first that is not applied, by its name or not. */
+static enum obx_verdict handle_many(const struct obx_message *const *messages, size_t count,
+                                    struct obx_tx *tx, void *ctx)
+{
+    struct run *run = ctx;
+
+    assert_in_range(count, 1, FAKE_MESSAGES);
+    for (size_t i = 0; i < count; i++) {
+        const enum obx_verdict verdict = handle(messages[i], tx, ctx);
+
+        if (verdict == OBX_APPLIED)
+            continue;
+        if (run->mode == MODE_BLAMES)
+            obx_tx_blame(tx, i);
+        return verdict;
+    }
+    return OBX_APPLIED;
+}
+
 static void others(struct fake_store *fake, void *ctx)
 {
     struct run *run = ctx;
@@ -167,7 +191,11 @@ static void begin(struct run *run, const struct script *script)
                                   .dead_letter_queue = script->sends_letters ? "dead" : NULL,
                                   .accept_older_than_retention = true,
                                   .db = {.idle_s = 60}};
-    run->shared.handler = handle;
+    run->mode = mode;
+    if (mode == MODE_SINGLE)
+        run->shared.handler = handle;
+    else
+        run->shared.batch_handler = handle_many;
     run->shared.handler_ctx = run;
     atomic_store(&run->shared.phase, (int)OBX_CONSUMER_RUNNING);
     run->fake->counters = &run->shared.counters;
@@ -718,8 +746,13 @@ int main(void)
         cmocka_unit_test(what_is_applied_costs_nothing_more),
         cmocka_unit_test(confirmed_letters_are_removed_later),
     };
+    static const char *const names[MODES] = {"consumer_worker", "consumer_worker_blames",
+                                             "consumer_worker_halves"};
     const char *text = getenv("OBX_TEST_SEED");
+    int failed = 0;
 
     seed = text != NULL ? strtoull(text, NULL, 10) : 1;
-    return cmocka_run_group_tests_name("consumer_worker", tests, NULL, NULL);
+    for (mode = MODE_SINGLE; mode < MODES; mode++)
+        failed += cmocka_run_group_tests_name(names[mode], tests, NULL, NULL);
+    return failed;
 }

@@ -117,6 +117,21 @@ OBX_API const struct obx_header *obx_message_header(const struct obx_message *ms
 typedef enum obx_verdict obx_handler_fn(const struct obx_message *msg, struct obx_tx *tx,
                                         void *ctx);
 
+/**
+ * Apply several messages at once: write all of them through tx, with one statement if possible, then
+ * answer for all.
+ *
+ * Gets up to batch_max messages of one transaction, those of one ordering key in their order; count
+ * is at least 1. Everything said of obx_handler_fn holds here too. OBX_APPLIED stands for all of
+ * them. Any other answer undoes the writes of this call, and the handler is called again: without
+ * the message that obx_tx_blame has named, which the answer is about (a failed attempt, or a
+ * rejection); when it has named none, in halves, until one message is left that it is about. So one
+ * poison message costs the others second calls and nothing else.
+ * @return the answer for all messages, or for the one named
+ */
+typedef enum obx_verdict obx_batch_fn(const struct obx_message *const *messages, size_t count,
+                                      struct obx_tx *tx, void *ctx);
+
 /* ------------------------------------------------------------------ a handler's transaction */
 
 /** SQL NULL. These makers are functions rather than macros so that they work from C++ as well. Any
@@ -196,6 +211,13 @@ OBX_API void obx_rows_free(struct obx_rows *rows);
  * the handler's, during its call.
  */
 OBX_API void obx_tx_reason(struct obx_tx *tx, const char *fmt, ...) OBX_PRINTF(2, 3);
+
+/**
+ * In a batch handler: the answer, and the reason, are about messages[index] alone; the last call
+ * counts. Nothing when the answer is OBX_APPLIED, or index is not below count. @thread the handler's,
+ * during its call.
+ */
+OBX_API void obx_tx_blame(struct obx_tx *tx, size_t index);
 
 /**
  * The client library's own handle (a MYSQL *), for code that runs SQL by itself.
@@ -365,6 +387,18 @@ OBX_NODISCARD OBX_API enum obx_code obx_consumer_open(const struct obx_consumer_
 OBX_NODISCARD OBX_API enum obx_code obx_consumer_subscribe(struct obx_consumer *consumer,
                                                            obx_handler_fn *handler, void *ctx,
                                                            struct obx_err *err);
+
+/**
+ * Set a handler that applies several messages at once, in place of obx_consumer_subscribe.
+ *
+ * The rest as there. Proved by tests/unit/consumer_worker_test.c and
+ * tests/system/consumer_batch_test.c.
+ * @thread the one that starts
+ * @return OBX_OK; OBX_E_INVALID - no handler, or the consumer has one or has been started
+ */
+OBX_NODISCARD OBX_API enum obx_code obx_consumer_subscribe_batch(struct obx_consumer *consumer,
+                                                                 obx_batch_fn *handler, void *ctx,
+                                                                 struct obx_err *err);
 
 /**
  * Start the threads and return.

@@ -115,14 +115,41 @@ no_shared:
     return rc;
 }
 
+static bool has_handler(const struct obx_consumer *consumer)
+{
+    return consumer->shared.handler != NULL || consumer->shared.batch_handler != NULL;
+}
+
+static enum obx_code check_subscribe(const struct obx_consumer *consumer, bool is_null,
+                                     struct obx_err *err)
+{
+    if (is_null)
+        return obx_fail(err, OBX_E_INVALID, "handler is NULL");
+    if (consumer->was_started || has_handler(consumer))
+        return obx_fail(err, OBX_E_INVALID, "one handler, before the start");
+    return OBX_OK;
+}
+
 enum obx_code obx_consumer_subscribe(struct obx_consumer *consumer, obx_handler_fn *handler,
                                      void *ctx, struct obx_err *err)
 {
-    if (handler == NULL)
-        return obx_fail(err, OBX_E_INVALID, "handler is NULL");
-    if (consumer->was_started || consumer->shared.handler != NULL)
-        return obx_fail(err, OBX_E_INVALID, "one handler, before the start");
+    enum obx_code rc = check_subscribe(consumer, handler == NULL, err);
+
+    if (rc != OBX_OK)
+        return rc;
     consumer->shared.handler = handler;
+    consumer->shared.handler_ctx = ctx;
+    return OBX_OK;
+}
+
+enum obx_code obx_consumer_subscribe_batch(struct obx_consumer *consumer, obx_batch_fn *handler,
+                                           void *ctx, struct obx_err *err)
+{
+    enum obx_code rc = check_subscribe(consumer, handler == NULL, err);
+
+    if (rc != OBX_OK)
+        return rc;
+    consumer->shared.batch_handler = handler;
     consumer->shared.handler_ctx = ctx;
     return OBX_OK;
 }
@@ -180,7 +207,7 @@ enum obx_code obx_consumer_start(struct obx_consumer *consumer, struct obx_err *
 {
     enum obx_code rc = OBX_OK;
 
-    if (consumer->shared.handler == NULL)
+    if (!has_handler(consumer))
         return obx_fail(err, OBX_E_INVALID, "no handler subscribed");
     if (consumer->was_started)
         return obx_fail(err, OBX_E_INVALID, "started before");

@@ -113,35 +113,60 @@ static enum step fail_step(struct item *item, enum item_state state, enum obx_co
     return STEP_FAILED;
 }
 
+/* Whether the call has left the transaction as it was; ended_at: what has run by now. */
+static enum step check_transaction(struct run *run, const struct apply_answer *answer,
+                                   size_t ended_at)
+{
+    const struct store *store = &run->apply->store;
+
+    const bool is_whole = answer->failed.code == OBX_OK && answer->verdict == OBX_APPLIED;
+
+    /* One that ends it and then fails has not written for all of its messages: how many does not
+     * show, and what runs again for nothing is better than what never runs. */
+    run->ended_at = is_whole || run->pending <= 1 ? ended_at : 0;
+    /* In a group it is not left to the end, when others would be in it. */
+    if (run->is_grouped && answer->has_ended_tx)
+        return STEP_BROKEN;
+    if (answer->failed.code != OBX_OK) {
+        run->report->err = answer->failed;
+        return STEP_ABORT;
+    }
+    if (run->is_grouped && answer->is_uncertain &&
+        store->ops->ask_status(store->ctx, &run->report->err) != OBX_OK)
+        return STEP_ABORT;
+    if (!store->ops->in_transaction(store->ctx))
+        return STEP_BROKEN;
+    run->ended_at = 0;
+    return STEP_ON;
+}
+
+/* What the verdict makes of one message. */
+static enum step judge(const struct run *run, struct item *item, const struct apply_answer *answer)
+{
+    if (answer->verdict == OBX_REJECT)
+        return fail_step(item, ITEM_REJECTED, OBX_E_REJECTED, answer->reason);
+    if (answer->verdict != OBX_APPLIED)
+        return fail_step(item, failed_state(run, item), OBX_E_HANDLER, answer->reason);
+    item_set(item, ITEM_APPLIED);
+    return STEP_ON;
+}
+
 static enum step call_handler(struct run *run, struct item *item)
 {
     const struct apply *apply = run->apply;
     struct apply_answer answer = {.verdict = OBX_RETRY};
+    enum step result = STEP_ON;
 
+    if (apply->handler.call_many != NULL) { /* with the others, by call_pending */
+        apply->room[run->pending++] = item;
+        return STEP_ON;
+    }
     run->report->suspect = item;
     apply->handler.call(apply->handler.ctx, item, &answer);
-    /* In a group it is not left to the end, when others would be in it. */
-    if (run->is_grouped && answer.has_ended_tx) {
+    result = check_transaction(run, &answer, run->at + 1);
+    if (result == STEP_BROKEN)
         run->culprit = item;
-        return STEP_BROKEN;
-    }
-    if (answer.failed.code != OBX_OK) {
-        run->report->err = answer.failed;
-        return STEP_ABORT;
-    }
-    if (run->is_grouped && answer.is_uncertain &&
-        apply->store.ops->ask_status(apply->store.ctx, &run->report->err) != OBX_OK)
-        return STEP_ABORT;
-    if (!apply->store.ops->in_transaction(apply->store.ctx)) {
-        run->culprit = item;
-        return STEP_BROKEN;
-    }
-    if (answer.verdict == OBX_REJECT)
-        return fail_step(item, ITEM_REJECTED, OBX_E_REJECTED, answer.reason);
-    if (answer.verdict != OBX_APPLIED)
-        return fail_step(item, failed_state(run, item), OBX_E_HANDLER, answer.reason);
-    item_set(item, ITEM_APPLIED);
-    return STEP_ON;
+    return result == STEP_ON ? judge(run, item, &answer) : result;
 }
 
 /*
@@ -351,22 +376,26 @@ static bool rests_on_dedup_row(const struct item *item)
            item->state == ITEM_WAS_REJECTED;
 }
 
-/* Undo the chunk, keep the verdict on the item that failed, run those before it again. */
-static enum step undo_failed(struct run *run)
+/* Undo the chunk, keep the verdict on the item that failed (NULL: on none in particular), run the
+ * others up to here again. */
+static enum step undo_chunk(struct run *run, const struct item *failed)
 {
     const struct store *store = &run->apply->store;
-    struct item *failed = run->items[run->at];
     enum obx_code rc = store->ops->undo_to(store->ctx, chunk_mark(run), &run->report->err);
 
     if (rc == OBX_E_DB_NO_SAVEPOINT)
-        return failed->state == ITEM_HELD ? abort_held(run, failed) : STEP_BROKEN;
+        return failed != NULL && failed->state == ITEM_HELD ? abort_held(run, run->items[run->at])
+                                                            : STEP_BROKEN;
     if (rc != OBX_OK)
         return STEP_ABORT;
-    run->failures++;
-    run->undone++;
+    if (failed != NULL) {
+        run->failures++;
+        run->undone++;
+    }
     run->chunk_end = run->at;
     run->mark = NULL; /* undone with the others */
-    for (size_t i = run->chunk_start; i <= run->at; i++) {
+    run->pending = 0;
+    for (size_t i = run->chunk_start; i < run->count && i <= run->at; i++) {
         struct item *item = run->items[i];
 
         if (item->dedup == DEDUP_WRITTEN || item->dedup == DEDUP_LATER)
@@ -378,6 +407,45 @@ static enum step undo_failed(struct run *run)
     return STEP_ON;
 }
 
+/*
+ * Call the handler for all that is pending. A call that fails for one of them costs the others a
+ * second one without it; one that fails for none in particular is made again in halves, each in a
+ * chunk of its own, until it is about one.
+ */
+static enum step call_pending(struct run *run)
+{
+    const struct apply *apply = run->apply;
+    const size_t count = run->pending;
+    struct apply_answer answer = {.verdict = OBX_RETRY};
+    enum step result = STEP_ON;
+
+    run->report->suspect = count == 1 ? apply->room[0] : NULL;
+    apply->handler.call_many(apply->handler.ctx, apply->room, count, &answer);
+    result = check_transaction(run, &answer, run->at);
+    if (result == STEP_BROKEN && count == 1)
+        run->culprit = apply->room[0];
+    if (result != STEP_ON)
+        return result;
+    if (answer.verdict == OBX_APPLIED) {
+        for (size_t i = 0; i < count; i++)
+            item_set(apply->room[i], ITEM_APPLIED);
+        run->pending = 0;
+        if (run->limit < run->count) {
+            run->chunk_end = run->at;
+            run->limit *= 2;
+        }
+        return STEP_ON;
+    }
+    if (count == 1 || (answer.is_about_one && answer.index < count)) {
+        struct item *failed = apply->room[count == 1 ? 0 : answer.index];
+
+        (void)judge(run, failed, &answer);
+        return undo_chunk(run, failed);
+    }
+    run->limit = count / 2;
+    return undo_chunk(run, NULL);
+}
+
 static enum step step(struct run *run)
 {
     struct item *item = run->items[run->at];
@@ -386,7 +454,7 @@ static enum step step(struct run *run)
     if (item->state == ITEM_READY)
         result = run_one(run, item);
     if (result == STEP_FAILED)
-        return undo_failed(run);
+        return undo_chunk(run, item);
     if (result == STEP_ON)
         run->at++;
     if (run->reached < run->at)
@@ -403,18 +471,29 @@ static bool has_ended(const struct run *run)
     return clock_now_us() >= run->until_us;
 }
 
+static bool is_call_due(const struct run *run)
+{
+    return run->pending > 0 &&
+           (run->pending >= run->limit || run->at >= run->chunk_end || has_ended(run));
+}
+
 static enum step run_items(struct run *run)
 {
-    while (!has_ended(run)) {
+    for (;;) {
         enum step result = STEP_ON;
 
-        if (run->at >= run->chunk_end && begin_chunk(run) != OBX_OK)
-            return STEP_ABORT;
-        result = step(run);
+        if (is_call_due(run)) {
+            result = call_pending(run);
+        } else if (has_ended(run)) {
+            return STEP_ON;
+        } else {
+            if (run->at >= run->chunk_end && begin_chunk(run) != OBX_OK)
+                return STEP_ABORT;
+            result = step(run);
+        }
         if (result != STEP_ON)
             return result;
     }
-    return STEP_ON;
 }
 
 /* ------------------------------------------------------------------ the whole */
@@ -482,6 +561,7 @@ void apply_batch(const struct apply *apply, struct item **items, size_t count,
         .apply = apply,
         .items = items,
         .count = count,
+        .limit = count,
         .report = report,
         .is_wary = apply->is_wary,
         .until_us = apply->max_ms == 0 ? 0 : clock_now_us() + (uint64_t)apply->max_ms * MS_TO_US};

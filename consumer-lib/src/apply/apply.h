@@ -17,6 +17,8 @@
 /* What comes of a call of the handler. */
 struct apply_answer {
     enum obx_verdict verdict;
+    bool is_about_one; /* of several messages the verdict is about this one: */
+    size_t index;
     struct obx_err failed; /* not OBX_OK: the transaction has to be undone */
     bool is_uncertain;     /* whether there is one is to be asked */
     bool has_ended_tx;     /* one of its statements was seen to end the transaction */
@@ -27,6 +29,8 @@ struct apply_answer {
  * the handler. answer is all zero before. */
 struct apply_handler {
     void (*call)(void *ctx, struct item *item, struct apply_answer *answer);
+    /* Not NULL: for several at once, in place of call. */
+    void (*call_many)(void *ctx, struct item **items, size_t count, struct apply_answer *answer);
     void *ctx;
 };
 
@@ -42,6 +46,7 @@ struct apply_policy {
 struct apply {
     struct store store;
     struct apply_handler handler;
+    struct item **room; /* for call_many: as many as a batch has */
     struct counters *counters;
     uint32_t
         chunk; /* messages between two savepoints at most: what a failing one makes run again */

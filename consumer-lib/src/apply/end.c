@@ -137,6 +137,12 @@ static void say_broken(const struct run *run, const struct item *culprit, const 
     }
 }
 
+/* Which of the messages of a call is to blame does not show in their rows. */
+static bool is_for_many(const struct run *run)
+{
+    return run->apply->handler.call_many != NULL && run->count > 1;
+}
+
 /*
  * The last message whose row this session does not see, neither committed nor in the transaction
  * that is open now: its handler has rolled back and begun another one, which has the rows of those
@@ -206,7 +212,7 @@ static void save_committed(struct run *run)
     size_t committed = 0;
     bool has = false;
 
-    if (run->culprit == NULL)
+    if (run->ended_at == 0)
         (void)store->ops->rollback(store->ctx, NULL);
     for (size_t i = run->count; i > 0 && !has; i--) {
         struct item *item = run->items[i - 1];
@@ -215,8 +221,8 @@ static void save_committed(struct run *run)
             continue;
         if (store->ops->has(store->ctx, item->msg.message_id, &has, &run->report->err) != OBX_OK)
             return;
-        committed = run->culprit != NULL ? run->at + 1 : i;
-        if (run->culprit != NULL)
+        committed = run->ended_at != 0 ? run->ended_at : i;
+        if (run->ended_at != 0)
             break; /* the last mark is the present chunk's */
     }
     if (has && run_write_each(run, committed) == OBX_OK)
@@ -230,8 +236,8 @@ void run_break(struct run *run)
     run->report->is_broken = true;
     if (run->is_grouped)
         save_committed(run);
-    else if (run->culprit == NULL && last_missing(run, &run->culprit) == OBX_OK &&
-             run->culprit == NULL)
+    else if (run->culprit == NULL && !is_for_many(run) &&
+             last_missing(run, &run->culprit) == OBX_OK && run->culprit == NULL)
         run->culprit = last_committed(run);
     doubt_commit(run);
     if (run->culprit != NULL)
@@ -263,7 +269,7 @@ static void commit_broken(struct run *run)
         return;
     }
     if (missing != NULL) {
-        run->culprit = run->is_grouped ? NULL : missing;
+        run->culprit = run->is_grouped || is_for_many(run) ? NULL : missing;
         run_break(run);
         return;
     }
@@ -273,7 +279,7 @@ static void commit_broken(struct run *run)
             run_abort(run);
             return;
         }
-    } else {
+    } else if (!is_for_many(run)) {
         run->culprit = last_committed(run);
     }
     if (run->culprit != NULL)

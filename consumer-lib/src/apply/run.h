@@ -22,6 +22,10 @@ struct run {
     bool is_grouped;   /* dedup rows are written together, where they can be; see dedup.c */
     bool wants_single; /* undone: somebody else has one of them, so run it again one by one */
     struct item *mark; /* whose dedup row was written first in this chunk; NULL: none was */
+    size_t pending;    /* messages in apply->room, whose handler is to be called for all of them */
+    size_t limit;      /* at most so many; halved by a call that failed for nobody in particular */
+    size_t ended_at;   /* a handler that was called for the last of the first so many messages has
+                             ended the transaction; 0: not known when */
     struct item *culprit; /* whose handler ended the transaction; NULL: not known */
     uint64_t until_us;    /* 0: no limit */
     struct apply_report *report;

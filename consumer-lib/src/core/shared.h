@@ -15,7 +15,8 @@
 struct shared {
     struct settings settings;
     struct counters counters;
-    obx_handler_fn *handler;
+    obx_handler_fn *handler; /* one of the two is NULL */
+    obx_batch_fn *batch_handler;
     void *handler_ctx;
     struct mailbox to_io;     /* items that come back from the workers */
     struct last_error broker; /* written by the I/O thread */

@@ -152,6 +152,12 @@ void obx_tx_reason(struct obx_tx *tx, const char *fmt, ...)
     va_end(args);
 }
 
+void obx_tx_blame(struct obx_tx *tx, size_t index)
+{
+    tx->is_blaming = true;
+    tx->blamed = index;
+}
+
 void *obx_tx_native(struct obx_tx *tx)
 {
     tx->is_uncertain = true;

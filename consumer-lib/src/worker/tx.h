@@ -13,6 +13,8 @@
 struct obx_tx {
     struct db *db;         /* borrowed from the worker's store; NULL in unit tests */
     struct obx_err failed; /* not OBX_OK: the transaction has to be undone */
+    bool is_blaming;       /* message index of the call is the one that the verdict is about */
+    size_t blamed;
     bool is_uncertain; /* the server may say something else of the transaction by now: a statement
                               has failed, or run over the native handle */
     bool has_ended;    /* a statement of it has ended the transaction */

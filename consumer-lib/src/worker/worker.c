@@ -30,6 +30,13 @@ enum {
 };
 #define US_PER_S UINT64_C(1000000)
 
+static void free_batch(struct worker *worker)
+{
+    obx_free(worker->batch);
+    obx_free(worker->called);
+    obx_free(worker->messages);
+}
+
 enum obx_code worker_init(struct worker *worker, struct shared *shared, unsigned index,
                           store_open_fn *open, struct obx_err *err)
 {
@@ -46,9 +53,12 @@ enum obx_code worker_init(struct worker *worker, struct shared *shared, unsigned
     if (rc != OBX_OK)
         goto no_link;
     worker->batch = obx_calloc(shared->settings.batch_max, sizeof(struct item *));
-    if (worker->batch != NULL)
+    worker->called = obx_calloc(shared->settings.batch_max, sizeof(struct item *));
+    worker->messages = obx_calloc(shared->settings.batch_max, sizeof(const struct obx_message *));
+    if (worker->batch != NULL && worker->called != NULL && worker->messages != NULL)
         return OBX_OK;
     rc = obx_fail(err, OBX_E_NOMEM, "batch of %u", shared->settings.batch_max);
+    free_batch(worker);
     worker_link_fini(&worker->link);
 no_link:
     mailbox_fini(&worker->box);
@@ -58,7 +68,7 @@ no_link:
 void worker_fini(struct worker *worker)
 {
     parked_fini(&worker->parked);
-    obx_free(worker->batch);
+    free_batch(worker);
     worker_link_fini(&worker->link);
     mailbox_fini(&worker->box);
 }
@@ -123,22 +133,48 @@ static void take_in(struct worker *worker)
 
 /* ------------------------------------------------------------------ a batch */
 
+static void end_call(struct obx_tx *tx, struct apply_answer *answer)
+{
+    answer->failed = tx->failed;
+    answer->has_ended_tx = tx->has_ended;
+    answer->is_uncertain = tx->is_uncertain;
+    answer->is_about_one = tx->is_blaming;
+    answer->index = tx->blamed;
+    snprintf(answer->reason, sizeof(answer->reason), "%s", tx->reason);
+    tx_fini(tx);
+}
+
 static void call_handler(void *ctx, struct item *item, struct apply_answer *answer)
 {
     struct worker *worker = ctx;
+    const struct shared *shared = worker->shared;
     const struct store *store = &worker->link.store;
     struct obx_tx tx;
 
     tx_init(&tx, store->ops->session(store->ctx));
     tx.worker = worker->index;
     item->msg.attempt = item_attempt(item);
-    answer->verdict = worker->shared->handler(&item->msg, &tx, worker->shared->handler_ctx);
-    item->is_stored = worker->shared->settings.embed != NULL && answer->verdict == OBX_APPLIED;
-    answer->failed = tx.failed;
-    answer->has_ended_tx = tx.has_ended;
-    answer->is_uncertain = tx.is_uncertain;
-    snprintf(answer->reason, sizeof(answer->reason), "%s", tx.reason);
-    tx_fini(&tx);
+    answer->verdict = shared->handler(&item->msg, &tx, shared->handler_ctx);
+    item->is_stored = shared->settings.embed != NULL && answer->verdict == OBX_APPLIED;
+    end_call(&tx, answer);
+}
+
+static void call_batch_handler(void *ctx, struct item **items, size_t count,
+                               struct apply_answer *answer)
+{
+    struct worker *worker = ctx;
+    const struct shared *shared = worker->shared;
+    const struct store *store = &worker->link.store;
+    struct obx_tx tx;
+
+    tx_init(&tx, store->ops->session(store->ctx));
+    tx.worker = worker->index;
+    for (size_t i = 0; i < count; i++) {
+        items[i]->msg.attempt = item_attempt(items[i]);
+        worker->messages[i] = &items[i]->msg;
+    }
+    answer->verdict = shared->batch_handler(worker->messages, count, &tx, shared->handler_ctx);
+    end_call(&tx, answer);
 }
 
 /* Whether an item has to stay where it is: for a lock on its own row, or since one of its key was
@@ -197,9 +233,12 @@ static void apply(struct worker *worker, size_t count, struct apply_report *repo
     const struct settings *settings = &worker->shared->settings;
     const struct apply apply = {
         .store = worker->link.store,
-        .handler = {.call = call_handler, .ctx = worker},
+        .handler = {.call = call_handler,
+                    .call_many = worker->shared->batch_handler != NULL ? call_batch_handler : NULL,
+                    .ctx = worker},
+        .room = worker->called,
         .counters = &worker->shared->counters,
-        .chunk = CHUNK,
+        .chunk = worker->shared->batch_handler != NULL ? settings->batch_max : CHUNK,
         .max_ms = settings->batch_max_ms,
         .refuse_us = refuse_before_us(settings),
         /* A handler that stores for others says so in the dedup row: it has to be there. */

@@ -21,10 +21,13 @@ struct worker {
 
     /* The worker thread's own from here on. */
     struct worker_link link;
-    struct parked parked;       /* its share of inbox_parked */
-    struct item_list ready;     /* to be applied, in order */
-    struct item_list back;      /* final in this turn, to be posted to the I/O thread */
-    struct item **batch;        /* room for settings.batch_max */
+    struct parked parked;   /* its share of inbox_parked */
+    struct item_list ready; /* to be applied, in order */
+    struct item_list back;  /* final in this turn, to be posted to the I/O thread */
+    struct item **batch;    /* room for settings.batch_max; and for those that one call of a batch
+                                   handler gets */
+    struct item **called;
+    const struct obx_message **messages;
     uint32_t batch_limit;       /* halved by each undone batch, doubled by each commit */
     uint32_t epoch;             /* of the broker connection, of the deliveries it holds */
     struct backoff undone_wait; /* after batches that were undone; reset by a commit */
