@@ -1,7 +1,6 @@
 /*
- * The HTTP front of half-messages: its own thread and event loop in front of a half_store. Bounded
- * in every direction: by the HTTP server, and by the store's queue behind it. The
- * contract is docs/openapi.yaml.
+ * The API server of half-messages: its own thread and event loop before a half_store. Bounded in
+ * every direction: by the HTTP server, and by the store's queue. The contract is docs/openapi.yaml.
  */
 #ifndef RELAY_HALF_HTTP_H
 #define RELAY_HALF_HTTP_H

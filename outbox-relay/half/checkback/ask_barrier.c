@@ -13,7 +13,7 @@
 #include "base/thread.h"
 #include "half/half.h"
 
-#define LOCK_WAIT_S 1 /* the shortest that MySQL knows; MariaDB is told not to wait at all */
+#define LOCK_WAIT_S 1 /* the shortest that MySQL knows; MariaDB does not wait at all then */
 
 struct barrier_job {
     char gid[HALF_GID_MAX + 1];

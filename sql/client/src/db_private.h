@@ -30,10 +30,10 @@ struct db {
     uint64_t affected;
     uint64_t statements;      /* run by its user */
     size_t max_packet;        /* the server's max_allowed_packet */
-    uint32_t read_timeout_ms; /* as the client library was told, in whole seconds */
+    uint32_t read_timeout_ms; /* as the client library has it, in whole seconds */
     struct db_stmt *stmts[DB_STMT_CACHE_MAX];
     size_t stmt_count;
-    uint64_t stmt_clock; /* counts uses, so that the least recently used statement can be told */
+    uint64_t stmt_clock; /* counts uses, so that the least recently used statement is known */
 };
 
 /* ---- db_open.c ---- */

@@ -7,7 +7,7 @@
  *
  * If the program dies in between, check-back asks what became of the local transaction
  * (docs/half-messages.md). Every call repeats itself, with backoff, while the relay cannot be
- * reached or is overloaded, until its time is over; all of them may be repeated by the caller as
+ * reached or is overloaded, until its time has passed; all of them may be repeated by the caller as
  * well. An answer counts only when it names the gid and its state: what else may stand at the
  * address is no answer. A client belongs to one thread at a time. Proved by
  * tests/system/half_client_test.c.
