@@ -558,6 +558,20 @@ def statements(failed):
         say("  FAILED  " if missing else "       OK ", label, "\n".join(missing))
 
 
+def page(failed):
+    """What clients/README.md shows of the examples is in them as it stands there."""
+    with open(f"{ROOT}/clients/README.md", encoding="utf-8") as file:
+        text = file.read()
+    for section in re.split(r"^## ", text, flags=re.M)[1:]:
+        found = re.search(r"\]\((\w+/examples/[^)]+)\).*?```\w+\n(.*?)```", section, re.S)
+        if found:
+            with open(f"{ROOT}/clients/{found.group(1)}", encoding="utf-8") as example:
+                is_there = found.group(2) in example.read() + "\n"
+            if not is_there:
+                failed.append(found.group(1))
+            say("       OK " if is_there else "  FAILED  ", f"page: {found.group(1)}")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder")
@@ -599,6 +613,7 @@ def main():
         groups = [(mains, mixed_case("mixed", 40 * len(mains), random.sample(FAULTS, 4)))]
     print(f"[==========] conformance: Running {planned + len(groups)} test(s)", flush=True)
     statements(failed)
+    page(failed)
     for thread in threads:
         thread.start()
     for thread in threads:
