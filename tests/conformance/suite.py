@@ -611,6 +611,7 @@ def main():
         groups = [([name] * 3, dict(mixed_case("long", options.long, random.choices((*FAULTS, "restart"), k=30)), nth=50)) for name in mains]
     elif len(mains) > 1 and "mixed" in (options.cases or "mixed").split(","):
         groups = [(mains, mixed_case("mixed", 40 * len(mains), random.sample(FAULTS, 4)))]
+    groups = [group for group in groups if group[0]]
     print(f"[==========] conformance: Running {planned + len(groups)} test(s)", flush=True)
     statements(failed)
     page(failed)
