@@ -103,8 +103,8 @@ func Ring(doorbell, outbox string) bool {
 		return false
 	}
 	defer bell.Close()
-	// A full socket must not hold up the caller: the relay has rings enough then.
-	if bell.SetWriteDeadline(time.Now().Add(time.Millisecond)) != nil {
+	// A full socket must not hold up the caller for long: the relay has rings enough then.
+	if bell.SetWriteDeadline(time.Now().Add(100*time.Millisecond)) != nil {
 		return false
 	}
 	_, err = bell.Write([]byte(outbox))
