@@ -11,7 +11,7 @@
  *         takes per second of one connection, 50 to a transaction, each with its done
  *     bench_inbox listen --socket PATH
  *         a worker that waits for datagrams and polls once a second, until it is ended
- *     bench_inbox latency --messages N --doorbell PATH --socket PATH
+ *     bench_inbox latency --messages N --doorbell PATH --sockets DIRECTORY
  *         p50_us p99_us from the commit of an outbox row to the commit of the worker's effect
  */
 #include <errno.h>
@@ -313,7 +313,8 @@ struct latency {
     size_t messages, warmup;
     uint64_t interval_us, start_us;
     const char *doorbell;
-    int fd;
+    const char *sockets; /* a directory: one for each worker */
+    atomic_int started;
     uint64_t *committed_us, *applied_us; /* by message */
     atomic_size_t applied;
 };
@@ -333,11 +334,18 @@ static void *run_worker(void *arg)
 {
     struct latency *latency = arg;
     struct db *db = bench_open_db("obx_bench");
+    char path[108];
+    int fd;
 
+    (void)snprintf(path, sizeof(path), "%s/%d", latency->sockets,
+                   atomic_fetch_add(&latency->started, 1));
+    fd = bind_socket(path);
     while (atomic_load(&latency->applied) < latency->messages) {
         work_off(db, note_effect, latency);
-        wait_for_datagram(latency->fd, POLL_MS);
+        wait_for_datagram(fd, POLL_MS);
     }
+    (void)close(fd);
+    (void)unlink(path);
     db_close(db);
     db_thread_end();
     return NULL;
@@ -391,20 +399,23 @@ static int measure_latency(int argc, char **argv)
     struct latency latency = {.warmup = number_option(argc, argv, "--warmup", 100),
                               .interval_us = US_PER_S / number_option(argc, argv, "--rate", 200),
                               .doorbell = text_option(argc, argv, "--doorbell", "bell"),
-                              .fd =
-                                  bind_socket(text_option(argc, argv, "--socket", "worker.sock"))};
-    pthread_t worker;
+                              .sockets = text_option(argc, argv, "--sockets", ".")};
+    pthread_t workers[CONNECTIONS];
     uint64_t *taken_us;
 
     latency.messages = number_option(argc, argv, "--messages", 0) + latency.warmup;
     latency.committed_us = calloc(latency.messages, sizeof(uint64_t));
     latency.applied_us = calloc(latency.messages, sizeof(uint64_t));
     taken_us = calloc(latency.messages, sizeof(uint64_t));
-    if (latency.committed_us == NULL || latency.applied_us == NULL || taken_us == NULL ||
-        pthread_create(&worker, NULL, run_worker, &latency) != 0)
-        bench_die("cannot start", NULL);
+    if (latency.committed_us == NULL || latency.applied_us == NULL || taken_us == NULL)
+        bench_die("out of memory", NULL);
+    for (int i = 0; i < CONNECTIONS; i++) {
+        if (pthread_create(&workers[i], NULL, run_worker, &latency) != 0)
+            bench_die("thread", NULL);
+    }
     write_messages(&latency);
-    pthread_join(worker, NULL);
+    for (int i = 0; i < CONNECTIONS; i++)
+        pthread_join(workers[i], NULL);
     for (size_t i = latency.warmup; i < latency.messages; i++)
         taken_us[i - latency.warmup] = latency.applied_us[i] - latency.committed_us[i];
     printf("%" PRIu64 " %" PRIu64 "\n", percentile(taken_us, latency.messages - latency.warmup, 50),

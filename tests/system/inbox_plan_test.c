@@ -222,6 +222,9 @@ static void explain(const char *sql, const struct obx_value *args, size_t count,
         if (strstr(text, bad[i]) != NULL)
             fail_msg("%s: %s", sql, text);
     }
+    /* MySQL 9 does not say how it updates; what that reads is counted above. */
+    if (strstr(text, "not executable by iterator executor") != NULL)
+        return;
     if (strstr(text, key) == NULL && strstr(text, index_name) == NULL)
         fail_msg("%s does not use %s: %s", sql, index, text);
 }

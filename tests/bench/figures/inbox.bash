@@ -150,7 +150,7 @@ inbox_latency_turn() {
     sql "TRUNCATE obx_bench.outbox; TRUNCATE obx_bench.inbox" && fresh_queue || return 1
     rm -f "$out/bell"
     relay_config "$out/relay.conf" outbox "$OBX_TEST_AMQP_PORT" "doorbell_socket = $out/bell" || return 1
-    inbox_config "$out/inbox.conf" "wake = $out/worker.sock" || return 1
+    mkdir -p "$out/wake" && inbox_config "$out/inbox.conf" "wake = $out/wake" || return 1
     "$relay_bin" --config "$out/relay.conf" >"$out/log/relay.log" 2>&1 </dev/null 8>&- &
     relay=$!
     "$inbox_relay_bin" --config "$out/inbox.conf" >"$out/log/inbox-relay.log" 2>&1 </dev/null 8>&- &
@@ -159,10 +159,10 @@ inbox_latency_turn() {
         sleep 0.1 8>&-
     done
     fields=$(program inbox.log "$bin/bench_inbox" latency --messages "$(size 2000 100)" --doorbell "$out/bell" \
-        --socket "$out/worker.sock") || rc=1
+        --sockets "$out/wake") || rc=1
     kill -TERM "$relay" "$inbox"
     wait "$relay" "$inbox"
-    rm -f "$out/inbox.conf" "$out/worker.sock"
+    rm -rf "$out/inbox.conf" "$out/wake"
     delete_queue || return 1
     [ $rc = 0 ] || return 1
     awk '{ printf "%.3f %.3f\n", $1 / 1000, $2 / 1000 }' <<<"$fields"
