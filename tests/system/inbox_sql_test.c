@@ -413,6 +413,53 @@ static void counted_attempts_survive_the_worker(void **state)
                      0);
 }
 
+/* A reason may be any bytes, or none: noting a failure must never fail by it. */
+static void any_reason_can_be_noted(void **state)
+{
+    static const char *const reasons[] = {"\xff\xfe cut \xe2\x82", NULL};
+    struct rig *rig = *state;
+    static char longest[4096];
+    struct inbox_taken taken;
+
+    store(rig, "a1", "A");
+    for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
+        begin(rig->worker[0]);
+        taken = take(rig->worker[0], "a1");
+        if (inbox_retry(rig->worker[0], &taken, 0, reasons[i], &err) != OBX_OK)
+            fail_msg("%s", err.text);
+        commit(rig->worker[0]);
+        assert_int_equal(test_db_number(rig->admin, "SELECT attempts FROM inbox"), i + 1);
+        assert_int_equal(test_db_number(rig->admin, "SELECT LENGTH(reason) FROM inbox"),
+                         reasons[i] == NULL ? 0 : strlen(reasons[i]));
+    }
+    test_db_run(rig->admin, "UPDATE inbox SET attempts = 0");
+    memset(longest, 0xE2, sizeof(longest) - 1);
+    begin(rig->worker[0]);
+    taken = take(rig->worker[0], "a1");
+    if (inbox_reject(rig->worker[0], &taken, longest, &err) != OBX_OK)
+        fail_msg("%s", err.text);
+    commit(rig->worker[0]);
+    assert_int_equal(test_db_number(rig->admin, "SELECT LENGTH(reason) FROM inbox"), 1024);
+}
+
+/* Half a thousand years later is not a time that the row could keep. */
+static void a_delay_beyond_all_bounds_is_cut(void **state)
+{
+    struct rig *rig = *state;
+    struct inbox_taken taken;
+
+    store(rig, "a1", "A");
+    begin(rig->worker[0]);
+    taken = take(rig->worker[0], "a1");
+    if (inbox_retry(rig->worker[0], &taken, INT64_MAX / 2, "later", &err) != OBX_OK)
+        fail_msg("%s", err.text);
+    commit(rig->worker[0]);
+    assert_int_equal(test_db_number(rig->admin, "SELECT COUNT(*) FROM inbox WHERE due_at BETWEEN "
+                                                "UTC_TIMESTAMP() + INTERVAL 364 DAY AND "
+                                                "UTC_TIMESTAMP() + INTERVAL 366 DAY"),
+                     1);
+}
+
 static void a_payload_larger_than_the_session_takes(void **state)
 {
     struct rig *rig = *state;
@@ -479,6 +526,8 @@ int main(void)
         EACH(a_rejected_one_holds_its_key_until_an_operator_decides),
         EACH(failed_takes_only_what_nobody_else_has),
         EACH(counted_attempts_survive_the_worker),
+        EACH(any_reason_can_be_noted),
+        EACH(a_delay_beyond_all_bounds_is_cut),
         EACH(a_payload_larger_than_the_session_takes),
         EACH(what_is_not_committed_is_passed_over),
     };

@@ -45,17 +45,19 @@ final class Inbox
         SQL;
     private const RETRY = <<<'SQL'
         UPDATE inbox SET
-            due_at = UTC_TIMESTAMP(6) + INTERVAL IF(attempts + 1 >= max_attempts, 0, CAST(1000 * COALESCE(?,
-                LEAST(retry_max_ms, retry_min_ms * POW(2, LEAST(attempts, 24))) * (0.5 + RAND() / 2)) AS UNSIGNED)) MICROSECOND,
+            due_at = UTC_TIMESTAMP(6) + INTERVAL IF(attempts + 1 >= max_attempts, 0, CAST(1000 * LEAST(31536000000, GREATEST(0,
+                0 + COALESCE(?, LEAST(retry_max_ms, retry_min_ms * POW(2, LEAST(attempts, 24))) * (0.5 + RAND() / 2))))
+                AS UNSIGNED)) MICROSECOND,
             state = IF(attempts + 1 >= max_attempts, 'dead', 'ready'),
-            reason_code = 'OBX_E_HANDLER', reason = LEFT(?, 1024),
+            reason_code = 'OBX_E_HANDLER', reason = LEFT(COALESCE(CAST(? AS BINARY), ''), 1024),
             first_failed_at = COALESCE(first_failed_at, UTC_TIMESTAMP(6)), last_failed_at = UTC_TIMESTAMP(6),
             attempts = attempts + 1
         WHERE id = ? AND state = 'ready'
         SQL;
     private const REJECT = <<<'SQL'
         UPDATE inbox SET
-            due_at = UTC_TIMESTAMP(6), state = 'dead', reason_code = 'OBX_E_REJECTED', reason = LEFT(?, 1024),
+            due_at = UTC_TIMESTAMP(6), state = 'dead',
+            reason_code = 'OBX_E_REJECTED', reason = LEFT(COALESCE(CAST(? AS BINARY), ''), 1024),
             first_failed_at = COALESCE(first_failed_at, UTC_TIMESTAMP(6)), last_failed_at = UTC_TIMESTAMP(6),
             attempts = attempts + 1
         WHERE id = ? AND state = 'ready'
