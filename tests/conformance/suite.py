@@ -423,6 +423,10 @@ class Run:
                 return error.code
 
         assert check("g-1", "wrong") == 401
+        # Targets that are no URLs, with a token and without: an error of the client's, and the service lives on (PHP's own server
+        # closes the line).
+        for target, bearer in ((target, bearer) for target in ("//", "http://[") for bearer in ("wrong", token)):
+            assert status_of(port, target, bearer) in (None, *range(400, 500)), f"{target} with {bearer}"
         assert adapter.ask("local", "local", gid="g-1", end="commit")["outcome"] == "committed"
         assert check("g-1") == "committed"
         assert adapter.ask("local", "local", gid="g-2", end="rollback")["outcome"] == "rolled_back"
@@ -438,6 +442,15 @@ class Run:
         assert check("g-3") == "committed"
         effects = self.sql("SELECT message_id FROM effect WHERE queue = 'local'")
         assert effects == [["g-1"]], effects
+
+
+def status_of(port, target, bearer):
+    """The status of a request whose target is sent as it stands; None: the line was closed."""
+    with socket.create_connection(("127.0.0.1", port), 10) as line:
+        line.sendall(f"GET {target} HTTP/1.1\r\nHost: check\r\nAuthorization: Bearer {bearer}\r\nConnection: close\r\n\r\n".encode())
+        with line.makefile("rb") as answer:
+            words = answer.readline().split()
+            return int(words[1]) if words else None
 
 
 BIG = threading.Lock()

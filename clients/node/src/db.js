@@ -16,10 +16,7 @@ export async function run(tx, sql, values = []) {
 
 /** Closes a connection that is in doubt, so that no pool hands it out again. */
 export function discard(tx) {
-    try {
-        if (tx !== null)
-            (tx.destroy ?? tx.end)?.call(tx);
-    } catch {} // it is gone already
+    quietly(() => (tx?.destroy ?? tx?.end)?.call(tx));
 }
 
 /** Gives a good connection back to its pool; one of none is ended. mysql2 has release() on both, and it throws on the latter. */
@@ -27,6 +24,13 @@ export function giveBack(tx) {
     try {
         tx?.release();
     } catch {
-        tx.end?.();
+        quietly(() => tx.end?.());
     }
+}
+
+// A rejection that nobody awaits ends the process.
+function quietly(end) {
+    try {
+        Promise.resolve(end()).catch(() => {});
+    } catch {} // it is gone already
 }

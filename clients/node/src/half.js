@@ -1,6 +1,6 @@
 /** Half-messages: sent exactly when work outside of the outbox's database succeeds (docs/half-messages.md). Types: index.d.ts. */
 import { timingSafeEqual } from 'node:crypto';
-import { DUPLICATE, LOCK_TIMEOUT, giveBack, run } from './db.js';
+import { DUPLICATE, LOCK_TIMEOUT, discard, giveBack, run } from './db.js';
 import { bytesOf } from './outbox.js';
 
 export class Refused extends Error {
@@ -124,20 +124,30 @@ function isAllowed(request, token) {
     return given.length === wanted.length && timingSafeEqual(given, wanted);
 }
 
+// Not by new URL(): it throws at targets that a client may send, and nobody awaits the handler.
+function gidOf(request) {
+    const query = /\?(.*)/s.exec(request.url ?? '')?.[1] ?? '';
+    const gids = new URLSearchParams(query).getAll('gid');
+    return gids.length === 1 && gids[0].length > 0 && gids[0].length <= 128 ? gids[0] : null;
+}
+
 export function checkHandler(connect, token) {
     return async (request, response) => {
         const answer = (status, body = {}) => response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
-        const gids = new URL(request.url, 'http://check').searchParams.getAll('gid');
-        if (!isAllowed(request, token))
-            return void answer(401);
-        if (gids.length !== 1 || gids[0].length < 1 || gids[0].length > 128)
-            return void answer(400);
         let tx = null;
         try {
+            if (!isAllowed(request, token))
+                return void answer(401);
+            const gid = gidOf(request);
+            if (gid === null)
+                return void answer(400);
             tx = await connect();
-            answer(200, { state: await check(tx, gids[0]) });
+            answer(200, { state: await check(tx, gid) });
         } catch {
-            answer(503); // no answer that counts: the relay asks again
+            discard(tx); // its session may be as check() has set it
+            tx = null;
+            if (!response.headersSent)
+                answer(503); // no answer that counts: the relay asks again
         } finally {
             giveBack(tx);
         }
