@@ -50,8 +50,9 @@ struct request {
 };
 
 struct action {
-    const char *done;    /* what the report says of a row: "resumed" */
-    const char *request; /* what is written into the row's column `request`; NULL: run it at once */
+    const char *done; /* what the report says of a row: "resumed" */
+    /* What is written into the row's column `request`; with `run` a word for messages, or NULL. */
+    const char *request;
     /* Further assignments, with " = ?" for each of set_values, and conditions on the row. */
     const char *set;
     size_t (*set_values)(const struct request *request, struct obx_value *values);

@@ -40,12 +40,12 @@ struct filter {
 
 /** How a page is read without reading the table. */
 struct path {
-    enum ctl_option option; /* for when it is given; CTL_STATE: for every state but `except` */
-    const char *except;
-    bool for_one_page; /* no good for what reads page after page */
-    const char *index;
-    /* Which values the index begins with (its '?' is the state): each has a part of its own, read in
-     * the order of the key as far as the page needs. NULL: the index needs no help. */
+    enum ctl_option option; /* for when it is given; CTL_STATE: for a state, also by default */
+    const char *except; /* in these states, with blanks between them, and in any, it is not used */
+    bool for_one_page;  /* no good for what reads page after page */
+    const char *index;  /* or several, for the server to choose from */
+    /* Which values the index begins with (its '?' is the option's): each has a part of its own, read
+     * in the order of the key as far as the page needs. NULL: the index needs no help. */
     const char *values;
     const char *condition;      /* of a part, on its value or values */
     enum ctl_option options[2]; /* which say the same of each value: other values have no part */

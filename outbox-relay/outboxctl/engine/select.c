@@ -181,16 +181,19 @@ static bool is_wanted(const struct query *query, const struct path *path,
     return true;
 }
 
-/* A part for each value and each split, merged; none: false. */
+/* A part for each value and each split, merged; none: false. One alone is whole by itself, and around
+ * it MariaDB would refuse two columns of one name. */
 static bool add_parts(struct query *query, const struct path *path, struct db_rows *values)
 {
     const char *separator = "(";
+    size_t count = 0;
 
     while (db_rows_next(values)) {
         for (size_t i = 0; is_wanted(query, path, values) && i < 2; i++) {
             if (i > 0 && path->splits[i] == NULL)
                 break;
             add(query, separator);
+            count++;
             add_part(query, path->index, path);
             add_condition(query, path->condition, values);
             add(query, path->splits[i] == NULL ? "" : path->splits[i]);
@@ -198,11 +201,10 @@ static bool add_parts(struct query *query, const struct path *path, struct db_ro
             separator = ") UNION ALL (";
         }
     }
-    if (separator[1] == '\0')
-        return false;
-    add(query, ")");
-    add_order(query, "row_key");
-    return true;
+    add(query, count > 0 ? ")" : "");
+    if (count > 1)
+        add_order(query, "row_key");
+    return count > 0;
 }
 
 static bool serves(const struct path *path, const struct query *query)
@@ -211,9 +213,10 @@ static bool serves(const struct path *path, const struct query *query)
 
     if (path->for_one_page && !query->selection->is_page)
         return false;
-    if (path->option != CTL_STATE)
-        return query->session->args->text[path->option] != NULL;
-    return state != NULL && (path->except == NULL || strcmp(state, path->except) != 0);
+    if (path->except != NULL && (state == NULL || strstr(path->except, state) != NULL))
+        return false;
+    return path->option == CTL_STATE ? state != NULL
+                                     : query->session->args->text[path->option] != NULL;
 }
 
 static const struct path *choose_path(const struct query *query)
@@ -234,13 +237,15 @@ static enum obx_code read_values(const struct query *query, const struct path *p
                                  struct db_rows **values, struct obx_err *err)
 {
     const char *place = strchr(path->values, '?');
+    const char *value = path->option == CTL_STATE ? query->selection->state
+                                                  : query->session->args->text[path->option];
     struct obx_buf sql = {0};
     enum obx_code rc;
 
     buf_add(&sql, path->values,
             place == NULL ? strlen(path->values) : (size_t)(place - path->values));
     if (place != NULL)
-        (void)db_add_literal(query->session->db, &sql, bytes_of(query->selection->state));
+        (void)db_add_literal(query->session->db, &sql, bytes_of(value));
     buf_add_text(&sql, place == NULL ? "" : place + 1);
     rc = sql.rc != OBX_OK ? obx_fail(err, sql.rc, "query")
                           : db_query_text(query->session->db, buf_bytes(&sql), values, err);
