@@ -89,7 +89,8 @@ CREATE TABLE IF NOT EXISTS inbox_parked_piece (
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
 -- What operators have ended or changed: one row for each message that was discarded, replayed by force or given another body,
--- written in the transaction that does it. Kept for a year; older rows are removed when new ones are written.
+-- written in the transaction that does it. Kept for a year; older rows are removed when a consumer writes new ones. The actions
+-- inbox-replay and inbox-discard are about a row of `inbox`: consumer_group is its queue then, parked_id its id.
 CREATE TABLE IF NOT EXISTS inbox_audit (
     audit_id       BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
     done_at        DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
@@ -98,7 +99,7 @@ CREATE TABLE IF NOT EXISTS inbox_audit (
     actor          VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     note           VARCHAR(1024) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     consumer_group VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-    -- In inbox_parked.
+    -- In inbox_parked (or inbox, see above).
     parked_id      BIGINT UNSIGNED NOT NULL,
     message_id     VARBINARY(255) NOT NULL,
     topic          VARBINARY(255) NOT NULL,

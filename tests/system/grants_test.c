@@ -404,8 +404,14 @@ static void rights_of_an_inbox_operator(void **state)
     become("inbox operator");
     assert_int_equal(schema_check(db, SCHEMA_INBOX, &err), OBX_OK);
     ALLOWED("SELECT id, message_id, reason FROM inbox WHERE queue = 'orders' AND state = 'dead'",
+            "SELECT id FROM inbox WHERE id IN (1) FOR UPDATE SKIP LOCKED",
+            "INSERT INTO inbox_audit (action, actor, note, consumer_group, parked_id, message_id, "
+            "topic, ordering_key, reason_code) SELECT 'inbox-discard', 'me', 'why', queue, id, "
+            "message_id, topic, ordering_key, reason_code FROM inbox",
             "UPDATE inbox SET state = 'discarded', due_at = UTC_TIMESTAMP(6) WHERE id = 1");
-    DENIED("UPDATE inbox SET payload = 'q'", "DELETE FROM inbox", "DELETE FROM inbox_applied");
+    DENIED("UPDATE inbox SET payload = 'q'", "DELETE FROM inbox", "DELETE FROM inbox_applied",
+           "DELETE FROM inbox_audit", "UPDATE inbox_audit SET actor = 'you'",
+           "INSERT INTO inbox_audit (done_at) VALUES ('2020-01-01')");
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_database, drop_database)

@@ -50,6 +50,15 @@ static const char *const fills[] = {
     "INSERT INTO inbox_call (consumer_group, endpoint, state, message_id, topic, body) SELECT 'g',"
     " CONCAT('e', n % 3), IF(n % 1000 = 999, 'given_up', 'delivered'), CONCAT('c-', n), 't', 'x'"
     " FROM numbers",
+    /* A backlog without keys in one queue; in the other a frozen key with many followers, dead ones in
+     * great number, one that was replayed. */
+    "INSERT INTO inbox (id, queue, state, due_at, key_hash, after_id, message_id, topic,"
+    " ordering_key, reason_code, size, payload) SELECT n, IF(n % 2, 'q', 'r'), CASE WHEN n % 2 THEN"
+    " 'ready' WHEN n % 4 THEN 'dead' ELSE 'blocked' END, IF(n % 2, UTC_TIMESTAMP(6), NULL), IF(n % "
+    "4,"
+    " NULL, UNHEX(LEFT(SHA2(IF(n % 1000, 'hot', 'rare'), 256), 32))), n - 1, CONCAT('i-', n), 't',"
+    " IF(n % 4, NULL, IF(n % 1000, 'hot', 'rare')), 'r', 1, 'x' FROM numbers",
+    "UPDATE inbox SET state = 'ready', due_at = UTC_TIMESTAMP(6) WHERE id = 19998",
     /* Mostly decided, and more parked than anybody can look at; in the order of their times, so that
      * what is parked comes last, which is how an outage leaves it. */
     "INSERT INTO half_message (gid, producer, state, next_check_at) SELECT CONCAT('h-', LPAD(n, 9,"
@@ -74,13 +83,13 @@ static void fill(void)
     for (size_t i = 0; i < sizeof(fills) / sizeof(fills[0]); i++)
         test_db_run(rig.db, fills[i]);
     test_db_run(rig.db, "ANALYZE TABLE outbox_parked, outbox_audit, inbox_parked, inbox_audit,"
-                        " inbox_call, half_message");
+                        " inbox_call, half_message, inbox");
 }
 
 static int setup(void **state)
 {
     static const enum schema_side sides[] = {SCHEMA_PRODUCER, SCHEMA_CONSUMER, SCHEMA_HALF,
-                                             SCHEMA_NOTIFY, SCHEMA_BARRIER};
+                                             SCHEMA_NOTIFY,   SCHEMA_BARRIER,  SCHEMA_INBOX};
     const char *rows = getenv("OBX_TEST_ROWS");
     struct obx_err err = {0};
     FILE *file;
@@ -161,7 +170,7 @@ static void every_command_has_json_and_states_its_exit_statuses(void **state)
         assert_non_null(strstr(out, at->name));
         assert_true(run(at->name, WORDS("--no-such-option"), out) == 2);
     }
-    assert_true(count >= 27);
+    assert_true(count >= 31);
 }
 
 /* An option that a command takes is explained by its help, and no other is. */
@@ -229,7 +238,9 @@ static const char *const vocabulary[] = {"action",
                                          "last_at",
                                          "last_failed_at",
                                          "last_status",
+                                         "max_attempts",
                                          "message_id",
+                                         "message_source",
                                          "messages",
                                          "next_at",
                                          "next_check_at",
@@ -249,6 +260,8 @@ static const char *const vocabulary[] = {"action",
                                          "queue",
                                          "reason",
                                          "reason_code",
+                                         "receipt_to",
+                                         "received_at",
                                          "recorded_at",
                                          "replay_until",
                                          "replays",
@@ -260,7 +273,8 @@ static const char *const vocabulary[] = {"action",
                                          "size_bytes",
                                          "source",
                                          "state",
-                                         "topic"};
+                                         "topic",
+                                         "traceparent"};
 
 static bool is_known(const char *name)
 {
@@ -367,6 +381,8 @@ static void reports_have_one_form(void **state)
         {"parked discard", "999999999", "--note", "n"},
         {"dead replay", "999999999"},
         {"dead discard", "999999999", "--note", "n"},
+        {"inbox replay", "999999999"},
+        {"inbox discard", "999999999", "--note", "n"},
         {"notify resend", "999999999"},
         {"half commit", "none", "--note", "n"},
         {"half rollback", "none", "--note", "n"},
@@ -420,6 +436,17 @@ static const struct look looks[] = {
     {"dead list", {CTL_KEY, NONE}, {"rare"}, 20},
     {"dead history", {NONE}, {NULL}, FEW},
     {"dead history", {CTL_MESSAGE, NONE}, {"d-77"}, 1},
+    {"inbox list", {NONE}, {NULL}, FEW},
+    {"inbox list", {CTL_QUEUE, NONE}, {"r"}, FEW},
+    {"inbox list", {CTL_QUEUE, NONE}, {"q"}, 0},
+    {"inbox list", {CTL_STATE, NONE}, {"blocked"}, FEW},
+    {"inbox list", {CTL_STATE, NONE}, {"ready"}, FEW},
+    {"inbox list", {CTL_STATE, CTL_QUEUE, NONE}, {"ready", "r"}, 1},
+    {"inbox list", {CTL_STATE, NONE}, {"done"}, 0},
+    {"inbox list", {CTL_STATE, NONE}, {"kept"}, 0},
+    {"inbox list", {CTL_STATE, NONE}, {"any"}, FEW},
+    {"inbox list", {CTL_STATE, CTL_KEY, NONE}, {"blocked", "hot"}, FEW},
+    {"inbox list", {CTL_STATE, CTL_KEY, NONE}, {"blocked", "rare"}, 20},
     {"notify list", {NONE}, {NULL}, FEW},
     {"notify list", {CTL_STATE, NONE}, {"given_up"}, 20},
     {"notify list", {CTL_STATE, NONE}, {"waiting"}, 0},
