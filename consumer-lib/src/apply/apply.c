@@ -247,8 +247,6 @@ static enum step insert_one(struct run *run, struct item *item)
     const struct store *store = &run->apply->store;
     enum obx_code rc = OBX_OK;
 
-    if (item->found == FOUND_DUPLICATE)
-        return met_duplicate(run, item);
     if (run_is_grouped(run, item)) {
         item->dedup = DEDUP_LATER;
         return call_handler(run, item);
@@ -322,6 +320,8 @@ static enum step run_one(struct run *run, struct item *item)
         item_set(item, item->found == FOUND_APPLIED ? ITEM_DUPLICATE : ITEM_WAS_REJECTED);
         return STEP_ON;
     }
+    if (item->found == FOUND_DUPLICATE)
+        return met_duplicate(run, item);
     if (is_blocked(run, item))
         return decide(run, item, ITEM_BLOCKED);
     return follow_plan(run, item);

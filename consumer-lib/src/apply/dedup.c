@@ -76,6 +76,55 @@ bool run_is_grouped(const struct run *run, const struct item *item)
     return item->found == FOUND_GROUPED && run->mark != NULL;
 }
 
+/* Whose dedup row was not asked for, or before the others' handlers ran. */
+static bool is_to_wait(const struct item *item)
+{
+    const bool waits = item->state == ITEM_BLOCKED || item->state == ITEM_SUSPECT ||
+                       item->state == ITEM_HELD || item->state == ITEM_STALLED;
+
+    return waits && item->parked_id == 0 && item_has_id(item);
+}
+
+static enum obx_code settle_copy(struct run *run, struct item *item)
+{
+    const struct store *store = &run->apply->store;
+    enum dedup_outcome outcome = OUTCOME_APPLIED;
+    enum obx_code rc = OBX_OK;
+
+    if (item->wants_receipt && item->dedup != DEDUP_IN_DOUBT)
+        rc = store->ops->read_outcome(store->ctx, item, &outcome, &run->report->err);
+    if (rc != OBX_OK)
+        return rc;
+    item_set(item, ITEM_READY);
+    if (item->dedup == DEDUP_IN_DOUBT)
+        item_set(item, ITEM_APPLIED);
+    else
+        item_set(item, outcome == OUTCOME_REJECTED ? ITEM_WAS_REJECTED : ITEM_DUPLICATE);
+    return OBX_OK;
+}
+
+enum obx_code run_find_copies(struct run *run)
+{
+    const struct store *store = &run->apply->store;
+    enum obx_code rc = OBX_OK;
+    size_t waiting = 0;
+
+    for (size_t i = 0; i < run->count; i++) {
+        struct item *item = run->items[i];
+
+        /* What was found of the others has been acted on. */
+        item->found = is_to_wait(item) ? FOUND_GROUPED : FOUND_NOTHING;
+        waiting += item->found == FOUND_GROUPED;
+    }
+    if (waiting > 0)
+        rc = store->ops->find_applied(store->ctx, run->items, run->count, &run->report->err);
+    for (size_t i = 0; i < run->count && rc == OBX_OK; i++) {
+        if (run->items[i]->found == FOUND_DUPLICATE)
+            rc = settle_copy(run, run->items[i]);
+    }
+    return rc;
+}
+
 /* Their rows are there. */
 static void note_written(struct run *run)
 {

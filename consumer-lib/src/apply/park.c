@@ -214,6 +214,7 @@ enum obx_code run_park(struct run *run)
 
     if (run->failures == 0 && !run->report->has_rows)
         return OBX_OK;
+    rc = run_find_copies(run);
     for (size_t i = 0; i < run->count && rc == OBX_OK; i++) {
         rc = park_or_leave(run, run->items[i]);
         if (rc == OBX_E_DB_LOCK_WAIT || rc == OBX_E_DB_DEADLOCK)

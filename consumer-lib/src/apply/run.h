@@ -37,6 +37,9 @@ struct run {
 OBX_NODISCARD enum obx_code run_find_applied(struct run *run);
 /** Whether its handler runs before its dedup row is written. */
 bool run_is_grouped(const struct run *run, const struct item *item);
+/** Settle, before rows in inbox_parked are written, what is to wait there and has been applied: its
+ * dedup row may be gone when its key goes on. */
+OBX_NODISCARD enum obx_code run_find_copies(struct run *run);
 /** Write the rows of those whose handlers have run. As store_ops.insert_many. */
 OBX_NODISCARD enum obx_code run_write_rows(struct run *run);
 /** The same one by one, of the first count items, for what is committed already: a row that is there
