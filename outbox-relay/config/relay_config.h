@@ -22,7 +22,8 @@
 enum {
     RESTARTS_LANE = 2,     /* the lanes of its source, or of all */
     RESTARTS_RECEIPTS = 4, /* the reader of its source's receipts; a lane's keys do as well */
-    RESTARTS_TOPOLOGY = 8  /* exchanges, queues and bindings are declared or verified again */
+    RESTARTS_TOPOLOGY = 8, /* exchanges, queues and bindings are declared or verified again */
+    RESTARTS_DATABASE = 16 /* who logs in to a source's database, and where it is */
 };
 
 enum topology_policy {

@@ -143,16 +143,16 @@ static const struct cfg_key lane_keys[] = {LANE_KEYS(LANE_ROW, struct relay_conf
     CFG_NUMBER(struct source_config, field, key, kind, number, lo, hi, parts, text)
 
 static const struct cfg_key source_keys[] = {
-    DB_ADDRESS_KEYS(struct source_config, lane.db, LANES,
+    DB_ADDRESS_KEYS(struct source_config, lane.db, LANES | RESTARTS_DATABASE,
                     "Host of the database server, the primary."),
-    DB_LOGIN_KEYS(struct source_config, lane.db, LANES, NULL,
+    DB_LOGIN_KEYS(struct source_config, lane.db, LANES | RESTARTS_DATABASE, NULL,
                   "User of the relay in this database. docs/operations.md lists the grants it "
                   "needs.",
                   "Database that holds the outbox tables."),
     CFG_LIST_ROW(struct source_config, outboxes, outbox_count, "outboxes", "outbox", 1, 256, 0,
                  "Outbox tables. Each gets a lane: a thread, a database connection and a broker "
                  "connection."),
-    DB_TLS_KEYS(struct source_config, lane.db, LANES),
+    DB_TLS_KEYS(struct source_config, lane.db, LANES | RESTARTS_DATABASE),
     NUMBER(lane.db.connect_timeout_ms, "connect_timeout", CFG_DURATION, DB_CONNECT_MS, CFG_SECOND,
            5 * CFG_MINUTE, LANES, "For connecting to the server; whole seconds."),
     NUMBER(lane.db.read_timeout_ms, "read_timeout", CFG_DURATION, DB_IO_MS, CFG_SECOND, CFG_HOUR,

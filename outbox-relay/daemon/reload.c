@@ -45,6 +45,14 @@ static void report(const struct reload *reload, const struct relay_config *after
         OBX_LOG(LOG_LVL_WARN, "reload", "reload.restart_needed",
                 KV_U64("keys", changes.fixed_count));
     }
+    if ((*reload->config)->half.source[0] != '\0' &&
+        !relay_config_is_same(*reload->config, after, RESTARTS_DATABASE,
+                              (*reload->config)->half.source)) {
+        /* Lanes log in with the new values; the half-messages of the source are not remade. */
+        reload->counts->restart_needed = true;
+        OBX_LOG(LOG_LVL_WARN, "reload", "reload.restart_needed",
+                KV_STR("why", "half-messages keep the database of their source until a restart"));
+    }
     OBX_LOG(LOG_LVL_INFO, "reload", "reload.taken", KV_U64("changes", changes.count),
             KV_U64("restart_needed", changes.fixed_count));
     buf_fini(&changes.lines);

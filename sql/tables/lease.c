@@ -178,19 +178,23 @@ static enum obx_code make_row(struct lease *lease, struct db *db, struct obx_err
     return rc;
 }
 
-/* Whether the session is there and waits for its client: only then does its owner stand still. A
- * statement that takes longer than the lease is work, and would be begun again for ever. */
+/* Whether the session is there and has waited for its client for a while: only then does its owner
+ * stand still. A statement that takes longer than the lease is work, and would be begun again for ever.
+ * So is a transaction of many short statements, which waits for its client between any two of them, but
+ * never for long, however far away that is. */
 static enum obx_code is_idle(struct db *db, uint64_t connection_id, bool *is_idle,
                              struct obx_err *err)
 {
-    enum { ID = 0, COMMAND = 4 }; /* as both servers have printed it since there is the statement */
+    /* The columns as both servers have printed them since there is the statement. */
+    enum { ID = 0, COMMAND = 4, TIME = 5, STILL_S = 3 };
     struct db_rows *rows = NULL;
     enum obx_code rc = db_query_text(db, bytes_of("SHOW PROCESSLIST"), &rows, err);
 
     *is_idle = false;
     while (rc == OBX_OK && db_rows_next(rows)) {
         if (db_rows_u64(rows, ID) == connection_id)
-            *is_idle = bytes_is(db_rows_bytes(rows, COMMAND), "Sleep");
+            *is_idle = bytes_is(db_rows_bytes(rows, COMMAND), "Sleep") &&
+                       db_rows_u64(rows, TIME) >= STILL_S;
     }
     db_rows_free(rows);
     return rc;

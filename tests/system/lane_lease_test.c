@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -319,6 +320,44 @@ static void a_session_at_work_is_left_alone(void **state)
     db_close(slow.db);
 }
 
+/* So is a transaction of many short statements to somebody far away: between any two of them the session waits for its
+ * client, but never for long. */
+static void *work_in_pieces(void *arg)
+{
+    struct slow_session *slow = arg;
+    const int64_t end_ms = wait_now_ms() + 4000;
+
+    slow->rc = OBX_OK;
+    while (slow->rc == OBX_OK && wait_now_ms() < end_ms) {
+        const struct timespec far = {.tv_nsec = 100L * 1000 * 1000};
+
+        nanosleep(&far, NULL);
+        slow->rc = db_exec_text(slow->db, bytes_of("DO 1"), NULL, NULL);
+    }
+    db_thread_end();
+    return NULL;
+}
+
+static void a_transaction_of_many_statements_is_left_alone(void **state)
+{
+    struct lane_rig *rig = *state;
+    struct slow_session slow = {.db = test_db_open(&rig->opts.db)};
+    pthread_t thread;
+
+    test_db_run(slow.db, "INSERT INTO outbox_lease (outbox, owner, epoch, connection_id)"
+                         " VALUES ('outbox', 'far', 7, CONNECTION_ID())");
+    test_db_run(slow.db, "START TRANSACTION");
+    test_db_run(slow.db, "UPDATE outbox_lease SET expires_at = UTC_TIMESTAMP(6)");
+    assert_int_equal(pthread_create(&thread, NULL, work_in_pieces, &slow), 0);
+    rig->opts.lease_ms = 1000; /* lock waits of a second: some within the transaction's time */
+    rig_start(rig);
+    (void)pthread_join(thread, NULL);
+    assert_int_equal(slow.rc, OBX_OK);
+    test_db_run(slow.db, "COMMIT");
+    rig_wait_state(rig->lane, LANE_OWNER);
+    db_close(slow.db);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -335,6 +374,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_silent_session_that_holds_the_lease_is_ended, rig_setup,
                                         rig_teardown),
         cmocka_unit_test_setup_teardown(a_session_at_work_is_left_alone, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(a_transaction_of_many_statements_is_left_alone, rig_setup,
+                                        rig_teardown),
         cmocka_unit_test_setup_teardown(an_owner_that_stands_still_does_not_stop_the_next,
                                         rig_setup, rig_teardown),
     };

@@ -376,6 +376,26 @@ static void a_lane_differs_when_anything_it_is_made_from_does(void **state)
     expect_same_lane(SOURCE, SOURCE "[relay]\nlog_level = debug\n[queue q]\n", true);
 }
 
+/* What half-messages keep until a restart, and what they do not depend on. */
+static void a_sources_database_is_known_from_its_lane(void **state)
+{
+    static const char *const changes[] = {"password = x\n", "host = h\n", "port = 1\n",
+                                          "socket = /s\n", "tls = required\n"};
+    char text[256];
+
+    (void)state;
+    for (size_t i = 0; i <= sizeof(changes) / sizeof(changes[0]); i++) {
+        const bool is_lane = i == sizeof(changes) / sizeof(changes[0]);
+        struct relay_config *before = good(SOURCE), *after = NULL;
+
+        snprintf(text, sizeof(text), SOURCE "%s", is_lane ? "window = 3\n" : changes[i]);
+        after = good(text);
+        assert_int_equal(relay_config_is_same(before, after, RESTARTS_DATABASE, "shop"), is_lane);
+        relay_config_unref(before);
+        relay_config_unref(after);
+    }
+}
+
 static void expect_same_topology(const char *a, const char *b, bool is_same)
 {
     struct relay_config *before = good(a), *after = good(b);
@@ -443,6 +463,7 @@ int main(void)
         cmocka_unit_test(addresses_of_brokers_can_be_read),
         cmocka_unit_test(what_listens_everywhere_is_not_advertised),
         cmocka_unit_test(a_lane_differs_when_anything_it_is_made_from_does),
+        cmocka_unit_test(a_sources_database_is_known_from_its_lane),
         cmocka_unit_test(a_topology_differs_when_any_of_it_does),
         cmocka_unit_test(without_memory_nothing_is_half_made),
     };

@@ -235,6 +235,9 @@ static enum obx_code take_up(struct requests *requests, struct db *db, const str
         pass_over_locked(requests, id, parked_id, is_discard);
         return OBX_OK;
     }
+    /* What refuses this one need not refuse the next: a trigger, a right for one column. */
+    if (rc != OBX_OK && failure_is_of_a_row(db, rc))
+        pass_over(requests, id, parked_id, is_discard, err);
     if (rc != OBX_OK || passed_on)
         return rc;
     return begin_task(requests, id, key, holds_key, is_discard, parked_id, err);

@@ -488,6 +488,7 @@ void publish_reset(struct publish *publish)
 void publish_close(struct publish *publish)
 {
     publish->is_dropping = true;
+    publish_get_broker(publish, &publish->past); /* what was counted stays counted */
     bridge_publisher_destroy(publish->publisher);
     publish->publisher = NULL;
 }
