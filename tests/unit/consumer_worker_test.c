@@ -697,6 +697,29 @@ static void a_commit_that_always_fails_holds_up_nobody(void **state)
     end(&run);
 }
 
+/* The database goes away when the handlers have run, again and again. */
+static void lose_release(struct fake_store *fake, void *ctx)
+{
+    (void)ctx;
+    if (strcmp(fake->last, "release") == 0 && fake->opens < 4 * MAX_ATTEMPTS)
+        fake->failure = (struct fake_failure){.at = fake->statements, .code = OBX_E_DB_GONE};
+}
+
+static void a_lost_database_costs_no_attempt(void **state)
+{
+    const struct script script = {.name = "lost", .messages = 1, .keys = TWO_KEYS, PLAIN};
+    struct run run;
+
+    (void)state;
+    begin(&run, &script);
+    run.fake->at_statement = lose_release;
+    go(&run);
+    check(&run);
+    assert_int_equal(run.fake->committed.effects[0], 1);
+    assert_int_equal(counters_get(&run.shared.counters, CNT_RETRIED), 0);
+    end(&run);
+}
+
 static void apply_three(struct fake_store *fake, void *ctx)
 {
     (void)ctx;
@@ -778,6 +801,7 @@ int main(void)
         cmocka_unit_test(handlers_that_end_their_transaction),
         cmocka_unit_test(broken_and_failing),
         cmocka_unit_test(a_commit_that_always_fails_holds_up_nobody),
+        cmocka_unit_test(a_lost_database_costs_no_attempt),
         cmocka_unit_test(a_copy_is_acknowledged_when_its_effect_is_durable),
         cmocka_unit_test(what_is_applied_costs_nothing_more),
         cmocka_unit_test(confirmed_letters_are_removed_later),

@@ -131,7 +131,8 @@ static enum step check_transaction(struct run *run, const struct apply_answer *a
         run->report->err = answer->failed;
         return STEP_ABORT;
     }
-    if (run->is_grouped && answer->is_uncertain &&
+    /* Nor is it when it is alone: what it did to the connection would look like nobody's fault. */
+    if ((run->is_grouped || run->count == 1) && answer->is_uncertain &&
         store->ops->ask_status(store->ctx, &run->report->err) != OBX_OK)
         return STEP_ABORT;
     if (!store->ops->in_transaction(store->ctx))

@@ -70,12 +70,12 @@ struct apply_report {
     enum apply_end end;
     struct obx_err err;   /* why not COMMITTED */
     struct item *suspect; /* the last one whose handler ran before it went wrong, or what waited for
-                             a lock without one, or was alone when its COMMIT failed; NULL: none */
+                             a lock without one, or was alone when the end of the batch failed; NULL: none */
     uint64_t due_in_ms;   /* the earliest of the rows written is due then; UINT64_MAX: none */
     bool has_rows;        /* the group has, or had, rows in inbox_parked */
     bool met_lock;        /* another transaction holds a dedup row of a message of this batch */
     bool is_broken;       /* a handler has ended its transaction */
-    bool at_commit;       /* it was the COMMIT that failed */
+    bool at_end;          /* it went wrong when all handlers had run: no attempt of theirs failed */
     bool is_unparkable;   /* another transaction holds the row in inbox_parked of the suspect */
 };
 

@@ -81,9 +81,6 @@ static void commit(struct run *run, enum apply_end good)
         report->end = good;
         return;
     }
-    /* A COMMIT that fails is nobody's fault in particular, but one that fails again and again for a
-     * message alone (a transaction larger than the cluster takes) must not hold up the others. */
-    report->at_commit = true;
     report->suspect = run->count == 1 ? run->items[0] : NULL;
     if (needs_new_connection(rc)) {
         counters_add(run->apply->counters, CNT_COMMIT_UNKNOWN, 1);
@@ -306,7 +303,6 @@ static void write_rows_and_commit(struct run *run)
         park_and_commit(run, APPLY_COMMITTED);
         return;
     }
-    run->report->suspect = NULL; /* no handler is to blame */
     if (is_about_one_row(rc) && !store->ops->is_lost(store->ctx) &&
         store->ops->rollback(store->ctx, NULL) == OBX_OK) {
         undecide(run);
@@ -316,11 +312,27 @@ static void write_rows_and_commit(struct run *run)
     run_abort(run);
 }
 
+/*
+ * What fails from here on is nobody's fault in particular: a database that goes away costs no
+ * attempt. But what fails again and again for a message alone (a transaction larger than the cluster
+ * takes) must not hold up the others.
+ */
+static void clear_handlers(struct run *run)
+{
+    struct item *item = run->items[0];
+    const bool has_run = item->plan == PLAN_TOGETHER || item->plan == PLAN_ALONE;
+
+    run->report->at_end = true;
+    run->report->suspect = run->count == 1 && has_run ? item : NULL;
+}
+
 void run_commit(struct run *run)
 {
     const struct store *store = &run->apply->store;
-    enum obx_code rc = store->ops->release(store->ctx, STORE_MARK_TX, &run->report->err);
+    enum obx_code rc = OBX_OK;
 
+    clear_handlers(run);
+    rc = store->ops->release(store->ctx, STORE_MARK_TX, &run->report->err);
     if (rc == OBX_E_DB_NO_SAVEPOINT)
         commit_broken(run);
     else if (rc != OBX_OK)

@@ -98,7 +98,7 @@ static void isolate(size_t batch_count, const struct apply_report *report, struc
     struct item *suspect = report->suspect;
     const enum obx_code code = report->err.code;
     const bool is_stall =
-        report->at_commit || obx_code_action(code) == OBX_DO_RETRY || code == OBX_E_DB_READ_ONLY;
+        report->at_end || obx_code_action(code) == OBX_DO_RETRY || code == OBX_E_DB_READ_ONLY;
 
     if (suspect == NULL)
         return;
