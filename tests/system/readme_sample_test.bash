@@ -35,6 +35,18 @@ wait_for() {
     return 0
 }
 
+# The block in Python is a part of the example that the conformance suite runs.
+python3 - "$root" <<'PYTHON' || fail "README's Python is not as it stands in clients/python/examples/stock_service.py"
+import re
+import sys
+
+root = sys.argv[1]
+with open(f"{root}/README.md", encoding="utf-8") as page:
+    block = re.search(r"```python\n(.*?)```", page.read(), re.S).group(1)
+with open(f"{root}/clients/python/examples/stock_service.py", encoding="utf-8") as example:
+    sys.exit(0 if block in example.read() + "\n" else 1)
+PYTHON
+
 # The first C block, with this machine's servers in it.
 awk '/^```c$/ { on = 1; next } /^```$/ { if (on) exit } on' "$root/README.md" |
     sed -e "s/\"rabbit1,rabbit2\"/\"127.0.0.1:$OBX_TEST_AMQP_PORT\"/" \
