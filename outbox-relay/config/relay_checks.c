@@ -102,7 +102,8 @@ static bool is_other_table(const char *name)
                                       "outbox_journal", "half_message",   "half_part",
                                       "half_history",   "rowpost_schema", "half_barrier",
                                       "inbox_applied",  "inbox_parked",   "inbox_parked_piece",
-                                      "inbox_call",     "outbox_audit",   "inbox_audit"};
+                                      "inbox_call",     "outbox_audit",   "inbox_audit",
+                                      "inbox"};
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         if (strcasecmp(name, all[i]) == 0)

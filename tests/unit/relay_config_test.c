@@ -248,6 +248,7 @@ static void wrong_values_name_file_line_and_key(void **state)
     bad(SOURCE "outboxes = Outbox_Awaiting\n", "'Outbox_Awaiting' is no outbox");
     bad(SOURCE "outboxes = outbox_audit\n", "'outbox_audit' is no outbox");
     bad(SOURCE "outboxes = half_part\n", "'half_part' is no outbox");
+    bad(SOURCE "outboxes = inbox\n", "'inbox' is no outbox");
     bad(SOURCE "lease = 5ms\n",
         "relay.conf:4: source.shop.lease: \"5ms\" does not fit; expected a duration from 1s to 1h, "
         "or 0");
