@@ -21,6 +21,8 @@ import org.mariadb.jdbc.MariaDbDataSource;
 import org.springframework.jdbc.core.JdbcTemplate;
 import org.springframework.jdbc.datasource.DataSourceTransactionManager;
 import org.springframework.transaction.TransactionDefinition;
+import org.springframework.transaction.support.TransactionSynchronization;
+import org.springframework.transaction.support.TransactionSynchronizationManager;
 import org.springframework.transaction.support.TransactionTemplate;
 import rowpost.Half;
 import rowpost.Inbox;
@@ -105,8 +107,13 @@ public final class Adapter {
             HexFormat.of().formatHex(MessageDigest.getInstance("SHA-256").digest(message.payload()))};
         String sql = "INSERT INTO effect (queue, message_id, topic, ordering_key, content_type, headers, source, traceparent, attempt, size, sha)"
                 + " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        if (isSpring) { // finds the transaction by itself
-            new JdbcTemplate(source).update(sql, values);
+        if (isSpring) { // as a persistence context does: what is changed is kept back, and written by the commit
+            TransactionSynchronizationManager.registerSynchronization(new TransactionSynchronization() {
+                @Override
+                public void beforeCommit(boolean isReadOnly) {
+                    new JdbcTemplate(source).update(sql, values);
+                }
+            });
             return;
         }
         try (PreparedStatement insert = tx.prepareStatement(sql)) {
@@ -129,7 +136,14 @@ public final class Adapter {
         }
         effect(tx, message, headers);
         switch (what) {
-            case "raise" -> throw new IllegalStateException("boom");
+            case "raise" -> {
+                if (isSpring) { // a service of its own transaction, which joins this one and marks it as not to be committed
+                    new TransactionTemplate(new DataSourceTransactionManager(source)).executeWithoutResult(status -> {
+                        throw new IllegalStateException("boom");
+                    });
+                }
+                throw new StackOverflowError("boom");
+            }
             case "retry" -> throw new Inbox.VerdictException(Inbox.retry("later", Duration.ofMillis(50)));
             case "reject" -> throw new Inbox.VerdictException(Inbox.reject("never"));
             case "rollback" -> {

@@ -26,4 +26,14 @@ final class Errors {
     static boolean isLocked(Throwable error) {
         return LOCKED.contains(code(error));
     }
+
+    /** SQLSTATE class 08, and drivers that name none. */
+    static boolean isConnectionLost(Throwable error) {
+        for (Throwable cause = error; cause != null; cause = cause.getCause()) {
+            if (cause instanceof SQLException sql) {
+                return sql.getSQLState() == null || sql.getSQLState().startsWith("08");
+            }
+        }
+        return false;
+    }
 }

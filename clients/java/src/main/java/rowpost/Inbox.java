@@ -113,7 +113,8 @@ public final class Inbox {
      * Inbox.Transactions spring = body -> template.execute(status -> new JdbcTemplate(dataSource).execute((Connection tx) -> body.run(tx)));
      * }</pre>
      *
-     * and what the handler does with a JdbcTemplate, or with JPA on the same transaction manager, is in it.
+     * and what the handler does with a JdbcTemplate, or with JPA on the same transaction manager, is in it. What fails takes the whole
+     * transaction back, for a persistence context knows nothing of savepoints; the failure is noted in a transaction of its own.
      */
     @FunctionalInterface
     public interface Transactions {
@@ -122,7 +123,13 @@ public final class Inbox {
 
     /** Transactions on a connection of the data source for each. */
     public static Transactions on(DataSource source) {
-        return body -> {
+        return new Plain(source);
+    }
+
+    /** Nobody but the handler writes in these, so a rollback to a savepoint undoes all that it has done. */
+    private record Plain(DataSource source) implements Transactions {
+        @Override
+        public boolean run(Body body) throws SQLException {
             try (Connection tx = source.getConnection()) {
                 boolean wasAutoCommit = tx.getAutoCommit();
                 int isolation = tx.getTransactionIsolation();
@@ -142,7 +149,7 @@ public final class Inbox {
                     tx.setTransactionIsolation(isolation);
                 }
             }
-        };
+        }
     }
 
     /** A database error on its way out of a transaction. */
@@ -151,6 +158,15 @@ public final class Inbox {
 
         Aborted(Throwable cause) {
             super(cause);
+        }
+    }
+
+    /** Rolls a transaction back whose message has a verdict, which is to be noted in a new one. */
+    private static final class Undone extends RuntimeException {
+        private static final long serialVersionUID = 1;
+
+        Undone() {
+            super("undone", null, false, false);
         }
     }
 
@@ -172,7 +188,9 @@ public final class Inbox {
         private long suspect;
         private Message current;
         private byte[] keyHash;
-        private Verdict pending; // of a transaction that could not be rolled back to its savepoint
+        private Verdict pending; // for a new transaction, after this one was rolled back
+        private boolean isAtCommit; // the body of the transaction went well
+        private Throwable fatal; // what a handler has thrown that this thread must not outlive
         private long lockedId;
         private int lockedTimes;
 
@@ -221,7 +239,11 @@ public final class Inbox {
             }
         }
 
-        /** Works until stop(), or until its thread is interrupted. What goes wrong with the database is reported and tried again. */
+        /**
+         * Works until stop(), or until its thread is interrupted. What goes wrong with the database is reported and tried again. An
+         * error of the virtual machine (no memory is left, for instance) ends it: it is thrown on, after the message that met it was
+         * noted as failed.
+         */
         @Override
         public void run() {
             long wait = FIRST_WAIT_MS;
@@ -235,13 +257,37 @@ public final class Inbox {
                         wait = Math.min(2 * wait, pollMs);
                     }
                     pause = FIRST_WAIT_MS;
-                } catch (Exception e) {
+                } catch (Undone e) {
+                    isAlone = true;
+                    note(pending);
+                } catch (Throwable e) {
                     Throwable cause = e instanceof Aborted ? e.getCause() : e;
-                    onError.accept("inbox " + queue + (current == null ? "" : ", " + current.messageId()), cause);
+                    report(current == null ? "" : ", " + current.messageId(), cause);
                     recover(cause);
+                    if (isFatal(cause)) {
+                        fatal = cause;
+                    }
                     pause(pause);
                     pause = Math.min(2 * pause, LONGEST_PAUSE_MS);
                 }
+                if (fatal != null) {
+                    report(" has no worker in this thread any more", fatal);
+                    throw (Error) fatal;
+                }
+            }
+        }
+
+        /** A stack that was too deep is the message's fault, and is free again. */
+        private static boolean isFatal(Throwable error) {
+            return error instanceof VirtualMachineError && !(error instanceof StackOverflowError);
+        }
+
+        /** What a listener throws must not end the worker. */
+        private void report(String where, Throwable error) {
+            try {
+                onError.accept("inbox " + queue + where, error);
+            } catch (Exception e) {
+                System.getLogger("rowpost.inbox").log(System.Logger.Level.ERROR, "the listener of inbox " + queue + " has failed", e);
             }
         }
 
@@ -250,6 +296,7 @@ public final class Inbox {
             current = null;
             isCounted = false;
             pending = null;
+            isAtCommit = false;
             boolean[] isToCount = {false};
             boolean found = transactions.run(tx -> guarded(() -> {
                 take(tx, Statements.TAKE, queue);
@@ -261,6 +308,7 @@ public final class Inbox {
                     update(tx, Statements.COUNT, current.id());
                 } else {
                     handleAll(tx);
+                    isAtCommit = true;
                 }
                 return true;
             }));
@@ -273,6 +321,7 @@ public final class Inbox {
                     boolean isOurs = takeAgain(tx);
                     if (isOurs) {
                         handleAll(tx);
+                        isAtCommit = true;
                     }
                     return isOurs;
                 }));
@@ -362,6 +411,12 @@ public final class Inbox {
             if (verdict instanceof Done) {
                 return finish(tx);
             }
+            if (!(transactions instanceof Plain)) {
+                // What the manager keeps back (a persistence context) would be flushed by the commit, and what has joined the
+                // transaction may have marked it as not to be committed.
+                pending = verdict;
+                throw new Undone();
+            }
             try {
                 execute(tx, "ROLLBACK TO SAVEPOINT rowpost");
             } catch (SQLException e) {
@@ -383,11 +438,14 @@ public final class Inbox {
                 return verdict == null ? new Retry("the handler has given no verdict", null) : verdict;
             } catch (VerdictException e) {
                 return e.verdict;
-            } catch (Exception e) {
+            } catch (Throwable e) {
                 if (Errors.isLocked(e)) {
                     throw new SQLException(e.getMessage(), null, Errors.code(e), e);
                 }
-                onError.accept("inbox " + queue + ", " + current.messageId() + ", attempt " + current.attempt(), e);
+                if (isFatal(e)) {
+                    fatal = e; // for run(), when this message was noted as failed
+                }
+                report(", " + current.messageId() + ", attempt " + current.attempt(), e);
                 return new Retry(e.toString(), null);
             }
         }
@@ -455,23 +513,28 @@ public final class Inbox {
                     verdict = new Retry(String.valueOf(cause.getMessage()), null);
                     lockedId = 0;
                 }
+            } else if (verdict == null && isAtCommit && !(transactions instanceof Plain) && !Errors.isConnectionLost(cause)) {
+                verdict = new Retry(cause.toString(), null); // a flush that failed, or a commit that the manager has refused
             } else if (verdict == null) {
                 suspect = current.id(); // the connection may be gone
             }
-            if (verdict == null) {
-                return;
+            if (verdict != null) {
+                note(verdict);
             }
-            Verdict toNote = verdict;
+        }
+
+        /** In a new transaction; a message that is not ours any more is let go. */
+        private void note(Verdict verdict) {
             try {
                 transactions.run(tx -> guarded(() -> {
                     boolean isOurs = takeAgain(tx);
                     if (isOurs) {
-                        fail(tx, toNote);
+                        fail(tx, verdict);
                     }
                     return isOurs;
                 }));
             } catch (Exception e) {
-                onError.accept("inbox " + queue + ", " + current.messageId(), e);
+                report(", " + current.messageId(), e);
                 suspect = current.id();
             }
         }
