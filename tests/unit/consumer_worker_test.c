@@ -655,6 +655,24 @@ static void broken_and_failing(void **state)
     }
 }
 
+/* The next one fails, which for a batch handler is in the same call: nothing is lost. Where the rows
+ * are written first, as of what is delivered again, nothing is applied twice either. */
+static void broken_before_one_that_fails(void **state)
+{
+    (void)state;
+    for (enum way way = WAY_COMMIT; way < WAYS; way++) {
+        for (int variant = 0; variant < 2 * 2 * 4; variant++) {
+            struct script script = broken_script(way, variant / 4, 6, variant % 2 == 0);
+
+            script.is_redelivered = variant % 4 < 2;
+            script.may_double = !script.is_redelivered;
+            script.fails = script.breaks + 1;
+            script.fails_times = 1;
+            (void)play(&script, (struct fake_failure){0}, (struct fake_failure){0});
+        }
+    }
+}
+
 /* A COMMIT that fails again and again for one message, as for a transaction that is larger than the
  * cluster takes, must not hold up the others. */
 static void refuse_commit(struct fake_store *fake, void *ctx)
@@ -800,6 +818,7 @@ int main(void)
         cmocka_unit_test(applied_elsewhere_at_any_time),
         cmocka_unit_test(handlers_that_end_their_transaction),
         cmocka_unit_test(broken_and_failing),
+        cmocka_unit_test(broken_before_one_that_fails),
         cmocka_unit_test(a_commit_that_always_fails_holds_up_nobody),
         cmocka_unit_test(a_lost_database_costs_no_attempt),
         cmocka_unit_test(a_copy_is_acknowledged_when_its_effect_is_durable),

@@ -122,7 +122,8 @@ typedef enum obx_verdict obx_handler_fn(const struct obx_message *msg, struct ob
  * answer for all.
  *
  * Gets up to batch_max messages of one transaction, those of one ordering key in their order; count
- * is at least 1. Everything said of obx_handler_fn holds here too. OBX_APPLIED stands for all of
+ * is at least 1, and is 1 for what was delivered before and once a handler has ended a transaction.
+ * Everything said of obx_handler_fn holds here too. OBX_APPLIED stands for all of
  * them. Any other answer undoes the writes of this call, and the handler is called again: without
  * the message that obx_tx_blame has named, which the answer is about (a failed attempt, or a
  * rejection); when it has named none, in halves, until one message is left that it is about. So one

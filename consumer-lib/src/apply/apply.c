@@ -472,10 +472,20 @@ static bool has_ended(const struct run *run)
     return clock_now_us() >= run->until_us;
 }
 
+/* It may have its row written before its handler. */
+static bool is_row_next(const struct run *run)
+{
+    const struct item *next = run->items[run->at];
+
+    return next->state == ITEM_READY && next->found == FOUND_NOTHING;
+}
+
+/* One call has one row before it at most: what a handler commits in mid-work, and then fails, may
+ * not mark messages that it has not come to. */
 static bool is_call_due(const struct run *run)
 {
-    return run->pending > 0 &&
-           (run->pending >= run->limit || run->at >= run->chunk_end || has_ended(run));
+    return run->pending > 0 && (run->pending >= run->limit || run->at >= run->chunk_end ||
+                                has_ended(run) || is_row_next(run));
 }
 
 static enum step run_items(struct run *run)

@@ -134,12 +134,6 @@ static void say_broken(const struct run *run, const struct item *culprit, const 
     }
 }
 
-/* Which of the messages of a call is to blame does not show in their rows. */
-static bool is_for_many(const struct run *run)
-{
-    return run->apply->handler.call_many != NULL && run->count > 1;
-}
-
 /*
  * The last message whose row this session does not see, neither committed nor in the transaction
  * that is open now: its handler has rolled back and begun another one, which has the rows of those
@@ -233,8 +227,8 @@ void run_break(struct run *run)
     run->report->is_broken = true;
     if (run->is_grouped)
         save_committed(run);
-    else if (run->culprit == NULL && !is_for_many(run) &&
-             last_missing(run, &run->culprit) == OBX_OK && run->culprit == NULL)
+    else if (run->culprit == NULL && last_missing(run, &run->culprit) == OBX_OK &&
+             run->culprit == NULL)
         run->culprit = last_committed(run);
     doubt_commit(run);
     if (run->culprit != NULL)
@@ -266,7 +260,7 @@ static void commit_broken(struct run *run)
         return;
     }
     if (missing != NULL) {
-        run->culprit = run->is_grouped || is_for_many(run) ? NULL : missing;
+        run->culprit = run->is_grouped ? NULL : missing;
         run_break(run);
         return;
     }
@@ -276,7 +270,7 @@ static void commit_broken(struct run *run)
             run_abort(run);
             return;
         }
-    } else if (!is_for_many(run)) {
+    } else {
         run->culprit = last_committed(run);
     }
     if (run->culprit != NULL)
