@@ -340,6 +340,8 @@ static void work_in_hand_is_not_cut_off(void **state)
         http_raw_reset(all[i]);
     (void)close(late);
     http_raw_reset(busy.fd);
+    /* Until the server has seen that they are gone, they are at work, and nobody else has room. */
+    assert_true(wait_until(PATIENCE_MS, is_empty, fix));
     expect_unharmed(fix);
 }
 
