@@ -163,7 +163,7 @@ static void measure_filer(struct cost *costs)
     check(filing_rescan(&filing, db, from, 1, &flag, &released, &err));
     measure(&costs[RESCAN], "rescan of a key", before);
     before = test_db_rows_read(db);
-    check(filing_run(&filing, db, &filed, &err));
+    check(filing_run(&filing, db, 0, &filed, &err));
     measure(&costs[FILE_ONE], "filing", before);
     assert_int_equal(filed.rows, 1);
     filed_fini(&filed);

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "cut_proxy.h"
 #include "http_call.h"
 #include "inbox_rig.h"
 #include "process.h"
@@ -194,6 +195,76 @@ static void reports_what_the_service_says(void **state)
                     "\"outcome\":\"rejected\",\"reason\":\"no such order\"");
     db_close(db);
     inbox_rig_stop(rig, 0);
+    broker_delete_queue(rig->rig->admin, receipts);
+}
+
+/* done without the successor, which this worker's next could not see. */
+static void done_past_its_successor(struct db *db, uint64_t id)
+{
+    struct obx_err err = {0};
+    uint64_t changed = 0;
+
+    assert_int_equal(db_exec(db, inbox_statement_text(INBOX_DONE), DB_ARGS(DB_U64(id), DB_U64(0)),
+                             &changed, &err),
+                     OBX_OK);
+    assert_int_equal(changed, 1);
+    assert_int_equal(db_commit(db, &err), OBX_OK);
+}
+
+/* More than inbox-relay holds receipts for in memory. */
+static const char owe_many[] =
+    "INSERT INTO inbox (queue, state, due_at, message_id, topic, receipt_to, receipt_token, size,"
+    " payload) WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 64)"
+    " SELECT 'orders', 'done', UTC_TIMESTAMP(6), CONCAT('owed-', a.i, '-', b.i), 't',"
+    " 'rowpost.receipts.inbox-test', 'token', 1, 'p' FROM n a JOIN n b";
+
+/* The broker is away, and receipts are owed: no key waits for that, and nothing else does. */
+static void no_key_waits_for_the_broker(void **state)
+{
+    struct inbox_rig *rig = *state;
+    struct cut_proxy *proxy =
+        cut_proxy_create(rig->rig->broker.host, (uint16_t)rig->rig->broker.port);
+    struct db *db = test_db_open(&rig->worker_opts);
+    struct inbox_taken taken = {0};
+    struct broker direct = rig->rig->broker;
+    struct obx_err err = {0};
+    bool found = false;
+
+    broker_queue(rig->rig->admin, receipts, NULL, 0);
+    (void)snprintf(rig->rig->broker.address, sizeof(rig->rig->broker.address), "127.0.0.1:%u",
+                   (unsigned)cut_proxy_port(proxy));
+    inbox_rig_configure(rig, "on_dead = skip\n");
+    rig->rig->broker = direct;
+    inbox_rig_start(rig, 0, NULL);
+    inbox_rig_put_asking(rig, "r-1", "r", "ok", receipts);
+    rig_flush(rig->rig);
+    wait_stored(rig, 1);
+    assert_int_equal(db_begin(db, &err), OBX_OK);
+    assert_int_equal(inbox_take(db, "orders", &taken, &found, &err), OBX_OK);
+    assert_true(found);
+    put(rig, "r-2", "r", "ok");
+    put(rig, "d-1", "d", "reject");
+    put(rig, "d-2", "d", "ok");
+    put(rig, "e-1", "e", "ok");
+    put(rig, "e-2", "e", "ok");
+    wait_stored(rig, 6);
+    cut_proxy_set_refuse(proxy, true);
+    cut_proxy_cut_all(proxy);
+    test_db_run(rig->rig->db, owe_many);
+    done_past_its_successor(db, taken.id);
+    test_db_run(rig->rig->db, "UPDATE inbox SET state = 'dead', due_at = UTC_TIMESTAMP(6) WHERE "
+                              "message_id = 'd-1'");
+    test_db_run(rig->rig->db, "UPDATE inbox SET state = 'discarded', due_at = UTC_TIMESTAMP(6) "
+                              "WHERE message_id = 'e-1'");
+    rig_wait_number(rig->rig,
+                    "SELECT COUNT(*) FROM inbox WHERE state = 'ready' AND message_id IN "
+                    "('r-2', 'd-2', 'e-2')",
+                    3);
+    cut_proxy_set_refuse(proxy, false);
+    rig_wait_number(rig->rig, ROWS("done"), 0); /* and nothing that is owed is forgotten */
+    db_close(db);
+    inbox_rig_stop(rig, 0);
+    cut_proxy_destroy(proxy);
     broker_delete_queue(rig->rig->admin, receipts);
 }
 
@@ -470,6 +541,7 @@ int main(void)
         TEST(fails_retries_and_freezes),
         TEST(skips_the_dead_where_it_is_told_to),
         TEST(reports_what_the_service_says),
+        TEST(no_key_waits_for_the_broker),
         TEST(rows_removed_by_hand),
         TEST(a_worker_that_sleeps_holds_its_key_only),
         TEST(each_commit_wakes_who_listens),

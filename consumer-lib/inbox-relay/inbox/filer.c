@@ -34,7 +34,9 @@ enum {
     RESCAN_SHARE = 20,     /* of its time: one part in so many */
     COUNT_MS = 5000,
     WAITING_KEYS_MAX = 1 << 20, /* bytes of hashes: what is more the rescan finds */
-    EXPECTED_MAX = 100
+    EXPECTED_MAX = 100,
+    DEFER_MIN_MS = 1000 * FILING_CLAIM_S,
+    DEFER_MAX_MS = 300 * 1000
 };
 
 /* A stored message of which another copy has come. */
@@ -66,7 +68,8 @@ struct filer {
     struct reporter *reporter;
     struct obx_buf keys; /* to be looked at */
     uint64_t connect_due_ms, file_due_ms, rescan_due_ms, count_due_ms;
-    uint32_t pause_ms; /* between rounds of filing */
+    uint32_t pause_ms;      /* between rounds of filing */
+    uint64_t full_since_ms; /* no room for receipts, and none confirmed; 0: there is */
     unsigned char rescan_from[KEY_HASH];
     bool is_rescanned; /* once, since the connection was made */
 };
@@ -237,15 +240,32 @@ static void look(struct filer *filer)
     }
 }
 
-static void pace(struct filer *filer, size_t rows)
+static void pace(struct filer *filer, const struct filed *filed)
 {
     const uint64_t now_ms = clock_now_ms();
 
-    if (rows > 0)
+    if (filed->rows > 0)
         filer->pause_ms = BUSY_MS;
     else if (filer->pause_ms < IDLE_MS)
         filer->pause_ms = filer->pause_ms * 5 / 4 + 1;
-    filer->file_due_ms = rows == FILING_MAX ? now_ms : now_ms + filer->pause_ms;
+    filer->file_due_ms = filed->is_more ? now_ms : now_ms + filer->pause_ms;
+}
+
+/* 0: there is room for receipts. Otherwise the longer none was confirmed, the longer they wait, so
+ * that a million of them is not gone through each ten seconds. */
+static uint64_t defer_ms(struct filer *filer)
+{
+    const uint64_t now_ms = clock_now_ms();
+    uint64_t wait_ms;
+
+    if (!reporter_is_full(filer->reporter))
+        return 0;
+    if (filer->full_since_ms == 0)
+        filer->full_since_ms = now_ms;
+    wait_ms = (now_ms - filer->full_since_ms) / 2;
+    if (wait_ms < DEFER_MIN_MS)
+        return DEFER_MIN_MS;
+    return wait_ms < DEFER_MAX_MS ? wait_ms : DEFER_MAX_MS;
 }
 
 static void file(struct filer *filer)
@@ -254,13 +274,10 @@ static void file(struct filer *filer)
     struct obx_err err = {0};
     bool is_due = false;
 
-    if (reporter_is_full(filer->reporter)) {
-        filer->file_due_ms = clock_now_ms() + BUSY_MS;
-        return;
-    }
     if (!check(filer, filing_is_due(&filer->filing, filer->db, &is_due, &err), &err))
         return;
-    if (is_due && !check(filer, filing_run(&filer->filing, filer->db, &filed, &err), &err))
+    if (is_due &&
+        !check(filer, filing_run(&filer->filing, filer->db, defer_ms(filer), &filed, &err), &err))
         return;
     if (filed.keys.len > 0)
         OBX_CRASH_POINT("inbox-filed");
@@ -269,20 +286,20 @@ static void file(struct filer *filer)
     atomic_fetch_add(&filer->counts->dead, filed.dead);
     atomic_fetch_add(&filer->counts->discarded, filed.discarded);
     reporter_add(filer->reporter, &filed.reports);
-    pace(filer, filed.rows);
+    pace(filer, &filed);
     filed_fini(&filed);
 }
 
 static void settle(struct filer *filer)
 {
     struct report_list done = reporter_take_done(filer->reporter);
-    struct obx_buf keys = {0};
     struct obx_err err = {0};
 
+    if (done.count > 0)
+        filer->full_since_ms = 0;
     if (done.count > 0 &&
-        check(filer, filing_settle(&filer->filing, filer->db, &done, &keys, &err), &err)) {
+        check(filer, filing_settle(&filer->filing, filer->db, &done, &err), &err)) {
         OBX_CRASH_POINT("inbox-settled");
-        (void)buf_add(&filer->keys, keys.data, keys.len);
         for (const struct report *at = done.head; at != NULL; at = at->next) {
             if (at->is_discarded)
                 atomic_fetch_add(&filer->counts->discarded, 1);
@@ -290,7 +307,6 @@ static void settle(struct filer *filer)
                 atomic_fetch_add(&filer->counts->filed, 1);
         }
     }
-    buf_fini(&keys);
     report_list_free(&done);
 }
 
@@ -303,6 +319,7 @@ static void rescan(struct filer *filer)
     bool is_through = false;
     uint64_t released = 0, took_ms = 0;
 
+    filer->rescan_due_ms = clock_now_ms() + RESCAN_MS; /* also when it fails */
     if (!check(filer,
                filing_rescan(&filer->filing, filer->db, filer->rescan_from,
                              filer->is_rescanned ? RESCAN_NEXT : RESCAN_FIRST, &is_through,

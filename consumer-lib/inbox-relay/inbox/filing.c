@@ -1,5 +1,6 @@
 /*
- * Rows that have ended leave the table, or their chain, here. Invariant: after each commit in which
+ * Rows that have ended leave the table, or their chain, here. A row that owes a receipt leaves its
+ * chain when it is claimed: its successors wait for no broker. Invariant: after each commit in which
  * a row leaves its chain, the chain's key is among those that the caller looks at; if it dies before
  * that, the rescan does (tests/model/inbox.pml).
  */
@@ -15,7 +16,7 @@
 #include "base/log.h"
 #include "core/embed.h"
 
-enum { MS_TO_US = 1000, LOOK_MAX = 100 };
+enum { MS_TO_US = 1000, MS_PER_S = 1000, LOOK_MAX = 100, STATE_MAX = 100 };
 
 /* ------------------------------------------------------------------ lists */
 
@@ -95,13 +96,12 @@ enum column {
 static const char sql_ended[] =
     "SELECT id, state, key_hash, holds_key, is_reported, receipt_to, receipt_token, message_id,"
     " reason, topic, reason_code FROM inbox FORCE INDEX (inbox_due)"
-    " WHERE queue = ? AND state IN ('done', 'dead', 'discarded', 'kept')"
-    " AND due_at <= UTC_TIMESTAMP(6) LIMIT 500 FOR UPDATE SKIP LOCKED";
+    " WHERE queue = ? AND state = ? AND due_at <= UTC_TIMESTAMP(6) ORDER BY due_at LIMIT ?"
+    " FOR UPDATE SKIP LOCKED";
 
 /* A copy of the texts with the report before them. */
 static struct report *make_report(const struct db_rows *rows, bool is_dead, bool is_discarded)
 {
-    const struct obx_bytes hash = db_rows_bytes(rows, COL_HASH);
     struct obx_bytes texts[] = {db_rows_bytes(rows, COL_MESSAGE_ID), db_rows_bytes(rows, COL_TO),
                                 db_rows_bytes(rows, COL_TOKEN),
                                 is_discarded ? bytes_of("discarded by an operator")
@@ -118,9 +118,6 @@ static struct report *make_report(const struct db_rows *rows, bool is_dead, bool
     report->id = db_rows_u64(rows, COL_ID);
     report->is_rejected = is_dead || is_discarded;
     report->is_discarded = is_discarded;
-    report->has_key = hash.len == KEY_HASH;
-    if (report->has_key)
-        memcpy(report->hash, hash.p, KEY_HASH);
     at = (char *)(report + 1);
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         if (texts[i].len > 0)
@@ -145,8 +142,29 @@ static void log_dead(const struct filing *filing, const struct db_rows *rows)
             KV_BYTES("reason", db_rows_bytes(rows, COL_REASON)));
 }
 
+static enum obx_code claim_row(const struct db_rows *rows, bool is_dead, bool is_discarded,
+                               bool is_deferred, struct sorted *sorted, struct filed *filed)
+{
+    const uint64_t id = db_rows_u64(rows, COL_ID);
+    struct report *report = NULL;
+
+    if (!is_deferred) {
+        report = make_report(rows, is_dead, is_discarded);
+        if (report == NULL)
+            return OBX_E_NOMEM;
+        report_list_push(&filed->reports, report);
+    }
+    sorted->claimed[sorted->claimed_count++] = id;
+    return OBX_OK;
+}
+
+static enum obx_code add_key(struct filed *filed, struct obx_bytes hash)
+{
+    return hash.len == KEY_HASH ? buf_add(&filed->keys, hash.p, KEY_HASH) : OBX_OK;
+}
+
 static enum obx_code sort_row(const struct filing *filing, const struct db_rows *rows,
-                              struct sorted *sorted, struct filed *filed)
+                              bool is_deferred, struct sorted *sorted, struct filed *filed)
 {
     const struct obx_bytes state = db_rows_bytes(rows, COL_STATE);
     const struct obx_bytes hash = db_rows_bytes(rows, COL_HASH);
@@ -160,13 +178,9 @@ static enum obx_code sort_row(const struct filing *filing, const struct db_rows 
         filed->dead++;
     }
     if (!is_kept && !db_rows_is_null(rows, COL_TO)) {
-        struct report *report = make_report(rows, is_dead, is_discarded);
+        enum obx_code rc = claim_row(rows, is_dead, is_discarded, is_deferred, sorted, filed);
 
-        if (report == NULL)
-            return OBX_E_NOMEM;
-        report_list_push(&filed->reports, report);
-        sorted->claimed[sorted->claimed_count++] = id;
-        return OBX_OK;
+        return rc == OBX_OK ? add_key(filed, hash) : rc;
     }
     filed->discarded += is_discarded;
     filed->done += !is_dead && !is_discarded && !is_kept;
@@ -176,23 +190,32 @@ static enum obx_code sort_row(const struct filing *filing, const struct db_rows 
         sorted->gone[sorted->gone_count++] = id;
     else
         sorted->kept[sorted->kept_count++] = id;
-    if (hash.len != KEY_HASH || (is_dead && db_rows_u64(rows, COL_HOLDS) != 0))
-        return OBX_OK;
-    return buf_add(&filed->keys, hash.p, KEY_HASH);
+    return is_dead && db_rows_u64(rows, COL_HOLDS) != 0 ? OBX_OK : add_key(filed, hash);
 }
 
-static enum obx_code read_ended(struct filing *filing, struct db *db, struct sorted *sorted,
-                                struct filed *filed, struct obx_err *err)
+/* Each state has a share of a round: what owes receipts while the broker is away is many rows. */
+static enum obx_code read_ended(struct filing *filing, struct db *db, bool is_deferred,
+                                struct sorted *sorted, struct filed *filed, struct obx_err *err)
 {
-    struct db_rows *rows = NULL;
-    enum obx_code rc = db_query(db, sql_ended, DB_ARGS(DB_TEXT(filing->opts->queue)), &rows, err);
+    static const char *const states[] = {"discarded", "dead", "kept", "done"};
+    enum { STATES = sizeof(states) / sizeof(states[0]) };
+    enum obx_code rc = OBX_OK;
 
-    while (rc == OBX_OK && db_rows_next(rows)) {
-        filed->rows++;
-        if (sort_row(filing, rows, sorted, filed) != OBX_OK)
-            rc = obx_fail(err, OBX_E_NOMEM, "rows of the inbox");
+    for (size_t i = 0; i < STATES && rc == OBX_OK; i++) {
+        const size_t max = i + 1 < STATES ? STATE_MAX : FILING_MAX - filed->rows;
+        struct db_rows *rows = NULL;
+
+        rc = db_query(db, sql_ended,
+                      DB_ARGS(DB_TEXT(filing->opts->queue), DB_TEXT(states[i]), DB_U64(max)), &rows,
+                      err);
+        filed->is_more = filed->is_more || (rc == OBX_OK && db_rows_count(rows) == max);
+        while (rc == OBX_OK && db_rows_next(rows)) {
+            filed->rows++;
+            if (sort_row(filing, rows, is_deferred, sorted, filed) != OBX_OK)
+                rc = obx_fail(err, OBX_E_NOMEM, "rows of the inbox");
+        }
+        db_rows_free(rows);
     }
-    db_rows_free(rows);
     return rc;
 }
 
@@ -241,15 +264,24 @@ static enum obx_code keep_rows(struct filing *filing, struct db *db, const uint6
     return change(filing, db, ids, count, before, NULL, err);
 }
 
-/* What is about to be reported as rejected cannot be replayed any more. */
-static enum obx_code write_sorted(struct filing *filing, struct db *db, struct sorted *sorted,
-                                  struct obx_err *err)
+/* They leave their chains. What is to be reported as rejected cannot be replayed any more. */
+static enum obx_code claim_rows(struct filing *filing, struct db *db, const struct sorted *sorted,
+                                uint64_t for_ms, struct obx_err *err)
 {
-    enum obx_code rc = change(filing, db, sorted->claimed, sorted->claimed_count,
-                              "UPDATE inbox FORCE INDEX (PRIMARY) SET due_at = UTC_TIMESTAMP(6)"
-                              " + INTERVAL 10 SECOND, is_reported = IF(state = 'dead', 1, "
-                              "is_reported) WHERE id IN (",
-                              NULL, err);
+    char before[256];
+
+    (void)snprintf(before, sizeof(before),
+                   "UPDATE inbox FORCE INDEX (PRIMARY) SET due_at = UTC_TIMESTAMP(6)"
+                   " + INTERVAL %" PRIu64 " MICROSECOND, key_hash = NULL,"
+                   " is_reported = IF(state = 'dead', 1, is_reported) WHERE id IN (",
+                   for_ms * MS_TO_US);
+    return change(filing, db, sorted->claimed, sorted->claimed_count, before, NULL, err);
+}
+
+static enum obx_code write_sorted(struct filing *filing, struct db *db, struct sorted *sorted,
+                                  uint64_t claim_ms, struct obx_err *err)
+{
+    enum obx_code rc = claim_rows(filing, db, sorted, claim_ms, err);
 
     if (rc == OBX_OK)
         rc = change(filing, db, sorted->dead, sorted->dead_count,
@@ -285,22 +317,23 @@ enum obx_code filing_is_due(struct filing *filing, struct db *db, bool *is_due, 
     return rc;
 }
 
-enum obx_code filing_run(struct filing *filing, struct db *db, struct filed *filed,
-                         struct obx_err *err)
+enum obx_code filing_run(struct filing *filing, struct db *db, uint64_t defer_ms,
+                         struct filed *filed, struct obx_err *err)
 {
+    const uint64_t claim_ms = defer_ms > 0 ? defer_ms : (uint64_t)FILING_CLAIM_S * MS_PER_S;
     struct sorted sorted = {.gone_count = 0};
     enum obx_code rc = db_begin(db, err);
 
     *filed = (struct filed){.rows = 0};
     if (rc != OBX_OK)
         return rc;
-    rc = read_ended(filing, db, &sorted, filed, err);
+    rc = read_ended(filing, db, defer_ms > 0, &sorted, filed, err);
     if (rc == OBX_OK)
-        rc = write_sorted(filing, db, &sorted, err);
+        rc = write_sorted(filing, db, &sorted, claim_ms, err);
     rc = end(db, rc, err);
     if (rc != OBX_OK)
         filed_fini(filed);
-    else if (sorted.claimed_count > 0)
+    else if (filed->reports.count > 0)
         OBX_CRASH_POINT("inbox-claimed");
     return rc;
 }
@@ -325,11 +358,10 @@ static enum obx_code settle_one(struct filing *filing, struct db *db, const stru
 }
 
 enum obx_code filing_settle(struct filing *filing, struct db *db, const struct report_list *reports,
-                            struct obx_buf *keys, struct obx_err *err)
+                            struct obx_err *err)
 {
     static const char sql_dead[] =
-        "UPDATE inbox FORCE INDEX (PRIMARY) SET due_at = NULL, key_hash = NULL"
-        " WHERE state = 'dead' AND id IN (";
+        "UPDATE inbox FORCE INDEX (PRIMARY) SET due_at = NULL WHERE state = 'dead' AND id IN (";
     uint64_t ended[FILING_MAX], dead[FILING_MAX];
     size_t ended_count = 0, dead_count = 0;
     enum obx_code rc = db_begin(db, err);
@@ -342,8 +374,6 @@ enum obx_code filing_settle(struct filing *filing, struct db *db, const struct r
             dead[dead_count++] = at->id;
         else
             ended[ended_count++] = at->id;
-        if (rc == OBX_OK && at->has_key && buf_add(keys, at->hash, KEY_HASH) != OBX_OK)
-            rc = obx_fail(err, OBX_E_NOMEM, "keys");
     }
     if (rc == OBX_OK)
         rc = change(filing, db, dead, dead_count, sql_dead, NULL, err);

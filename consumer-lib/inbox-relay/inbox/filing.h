@@ -16,8 +16,7 @@ enum { FILING_MAX = 500, FILING_CLAIM_S = 10 };
 struct report {
     struct report *next;
     uint64_t id;
-    bool is_rejected, is_discarded, has_key;
-    unsigned char hash[KEY_HASH];
+    bool is_rejected, is_discarded;
     struct obx_bytes message_id, to, token, reason;
 };
 
@@ -39,7 +38,8 @@ struct filing {
 
 /* What came of one round. */
 struct filed {
-    size_t rows; /* FILING_MAX: there may be more */
+    size_t rows;
+    bool is_more; /* there may be */
     size_t done, dead, discarded;
     struct obx_buf keys;        /* whose chains have lost a row: the caller's to look at */
     struct report_list reports; /* the caller's */
@@ -53,13 +53,15 @@ void filing_fini(struct filing *filing);
 /** Whether something has ended: one look-up, without a lock. */
 OBX_NODISCARD enum obx_code filing_is_due(struct filing *filing, struct db *db, bool *is_due,
                                           struct obx_err *err);
-/** Take what has ended, remove or keep what needs no receipt, claim the rest for FILING_CLAIM_S. */
-OBX_NODISCARD enum obx_code filing_run(struct filing *filing, struct db *db, struct filed *filed,
-                                       struct obx_err *err);
-/** The receipts of these are out: dedup rows say so, rows go. keys as in struct filed. */
+/**
+ * Take what has ended, at most FILING_MAX rows; remove or keep what needs no receipt, claim the rest
+ * for FILING_CLAIM_S. defer_ms not 0: there is no room for reports, the rest waits for so long.
+ */
+OBX_NODISCARD enum obx_code filing_run(struct filing *filing, struct db *db, uint64_t defer_ms,
+                                       struct filed *filed, struct obx_err *err);
+/** The receipts of these are out: dedup rows say so, rows go. */
 OBX_NODISCARD enum obx_code filing_settle(struct filing *filing, struct db *db,
-                                          const struct report_list *reports, struct obx_buf *keys,
-                                          struct obx_err *err);
+                                          const struct report_list *reports, struct obx_err *err);
 /** Make the first row of each of these chains ready if it is blocked; *released of them were. */
 OBX_NODISCARD enum obx_code filing_look(struct filing *filing, struct db *db,
                                         const struct obx_buf *keys, uint64_t *released,
