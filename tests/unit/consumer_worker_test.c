@@ -47,6 +47,7 @@ struct script {
     enum way way;             /* so */
     bool is_seen;             /* by a statement of its own: obx_tx_exec and not the native handle */
     bool is_broken_by_all;    /* every handler does */
+    bool tries;               /* by obx_tx_exec, which refuses, and says that it is applied */
     bool skips_dead;
     bool sends_letters;
     const char *receipt_queue;
@@ -122,9 +123,11 @@ static enum obx_verdict handle(const struct obx_message *msg, struct obx_tx *tx,
         run->fails_left--;
         return OBX_RETRY;
     }
+    if (message == script->breaks && script->tries)
+        assert_int_equal(obx_tx_exec(tx, "COMMIT", OBX_NO_ARGS, NULL, &err), OBX_E_INVALID);
     if (message == script->breaks || script->is_broken_by_all) {
         break_transaction(run);
-        tx->has_ended = script->is_seen;
+        tx->has_ended = script->is_seen && script->way != WAY_NONE;
         tx->is_uncertain = !script->is_seen;
     }
     return OBX_APPLIED;
@@ -655,6 +658,24 @@ static void broken_and_failing(void **state)
     }
 }
 
+/* What was refused is not there, whatever the handler says. */
+static void a_refused_statement_is_a_failed_attempt(void **state)
+{
+    struct script script = broken_script(WAY_NONE, 2, 6, true);
+    struct run run;
+
+    (void)state;
+    script.tries = true;
+    begin(&run, &script);
+    go(&run);
+    check(&run);
+    assert_int_equal(run.fake->committed.effects[2], 0);
+    assert_int_equal(fake_find_row(&run.fake->committed, 2)->why, OBX_E_HANDLER);
+    assert_int_equal(fake_find_row(&run.fake->committed, 2)->attempts, MAX_ATTEMPTS);
+    assert_int_equal(counters_get(&run.shared.counters, CNT_TX_BROKEN), 0);
+    end(&run);
+}
+
 /* The next one fails, which for a batch handler is in the same call: nothing is lost. Where the rows
  * are written first, as of what is delivered again, nothing is applied twice either. */
 static void broken_before_one_that_fails(void **state)
@@ -818,6 +839,7 @@ int main(void)
         cmocka_unit_test(applied_elsewhere_at_any_time),
         cmocka_unit_test(handlers_that_end_their_transaction),
         cmocka_unit_test(broken_and_failing),
+        cmocka_unit_test(a_refused_statement_is_a_failed_attempt),
         cmocka_unit_test(broken_before_one_that_fails),
         cmocka_unit_test(a_commit_that_always_fails_holds_up_nobody),
         cmocka_unit_test(a_lost_database_costs_no_attempt),

@@ -165,9 +165,11 @@ OBX_API struct obx_value obx_data(struct obx_bytes bytes);
  * OBX_E_DB_LOCK_WAIT, OBX_E_DB_GONE, OBX_E_TIMEOUT, OBX_E_DB_READ_ONLY, OBX_E_DB_FULL or
  * OBX_E_NOMEM the transaction will be undone and the message run again whatever the handler
  * answers, and every further statement of this call fails at once with the same error. After any
- * other error only the statement is undone and the handler decides.
+ * other error only the statement is undone and the handler decides. A statement whose text shows that
+ * it begins or ends a transaction (COMMIT, ROLLBACK without TO, BEGIN, DDL, SET autocommit...) is not
+ * sent, and OBX_APPLIED counts as OBX_RETRY then.
  * @thread  the handler's, during its call
- * @return  OBX_OK; OBX_E_DB_DUPLICATE, OBX_E_DB_DATA, OBX_E_DB_NO_TABLE, OBX_E_DB_DENIED,
+ * @return  OBX_OK; OBX_E_INVALID - it would end the transaction; OBX_E_DB_DUPLICATE, OBX_E_DB_DATA, OBX_E_DB_NO_TABLE, OBX_E_DB_DENIED,
  * OBX_E_DB_QUERY - the statement failed, the transaction goes on; or one of the codes above
  */
 OBX_NODISCARD OBX_API enum obx_code obx_tx_exec(struct obx_tx *tx, const char *sql,

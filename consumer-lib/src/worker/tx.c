@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
+#include "tx_text.h"
 
 /* A result that a handler holds, linked so that one it forgets is freed when it returns. */
 struct obx_rows {
@@ -59,6 +60,11 @@ static enum obx_code run(struct obx_tx *tx, const char *sql, const struct obx_va
 
     if (tx->failed.code != OBX_OK)
         return copy_out(err, &tx->failed);
+    if (tx_text_ends(sql)) {
+        tx->is_refused = true;
+        return obx_fail(err, OBX_E_INVALID, "the transaction is not the handler's to end: %.80s",
+                        sql);
+    }
     if (rows != NULL)
         rc = db_query(tx->db, sql, args, arg_count, rows, &why);
     else

@@ -18,6 +18,7 @@ struct obx_tx {
     bool is_uncertain; /* the server may say something else of the transaction by now: a statement
                               has failed, or run over the native handle */
     bool has_ended;    /* a statement of it has ended the transaction */
+    bool is_refused;   /* one was not sent, since it would have ended the transaction */
     struct obx_rows *rows; /* results the handler has not freed */
     char reason[OBX_ERR_TEXT_MAX];
     unsigned worker; /* whose transaction it is */

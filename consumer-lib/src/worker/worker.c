@@ -141,6 +141,13 @@ static void end_call(struct obx_tx *tx, struct apply_answer *answer)
     answer->is_about_one = tx->is_blaming;
     answer->index = tx->blamed;
     snprintf(answer->reason, sizeof(answer->reason), "%s", tx->reason);
+    /* It takes what was refused for done: that it is applied says nothing then. */
+    if (tx->is_refused && answer->verdict == OBX_APPLIED) {
+        answer->verdict = OBX_RETRY;
+        answer->is_about_one = false;
+        snprintf(answer->reason, sizeof(answer->reason),
+                 "the handler tried to end its transaction");
+    }
     tx_fini(tx);
 }
 
