@@ -254,7 +254,7 @@ class Run:
                         f" HEX(traceparent), attempt, size, sha FROM effect WHERE queue = '{self.queue}' OR"
                         f" (queue IS NULL AND message_id LIKE '{self.queue}-%') ORDER BY n")
         states = {row[0]: row[1:] for row in self.sql(
-            f"SELECT message_id, state, attempts, reason_code, reason FROM inbox WHERE queue = '{self.queue}'")}
+            f"SELECT message_id, state, attempts, reason_code, HEX(reason) FROM inbox WHERE queue = '{self.queue}'")}
         effects, order = {}, {}
         for row in rows:
             effects.setdefault(text(row[1]), []).append(row)
@@ -266,7 +266,7 @@ class Run:
                 assert not seen, f"{name} has an effect: {seen}"
                 assert state[0] == expect["state"], f"{name} is {state}, not {expect}"
                 if "attempts" in expect:
-                    assert state[1:3] == [str(expect["attempts"]), expect["code"]] and expect["reason"] in state[3], f"{name} is {state}"
+                    assert state[1:3] == [str(expect["attempts"]), expect["code"]] and expect["reason"] in text(state[3]), f"{name} is {state}"
                 continue
             assert len(seen) == 1 and state[0] == "done", f"{name} has {len(seen)} effects and is {state}"
             self.compare(message, seen[0])

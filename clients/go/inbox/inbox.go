@@ -19,7 +19,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"rowpost/internal/dberr"
 )
@@ -29,6 +31,9 @@ const (
 	firstWait    = 10 * time.Millisecond // after the last message; doubles up to Poll
 	longestPause = 5 * time.Second       // while the database cannot be reached
 	locksInARow  = 3                     // of one message, then it waits like one that has failed and lets others pass
+	reasonBytes  = 1024                  // of a reason are kept
+	longestRetry = 365 * 24 * time.Hour
+	noReason     = "its reason cannot be stored"
 	followFor    = 50 * time.Millisecond // how long a transaction may go on with the next message of its key
 )
 
@@ -68,12 +73,12 @@ type rejectError struct{ reason string }
 
 func (e *rejectError) Error() string { return e.reason }
 
-// Retry as a handler's error: undone, and tried again after so long. Below 0: by the queue's backoff, as with any other error.
+// Retry as a handler's error: undone, and tried again after so long, a year at most. Below 0: by the queue's backoff, as with any other error.
 func Retry(reason string, after time.Duration) error {
 	if after < 0 {
 		return &retryError{reason: reason}
 	}
-	return &retryError{reason: reason, after: after.Milliseconds()}
+	return &retryError{reason: reason, after: min(after, longestRetry).Milliseconds()}
 }
 
 // Reject as a handler's error: it will never succeed. Kept as dead, with the reason.
@@ -338,16 +343,44 @@ func (w *Worker) done(ctx context.Context, tx *sql.Tx, m *Message) (nextID uint6
 }
 
 func fail(ctx context.Context, tx *sql.Tx, m *Message, outcome error) error {
+	note := func(reason string) error {
+		var rejected *rejectError
+		if errors.As(outcome, &rejected) {
+			return exec(ctx, tx, 1, reject, reason, m.ID)
+		}
+		var after any
+		var asked *retryError
+		if errors.As(outcome, &asked) {
+			after = asked.after
+		}
+		return exec(ctx, tx, 1, retry, after, reason, m.ID)
+	}
+	err := note(reasonOf(outcome))
+	if err == nil || errors.Is(err, errNotOurs) || dberr.IsLocked(err) {
+		return err
+	}
+	// A failure that is not noted would be met again and again: it counts, whatever is wrong with its reason.
+	return note(noReason)
+}
+
+// reasonOf is what is kept of a reason: valid UTF-8, cut between characters. An error may panic when it is asked for its text.
+func reasonOf(outcome error) (reason string) {
+	defer func() {
+		if recover() != nil {
+			reason = noReason
+		}
+	}()
+	reason = outcome.Error()
 	var rejected *rejectError
 	if errors.As(outcome, &rejected) {
-		return exec(ctx, tx, 1, reject, rejected.reason, m.ID)
+		reason = rejected.reason
 	}
-	var after any
-	var asked *retryError
-	if errors.As(outcome, &asked) {
-		after = asked.after
+	reason = strings.ToValidUTF8(reason[:min(len(reason), 2*reasonBytes)], "\uFFFD")
+	end := min(len(reason), reasonBytes)
+	for end < len(reason) && !utf8.RuneStart(reason[end]) {
+		end--
 	}
-	return exec(ctx, tx, 1, retry, after, outcome.Error(), m.ID)
+	return reason[:end]
 }
 
 var errNotOurs = errors.New("the message is not ours any more")

@@ -45,13 +45,20 @@ const PIECE = 512 * 1024; // of a payload that the session's max_allowed_packet 
 const FIRST_WAIT_MS = 10; // after the last message; doubles up to pollMs
 const LONGEST_PAUSE_MS = 5000; // while the database cannot be reached
 const LOCKS_IN_A_ROW = 3; // of one message, then it waits like one that has failed and lets others pass
+const REASON_BYTES = 1024; // of a reason are kept
+const NO_REASON = 'its reason cannot be stored';
+const LONGEST_RETRY_MS = 365 * 86400 * 1000;
 const FOLLOW_MS = 50; // how long a transaction may go on with the next message of its key
 
 export class Retry extends Error {
     constructor(reason = '', afterMs = undefined) {
         super(reason);
         this.name = 'Retry';
-        this.afterMs = afterMs;
+        if (afterMs !== undefined && afterMs !== null) {
+            if (typeof afterMs !== 'number' || Number.isNaN(afterMs))
+                throw new TypeError('the time until the next try is not a number');
+            this.afterMs = Math.round(Math.min(Math.max(afterMs, 0), LONGEST_RETRY_MS));
+        }
     }
 }
 
@@ -63,6 +70,20 @@ export class Reject extends Error {
 }
 
 const isVerdict = (value) => value instanceof Retry || value instanceof Reject;
+
+/** What is kept of a reason: valid UTF-8, cut between characters. Any value, also one that cannot be printed. */
+function reasonOf(value) {
+    let said = NO_REASON;
+    try {
+        said = value === undefined || value === null ? '' : String(value);
+    } catch {}
+    const bytes = Buffer.from(said.slice(0, REASON_BYTES)); // half of a surrogate pair becomes U+FFFD
+    let end = Math.min(bytes.length, REASON_BYTES);
+    while (end < bytes.length && (bytes[end] & 0xc0) === 0x80)
+        end--;
+    return bytes.toString('utf8', 0, end);
+}
+
 const text = (value) => (value === null ? null : value.toString('utf8'));
 // A DATETIME that was written in UTC, whatever the driver's option timezone says; it comes as text, see run().
 const utc = (value) => (value === null ? null : new Date(`${value.replace(' ', 'T')}Z`));
@@ -136,7 +157,7 @@ export class Worker {
                     }
                     pause = FIRST_WAIT_MS;
                 } catch (error) {
-                    this.#options.onError(error, this.#current ?? undefined);
+                    this.#report(error, this.#current ?? undefined);
                     tx = await this.#recover(tx, error);
                     await this.#wait(pause);
                     pause = Math.min(2 * pause, LONGEST_PAUSE_MS);
@@ -144,6 +165,15 @@ export class Worker {
             }
         } finally {
             discard(tx); // what is open is rolled back by the server
+        }
+    }
+
+    /** What a listener throws must not keep a failure from being noted. */
+    #report(error, message) {
+        try {
+            this.#options.onError(error, message);
+        } catch (ofListener) {
+            console.error('inbox', this.#queue, 'the listener has failed', ofListener);
         }
     }
 
@@ -230,8 +260,8 @@ export class Worker {
             if (LOCKED.has(error?.errno))
                 throw error;
             if (!isVerdict(error))
-                this.#options.onError(error, message);
-            verdict = isVerdict(error) ? error : new Retry(String(error));
+                this.#report(error, message);
+            verdict = isVerdict(error) ? error : new Retry(reasonOf(error));
         }
         if (!isVerdict(verdict))
             return this.#done(tx, message, keyHash);
@@ -258,10 +288,19 @@ export class Worker {
     }
 
     async #fail(tx, message, verdict) {
-        if (verdict instanceof Reject)
-            this.#expect(await run(tx, REJECT, [verdict.message, message.id]), 1);
-        else
-            this.#expect(await run(tx, RETRY, [verdict.afterMs ?? null, verdict.message, message.id]), 1);
+        const note = (reason) => (verdict instanceof Reject
+            ? run(tx, REJECT, [reason, message.id])
+            : run(tx, RETRY, [verdict.afterMs ?? null, reason, message.id]));
+        let noted;
+        try {
+            noted = await note(reasonOf(verdict.message));
+        } catch (error) {
+            if (LOCKED.has(error?.errno))
+                throw error;
+            // A failure that is not noted would be met again and again: it counts, whatever is wrong with its reason.
+            noted = await note(NO_REASON);
+        }
+        this.#expect(noted, 1);
     }
 
     #expect({ changed }, wanted) {
@@ -294,7 +333,7 @@ export class Worker {
         if (this.#locked.times < LOCKS_IN_A_ROW && !this.#isCounted)
             return;
         if (await this.#takeAgain(tx, message)) {
-            await this.#fail(tx, message, new Retry(String(error)));
+            await this.#fail(tx, message, new Retry(reasonOf(error)));
             await run(tx, 'COMMIT');
         }
         this.#locked = { id: 0, times: 0 };

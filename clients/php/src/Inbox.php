@@ -85,6 +85,8 @@ final class Inbox
     private const FIRST_WAIT_MS = 10; // after the last message; doubles up to the poll interval
     private const LONGEST_PAUSE_MS = 5000; // while the database cannot be reached
     private const LOCKS_IN_A_ROW = 3; // of one message, then it waits like one that has failed and lets others pass
+    private const REASON_BYTES = 1024; // of a reason are kept
+    private const NO_REASON = 'its reason cannot be stored';
     private const FOLLOW_S = 0.05; // how long a transaction may go on with the next message of its key
 
     private ?PDO $tx = null;
@@ -177,9 +179,19 @@ final class Inbox
             $this->tx ??= ($this->connect)();
             return $this->serve($handler);
         } catch (\Throwable $error) {
-            ($this->onError)($error, $this->current);
+            $this->report($error, $this->current);
             $this->recover($error);
             throw $error;
+        }
+    }
+
+    /** What a listener throws must not keep a failure from being noted. */
+    private function report(\Throwable $error, ?Message $message): void
+    {
+        try {
+            ($this->onError)($error, $message);
+        } catch (\Throwable $ofListener) {
+            error_log("inbox {$this->queue}: the listener has failed: $ofListener");
         }
     }
 
@@ -303,7 +315,7 @@ final class Inbox
             if (Db::isLocked($error)) {
                 throw $error;
             }
-            ($this->onError)($error, $message);
+            $this->report($error, $message);
             $verdict = new Retry(get_class($error) . ': ' . $error->getMessage());
         }
         if ($verdict === null) {
@@ -344,11 +356,31 @@ final class Inbox
 
     private function fail(Message $message, Retry|Reject $verdict): void
     {
-        if ($verdict instanceof Reject) {
-            $this->expect(Db::run($this->tx, self::REJECT, [$verdict->getMessage(), $message->id]), 1);
-        } else {
-            $this->expect(Db::run($this->tx, self::RETRY, [$verdict->afterMs, $verdict->getMessage(), $message->id]), 1);
+        $note = fn (string $reason) => $verdict instanceof Reject
+            ? Db::run($this->tx, self::REJECT, [$reason, $message->id])
+            : Db::run($this->tx, self::RETRY, [$verdict->afterMs, $reason, $message->id]);
+        try {
+            $noted = $note(self::reason($verdict->getMessage()));
+        } catch (\PDOException $error) {
+            if (Db::isLocked($error)) {
+                throw $error;
+            }
+            // A failure that is not noted would be met again and again: it counts, whatever is wrong with its reason.
+            $noted = $note(self::NO_REASON);
         }
+        $this->expect($noted, 1);
+    }
+
+    /** What is kept of a reason: valid UTF-8, cut between characters. By way of JSON, which needs no extension. */
+    private static function reason(string $text): string
+    {
+        // A few bytes more, so that what is cut here is cut again below.
+        $text = json_decode(json_encode(substr($text, 0, self::REASON_BYTES + 4), JSON_INVALID_UTF8_SUBSTITUTE));
+        $end = min(strlen($text), self::REASON_BYTES);
+        while ($end < strlen($text) && (ord($text[$end]) & 0xc0) === 0x80) {
+            $end--;
+        }
+        return substr($text, 0, $end);
     }
 
     /** @param array{list<list<mixed>>, int} $result */

@@ -146,6 +146,7 @@ public final class Adapter {
             }
             case "retry" -> throw new Inbox.VerdictException(Inbox.retry("later", Duration.ofMillis(50)));
             case "reject" -> throw new Inbox.VerdictException(Inbox.reject("never"));
+            case "raise-odd" -> throw new IllegalStateException("odd \udcff" + "\ud83d\udd11".repeat(2000));
             case "rollback" -> {
                 try (var statement = tx.createStatement()) {
                     statement.execute("ROLLBACK");
@@ -165,6 +166,8 @@ public final class Adapter {
         return switch (what) {
             case "return-retry" -> Inbox.retry("later", Duration.ofMillis(50));
             case "return-reject" -> Inbox.reject("never");
+            case "reject-odd" -> Inbox.reject(null);
+            case "retry-odd" -> Inbox.retry(null, Duration.ofSeconds(Long.MIN_VALUE));
             default -> Inbox.done();
         };
     }

@@ -69,6 +69,12 @@ async function handler(tx, message) {
         throw new inbox.Reject('never');
     case 'return-reject':
         return new inbox.Reject('never');
+    case 'raise-odd':
+        throw new TypeError(`odd \udcff${'🔑'.repeat(2000)}`);
+    case 'reject-odd':
+        return new inbox.Reject(undefined);
+    case 'retry-odd':
+        throw new inbox.Retry(null, -Infinity);
     case 'rollback':
         await tx.rollback();
         break;

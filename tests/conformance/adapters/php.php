@@ -87,6 +87,12 @@ function handle(PDO $tx, Message $message): mixed
             throw new Reject('never');
         case 'return-reject':
             return new Reject('never');
+        case 'raise-odd':
+            throw new LogicException("odd \xff" . str_repeat('🔑', 2000));
+        case 'reject-odd':
+            return new Reject("\xff");
+        case 'retry-odd':
+            return new Retry("\xf0\x9f", PHP_INT_MIN);
         case 'rollback':
             $tx->rollBack();
             break;

@@ -111,6 +111,12 @@ def handler(tx, message):
         raise inbox.Reject("never")
     if do == "return-reject":
         return inbox.Reject("never")
+    if do == "raise-odd":
+        raise ValueError("odd \udcff" + 2000 * "🔑")
+    if do == "reject-odd":
+        return inbox.Reject(None)
+    if do == "retry-odd":
+        raise inbox.Retry("\ud83d", after=-1e300)
     if do == "rollback":
         tx.rollback()
     if do == "hang":

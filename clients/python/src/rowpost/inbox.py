@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import secrets
 import select
@@ -72,15 +73,20 @@ PIECE = 512 * 1024  # of a payload that the session's max_allowed_packet does no
 FIRST_WAIT_S = 0.01  # after the last message; doubles up to the poll interval
 LONGEST_PAUSE_S = 5.0  # while the database cannot be reached
 LOCKS_IN_A_ROW = 3  # of one message, then it waits like one that has failed and lets others pass
+REASON_BYTES = 1024  # of a reason are kept
+NO_REASON = "its reason cannot be stored"
+LONGEST_RETRY_S = 365 * 86400.0
 FOLLOW_S = 0.05  # how long a transaction may go on with the next message of its key
 
 
 class Retry(Exception):
-    """Return or raise it in a handler: undone, and tried again ``after`` seconds (None: the queue's backoff)."""
+    """Return or raise it in a handler: undone, and tried again ``after`` seconds, a year at most (None: the queue's backoff)."""
 
     def __init__(self, reason: str = "", after: float | None = None):
         super().__init__(reason)
-        self.reason, self.after = reason, after
+        if after is not None and math.isnan(after):
+            raise ValueError("the time until the next try is not a number")
+        self.reason, self.after = reason, None if after is None else min(max(after, 0.0), LONGEST_RETRY_S)
 
 
 class Reject(Exception):
@@ -121,6 +127,16 @@ def _text(value: Any) -> str | None:
 
 def _utc(value: datetime | None) -> datetime | None:
     return value and value.replace(tzinfo=timezone.utc)
+
+
+def _reason(value: Any) -> str:
+    """What is kept of a reason: valid UTF-8, cut between characters. Any object, also one that cannot be printed."""
+    try:
+        text = "" if value is None else f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else str(value)
+    except Exception:
+        text = NO_REASON
+    # What stands for bytes that are no UTF-8 (surrogates) cannot be sent.
+    return text[:REASON_BYTES].encode("utf-8", "replace")[:REASON_BYTES].decode("utf-8", "ignore")
 
 
 class Worker:
@@ -269,7 +285,7 @@ class Worker:
             if _db.error_code(error) in _db.LOCKED:
                 raise
             log.warning("inbox %s: %s, attempt %d: %r", self.queue, message.message_id, message.attempt, error)
-            outcome = Retry(f"{type(error).__name__}: {error}")
+            outcome = Retry(_reason(error))
         if outcome is None:
             return self._done(tx, message, key_hash)
         try:
@@ -300,12 +316,21 @@ class Worker:
         return next_id
 
     def _fail(self, tx: Any, message: Message, outcome: Retry | Reject) -> None:
-        if isinstance(outcome, Reject):
-            changed = _db.execute(tx, REJECT, (outcome.reason, message.id))[1]
-        else:
-            after_ms = None if outcome.after is None else int(outcome.after * 1000)
-            changed = _db.execute(tx, RETRY, (after_ms, outcome.reason, message.id))[1]
+        try:
+            changed = self._note(tx, message, outcome, _reason(outcome.reason))
+        except Exception as error:
+            if _db.error_code(error) in _db.LOCKED:
+                raise
+            # A failure that is not noted would be met again and again: it counts, whatever is wrong with its reason.
+            changed = self._note(tx, message, outcome, NO_REASON)
         self._expect(changed, 1)
+
+    @staticmethod
+    def _note(tx: Any, message: Message, outcome: Retry | Reject, reason: str) -> int:
+        if isinstance(outcome, Reject):
+            return _db.execute(tx, REJECT, (reason, message.id))[1]
+        after_ms = None if outcome.after is None else int(outcome.after * 1000)
+        return _db.execute(tx, RETRY, (after_ms, reason, message.id))[1]
 
     @staticmethod
     def _expect(changed: int, wanted: int) -> None:
@@ -335,7 +360,7 @@ class Worker:
         if self._locked_times < LOCKS_IN_A_ROW and not self._is_counted:
             return
         if self._take_again(tx, message):
-            self._fail(tx, message, Retry(str(error)))
+            self._fail(tx, message, Retry(_reason(error)))
         tx.commit()
         self._locked_id = 0
 

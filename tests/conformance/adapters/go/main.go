@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -161,6 +162,12 @@ func handler(ctx context.Context, tx *sql.Tx, m *inbox.Message) error {
 		return fmt.Errorf("wrapped: %w", inbox.Reject("never"))
 	case "return-reject":
 		return inbox.Reject("never")
+	case "raise-odd":
+		return errors.New("odd \xff" + strings.Repeat("🔑", 2000))
+	case "reject-odd":
+		return inbox.Reject("\xff")
+	case "retry-odd":
+		return inbox.Retry("\xf0\x9f", 0)
 	case "rollback":
 		return tx.Rollback()
 	case "hang":

@@ -34,6 +34,9 @@ public final class Inbox {
     private static final long FIRST_WAIT_MS = 10; // after the last message; doubles up to the poll interval
     private static final long LONGEST_PAUSE_MS = 5000; // while the database cannot be reached
     private static final int LOCKS_IN_A_ROW = 3; // of one message, then it waits like one that has failed and lets others pass
+    private static final int REASON_BYTES = 1024; // of a reason are kept
+    private static final String NO_REASON = "its reason cannot be stored";
+    private static final Duration LONGEST_RETRY = Duration.ofDays(365);
     private static final long FOLLOW_NS = 50_000_000; // how long a transaction may go on with the next message of its key
     private static final DateTimeFormatter DATETIME = new DateTimeFormatterBuilder().appendPattern("yyyy-MM-dd HH:mm:ss")
             .appendFraction(ChronoField.NANO_OF_SECOND, 0, 9, true).toFormatter();
@@ -58,6 +61,11 @@ public final class Inbox {
     }
 
     private record Retry(String reason, Duration after) implements Verdict {
+        Retry {
+            if (after != null) {
+                after = after.isNegative() ? Duration.ZERO : after.compareTo(LONGEST_RETRY) > 0 ? LONGEST_RETRY : after;
+            }
+        }
     }
 
     private record Reject(String reason) implements Verdict {
@@ -78,11 +86,28 @@ public final class Inbox {
         return new Done();
     }
 
+    /** What is kept of a reason: valid UTF-8, cut between characters. Any object, also one that cannot be printed. */
+    private static String reasonOf(Object said) {
+        String text = NO_REASON;
+        try {
+            text = said == null || said.toString() == null ? "" : said.toString();
+        } catch (RuntimeException e) {
+            // an exception with a getMessage() of its own
+        }
+        byte[] utf8 = text.getBytes(StandardCharsets.UTF_8); // half of a surrogate pair becomes a question mark
+        int end = Math.min(utf8.length, REASON_BYTES);
+        while (end < utf8.length && (utf8[end] & 0xc0) == 0x80) {
+            end--;
+        }
+        return new String(utf8, 0, end, StandardCharsets.UTF_8);
+    }
+
     /** Undone, and tried again after the queue's backoff. */
     public static Verdict retry(String reason) {
         return new Retry(reason, null);
     }
 
+    /** Undone, and tried again after so long, a year at most. */
     public static Verdict retry(String reason, Duration after) {
         return new Retry(reason, after);
     }
@@ -446,7 +471,7 @@ public final class Inbox {
                     fatal = e; // for run(), when this message was noted as failed
                 }
                 report(", " + current.messageId() + ", attempt " + current.attempt(), e);
-                return new Retry(e.toString(), null);
+                return new Retry(reasonOf(e), null);
             }
         }
 
@@ -467,12 +492,26 @@ public final class Inbox {
         }
 
         private void fail(Connection tx, Verdict verdict) throws SQLException {
-            if (verdict instanceof Reject reject) {
-                expect(update(tx, Statements.REJECT, reject.reason(), current.id()), 1);
-            } else if (verdict instanceof Retry retry) {
-                Long after = retry.after() == null ? null : retry.after().toMillis();
-                expect(update(tx, Statements.RETRY, after, retry.reason(), current.id()), 1);
+            int changed;
+            try {
+                changed = note(tx, verdict, false);
+            } catch (SQLException e) {
+                if (Errors.isLocked(e)) {
+                    throw e;
+                }
+                // A failure that is not noted would be met again and again: it counts, whatever is wrong with its reason.
+                changed = note(tx, verdict, true);
             }
+            expect(changed, 1);
+        }
+
+        private int note(Connection tx, Verdict verdict, boolean isFixed) throws SQLException {
+            if (verdict instanceof Reject reject) {
+                return update(tx, Statements.REJECT, isFixed ? NO_REASON : reasonOf(reject.reason()), current.id());
+            }
+            Retry retry = (Retry) verdict;
+            Long after = retry.after() == null ? null : retry.after().toMillis();
+            return update(tx, Statements.RETRY, after, isFixed ? NO_REASON : reasonOf(retry.reason()), current.id());
         }
 
         private static void expect(int changed, int wanted) throws SQLException {
@@ -510,11 +549,11 @@ public final class Inbox {
                 lockedTimes = lockedId == current.id() ? lockedTimes + 1 : 1;
                 lockedId = current.id();
                 if (lockedTimes >= LOCKS_IN_A_ROW || isCounted) {
-                    verdict = new Retry(String.valueOf(cause.getMessage()), null);
+                    verdict = new Retry(reasonOf(cause), null);
                     lockedId = 0;
                 }
             } else if (verdict == null && isAtCommit && !(transactions instanceof Plain) && !Errors.isConnectionLost(cause)) {
-                verdict = new Retry(cause.toString(), null); // a flush that failed, or a commit that the manager has refused
+                verdict = new Retry(reasonOf(cause), null); // a flush that failed, or a commit that the manager has refused
             } else if (verdict == null) {
                 suspect = current.id(); // the connection may be gone
             }
