@@ -151,7 +151,7 @@ class Run:
         self.queue, self.folder, self.relay = case["name"], folder, relay
 
     def run(self):
-        special = {"stop": self.stop, "wake": self.wake, "outbox": self.outbox, "half": self.half}
+        special = {"stop": self.stop, "wake": self.wake, "silent": self.silent, "outbox": self.outbox, "half": self.half}
         special.get(self.case["name"], self.inbox)()
 
     # ---- messages in an inbox, until all have come to their end, whatever is killed meanwhile
@@ -324,6 +324,22 @@ class Run:
             adapter.stop()
             assert not glob.glob(f"{folder}/*"), "the socket's file is left behind"
             self.audit(messages)
+
+    def silent(self):
+        """A connection that does not report its errors is refused, and nothing is done on it."""
+        messages = fill(self.case, self.queue)
+        self.database.store(self.queue, messages)
+        adapter = self.adapters[0]
+        adapter.work(queue=self.queue, silent=True)
+        assert "ERRMODE_EXCEPTION" in adapter.expect("failed")["why"]
+        adapter.stop()
+        open_rows = self.sql.one(f"SELECT COUNT(*) FROM inbox WHERE queue = '{self.queue}' AND state <> 'done' AND attempts = 0")
+        assert open_rows == str(len(messages)), "something was done"
+        adapter.work(queue=self.queue)
+        wait_for(lambda: self.sql.one(f"SELECT COUNT(*) FROM inbox WHERE queue = '{self.queue}' AND state <> 'done'") == "0",
+                 DEADLINE_S, self.what_is_left)
+        adapter.stop()
+        self.audit(messages)
 
     def outbox(self):
         adapter = self.adapters[0]

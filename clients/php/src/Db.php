@@ -20,6 +20,17 @@ final class Db
     private const LOCKED = [1020, self::LOCK_TIMEOUT, 1213];
 
     /**
+     * A connection that keeps errors to itself is refused: a transaction that a deadlock has ended would look like one that goes on,
+     * and what is done after it, like "done", would be committed by itself. Asked each time: the handler may set it, too.
+     */
+    public static function expectExceptions(PDO $tx): void
+    {
+        if ($tx->getAttribute(PDO::ATTR_ERRMODE) !== PDO::ERRMODE_EXCEPTION) {
+            throw new \LogicException('rowpost needs a connection with PDO::ERRMODE_EXCEPTION');
+        }
+    }
+
+    /**
      * Runs one statement; its rows, and how many were changed.
      *
      * @param list<mixed> $values
@@ -27,10 +38,8 @@ final class Db
      */
     public static function run(PDO $tx, string $sql, array $values = []): array
     {
+        self::expectExceptions($tx);
         $statement = $tx->prepare($sql);
-        if ($statement === false) { // a connection that is set to be silent
-            throw new \RuntimeException('rowpost needs PDO::ERRMODE_EXCEPTION');
-        }
         foreach ($values as $i => $value) {
             $type = is_int($value) ? PDO::PARAM_INT : ($value === null ? PDO::PARAM_NULL : PDO::PARAM_STR);
             $statement->bindValue($i + 1, $value, $type);

@@ -127,6 +127,7 @@ final class Half
      */
     public static function check(PDO $tx, string $gid): string
     {
+        Db::expectExceptions($tx);
         $tx->exec('SET @rowpost_wait = @@SESSION.innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout = 1');
         try {
             $tx->beginTransaction();

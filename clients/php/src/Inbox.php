@@ -108,7 +108,7 @@ final class Inbox
     private $onError;
 
     /**
-     * @param callable(): PDO $connect gives a connection: at the start, and again when one was lost
+     * @param callable(): PDO $connect gives a connection, with PDO::ERRMODE_EXCEPTION: at the start, and again when one was lost
      * @param ?string $wakeDir wake_dir of the queue in inbox-relay's configuration: it ends a wait at once
      * @param int $pollMs how often an empty inbox is asked, at the least
      * @param int $follow up to so many messages of one key share a commit, for 50 ms at most
@@ -177,6 +177,7 @@ final class Inbox
     {
         try {
             $this->tx ??= ($this->connect)();
+            Db::expectExceptions($this->tx);
             return $this->serve($handler);
         } catch (\Throwable $error) {
             $this->report($error, $this->current);

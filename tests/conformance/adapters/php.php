@@ -20,10 +20,11 @@ function say(string $event, array $more = []): void
     fwrite(STDOUT, json_encode(['event' => $event] + $more, JSON_INVALID_UTF8_SUBSTITUTE) . "\n");
 }
 
-function connect(): PDO
+function connect(int $mode = PDO::ERRMODE_EXCEPTION): PDO
 {
     $at = json_decode(getenv('ROWPOST_DB'), true);
     $tx = new PDO("mysql:host={$at['host']};port={$at['port']};dbname={$at['database']};charset=utf8mb4", $at['user'], $at['password']);
+    $tx->setAttribute(PDO::ATTR_ERRMODE, $mode);
     $tx->exec('SET SESSION innodb_lock_wait_timeout = 1');
     return $tx;
 }
@@ -119,7 +120,11 @@ function work(array $command): void
     if (isset($command['follow'])) {
         $options['follow'] = $command['follow'];
     }
-    (new Inbox($command['queue'], connect(...), ...$options))->work(handle(...));
+    if (isset($command['silent'])) {
+        $connect = fn () => connect(PDO::ERRMODE_SILENT);
+        $options['onError'] = fn (Throwable $error) => say('failed', ['why' => $error->getMessage()]);
+    }
+    (new Inbox($command['queue'], $connect ?? connect(...), ...$options))->work(handle(...));
 }
 
 function half(array $command): void
@@ -186,7 +191,7 @@ fclose($child);
 pcntl_async_signals(true);
 pcntl_signal(SIGTERM, fn () => null, false); // of a stop that comes when the worker has ended
 $server = null;
-say('ready', ['can' => ['wake']]);
+say('ready', ['can' => ['wake', 'silent']]);
 while (($line = fgets($mine)) !== false) {
     $command = json_decode($line, true);
     match ($command['do']) {
