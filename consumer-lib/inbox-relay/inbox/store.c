@@ -13,9 +13,11 @@
 #include "tables/outbox_columns.h"
 
 /* What a row has besides headers and payload, as in the statement take. */
-enum { ROOM = 65536 };
+enum { ROOM = 65536, KEPT_MAX = 1 << 16 };
 
-/* Since its last commit. */
+/* Since its last commit. A COMMIT without an answer counts as undone though it may stand; what it has
+ * stored is then found in the dedup rows and not stored again, so the keys are kept until the worker
+ * commits next: by then it is decided. */
 struct store_notes {
     struct obx_buf keys; /* hashes */
     uint64_t stored;
@@ -152,12 +154,17 @@ void store_batch_ended(void *ctx, unsigned worker, bool is_committed)
     struct store *store = ctx;
     struct store_notes *notes = &store->notes[worker];
 
-    if (is_committed && notes->stored > 0) {
+    if (!is_committed) {
+        atomic_fetch_add(&store->counts->unstored, notes->stored);
+        notes->stored = 0;
+        if (notes->keys.len > KEPT_MAX) /* the rescan finds them */
+            buf_reset(&notes->keys);
+        return;
+    }
+    if (notes->stored > 0 || notes->keys.len > 0) {
         OBX_CRASH_POINT("inbox-stored");
         atomic_fetch_add(&store->counts->wakes, waker_ring(store->waker, store->opts->queue));
         filer_look_at(store->filer, &notes->keys);
-    } else {
-        atomic_fetch_add(&store->counts->unstored, notes->stored);
     }
     buf_reset(&notes->keys);
     notes->stored = 0;
