@@ -190,6 +190,8 @@ static const struct prom_row inbox_rows[] = {
     INBOX("rowpost_inbox_missing_total", "counter", view.missing,
           "Stored messages whose rows are gone though nobody knows whether they were applied."),
     INBOX("rowpost_inbox_wakes_total", "counter", view.wakes, "Datagrams sent to workers."),
+    INBOX("rowpost_inbox_wakes_refused_total", "counter", view.wakes_refused,
+          "Datagrams that a worker's socket did not take, most often for want of rights."),
     INBOX("rowpost_inbox_ready", "gauge", view.ready,
           "Rows that may be taken, retries to come included, at the last count, at most 10000."),
     INBOX("rowpost_inbox_blocked", "gauge", view.blocked,

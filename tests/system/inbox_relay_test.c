@@ -499,6 +499,27 @@ static void its_pages_say_what_it_does(void **state)
     inbox_rig_stop(rig, 0);
 }
 
+/* One that listens and does not let itself be woken: a stream socket stands for missing rights,
+ * which root has. */
+static void a_refused_wake_is_said(void **state)
+{
+    struct inbox_rig *rig = *state;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    const uint16_t port = proc_free_port();
+    char env[64];
+
+    (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s/one", rig->wake);
+    assert_int_equal(bind(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
+    (void)snprintf(env, sizeof(env), "OBX_NOTIFY_HTTP_PORT=%u", (unsigned)port);
+    inbox_rig_start(rig, 0, env);
+    put(rig, "a-1", NULL, "ok");
+    assert_true(proc_wait_log(rig->relay[0], 0, "wake.refused", RIG_WAIT_MS));
+    expect_page(port, "/metrics", "rowpost_inbox_wakes_refused_total{queue=\"orders\"} 1\n");
+    assert_int_equal(close(fd), 0);
+    inbox_rig_stop(rig, 0);
+}
+
 static void check(struct inbox_rig *rig, int status, const char *line)
 {
     const char *const argv[] = {INBOX_PROGRAM, "--config", rig->config, "--check", NULL};
@@ -545,6 +566,7 @@ int main(void)
         TEST(rows_removed_by_hand),
         TEST(a_worker_that_sleeps_holds_its_key_only),
         TEST(each_commit_wakes_who_listens),
+        TEST(a_refused_wake_is_said),
         TEST(two_on_one_queue),
         TEST(waits_for_its_table),
         TEST(a_row_says_what_came),

@@ -144,6 +144,7 @@ void inbox_get_view(struct inbox *inbox, struct inbox_view *out)
         .released = atomic_load(&counts->released),
         .missing = atomic_load(&counts->missing),
         .wakes = atomic_load(&counts->wakes),
+        .wakes_refused = waker_refused(inbox->waker),
         .ready = atomic_load(&counts->ready),
         .blocked = atomic_load(&counts->blocked),
         .dead_rows = atomic_load(&counts->dead_rows),

@@ -35,7 +35,7 @@ struct inbox_view {
     uint64_t reported, reports_given_up;
     uint64_t released; /* successors made ready here rather than by a worker */
     uint64_t missing;  /* rows that are gone though nobody knows whether they were applied */
-    uint64_t wakes;
+    uint64_t wakes, wakes_refused;
     uint64_t ready, blocked, dead_rows;
     uint64_t oldest_ready_us; /* how long the first one has been ready */
     bool is_connected;        /* the filer's database */

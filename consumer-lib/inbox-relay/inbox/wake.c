@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -17,8 +18,12 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/fail.h"
+#include "base/log.h"
 
-enum { HOST_SIZE = 256 };
+/* A directory is read on the thread that stores: anybody may have put anything into it. */
+enum { HOST_SIZE = 256, ENTRIES_MAX = 1024 };
+static const size_t path_max = sizeof(((struct sockaddr_un *)0)->sun_path) - sizeof("/x");
 
 struct target {
     char *path; /* NULL: an address */
@@ -30,6 +35,8 @@ struct waker {
     int local, inet, inet6; /* -1: none */
     struct target *targets;
     size_t count;
+    atomic_uint_fast64_t refused;
+    atomic_bool is_logged;
 };
 
 static int make_socket(int family)
@@ -66,6 +73,8 @@ static enum obx_code parse(const char *text, struct target *target, struct obx_e
 {
     if (text[0] != '/')
         return parse_address(text, target, err);
+    if (strlen(text) > path_max)
+        return obx_fail(err, OBX_E_CONFIG, "wake: \"%s\" is longer than %zu bytes", text, path_max);
     target->path = obx_strdup(text);
     return target->path == NULL ? obx_fail(err, OBX_E_NOMEM, "wake") : OBX_OK;
 }
@@ -113,33 +122,54 @@ void waker_destroy(struct waker *waker)
     obx_free(waker);
 }
 
-/* Whether it was sent; errno says why not. */
-static bool ring_path(const struct waker *waker, const char *path, const char *queue)
+/* Somebody who listens and cannot be woken polls, and does not know why it is slow. Once is enough:
+ * the counter goes on. */
+static void refuse(struct waker *waker, const char *path, int sys)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct obx_err err = {0};
 
-    if (strlen(path) >= sizeof(address.sun_path))
-        return false;
-    memcpy(address.sun_path, path, strlen(path));
-    return sendto(waker->local, queue, strlen(queue), MSG_DONTWAIT | MSG_NOSIGNAL,
-                  (const struct sockaddr *)&address, sizeof(address)) >= 0;
+    atomic_fetch_add(&waker->refused, 1);
+    if (atomic_exchange(&waker->is_logged, true))
+        return;
+    (void)obx_fail_errno(&err, OBX_E_SYSTEM, sys, "%s", path);
+    OBX_LOG(LOG_LVL_WARN, "inbox", "wake.refused", KV_STR("path", path),
+            KV_STR("fix", "its user has to let others write to it, as docs/inbox.md has it"),
+            KV_ERR(&err));
 }
 
-static size_t ring_directory(const struct waker *waker, DIR *dir, const char *path,
-                             const char *queue)
+/* Whether it was sent; errno says why not. A full socket has been woken; behind one that refuses
+ * the connection, or is not there, nobody listens. */
+static bool ring_path(struct waker *waker, const char *path, const char *queue)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int sys;
+
+    memcpy(address.sun_path, path, strlen(path));
+    if (sendto(waker->local, queue, strlen(queue), MSG_DONTWAIT | MSG_NOSIGNAL,
+               (const struct sockaddr *)&address, sizeof(address)) >= 0)
+        return true;
+    sys = errno;
+    if (sys != EAGAIN && sys != ENOBUFS && sys != ENOENT && sys != ECONNREFUSED)
+        refuse(waker, path, sys);
+    errno = sys;
+    return false;
+}
+
+static size_t ring_directory(struct waker *waker, DIR *dir, const char *path, const char *queue)
 {
     const struct dirent *entry;
     size_t sent = 0;
 
-    while ((entry = readdir(dir)) != NULL) {
+    for (int i = 0; i < ENTRIES_MAX && (entry = readdir(dir)) != NULL; i++) {
         char name[sizeof(((struct sockaddr_un *)0)->sun_path)];
         struct stat info;
 
-        if (snprintf(name, sizeof(name), "%s/%s", path, entry->d_name) >= (int)sizeof(name) ||
-            fstatat(dirfd(dir), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 ||
+        if (fstatat(dirfd(dir), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 ||
             !S_ISSOCK(info.st_mode))
             continue;
-        if (ring_path(waker, name, queue))
+        if (snprintf(name, sizeof(name), "%s/%s", path, entry->d_name) >= (int)sizeof(name))
+            refuse(waker, entry->d_name, ENAMETOOLONG);
+        else if (ring_path(waker, name, queue))
             sent++;
         else if (errno == ECONNREFUSED)
             (void)unlinkat(dirfd(dir), entry->d_name, 0);
@@ -147,7 +177,12 @@ static size_t ring_directory(const struct waker *waker, DIR *dir, const char *pa
     return sent;
 }
 
-static size_t ring_target(const struct waker *waker, const struct target *target, const char *queue)
+uint64_t waker_refused(struct waker *waker)
+{
+    return atomic_load(&waker->refused);
+}
+
+static size_t ring_target(struct waker *waker, const struct target *target, const char *queue)
 {
     DIR *dir = NULL;
     size_t sent;
