@@ -393,7 +393,8 @@ static void rights_of_an_inbox_worker(void **state)
             "COMMIT");
     DENIED(STORE_ONE, "DELETE FROM inbox", "UPDATE inbox SET payload = 'q'",
            "UPDATE inbox SET after_id = 0", "SELECT message_id FROM inbox_applied",
-           "DELETE FROM inbox_applied", "SELECT id FROM inbox_parked", "TRUNCATE inbox");
+           "DELETE FROM inbox_applied", "SELECT id FROM inbox_parked", "TRUNCATE inbox",
+           "SELECT receipt_token FROM inbox", "SELECT * FROM inbox");
 }
 
 static void rights_of_an_inbox_operator(void **state)
