@@ -43,6 +43,8 @@ class Adapter:
 
     def start(self):
         environment = dict(os.environ, ROWPOST_DB=self._database.address(self.line.port))
+        # A token is for the relay, not for a proxy.
+        environment.update(http_proxy="http://127.0.0.1:1", HTTP_PROXY="http://127.0.0.1:1")
         log = open(f"{self.language.log}", "ab")
         self._process = subprocess.Popen(self.language.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment)
         log.close()
@@ -409,7 +411,15 @@ class Run:
             self.verdicts(adapter, relay)
         finally:
             relay.stop()
+        self.strange_relay(adapter)
         self.local_and_check(adapter, port, token)
+
+    @staticmethod
+    def strange_relay(adapter):
+        """A redirect is not followed, and an answer that never ends is given up: both are asked again."""
+        with Strange() as strange:
+            said = adapter.ask("half", "answered", call="lookup", gid="g", url=strange.url, token="secret")
+            assert said["state"] == "prepared" and strange.paths == ["/v1/half-messages/g"] * 3, strange.paths
 
     def verdicts(self, adapter, relay):
         base = {"url": relay.url, "token": relay.token}
@@ -458,6 +468,54 @@ class Run:
         assert check("g-3") == "committed"
         effects = self.sql("SELECT message_id FROM effect WHERE queue = 'local'")
         assert effects == [["g-1"]], effects
+
+
+class Strange:
+    """Something at a relay's address: redirects the first request, answers the second one a byte at a time and without end, and
+    the third one as a relay does."""
+
+    def __init__(self):
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.paths = []
+
+    def __enter__(self):
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._listener.close()
+
+    def _accept(self):
+        try:
+            while True:
+                threading.Thread(target=self._serve, args=(self._listener.accept()[0],), daemon=True).start()
+        except OSError:
+            pass  # the end
+
+    def _serve(self, line):
+        try:
+            with line, line.makefile("rb") as request:
+                self.paths.append(request.readline().split()[1].decode())
+                while request.readline().strip():
+                    pass
+                self._answer(line, len(self.paths))
+        except OSError:
+            pass  # it was given up
+
+    def _answer(self, line, turn):
+        body = b'{"gid": "g", "state": "prepared"}'
+        if turn == 1:
+            line.sendall(f"HTTP/1.1 307 Elsewhere\r\nLocation: {self.url}/trap\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+            return
+        line.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+                     % (len(body) if turn > 2 else 1 << 20))
+        if turn > 2:
+            line.sendall(body)
+            return
+        while True:
+            line.sendall(b" ")
+            time.sleep(0.2)
 
 
 def status_of(port, target, bearer):

@@ -98,11 +98,18 @@ func (c *Client) Lookup(ctx context.Context, gid string) (*State, error) {
 	return c.call(ctx, http.MethodGet, "/"+url.PathEscape(gid), gid, nil)
 }
 
+// direct sends the token, and messages, to the relay's address and nowhere else: no redirects, no proxies.
+var direct = &http.Client{
+	Timeout:       2 * time.Second,
+	Transport:     &http.Transport{MaxIdleConnsPerHost: 16, IdleConnTimeout: 30 * time.Second, ForceAttemptHTTP2: true},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
 // The bytes of a repeated prepare are the same: printed again they might be another prepare.
 func (c *Client) call(ctx context.Context, method, path, gid string, body []byte) (*State, error) {
 	client, patience := c.HTTP, c.Patience
 	if client == nil {
-		client = &http.Client{Timeout: 2 * time.Second}
+		client = direct
 	}
 	if patience == 0 {
 		patience = 20 * time.Second
@@ -149,9 +156,9 @@ func (c *Client) once(ctx context.Context, client *http.Client, method, address,
 	}
 	err = json.Unmarshal(text, &said)
 	switch {
-	case answer.StatusCode >= 500:
+	case answer.StatusCode >= 500 || answer.StatusCode < 400 && answer.StatusCode >= 300:
 		return nil, errors.New(answer.Status)
-	case answer.StatusCode >= 300:
+	case answer.StatusCode >= 400:
 		return nil, &Refused{answer.StatusCode, said.Error.Reason, said.Error.Message}
 	case err != nil || said.GID != gid:
 		return nil, errors.New("an answer that names no gid") // something else stands at this address
@@ -180,7 +187,8 @@ func Check(ctx context.Context, db *sql.DB, gid string) (state string, err error
 		return "", err
 	}
 	defer func() {
-		_, restoring := conn.ExecContext(ctx, "SET SESSION innodb_lock_wait_timeout = @rowpost_wait")
+		// Also when the caller has gone: the connection goes back to the pool.
+		_, restoring := conn.ExecContext(context.WithoutCancel(ctx), "SET SESSION innodb_lock_wait_timeout = @rowpost_wait")
 		err = errors.Join(err, restoring)
 	}()
 	_, err = conn.ExecContext(ctx, "INSERT INTO half_barrier (gid, reason) VALUES (?, 'rollback')", gid)

@@ -11,7 +11,8 @@ use PDO;
  * transaction with barrier() as its first statement, then commit() or rollback(). If the producer dies in between, the relay asks
  * the check address, see answerCheck().
  *
- * An object is the relay's API; requests are repeated while there is no clear answer, for $patience seconds.
+ * An object is the relay's API: a request has $timeout seconds, and is repeated while there is no clear answer, for $patience
+ * seconds. Redirects are not followed.
  */
 final class Half
 {
@@ -89,15 +90,10 @@ final class Half
      */
     private function call(string $method, string $path, string $gid, string $body = ''): array
     {
-        $context = stream_context_create(['http' => [
-            'method' => $method, 'content' => $body, 'timeout' => $this->timeout, 'ignore_errors' => true, 'follow_location' => 0,
-            'header' => "Authorization: Bearer {$this->token}\r\nContent-Type: application/json\r\nConnection: close",
-        ]]);
         $until = microtime(true) + $this->patience;
         for ($pause = 0.05;; $pause = min(2 * $pause, 1.0)) {
-            $answer = @file_get_contents($this->url . $path, false, $context, 0, self::ANSWER_MAX);
-            $status = $answer === false ? 0 : (int) (explode(' ', $http_response_header[0] ?? '')[1] ?? 0);
-            $said = $answer === false ? null : json_decode($answer, true);
+            [$status, $answer] = $this->once($method, $path, $body);
+            $said = json_decode($answer, true);
             if ($status >= 400 && $status < 500) {
                 throw new Refused($status, is_array($said) ? $said : []);
             }
@@ -109,6 +105,73 @@ final class Half
             }
             usleep((int) ($pause * 1e6));
         }
+    }
+
+    /**
+     * One request, by hand: PHP's own limit is for each read, and an answer that drips would hold its caller for good. HTTP/1.0: the
+     * answer ends with the connection, and has no chunks.
+     *
+     * @return array{int, string} status 0: there was no whole answer in time
+     */
+    private function once(string $method, string $path, string $body): array
+    {
+        $end = microtime(true) + $this->timeout;
+        $at = parse_url($this->url);
+        $isTls = ($at['scheme'] ?? '') === 'https';
+        $port = $at['port'] ?? ($isTls ? 443 : 80);
+        $line = @stream_socket_client(($isTls ? 'tls' : 'tcp') . "://{$at['host']}:$port", $code, $text, $this->timeout);
+        if ($line === false) {
+            return [0, ''];
+        }
+        stream_set_blocking($line, false);
+        $request = "$method {$at['path']}$path HTTP/1.0\r\nHost: {$at['host']}:$port\r\nAuthorization: Bearer {$this->token}\r\n"
+            . "Content-Type: application/json\r\nContent-Length: " . strlen($body) . "\r\n\r\n$body";
+        $answer = '';
+        $head = false;
+        do {
+            $left = $end - microtime(true);
+            if ($left <= 0 || strlen($answer) > self::ANSWER_MAX || !self::pump($line, $request, $answer, $left)) {
+                break;
+            }
+            $head = $head ?: strpos($answer, "\r\n\r\n");
+        } while (!self::isWhole($answer, $head, feof($line)) && !feof($line));
+        $isWhole = self::isWhole($answer, $head, feof($line));
+        fclose($line);
+        $isGood = $isWhole && preg_match('#^HTTP/1\.\d (\d{3})#', $answer, $found);
+        return $isGood ? [(int) $found[1], substr($answer, $head + 4)] : [0, ''];
+    }
+
+    /**
+     * Sends what is left of the request and reads what is there of the answer. False: nothing comes in time.
+     *
+     * @param resource $line
+     */
+    private static function pump($line, string &$request, string &$answer, float $left): bool
+    {
+        $read = [$line];
+        $write = $request === '' ? null : [$line];
+        $none = null;
+        if (!@stream_select($read, $write, $none, (int) $left, (int) (fmod($left, 1) * 1e6))) {
+            return false;
+        }
+        if ($request !== '' && ($sent = @fwrite($line, $request)) !== false) {
+            $request = substr($request, $sent);
+        }
+        // Until there is no more: what TLS has decrypted already does not wake a select.
+        while (($part = (string) @fread($line, 65536)) !== '' && strlen($answer) <= self::ANSWER_MAX) {
+            $answer .= $part;
+        }
+        return true;
+    }
+
+    /** Head and body are there: as many bytes as were announced, or all until the end. */
+    private static function isWhole(string $answer, int|false $head, bool $hasEnded): bool
+    {
+        if ($head === false) {
+            return false;
+        }
+        $isAnnounced = preg_match('/\r\nContent-Length: *(\d+)\r\n/i', substr($answer, 0, $head + 2), $length);
+        return $isAnnounced ? strlen($answer) >= $head + 4 + (int) $length[1] : $hasEnded;
     }
 
     /** The first statement of the local transaction. Throws Decided: roll back, and do not try again. */

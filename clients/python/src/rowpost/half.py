@@ -11,12 +11,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hmac
+import http.client
+import io
 import json
+import socket
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from typing import Any, Callable, Iterable, Mapping
 
 from . import _db
@@ -54,8 +56,34 @@ def message(topic: str, payload: bytes | str | dict[str, Any] | list[Any], *, ke
     return {name: value for name, value in fields.items() if value is not None}
 
 
+class _Answer(io.RawIOBase):
+    """What comes on a connection until a point in time: a socket's own limit is for each read, and an answer that drips would
+    hold its caller for good."""
+
+    def __init__(self, sock: socket.socket, until: float):
+        self._sock, self._until, self._raw = sock, until, sock.makefile("rb", buffering=0)
+
+    def makefile(self, *_: Any) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer takes too long")
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 class Client:
-    """The relay's API. Requests are repeated while there is no clear answer, for ``patience`` seconds. Any thread."""
+    """The relay's API. A request has ``timeout`` seconds, and is repeated while there is no clear answer, for ``patience``
+    seconds. The token goes to the relay's address and nowhere else: redirects are not followed, proxies not used. Any thread."""
 
     def __init__(self, url: str, token: str, *, timeout: float = 2.0, patience: float = 20.0):
         self._url, self._token = url.rstrip("/") + "/v1/half-messages", token
@@ -83,34 +111,37 @@ class Client:
 
     def _call(self, method: str, path: str, gid: str, body: bytes | None = None) -> dict[str, Any]:
         # The bytes of a repeated prepare are the same: printed again they might be another prepare.
-        request = urllib.request.Request(self._url + path, data=body if method == "GET" else body or b"", method=method, headers={
-            "Authorization": f"Bearer {self._token}", "Content-Type": "application/json"})
+        body = body if method == "GET" else body or b""
         until, pause = time.monotonic() + self._patience, 0.05
         while True:
             try:
-                with urllib.request.urlopen(request, timeout=self._timeout) as answer:
-                    said = json.loads(answer.read(_ANSWER_MAX))
-                if isinstance(said, dict) and said.get("gid") == gid:
+                status, said = self._once(method, path, body)
+                if 400 <= status < 500:
+                    raise Refused(status, said)
+                if 200 <= status < 300 and said.get("gid") == gid:
                     return said
-                why = "an answer that names no gid"  # something else stands at this address
-            except urllib.error.HTTPError as error:
-                if error.code < 500:
-                    raise Refused(error.code, self._parsed(error)) from None
-                why = str(error)
-            except (OSError, ValueError) as error:
+                why = f"status {status}, or an answer that names no gid"  # something else stands at this address
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 why = str(error)
             if time.monotonic() + pause > until:
                 raise Unanswered(f"{method} {self._url}{path}: {why}")
             time.sleep(pause)
             pause = min(2 * pause, 1.0)
 
-    @staticmethod
-    def _parsed(error: urllib.error.HTTPError) -> dict[str, Any]:
-        try:
-            said = json.loads(error.read(_ANSWER_MAX))
-            return said if isinstance(said, dict) else {}
-        except (OSError, ValueError):
-            return {}
+    def _once(self, method: str, path: str, body: bytes | None) -> tuple[int, dict[str, Any]]:
+        url = urllib.parse.urlsplit(self._url)
+        kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+        end = time.monotonic() + self._timeout
+        with contextlib.closing(kind(url.hostname or "", url.port, timeout=self._timeout)) as connection:
+            connection.response_class = lambda sock, *args, **more: http.client.HTTPResponse(_Answer(sock, end), *args, **more)
+            connection.request(method, url.path + path, body, {
+                "Authorization": f"Bearer {self._token}", "Content-Type": "application/json", "Connection": "close"})
+            with connection.getresponse() as answer:
+                try:
+                    said = json.loads(answer.read(_ANSWER_MAX))
+                except ValueError:
+                    said = {}
+                return answer.status, said if isinstance(said, dict) else {}
 
 
 def barrier(tx: Any, gid: str) -> None:

@@ -2,6 +2,7 @@ package rowpost;
 
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpHandler;
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.net.URI;
@@ -10,6 +11,7 @@ import java.net.URLEncoder;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
+import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
 import java.sql.Connection;
@@ -21,6 +23,12 @@ import java.time.Duration;
 import java.util.Base64;
 import java.util.List;
 import java.util.Objects;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionStage;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.Flow;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
@@ -32,6 +40,8 @@ import javax.sql.DataSource;
  * asks the check address, see {@link #checkHandler}.
  */
 public final class Half {
+    private static final int ANSWER_MAX = 16 * 1024 * 1024;
+
     private Half() {
     }
 
@@ -78,9 +88,56 @@ public final class Half {
         }
     }
 
-    /** The relay's API. Requests are repeated while there is no clear answer, for 20 s. Any thread. */
+    /** An answer of a bounded length, in memory. */
+    private static final class Text implements HttpResponse.BodySubscriber<String> {
+        private final CompletableFuture<String> whole = new CompletableFuture<>();
+        private final ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+        private Flow.Subscription subscription;
+
+        @Override
+        public CompletionStage<String> getBody() {
+            return whole;
+        }
+
+        @Override
+        public void onSubscribe(Flow.Subscription given) {
+            subscription = given;
+            given.request(Long.MAX_VALUE);
+        }
+
+        @Override
+        public void onNext(List<ByteBuffer> parts) {
+            for (ByteBuffer part : parts) {
+                if (bytes.size() + part.remaining() > ANSWER_MAX) {
+                    subscription.cancel();
+                    whole.completeExceptionally(new IOException("the answer is too long"));
+                    return;
+                }
+                byte[] copy = new byte[part.remaining()];
+                part.get(copy);
+                bytes.writeBytes(copy);
+            }
+        }
+
+        @Override
+        public void onError(Throwable error) {
+            whole.completeExceptionally(error);
+        }
+
+        @Override
+        public void onComplete() {
+            whole.complete(bytes.toString(StandardCharsets.UTF_8));
+        }
+    }
+
+    /**
+     * The relay's API. A request has 2 s, and is repeated while there is no clear answer, for 20 s. The token goes to the relay's
+     * address and nowhere else: no redirects, no proxies. Any thread.
+     */
     public static final class Client {
-        private final HttpClient http = HttpClient.newBuilder().connectTimeout(Duration.ofSeconds(2)).build();
+        private static final long TIMEOUT_MS = 2000;
+        private final HttpClient http = HttpClient.newBuilder().connectTimeout(Duration.ofMillis(TIMEOUT_MS))
+                .followRedirects(HttpClient.Redirect.NEVER).proxy(HttpClient.Builder.NO_PROXY).build();
         private final String url;
         private final String token;
         private final Duration patience;
@@ -115,14 +172,14 @@ public final class Half {
 
         /** The bytes of a repeated prepare are the same: printed again they might be another prepare. */
         private State call(String method, String path, String gid, String body) {
-            HttpRequest request = HttpRequest.newBuilder(URI.create(url + path)).timeout(Duration.ofSeconds(2))
+            HttpRequest request = HttpRequest.newBuilder(URI.create(url + path)).timeout(Duration.ofMillis(TIMEOUT_MS))
                     .header("Authorization", "Bearer " + token).header("Content-Type", "application/json")
                     .method(method, HttpRequest.BodyPublishers.ofString(body)).build();
             long until = System.nanoTime() + patience.toNanos();
             for (long pause = 50;; pause = Math.min(2 * pause, 1000)) {
                 String why;
                 try {
-                    HttpResponse<String> answer = http.send(request, HttpResponse.BodyHandlers.ofString());
+                    HttpResponse<String> answer = once(request);
                     int status = answer.statusCode();
                     if (status >= 400 && status < 500) {
                         throw new RefusedException(status, member(answer.body(), "reason"), answer.body());
@@ -142,6 +199,18 @@ public final class Half {
                     throw new UnansweredException(method + " " + url + path + ": " + why);
                 }
                 sleep(pause);
+            }
+        }
+
+        /** Within the time for a request: HttpRequest's own limit ends with the headers of the answer. */
+        private HttpResponse<String> once(HttpRequest request) throws IOException, InterruptedException {
+            CompletableFuture<HttpResponse<String>> answer = http.sendAsync(request, info -> new Text());
+            try {
+                return answer.get(TIMEOUT_MS, TimeUnit.MILLISECONDS);
+            } catch (ExecutionException | TimeoutException e) {
+                throw new IOException(e instanceof TimeoutException ? "the answer takes too long" : String.valueOf(e.getCause()), e);
+            } finally {
+                answer.cancel(true); // if it is there, this does nothing
             }
         }
 
