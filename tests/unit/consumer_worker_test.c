@@ -47,6 +47,8 @@ struct script {
     enum way way;             /* so */
     bool is_seen;             /* by a statement of its own: obx_tx_exec and not the native handle */
     bool is_broken_by_all;    /* every handler does */
+    bool starts;              /* before its write: another one begins, and the row is committed */
+    bool is_retried;          /* and then asks for a retry, the first time; else as always */
     bool tries;               /* by obx_tx_exec, which refuses, and says that it is applied */
     bool skips_dead;
     bool sends_letters;
@@ -76,6 +78,7 @@ struct run {
     uint64_t held_until_us;
     bool was_applied_elsewhere;
     unsigned letters;
+    bool has_failed;
 };
 
 /* ------------------------------------------------------------------ the handler and the others */
@@ -101,6 +104,24 @@ static void break_transaction(struct run *run)
     }
 }
 
+static enum obx_verdict break_and_fail(struct run *run, int message, struct obx_tx *tx)
+{
+    struct obx_err err = {0};
+
+    run->has_failed = true;
+    if (run->script->starts)
+        fake_handler_commits(run->fake, true);
+    tx->has_ended = run->script->is_seen && run->script->starts;
+    tx->is_uncertain = !run->script->is_seen;
+    if (fake_effect(run->fake, message, &err) != OBX_OK) {
+        tx->failed = err;
+        return OBX_RETRY;
+    }
+    break_transaction(run);
+    tx->has_ended = run->script->is_seen && (run->script->starts || run->script->way != WAY_NONE);
+    return OBX_RETRY;
+}
+
 static enum obx_verdict handle(const struct obx_message *msg, struct obx_tx *tx, void *ctx)
 {
     struct run *run = ctx;
@@ -111,6 +132,11 @@ static enum obx_verdict handle(const struct obx_message *msg, struct obx_tx *tx,
     if (message == script->rejects) {
         obx_tx_reason(tx, "never");
         return OBX_REJECT;
+    }
+    if (message == script->breaks && script->is_retried) {
+        if (!run->has_failed)
+            return break_and_fail(run, message, tx);
+        return fake_effect(run->fake, message, &err) == OBX_OK ? OBX_APPLIED : OBX_RETRY;
     }
     if (fake_effect(run->fake, message, &err) != OBX_OK) {
         const enum obx_action action = obx_code_action(err.code);
@@ -658,6 +684,28 @@ static void broken_and_failing(void **state)
     }
 }
 
+/* It ends its transaction and then fails: its row, committed with nothing or with a part, may not
+ * stand for its effect. With another failure only where the end is seen: else a deadlock in the
+ * handler's own transaction looks like one in ours (ADR 0027). */
+static void broken_and_retried(void **state)
+{
+    (void)state;
+    for (enum way way = WAY_NONE; way < WAYS; way++) {
+        for (int variant = 0; variant < 2 * 2 * 2 * 4; variant++) {
+            struct script script = broken_script(way, variant / 8, 4, variant % 2 == 0);
+
+            script.is_redelivered = variant % 4 < 2;
+            script.starts = variant % 8 < 4;
+            script.is_retried = true;
+            script.may_double = true;
+            if (script.is_seen)
+                play_all(&script);
+            else
+                (void)play(&script, (struct fake_failure){0}, (struct fake_failure){0});
+        }
+    }
+}
+
 /* What was refused is not there, whatever the handler says. */
 static void a_refused_statement_is_a_failed_attempt(void **state)
 {
@@ -839,6 +887,7 @@ int main(void)
         cmocka_unit_test(applied_elsewhere_at_any_time),
         cmocka_unit_test(handlers_that_end_their_transaction),
         cmocka_unit_test(broken_and_failing),
+        cmocka_unit_test(broken_and_retried),
         cmocka_unit_test(a_refused_statement_is_a_failed_attempt),
         cmocka_unit_test(broken_before_one_that_fails),
         cmocka_unit_test(a_commit_that_always_fails_holds_up_nobody),

@@ -113,19 +113,35 @@ static enum step fail_step(struct item *item, enum item_state state, enum obx_co
     return STEP_FAILED;
 }
 
+static bool is_whole(const struct apply_answer *answer)
+{
+    return answer->failed.code == OBX_OK && answer->verdict == OBX_APPLIED;
+}
+
+/* The messages of a call that has not applied them, in a transaction that was ended: no row of theirs
+ * stands for an effect. */
+static void disown_rows(struct run *run, struct item **items, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (items[i]->dedup == DEDUP_WRITTEN)
+            run->unapplied = items[i];
+        else if (items[i]->dedup == DEDUP_LATER)
+            items[i]->dedup = DEDUP_NONE;
+    }
+}
+
 /* Whether the call has left the transaction as it was; ended_at: what has run by now. */
 static enum step check_transaction(struct run *run, const struct apply_answer *answer,
                                    size_t ended_at)
 {
     const struct store *store = &run->apply->store;
 
-    const bool is_whole = answer->failed.code == OBX_OK && answer->verdict == OBX_APPLIED;
-
     /* One that ends it and then fails has not written for all of its messages: how many does not
      * show, and what runs again for nothing is better than what never runs. */
-    run->ended_at = is_whole || run->pending <= 1 ? ended_at : 0;
-    /* In a group it is not left to the end, when others would be in it. */
-    if (run->is_grouped && answer->has_ended_tx)
+    run->ended_at = is_whole(answer) || run->pending <= 1 ? ended_at : 0;
+    /* In a group it is not left to the end, when others would be in it; nor is one that fails, which
+     * would end as a failure alone. */
+    if (answer->has_ended_tx && (run->is_grouped || answer->failed.code != OBX_OK))
         return STEP_BROKEN;
     if (answer->failed.code != OBX_OK) {
         run->report->err = answer->failed;
@@ -167,6 +183,8 @@ static enum step call_handler(struct run *run, struct item *item)
     result = check_transaction(run, &answer, run->at + 1);
     if (result == STEP_BROKEN)
         run->culprit = item;
+    if (result == STEP_BROKEN && !is_whole(&answer))
+        disown_rows(run, &item, 1);
     return result == STEP_ON ? judge(run, item, &answer) : result;
 }
 
@@ -188,9 +206,20 @@ static enum step after_insert(struct run *run, struct item *item)
     /* The insert has waited for whatever had written the row: there is no doubt any more. */
     item->dedup = DEDUP_WRITTEN;
     run->mark = item;
-    if (item->plan == PLAN_LEARN)
+    if (item->plan == PLAN_LEARN || item->plan == PLAN_RETRACT)
         return fail_step(item, failed_state(run, item), OBX_E_TX_BROKEN, "");
     return call_handler(run, item);
+}
+
+/* The row goes in the transaction that counts the attempt as failed. */
+static enum step retract(struct run *run, struct item *item)
+{
+    const struct store *store = &run->apply->store;
+
+    if (store->ops->remove(store->ctx, item->msg.message_id, &run->report->err) != OBX_OK)
+        return STEP_ABORT;
+    item_reason(item, OBX_E_TX_BROKEN, obx_code_text(OBX_E_TX_BROKEN));
+    return decide(run, item, failed_state(run, item));
 }
 
 /*
@@ -203,6 +232,8 @@ static enum step met_duplicate(struct run *run, struct item *item)
     enum dedup_outcome outcome = OUTCOME_APPLIED;
     enum obx_code rc = OBX_OK;
 
+    if (item->dedup == DEDUP_IN_DOUBT && item->plan == PLAN_RETRACT)
+        return retract(run, item);
     if (item->dedup == DEDUP_IN_DOUBT) {
         item_set(item, ITEM_APPLIED);
         return STEP_ON;
@@ -425,6 +456,8 @@ static enum step call_pending(struct run *run)
     result = check_transaction(run, &answer, run->at);
     if (result == STEP_BROKEN && count == 1)
         run->culprit = apply->room[0];
+    if (result == STEP_BROKEN && !is_whole(&answer))
+        disown_rows(run, apply->room, count);
     if (result != STEP_ON)
         return result;
     if (answer.verdict == OBX_APPLIED) {
@@ -441,10 +474,14 @@ static enum step call_pending(struct run *run)
         struct item *failed = apply->room[count == 1 ? 0 : answer.index];
 
         (void)judge(run, failed, &answer);
-        return undo_chunk(run, failed);
+        result = undo_chunk(run, failed);
+    } else {
+        run->limit = count / 2;
+        result = undo_chunk(run, NULL);
     }
-    run->limit = count / 2;
-    return undo_chunk(run, NULL);
+    if (result == STEP_BROKEN)
+        disown_rows(run, apply->room, count);
+    return result;
 }
 
 static enum step step(struct run *run)
@@ -454,8 +491,12 @@ static enum step step(struct run *run)
 
     if (item->state == ITEM_READY)
         result = run_one(run, item);
-    if (result == STEP_FAILED)
-        return undo_chunk(run, item);
+    if (result == STEP_FAILED) {
+        result = undo_chunk(run, item);
+        if (result == STEP_BROKEN)
+            disown_rows(run, &item, 1);
+        return result;
+    }
     if (result == STEP_ON)
         run->at++;
     if (run->reached < run->at)

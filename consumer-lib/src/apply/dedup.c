@@ -76,13 +76,14 @@ bool run_is_grouped(const struct run *run, const struct item *item)
     return item->found == FOUND_GROUPED && run->mark != NULL;
 }
 
-/* Whose dedup row was not asked for, or before the others' handlers ran. */
+/* Whose dedup row was not asked for, or before the others' handlers ran. One to be retracted has none
+ * that stands for its effect. */
 static bool is_to_wait(const struct item *item)
 {
     const bool waits = item->state == ITEM_BLOCKED || item->state == ITEM_SUSPECT ||
                        item->state == ITEM_HELD || item->state == ITEM_STALLED;
 
-    return waits && item->parked_id == 0 && item_has_id(item);
+    return waits && item->parked_id == 0 && item->plan != PLAN_RETRACT && item_has_id(item);
 }
 
 static enum obx_code settle_copy(struct run *run, struct item *item)

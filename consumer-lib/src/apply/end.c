@@ -220,6 +220,26 @@ static void save_committed(struct run *run)
         (void)store->ops->commit(store->ctx, &run->report->err);
 }
 
+/*
+ * Its handler has ended the transaction and has not applied it: when its row was committed, with
+ * nothing or with a part, no copy of it would be applied. What of it is committed will be there twice
+ * rather than never. Should the connection fail here, the plan removes the row.
+ */
+static void take_back_row(struct run *run)
+{
+    const struct store *store = &run->apply->store;
+    struct item *item = run->unapplied;
+    bool has = true;
+
+    if (item == NULL ||
+        (store->ops->has(store->ctx, item->msg.message_id, &has, NULL) == OBX_OK && !has))
+        return;
+    item->plan = PLAN_RETRACT;
+    if (store->ops->remove(store->ctx, item->msg.message_id, NULL) == OBX_OK &&
+        store->ops->commit(store->ctx, NULL) == OBX_OK)
+        item->dedup = DEDUP_NONE;
+}
+
 void run_break(struct run *run)
 {
     const struct store *store = &run->apply->store;
@@ -238,6 +258,7 @@ void run_break(struct run *run)
     say_broken(run, run->culprit, "handler ended the transaction");
     /* When it fails the server undoes it as the connection closes. */
     (void)store->ops->rollback(store->ctx, NULL);
+    take_back_row(run);
     undecide(run);
     (void)obx_fail(&run->report->err, OBX_E_TX_BROKEN, "batch of %zu", run->count);
     run->report->suspect = NULL;

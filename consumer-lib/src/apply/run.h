@@ -27,7 +27,10 @@ struct run {
     size_t ended_at;   /* a handler that was called for the last of the first so many messages has
                              ended the transaction; 0: not known when */
     struct item *culprit; /* whose handler ended the transaction; NULL: not known */
-    uint64_t until_us;    /* 0: no limit */
+    struct item
+        *unapplied;    /* in a call that ended the transaction or in a later one, and not applied
+                               by it, with a row that may be committed; NULL: none */
+    uint64_t until_us; /* 0: no limit */
     struct apply_report *report;
 };
 

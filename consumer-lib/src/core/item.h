@@ -58,6 +58,7 @@ enum item_plan {
     PLAN_ALONE,    /* in a transaction of its own: something went wrong where it was */
     PLAN_LEARN,    /* alone; its handler has ended the transaction and is not called again for this
                       attempt: the dedup row tells what became of it */
+    PLAN_RETRACT,  /* the same, but it has not applied it: a dedup row of its own is removed */
     PLAN_GIVE_UP,  /* alone; its handler is not called: the attempt has failed, for why */
     PLAN_STALL     /* the same, and was none */
 };

@@ -75,7 +75,7 @@ static void log_failure(const struct shared *shared, const struct item *item)
 static void settle_one(struct shared *shared, struct item *item)
 {
     count(&shared->counters, item);
-    if (item->plan == PLAN_LEARN)
+    if (item->plan == PLAN_LEARN || item->plan == PLAN_RETRACT)
         OBX_LOG(LOG_LVL_ERROR, "consumer", "tx.broken.settled",
                 KV_STR("group", shared->settings.group),
                 KV_BYTES("message_id", item->msg.message_id),
@@ -107,7 +107,7 @@ static void isolate(size_t batch_count, const struct apply_report *report, struc
     } else if (batch_count == 1 && report->is_unparkable) {
         suspect->hold_until_ms = clock_now_ms() + HOLD_MS;
         settled->held_until_ms = suspect->hold_until_ms;
-    } else if (batch_count == 1) {
+    } else if (batch_count == 1 && suspect->plan != PLAN_RETRACT) {
         item_reason(suspect, code, report->err.text);
         suspect->plan = is_stall ? PLAN_STALL : PLAN_GIVE_UP;
     }
