@@ -9,10 +9,12 @@ const connect = () => mysql.createConnection({
 
 async function onOrder(tx, message) {
     const { sku, quantity } = message.json();
-    const [result] = await tx.query('UPDATE stock SET on_hand = on_hand - ? WHERE sku = ?', [quantity, sku]);
+    // execute(), not query(): what comes in a message is never put into the text of a statement.
+    const [result] = await tx.execute('UPDATE stock SET on_hand = on_hand - ? WHERE sku = ?',
+        [Number(quantity), String(sku)]);
     if (result.affectedRows === 0)
         return new inbox.Reject('no such article'); // what is thrown: undone, and tried again
-    await outbox.add(tx, { topic: 'stock.reserved', payload: message.payload, key: sku });
+    await outbox.add(tx, { topic: 'stock.reserved', payload: message.payload, key: String(sku) });
 }
 
 await inbox.work('stock', onOrder, connect); // until SIGTERM

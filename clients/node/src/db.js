@@ -8,9 +8,22 @@ export const LOCKED = new Set([1020, LOCK_TIMEOUT, 1213]);
 // Dates as text: what is in the database is UTC, and a driver that makes a Date of it guesses.
 const typeCast = (field, next) => (field.type === 'DATETIME' ? field.string() : next());
 
-/** Runs one statement: its rows as arrays, and how many rows were changed. */
+// Numbers as text, which MySQL compares with a number's column as an integer: the driver would send a floating-point number.
+function parameter(value) {
+    if (value === null || typeof value === 'string' || Buffer.isBuffer(value))
+        return value;
+    if (Number.isSafeInteger(value))
+        return String(value);
+    throw new TypeError(`a value of type ${typeof value} cannot be sent to the database`);
+}
+
+/**
+ * Runs one statement: its rows as arrays, and how many rows were changed. Values are sent apart from the text, never within it: how
+ * a driver quotes depends on its version and on the session's sql_mode.
+ */
 export async function run(tx, sql, values = []) {
-    const [result] = await tx.query({ sql, rowsAsArray: true, typeCast }, values);
+    const options = { sql, rowsAsArray: true, typeCast, dateStrings: true };
+    const [result] = await (values.length > 0 ? tx.execute(options, values.map(parameter)) : tx.query(options));
     return Array.isArray(result) ? { rows: result, changed: 0 } : { rows: [], changed: result.affectedRows };
 }
 

@@ -1,11 +1,12 @@
 /**
  * Everything runs on the connection that the application has. mysql2's promise connections fit; so does whatever else answers
- * `query(sql, values)` with `[rows or result, ...]`.
+ * `query(sql)` and `execute(sql, values)` (a prepared statement) with `[rows or result, ...]`.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 
 export interface Connection {
-    query(options: any, values?: any): Promise<[any, ...any[]]>;
+    query(options: any): Promise<[any, ...any[]]>;
+    execute(options: any, values?: any): Promise<[any, ...any[]]>;
     destroy?(): void;
     release?(): void;
     end?(): unknown;

@@ -1,6 +1,7 @@
 /** Sending: a row in the transaction of your own writes. It is published if, and only if, you commit. */
 import { randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
+import { run } from './db.js';
 
 const TABLE = /^[A-Za-z0-9_.$-]{1,64}$/;
 
@@ -20,21 +21,33 @@ export function bytesOf(payload) {
     return Buffer.from(typeof payload === 'string' ? payload : JSON.stringify(payload));
 }
 
+// An object in the place of a text would be sent as JSON, a number as it happens to be printed.
+function textOf(name, value, isNeeded = false) {
+    if (value === undefined || value === null) {
+        if (isNeeded)
+            throw new TypeError(`a message has a ${name}`);
+        return null;
+    }
+    if (typeof value !== 'string')
+        throw new TypeError(`${name} is a ${typeof value}, not a string`);
+    return value;
+}
+
 export async function add(tx, message) {
     const { table = 'outbox', deliverAt, deliverInMs } = message;
-    if (!TABLE.test(table))
+    if (typeof table !== 'string' || !TABLE.test(table))
         throw new RangeError(`${table} cannot be the name of an outbox table`);
     if (deliverAt !== undefined && deliverInMs !== undefined)
         throw new TypeError('deliverAt and deliverInMs exclude each other');
     const row = {
-        message_id: message.messageId ?? newMessageId(),
-        topic: message.topic,
-        ordering_key: message.key ?? null,
+        message_id: textOf('messageId', message.messageId) ?? newMessageId(),
+        topic: textOf('topic', message.topic, true),
+        ordering_key: textOf('key', message.key),
         headers: message.headers == null ? null : JSON.stringify(message.headers),
-        content_type: message.contentType ?? 'application/json',
+        content_type: textOf('contentType', message.contentType) ?? 'application/json',
         payload: bytesOf(message.payload),
-        receipt_from: message.receiptFrom ?? null,
-        on_rejected: message.onRejected ?? null,
+        receipt_from: textOf('receiptFrom', message.receiptFrom),
+        on_rejected: textOf('onRejected', message.onRejected),
     };
     const marks = Object.keys(row).map(() => '?');
     const isLater = deliverAt !== undefined || deliverInMs !== undefined;
@@ -45,7 +58,7 @@ export async function add(tx, message) {
         row.deliver_at = deliverAt === undefined ? Math.round(deliverInMs * 1000) : deliverAt.toISOString().slice(0, 23).replace('T', ' ');
         marks.push(deliverAt === undefined ? 'UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND' : '?');
     }
-    await tx.query(`INSERT INTO \`${isLater ? 'outbox_delayed' : table}\` (${Object.keys(row).join(', ')}) VALUES (${marks.join(', ')})`,
+    await run(tx, `INSERT INTO \`${isLater ? 'outbox_delayed' : table}\` (${Object.keys(row).join(', ')}) VALUES (${marks.join(', ')})`,
         Object.values(row));
     return row.message_id;
 }

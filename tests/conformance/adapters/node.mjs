@@ -12,7 +12,8 @@ const say = (event, more = {}) => process.stdout.write(`${JSON.stringify({ event
 async function connect() {
     const tx = await mysql.createConnection({ ...at });
     tx.on?.('error', () => {}); // what it is in the middle of fails, and says so
-    await tx.query('SET SESSION innodb_lock_wait_timeout = 1');
+    // The mode in which a driver's quoting by backslashes is none.
+    await tx.query("SET SESSION innodb_lock_wait_timeout = 1, sql_mode = CONCAT(@@sql_mode, ',NO_BACKSLASH_ESCAPES')");
     return tx;
 }
 
@@ -45,7 +46,7 @@ async function add(command) {
 }
 
 async function effect(tx, message) {
-    await tx.query('INSERT INTO effect (queue, message_id, topic, ordering_key, content_type, headers, source, traceparent, attempt,' +
+    await tx.execute('INSERT INTO effect (queue, message_id, topic, ordering_key, content_type, headers, source, traceparent, attempt,' +
         ' size, sha) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
     [message.headers.queue ?? null, message.messageId, message.topic, message.key, message.contentType, JSON.stringify(message.headers),
         message.source, message.traceparent, message.attempt, message.payload.length,

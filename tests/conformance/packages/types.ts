@@ -14,7 +14,7 @@ export async function place(): Promise<string> {
 }
 
 const handler: inbox.Handler = async (tx: mysql.PoolConnection, message) => {
-    await tx.query('UPDATE stock SET n = n - ? WHERE sku = ?', [message.json().n, message.key]);
+    await tx.execute('UPDATE stock SET n = n - ? WHERE sku = ?', [message.json().n, message.key]);
     return message.attempt > 3 ? new inbox.Reject('never') : new inbox.Retry('later', 50);
 };
 
