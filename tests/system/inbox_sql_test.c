@@ -510,6 +510,30 @@ static void what_is_not_committed_is_passed_over(void **state)
     assert_int_equal(count(rig, "blocked"), 1); /* for inbox-relay to find, which files a1 */
 }
 
+/* What the page requires READ COMMITTED for: the handler of one queue holds nothing of another. */
+static void queues_share_a_table(void **state)
+{
+    struct rig *rig = *state;
+    struct inbox_taken other, taken;
+    bool found = false;
+
+    test_db_run(rig->worker[1], "SET SESSION innodb_lock_wait_timeout = 1");
+    store(rig, "b1", NULL);
+    store(rig, "a1", NULL);
+    test_db_run(rig->admin, "UPDATE inbox SET queue = 'p' WHERE message_id = 'a1'");
+    begin(rig->worker[0]);
+    other = take(rig->worker[0], "b1");
+    begin(rig->worker[1]);
+    assert_int_equal(inbox_take(rig->worker[1], "p", &taken, &found, &err), OBX_OK);
+    assert_true(found);
+    done(rig->worker[1], &taken);
+    commit(rig->worker[1]);
+    store(rig, "b2", NULL);
+    done(rig->worker[0], &other);
+    commit(rig->worker[0]);
+    assert_int_equal(count(rig, "done"), 2);
+}
+
 #define EACH(test)                                                                                 \
     cmocka_unit_test_setup_teardown(test, read_committed, teardown),                               \
         cmocka_unit_test_setup_teardown(test, repeatable_read, teardown),                          \
@@ -530,6 +554,7 @@ int main(void)
         EACH(a_delay_beyond_all_bounds_is_cut),
         EACH(a_payload_larger_than_the_session_takes),
         EACH(what_is_not_committed_is_passed_over),
+        cmocka_unit_test_setup_teardown(queues_share_a_table, read_committed, teardown),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
