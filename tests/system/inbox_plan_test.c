@@ -225,6 +225,9 @@ static void explain(const char *sql, const struct obx_value *args, size_t count,
     /* MySQL 9 does not say how it updates; what that reads is counted above. */
     if (strstr(text, "not executable by iterator executor") != NULL)
         return;
+    /* By all of a primary key it has read the row before there is a plan. */
+    if (strcmp(index, "PRIMARY") == 0 && strstr(text, "rows_fetched_before_execution") != NULL)
+        return;
     if (strstr(text, key) == NULL && strstr(text, index_name) == NULL)
         fail_msg("%s does not use %s: %s", sql, index, text);
 }
