@@ -153,10 +153,28 @@ static enum obx_code add_followers(struct take *take, const struct probe *head)
     return rc;
 }
 
-/* The first due row in doubt goes alone; otherwise all due rows that are not in doubt go together.
+#define LOCK_ONE                                                                                   \
+    "SELECT 1 FROM inbox_parked FORCE INDEX (PRIMARY) WHERE id = ? FOR UPDATE SKIP LOCKED"
+
+/* Its owner may be slow, or stand still, inside the transaction that has it. */
+static enum obx_code lock_doubtful(const struct take *take, uint64_t id, bool *is_locked)
+{
+    struct db_rows *rows = NULL;
+    enum obx_code rc = db_query(take->db, LOCK_ONE, DB_ARGS(DB_U64(id)), &rows, take->err);
+
+    *is_locked = rc == OBX_OK && db_rows_next(rows);
+    db_rows_free(rows);
+    return rc;
+}
+
+/*
+ * The first due row in doubt that can be locked goes alone; otherwise all due rows that are not in
+ * doubt go together. One that somebody holds is passed over, or it would be chosen again and again,
+ * and the others with it would wait.
  */
 static enum obx_code choose_one(struct take *take, const struct probe *probe)
 {
+    bool is_ours = true;
     enum obx_code rc = OBX_OK;
 
     if (take->is_alone || (probe->is_in_doubt && take->id_count > 0) ||
@@ -164,6 +182,10 @@ static enum obx_code choose_one(struct take *take, const struct probe *probe)
         take->taken->next_ms = 0;
         return OBX_OK;
     }
+    if (probe->is_in_doubt)
+        rc = lock_doubtful(take, probe->id, &is_ours);
+    if (rc != OBX_OK || !is_ours)
+        return rc;
     take->is_alone = probe->is_in_doubt;
     take->chains++;
     rc = add_id(take, probe->id, probe->size);
