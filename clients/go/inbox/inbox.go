@@ -160,6 +160,11 @@ func (w *Worker) listen() (silence func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+	// inbox-relay runs as another user, and to send it needs the right to write.
+	if err := os.Chmod(path, 0o666); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
 	bell := make(chan struct{}, 1)
 	w.bell = bell
 	go func() {

@@ -163,7 +163,7 @@ final class Inbox
             $this->tx = null; // what is open is rolled back by the server
             if ($path !== null) {
                 fclose($this->bell);
-                unlink($path);
+                @unlink($path); // perhaps the folder was cleaned
             }
         }
     }
@@ -206,6 +206,7 @@ final class Inbox
         if ($this->bell === false) {
             throw new \RuntimeException("$path: $text");
         }
+        chmod($path, 0666); // inbox-relay runs as another user, and to send it needs the right to write
         stream_set_blocking($this->bell, false);
         return $path;
     }

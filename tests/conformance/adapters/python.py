@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -170,6 +171,11 @@ def serve(command):
 
 
 def main():
+    # A service with many files open: what a worker opens has a number that select() does not take.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    limit = 2048 if hard == resource.RLIM_INFINITY else min(2048, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(min(1100, limit - 200))]  # noqa: F841
     worker = thread = None
     say("ready", can=["wake"])
     for line in sys.stdin:

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -198,7 +199,8 @@ class Worker:
             if tx is not None:
                 _db.discard(tx)  # what is open is rolled back by the server
             if bell is not None:
-                os.unlink(bell.getsockname())
+                with contextlib.suppress(OSError):
+                    os.unlink(bell.getsockname())  # perhaps the folder was cleaned
                 bell.close()
             self._stop_read.close()
             self._stop_write.close()
@@ -207,15 +209,20 @@ class Worker:
         if self._wake_dir is None:
             return None
         bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        bell.bind(os.path.join(self._wake_dir, f"{os.getpid()}-{secrets.token_hex(4)}"))
+        path = os.path.join(self._wake_dir, f"{os.getpid()}-{secrets.token_hex(4)}")
+        bell.bind(path)
+        os.chmod(path, 0o666)  # inbox-relay runs as another user, and to send it needs the right to write
         bell.setblocking(False)
         return bell
 
     def _wait(self, seconds: float, bell: socket.socket | None) -> float:
         """Until the time is over, a datagram comes, or stop(). The next wait's length."""
-        ends = [self._stop_read] if bell is None else [self._stop_read, bell]
-        ready, _, _ = select.select(ends, [], [], seconds)
-        if bell is None or bell not in ready:
+        ends = select.poll()  # select() takes no descriptor above 1023
+        for end in (self._stop_read, bell):
+            if end is not None:
+                ends.register(end, select.POLLIN)
+        ready = [number for number, _ in ends.poll(math.ceil(seconds * 1000))]
+        if bell is None or bell.fileno() not in ready:
             return min(2 * seconds, self.poll)
         try:
             while bell.recv(256) is not None:
