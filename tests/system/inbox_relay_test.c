@@ -198,6 +198,37 @@ static void reports_what_the_service_says(void **state)
     broker_delete_queue(rig->rig->admin, receipts);
 }
 
+/* More bytes than a dedup row keeps, though not more characters, and one of them cut in the middle. */
+static void a_long_reason_is_reported(void **state)
+{
+    struct inbox_rig *rig = *state;
+    struct db *db = test_db_open(&rig->worker_opts);
+    struct inbox_taken taken = {0};
+    struct obx_err err = {0};
+    char reason[3 * 250 + 1] = "";
+    bool found = false;
+
+    for (int i = 0; i < 250; i++)
+        memcpy(reason + (ptrdiff_t)3 * i, "\xE2\x82\xAC", 3);
+    broker_queue(rig->rig->admin, receipts, NULL, 0);
+    inbox_rig_start(rig, 0, NULL);
+    inbox_rig_put_asking(rig, "r-1", "r", "reject", receipts);
+    rig_flush(rig->rig);
+    wait_stored(rig, 1);
+    assert_int_equal(db_begin(db, &err), OBX_OK);
+    assert_int_equal(inbox_take(db, "orders", &taken, &found, &err), OBX_OK);
+    assert_true(found);
+    assert_int_equal(inbox_reject(db, &taken, reason, &err), OBX_OK);
+    assert_int_equal(db_commit(db, &err), OBX_OK);
+    rig_wait_number(rig->rig,
+                    "SELECT COUNT(*) FROM inbox_applied WHERE outcome = 'rejected' AND "
+                    "LENGTH(reason) BETWEEN 250 AND 255",
+                    1);
+    db_close(db);
+    inbox_rig_stop(rig, 0);
+    broker_delete_queue(rig->rig->admin, receipts);
+}
+
 /* done without the successor, which this worker's next could not see. */
 static void done_past_its_successor(struct db *db, uint64_t id)
 {
@@ -562,6 +593,7 @@ int main(void)
         TEST(fails_retries_and_freezes),
         TEST(skips_the_dead_where_it_is_told_to),
         TEST(reports_what_the_service_says),
+        TEST(a_long_reason_is_reported),
         TEST(no_key_waits_for_the_broker),
         TEST(rows_removed_by_hand),
         TEST(a_worker_that_sleeps_holds_its_key_only),

@@ -14,9 +14,16 @@
 #include "base/alloc.h"
 #include "base/crash.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "core/embed.h"
 
-enum { MS_TO_US = 1000, MS_PER_S = 1000, LOOK_MAX = 100, STATE_MAX = 100 };
+enum {
+    MS_TO_US = 1000,
+    MS_PER_S = 1000,
+    LOOK_MAX = 100,
+    STATE_MAX = 100,
+    APPLIED_REASON_MAX = 255
+};
 
 /* ------------------------------------------------------------------ lists */
 
@@ -344,6 +351,8 @@ static enum obx_code settle_one(struct filing *filing, struct db *db, const stru
                                 struct obx_err *err)
 {
     const struct obx_value group = DB_TEXT(filing->opts->consumer.group);
+    const struct obx_bytes reason = {.p = report->reason.p,
+                                     .len = utf8_cut(report->reason, APPLIED_REASON_MAX)};
 
     if (!report->is_rejected)
         return db_exec(db,
@@ -351,10 +360,9 @@ static enum obx_code settle_one(struct filing *filing, struct db *db, const stru
                        " consumer_group = ? AND message_id = ? AND outcome = '" EMBED_STORED "'",
                        DB_ARGS(group, DB_BYTES(report->message_id)), NULL, err);
     return db_exec(db,
-                   "UPDATE inbox_applied SET outcome = 'rejected', reason = LEFT(?, 255) WHERE"
+                   "UPDATE inbox_applied SET outcome = 'rejected', reason = ? WHERE"
                    " consumer_group = ? AND message_id = ? AND outcome = '" EMBED_STORED "'",
-                   DB_ARGS(DB_BYTES(report->reason), group, DB_BYTES(report->message_id)), NULL,
-                   err);
+                   DB_ARGS(DB_BYTES(reason), group, DB_BYTES(report->message_id)), NULL, err);
 }
 
 enum obx_code filing_settle(struct filing *filing, struct db *db, const struct report_list *reports,
