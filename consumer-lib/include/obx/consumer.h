@@ -98,14 +98,17 @@ OBX_API const struct obx_header *obx_message_header(const struct obx_message *ms
  *
  * Runs on a worker thread with a transaction open, whose COMMIT has the dedup row of this message
  * too. Other messages may share the transaction, so a handler must not end it: no COMMIT, ROLLBACK,
- * BEGIN, DDL, SET autocommit, no rollback to a savepoint that it has not set itself. One that does is
- * found out and reported (obx_consumer_stats.tx_broken, log event tx.broken). Its message and those
- * before it in the batch get their dedup rows in the next statement when they were committed, and run
- * again when they were undone, its own as a failed attempt. The first time, exactly-once has a gap
- * there: what such a handler has committed can be applied again if the process or the database dies
- * before that statement, or if several handlers of one batch end the transaction in different ways
- * (docs/adr/0027-dedup-by-batch.md). From then on the worker writes each dedup row before its handler
- * and there is no gap. The transaction can be undone and the handler called again with the same
+ * BEGIN, DDL, SET autocommit, no rollback to a savepoint that it has not set itself. obx_tx_exec and
+ * obx_tx_query refuse these. One that does it by the native handle or a procedure is found out and
+ * reported (obx_consumer_stats.tx_broken, log event tx.broken). Its message and those before it in
+ * the batch get their dedup rows in the next statement when they were committed, and run again when
+ * they were undone; its own as a failed attempt, also when it has not answered OBX_APPLIED. The first
+ * time, exactly-once has a gap there: what such a handler has committed can be applied again if the
+ * process or the database dies before that statement, or if another message of the batch fails. From
+ * then on the worker writes each dedup row before its handler. Where a handler begins another
+ * transaction at once, its end may not be seen: then effects of its batch can be lost too, if another
+ * handler rolls back or its own transaction meets a deadlock (docs/adr/0027-dedup-by-batch.md). The
+ * transaction can be undone and the handler called again with the same
  * message: memory of the application must not be changed on the assumption that APPLIED is final.
  * With several workers it runs on several threads at once, but never at once for two messages of one
  * ordering key. It must return (no longjmp, no exception through it), should be done in
