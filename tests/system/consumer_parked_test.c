@@ -273,6 +273,34 @@ static void a_held_row_in_doubt_holds_up_no_other(void **state)
     rig_audit(rig, MESSAGES);
 }
 
+/* The oldest row has lost its body: it waits for an operator, and the others do not. */
+static void an_unreadable_row_holds_up_no_other(void **state)
+{
+    enum { MESSAGES = 3 };
+    struct rig *rig = *state;
+    _Atomic int left = MESSAGES;
+    struct obx_consumer *consumer = NULL;
+
+    rig->opts.retry_min_ms = rig->opts.retry_cap_ms = RIG_WAIT_MS; /* due when this test says so */
+    rig_declare(rig);
+    rig_fill(rig, "m", MESSAGES, 0);
+    consumer = rig_start(rig, fail_first, &left);
+    rig_wait_number(rig, ALL_ROWS, MESSAGES);
+    rig_stop(consumer);
+    test_db_run(rig->db, "UPDATE inbox_parked SET next_at = UTC_TIMESTAMP(6) - INTERVAL 1 MINUTE");
+    test_db_run(rig->db,
+                "UPDATE inbox_parked SET next_at = next_at - INTERVAL 1 MINUTE, pieces = 2 "
+                "WHERE message_id = 'm-000000'");
+    consumer = rig_start(rig, fail_first, &left);
+    rig_wait_applied(rig, MESSAGES - 1);
+    rig_wait_number(rig, ALL_ROWS, 1);
+    test_db_run(rig->db, "UPDATE inbox_parked SET pieces = 0, next_at = UTC_TIMESTAMP(6)");
+    rig_wait_applied(rig, MESSAGES);
+    rig_wait_number(rig, ALL_ROWS, 0);
+    rig_stop(consumer);
+    rig_audit(rig, MESSAGES);
+}
+
 struct lock_watch {
     struct rig *rig;
     _Atomic int calls;
@@ -778,6 +806,7 @@ int main(int argc, char **argv)
         CASE(two_processes_share_the_rows),
         CASE(a_locked_row_keeps_its_place),
         CASE(a_held_row_in_doubt_holds_up_no_other),
+        CASE(an_unreadable_row_holds_up_no_other),
         CASE(a_failing_message_gives_no_lock_back),
         CASE(a_handler_that_kills_its_process_uses_up_its_attempts),
         CASE(a_dead_message_freezes_its_key),

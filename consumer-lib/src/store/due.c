@@ -32,6 +32,7 @@ enum {
     HOLDS_MAX = 64,
     NOTE_MAX = 256,
     REQUEST_AGAIN_MS = 1000,
+    UNREADABLE_MS = 10 * 1000,
 };
 
 #define DIED "the attempt was not heard of again: its process ended in it, or lost its database"
@@ -471,17 +472,40 @@ static bool is_in_order(const struct take *take, const struct chosen *chosen)
     return is_head || chosen[-1].is_taken;
 }
 
+/*
+ * A row of which no message can be made (a piece of its body is gone, say) waits, and with it what
+ * follows in its chain; an operator has to look at it. Nothing else waits.
+ */
+static enum obx_code pass_over_unreadable(struct take *take, const struct db_rows *rows,
+                                          enum obx_code why)
+{
+    if (why != OBX_E_DB_DATA || db_is_lost(take->db))
+        return why;
+    OBX_LOG(LOG_LVL_ERROR, "consumer", "parked.unreadable",
+            KV_STR("group", take->opts->settings->group), KV_U64("id", db_rows_u64(rows, 0)),
+            KV_BYTES("message_id", db_rows_bytes(rows, 1)), KV_ERR(take->err));
+    return db_exec(
+        take->db,
+        "UPDATE inbox_parked SET next_at = IF(next_at IS NULL, NULL, UTC_TIMESTAMP(6) + "
+        "INTERVAL ? MICROSECOND) WHERE id = ?",
+        DB_ARGS(DB_U64((uint64_t)UNREADABLE_MS * US_PER_MS), DB_U64(db_rows_u64(rows, 0))), NULL,
+        take->err);
+}
+
 static enum obx_code take_row(struct take *take, const struct db_rows *rows)
 {
     const bool is_dead = bytes_is(db_rows_bytes(rows, ROW_STATE), "dead");
 
+    if (!is_dead && !take->is_alone && db_rows_u64(rows, ROW_CLAIM) != 0)
+        return OBX_OK;
     if (!is_dead)
-        return take->is_alone || db_rows_u64(rows, ROW_CLAIM) == 0 ? claim_row(take, rows) : OBX_OK;
+        return pass_over_unreadable(take, rows, claim_row(take, rows));
     if (!db_rows_is_null(rows, ROW_REQUEST))
         return run_request(take, rows);
     if (take->opts->settings->dead_letter_queue == NULL)
         return list_row(take, &take->rest, db_rows_u64(rows, 0));
-    return take->opts->takes_letters ? set_out_letter(take, rows) : OBX_OK;
+    return take->opts->takes_letters ? pass_over_unreadable(take, rows, set_out_letter(take, rows))
+                                     : OBX_OK;
 }
 
 /* ------------------------------------------------------------------ the transaction */
