@@ -153,7 +153,7 @@ class Run:
         self.queue, self.folder, self.relay = case["name"], folder, relay
 
     def run(self):
-        special = {"stop": self.stop, "wake": self.wake, "silent": self.silent, "outbox": self.outbox, "half": self.half}
+        special = {"stop": self.stop, "wake": self.wake, "silent": self.silent, "fatal": self.fatal, "outbox": self.outbox, "half": self.half}
         special.get(self.case["name"], self.inbox)()
 
     # ---- messages in an inbox, until all have come to their end, whatever is killed meanwhile
@@ -342,6 +342,22 @@ class Run:
         adapter.stop()
         open_rows = self.sql.one(f"SELECT COUNT(*) FROM inbox WHERE queue = '{self.queue}' AND state <> 'done' AND attempts = 0")
         assert open_rows == str(len(messages)), "something was done"
+        adapter.work(queue=self.queue)
+        wait_for(lambda: self.sql.one(f"SELECT COUNT(*) FROM inbox WHERE queue = '{self.queue}' AND state <> 'done'") == "0",
+                 DEADLINE_S, self.what_is_left)
+        adapter.stop()
+        self.audit(messages)
+
+    def fatal(self):
+        """What a worker must not outlive ends it aloud, when the message that met it was noted as failed; another one goes on."""
+        messages = fill(self.case, self.queue)
+        self.database.store(self.queue, messages)
+        adapter = self.adapters[0]
+        adapter.work(queue=self.queue)
+        assert "OutOfMemory" in adapter.expect("failed")["why"]
+        adapter.stop()
+        noted = self.sql(f"SELECT attempts, reason_code FROM inbox WHERE queue = '{self.queue}' AND state = 'ready'")
+        assert noted == [["1", "OBX_E_HANDLER"]], noted
         adapter.work(queue=self.queue)
         wait_for(lambda: self.sql.one(f"SELECT COUNT(*) FROM inbox WHERE queue = '{self.queue}' AND state <> 'done'") == "0",
                  DEADLINE_S, self.what_is_left)

@@ -404,6 +404,7 @@ final class Inbox
         }
         try {
             $this->rollBack();
+            Db::expectExceptions($this->tx); // one that a handler has silenced is not used again
             if ($message !== null && Db::isLocked($error)) {
                 $this->passBy($message, $error);
             }

@@ -146,6 +146,7 @@ public final class Adapter {
             }
             case "retry" -> throw new Inbox.VerdictException(Inbox.retry("later", Duration.ofMillis(50)));
             case "reject" -> throw new Inbox.VerdictException(Inbox.reject("never"));
+            case "fatal" -> throw new OutOfMemoryError("boom");
             case "raise-odd" -> throw new IllegalStateException("odd \udcff" + "\ud83d\udd11".repeat(2000));
             case "rollback" -> {
                 try (var statement = tx.createStatement()) {
@@ -190,7 +191,13 @@ public final class Adapter {
         if (command.get("follow") != null) {
             worker.follow(((Number) command.get("follow")).intValue());
         }
-        thread = new Thread(worker);
+        thread = new Thread(() -> {
+            try {
+                worker.run();
+            } catch (OutOfMemoryError e) {
+                say("failed", "why", Json.text(e.toString()));
+            }
+        });
         thread.setDaemon(true);
         thread.start();
     }
@@ -240,7 +247,7 @@ public final class Adapter {
 
     public static void main(String[] args) throws Exception {
         Adapter adapter = new Adapter();
-        say("ready", "can", "[]");
+        say("ready", "can", "[\"fatal\"]");
         BufferedReader lines = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = lines.readLine(); line != null; line = lines.readLine()) {
             Map<String, Object> command = Json.object(line);
