@@ -194,7 +194,8 @@ static void a_refused_row_does_not_go_first(void **state)
     tries = rig_number(rig, "SELECT COUNT(*) FROM tries");
     rig_insert(rig, "t", NULL, "later");
     rig_wait_number(rig, 1, "SELECT COUNT(*) FROM outbox");
-    assert_in_range(rig_number(rig, "SELECT COUNT(*) FROM tries") - tries, 0, 1);
+    /* Its own pauses may end meanwhile, once or twice on a slow machine; if it went first, nothing else ever went. */
+    assert_in_range(rig_number(rig, "SELECT COUNT(*) FROM tries") - tries, 0, 4);
 }
 
 /* Dates that an application's session lets in and ours would not: they are carried as they are. */

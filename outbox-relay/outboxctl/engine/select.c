@@ -325,11 +325,11 @@ bool resource_state(const struct ctl_args *args, const struct resource *resource
     if (wanted == NULL)
         return true;
     *state = strcmp(wanted, "any") == 0 ? NULL : wanted;
-    for (size_t i = 0; resource->states[i] != NULL; i++) {
+    for (size_t i = 0; resource->states[i] != NULL; i++)
         if (*state == NULL || strcmp(wanted, resource->states[i]) == 0)
             return true;
+    for (size_t i = 0; resource->states[i] != NULL; i++)
         buf_addf(&names, "%s, ", resource->states[i]);
-    }
     ctl_usage(args, "--state is %sor any", names.data == NULL ? "" : names.data);
     buf_fini(&names);
     return false;
