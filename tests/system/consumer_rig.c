@@ -287,8 +287,11 @@ void rig_wait_applied(struct rig *rig, uint64_t rows)
     struct rows_wanted wanted = {rig, rows};
 
     if (!wait_until(RIG_WAIT_MS, has_rows, &wanted))
-        fail_msg("%" PRIu64 " rows applied, %" PRIu64 " wanted, %" PRIu32 " ready in the queue",
+        fail_msg("%" PRIu64 " rows applied, %" PRIu64 " wanted, %" PRIu64 " dedup rows, %" PRIu64
+                 " wait or are dead, %" PRIu32 " ready in the queue",
                  rig_number(rig, "SELECT COUNT(*) FROM applied"), rows,
+                 rig_number(rig, "SELECT COUNT(*) FROM inbox_applied"),
+                 rig_number(rig, "SELECT COUNT(*) FROM inbox_parked"),
                  broker_count(rig->admin, rig->queue));
 }
 

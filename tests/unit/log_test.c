@@ -301,7 +301,8 @@ static void what_cannot_be_written_is_counted(void **state)
     log_number(1);
     log_number(2);
     log_end(END_MS);
-    assert_int_equal(log_dropped(), 2);
+    /* The second may bring a word about the first, which is lost as well. */
+    assert_in_range(log_dropped(), 2, 3);
 }
 
 /* A reader that is let go only after the lines were logged, and then reads all there is. */
