@@ -125,7 +125,7 @@ static void expect_receipts(struct inbox_rig *rig, size_t wanted)
 static void killed_at_each_point_it_loses_nothing(void **state)
 {
     static const char *const points[] = {"inbox-stored:1",   "inbox-stored:2", "inbox-claimed:1",
-                                         "inbox-reported:1", "inbox-filed:1",  "inbox-filed:3",
+                                         "inbox-reported:1", "inbox-filed:1",  "inbox-filed:2",
                                          "inbox-settled:1",  "inbox-settled:2"};
     enum { MESSAGES = 150, POINTS = sizeof(points) / sizeof(points[0]) };
     struct inbox_rig *rig = *state;
