@@ -19,21 +19,18 @@ static uint64_t next_random(uint64_t *state)
     return x ^ (x >> 32);
 }
 
-static uint32_t upper_bound(uint32_t min_ms, uint32_t cap_ms, uint32_t tries)
-{
-    uint64_t upper = min_ms > 0 ? min_ms : 1;
-
-    for (uint32_t i = 0; i < tries && upper < cap_ms; i++)
-        upper *= 2;
-    return upper < cap_ms ? (uint32_t)upper : cap_ms;
-}
-
 uint32_t backoff_nth_ms(uint32_t min_ms, uint32_t cap_ms, uint32_t tries, uint64_t random)
 {
-    uint32_t upper = upper_bound(min_ms, cap_ms, tries);
-    uint32_t lower = min_ms < upper ? min_ms : upper;
+    uint64_t upper = min_ms > 0 ? min_ms : 1;
+    uint64_t lower = 0;
 
-    return lower + (uint32_t)(random % ((uint64_t)upper - lower + 1));
+    /* Ends at the cap and not after tries rounds: a count that has grown for days would shift the
+     * number out of its width, and the wait would begin at nothing again. */
+    for (uint32_t i = 0; i < tries && upper < cap_ms; i++)
+        upper *= 2;
+    upper = upper < cap_ms ? upper : cap_ms;
+    lower = min_ms < upper ? min_ms : upper;
+    return (uint32_t)(lower + random % (upper - lower + 1));
 }
 
 void backoff_init(struct backoff *b, uint32_t min_ms, uint32_t cap_ms)
@@ -45,7 +42,7 @@ uint32_t backoff_next_ms(struct backoff *b)
 {
     if (b->seed == 0)
         b->seed = random_u64();
-    if (b->tries < UINT32_MAX)
+    if (b->tries < UINT32_MAX) /* an outage of months must not begin again at the shortest wait */
         b->tries++;
     return backoff_nth_ms(b->min_ms, b->cap_ms, b->tries, next_random(&b->seed));
 }

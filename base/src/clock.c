@@ -37,6 +37,7 @@ int clock_left_ms(uint64_t due_ms)
 {
     uint64_t now = clock_now_ms();
 
+    /* Compared before they are subtracted: a time that has passed would be one of ages to come. */
     if (due_ms <= now)
         return 0;
     return due_ms - now < INT_MAX ? (int)(due_ms - now) : INT_MAX;

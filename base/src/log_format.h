@@ -1,4 +1,4 @@
-/* Turns one event into one line. Used by log.c and log_writer.c. */
+/* Turns one event into one line (log.c). log_writer.c makes lines of its own with it. */
 #ifndef BASE_LOG_FORMAT_H
 #define BASE_LOG_FORMAT_H
 

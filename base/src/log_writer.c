@@ -83,17 +83,6 @@ static void drop(uint64_t lines)
     writer.untold += lines;
 }
 
-static void keep_or_drop(const char *line, size_t len)
-{
-    writer.is_full = writer.is_full && writer.len > REOPEN_AT;
-    if (!writer.is_full)
-        tell_dropped();
-    if (writer.is_full || !put_line(line, len)) {
-        writer.is_full = true;
-        drop(1);
-    }
-}
-
 /* Moves the whole lines of the ring that fit into chunk; returns their bytes. */
 static size_t take_lines(char *chunk)
 {
@@ -181,7 +170,13 @@ static void sink(enum log_level level, const char *line, size_t len, void *ctx)
     (void)level;
     (void)ctx;
     (void)pthread_mutex_lock(&writer.lock);
-    keep_or_drop(line, len);
+    writer.is_full = writer.is_full && writer.len > REOPEN_AT;
+    if (!writer.is_full)
+        tell_dropped();
+    if (writer.is_full || !put_line(line, len)) {
+        writer.is_full = true;
+        drop(1);
+    }
     (void)pthread_cond_signal(&writer.changed);
     (void)pthread_mutex_unlock(&writer.lock);
 }
@@ -207,17 +202,12 @@ enum obx_code log_start(enum log_level min_level, enum log_format format, int fd
     return OBX_OK;
 }
 
-static bool is_idle(void)
-{
-    return writer.has_ended || (writer.len == 0 && !writer.is_writing && !writer.is_ending);
-}
-
-/* The lock is held. */
+/* Until all is written, and when the writer is to end until it has. The lock is held. */
 static void await_idle(uint32_t wait_ms)
 {
     uint64_t until_ms = clock_now_ms() + wait_ms;
 
-    while (!is_idle() &&
+    while (!writer.has_ended && (writer.len > 0 || writer.is_writing || writer.is_ending) &&
            cond_wait_ms(&writer.written, &writer.lock, (uint64_t)clock_left_ms(until_ms)))
         ;
 }

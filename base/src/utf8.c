@@ -42,6 +42,7 @@ size_t utf8_next(struct obx_bytes b, uint32_t *cp)
             return 0;
         value = (value << 6) | (p[i] & 0x3Fu);
     }
+    /* An overlong form is another spelling of a character: what was refused as '/' would pass. */
     if (value < least[len] || value > 0x10FFFF || (value >= 0xD800 && value <= 0xDFFF))
         return 0;
     *cp = value;

@@ -16,7 +16,8 @@ struct wake {
 
 /** OBX_E_SYSTEM: no descriptor left; wake->fd is -1 then. */
 OBX_NODISCARD enum obx_code wake_init(struct wake *wake, struct obx_err *err);
-/** Does nothing when fd is -1. */
+/** Does nothing when fd is -1. Nobody may call wake_up any more: the number may be another file's by
+ * then, and eight bytes would be written to it. */
 void wake_fini(struct wake *wake);
 /** Any thread, any signal handler; never waits, and errno is kept. */
 void wake_up(const struct wake *wake);

@@ -13,7 +13,7 @@ uint32_t breaker_admit(struct breaker *b, uint32_t wanted, uint64_t now_ms)
         return wanted;
     if (b->state == BREAKER_PROBING || now_ms < b->due_ms)
         return 0;
-    b->state = BREAKER_PROBING;
+    b->state = BREAKER_PROBING; /* one ask finds out; a burst would be the outage's next cause */
     return 1;
 }
 

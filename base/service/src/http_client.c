@@ -57,7 +57,7 @@ enum obx_code http_headers_add(struct http_headers *headers, const char *name, c
 
     if (value == NULL || value[0] == '\0')
         return OBX_OK;
-    if (strpbrk(value, "\r\n") != NULL)
+    if (strpbrk(value, "\r\n") != NULL) /* would be a header of its own, or the body */
         return OBX_E_INVALID;
     rc = buf_addf(&headers->lines, "%s: %s", name, value);
     return rc == OBX_OK ? buf_add(&headers->lines, "", 1) : rc;
@@ -91,6 +91,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *ctx)
     size_t len = size * count;
     size_t room = call->keep_max - call->kept.len;
 
+    /* What is not kept is read on, so that the connection can be used again; but not for ever. */
     if (len > call->answer_max - call->body_len) {
         call->rc = OBX_E_TOO_LARGE;
         return 0;
@@ -141,7 +142,7 @@ uint64_t http_retry_after_ms(const char *value, uint64_t now_us)
     seconds = strtoull(value, &end, DECIMAL);
     if (end != value && value[0] >= '0' && value[0] <= '9' && end[strspn(end, " \t")] == '\0')
         return seconds > UINT32_MAX ? (uint64_t)UINT32_MAX * MS_PER_S : seconds * MS_PER_S;
-    date = curl_getdate(value, NULL);
+    date = curl_getdate(value, NULL); /* RFC 9110 has both, and servers send both */
     if (date <= 0 || (uint64_t)date * US_PER_S <= now_us)
         return 0;
     return ((uint64_t)date * US_PER_S - now_us) / MS_PER_S;
@@ -155,7 +156,9 @@ static void set_rules(CURL *easy, const struct http_request *request)
     const char *agent = request->user_agent == NULL ? "rowpost" : request->user_agent;
     uint32_t connect_ms = request->connect_ms == 0 ? request->timeout_ms : request->connect_ms;
 
-    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L); /* else the resolver's time limit is a SIGALRM */
+    /* Neither a proxy of the environment nor a redirect: the request, with its token or its
+     * signature, goes where the configuration says and nowhere else. */
     curl_easy_setopt(easy, CURLOPT_PROXY, "");
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -168,16 +171,6 @@ static void set_rules(CURL *easy, const struct http_request *request)
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, request->is_unverified ? 0L : 2L);
     if (request->ca_file != NULL)
         curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);
-}
-
-static void set_answer(struct call *call)
-{
-    curl_easy_setopt(call->easy, CURLOPT_PRIVATE, call);
-    curl_easy_setopt(call->easy, CURLOPT_WRITEFUNCTION, on_body);
-    curl_easy_setopt(call->easy, CURLOPT_WRITEDATA, call);
-    curl_easy_setopt(call->easy, CURLOPT_HEADERFUNCTION, on_header);
-    curl_easy_setopt(call->easy, CURLOPT_HEADERDATA, call);
-    curl_easy_setopt(call->easy, CURLOPT_ERRORBUFFER, call->why);
 }
 
 static bool set_method(CURL *easy, const struct http_request *request)
@@ -195,9 +188,16 @@ static bool set_method(CURL *easy, const struct http_request *request)
 
 static bool set_up(struct call *call, const struct http_request *request)
 {
+    /* Nothing of the call before, its token least of all, may go to another host. The connections
+     * that curl keeps stay. */
     curl_easy_reset(call->easy);
     set_rules(call->easy, request);
-    set_answer(call);
+    curl_easy_setopt(call->easy, CURLOPT_PRIVATE, call);
+    curl_easy_setopt(call->easy, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(call->easy, CURLOPT_WRITEDATA, call);
+    curl_easy_setopt(call->easy, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(call->easy, CURLOPT_HEADERDATA, call);
+    curl_easy_setopt(call->easy, CURLOPT_ERRORBUFFER, call->why);
     return set_method(call->easy, request) && add_lines(call, request) &&
            curl_easy_setopt(call->easy, CURLOPT_HTTPHEADER, call->headers) == CURLE_OK &&
            curl_easy_setopt(call->easy, CURLOPT_URL, request->url) == CURLE_OK;

@@ -28,25 +28,21 @@ static void on_signal(evutil_socket_t number, short what, void *ctx)
         signals->opts.on_terminate((int)number, signals->opts.ctx);
 }
 
-static void ignore_sigpipe(void)
-{
-    struct sigaction ignore;
-
-    memset(&ignore, 0, sizeof(ignore));
-    ignore.sa_handler = SIG_IGN;
-    sigaction(SIGPIPE, &ignore, NULL);
-}
-
 enum obx_code signals_create(const struct signals_opts *opts, struct signals **out,
                              struct obx_err *err)
 {
     struct signals *signals = obx_calloc(1, sizeof(*signals));
+    struct sigaction ignore;
 
     *out = NULL;
     if (signals == NULL)
         return obx_fail(err, OBX_E_NOMEM, "signals");
     signals->opts = *opts;
-    ignore_sigpipe();
+    /* A peer that hangs up while we write is an error of that write, not the end of the process.
+     * The libraries, TLS among them, write without MSG_NOSIGNAL. */
+    memset(&ignore, 0, sizeof(ignore));
+    ignore.sa_handler = SIG_IGN;
+    sigaction(SIGPIPE, &ignore, NULL);
     for (size_t i = 0; i < SIGNAL_COUNT; i++) {
         signals->events[i] = evsignal_new(opts->base, signal_numbers[i], on_signal, signals);
         if (signals->events[i] == NULL || event_add(signals->events[i], NULL) != 0) {

@@ -26,26 +26,19 @@ static bool is_foreign(struct obx_bytes variable)
            bytes_is(variable, "OBX_CACHE_DIR");
 }
 
-static char upper(char c)
-{
-    if (c >= 'a' && c <= 'z')
-        return (char)(c - 'a' + 'A');
-    /* The angle brackets are those of the placeholder <NAME> in the reference; no name has them. */
-    if ((c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '<' || c == '>')
-        return c;
-    return '_';
-}
-
+/* As a shell takes a name: what is neither a letter nor a digit becomes '_'. The angle brackets are
+ * those of the placeholder <NAME> in the reference; no name has them. Not toupper(3), whose answer
+ * depends on the locale: in a Turkish one "i" has another capital, and the variable no match. */
 static void out_upper(struct obx_buf *out, const char *text)
 {
-    const size_t len = strlen(text);
-    char *to = NULL;
+    for (; *text != '\0'; text++) {
+        const bool is_lower = *text >= 'a' && *text <= 'z';
+        const bool is_kept = (*text >= 'A' && *text <= 'Z') || (*text >= '0' && *text <= '9') ||
+                             *text == '<' || *text == '>';
+        const char c = is_lower ? (char)(*text - 'a' + 'A') : is_kept ? *text : '_';
 
-    if (buf_add(out, text, len) != OBX_OK)
-        return;
-    to = out->data + out->len - len;
-    for (size_t i = 0; i < len; i++)
-        to[i] = upper(to[i]);
+        buf_add(out, &c, 1);
+    }
 }
 
 void cfg_out_variable(struct obx_buf *out, const struct cfg_section *section, const char *name,
@@ -108,15 +101,6 @@ static void try_key(struct search *search, struct cfg_instance *instance, const 
     search->is_path = is_path;
 }
 
-static void try_all(struct search *search)
-{
-    for (struct cfg_instance *at = STAILQ_FIRST(&search->cfg->instances); at != NULL;
-         at = STAILQ_NEXT(at, entry)) {
-        for (size_t i = 0; i < at->section->key_count; i++)
-            try_key(search, at, &at->section->keys[i]);
-    }
-}
-
 static bool lists_names(struct search *search)
 {
     for (size_t i = 0; i < search->cfg->schema->section_count; i++) {
@@ -137,7 +121,13 @@ static void take_variable(struct search *search, const char *value)
 
     if (is_foreign(search->variable) || lists_names(search))
         return;
-    try_all(search);
+    /* All of them, although the first match would do: two sections whose names differ only in what
+     * becomes '_' share a variable, and a guess would set the wrong one of the two. */
+    for (struct cfg_instance *at = STAILQ_FIRST(&search->cfg->instances); at != NULL;
+         at = STAILQ_NEXT(at, entry)) {
+        for (size_t i = 0; i < at->section->key_count; i++)
+            try_key(search, at, &at->section->keys[i]);
+    }
     origin.variable =
         cfg_copy(search->cfg, search->report, bytes_of(cfg_show(&shown, search->variable)));
     if (search->report->rc != OBX_OK)
@@ -152,14 +142,6 @@ static void take_variable(struct search *search, const char *value)
     else
         cfg_assign(search->cfg, search->report, search->instance, search->key, search->is_path,
                    bytes_of(value), &origin);
-}
-
-/* The value of "variable=value" when the entry is that variable, otherwise NULL. */
-static const char *value_of(const char *entry, struct obx_bytes variable)
-{
-    if (strncmp(entry, variable.p, variable.len) != 0 || entry[variable.len] != '=')
-        return NULL;
-    return entry + variable.len + 1;
 }
 
 static void add_names(struct cfg *cfg, struct cfg_report *report, const struct cfg_section *section,
@@ -188,10 +170,8 @@ static void create_sections(struct cfg *cfg, struct cfg_report *report,
     report->rc = variable.rc;
     origin.variable = cfg_copy(cfg, report, buf_bytes(&variable));
     for (; *env != NULL && report->rc == OBX_OK; env++) {
-        const char *value = value_of(*env, buf_bytes(&variable));
-
-        if (value != NULL)
-            add_names(cfg, report, section, value, &origin);
+        if (strncmp(*env, variable.data, variable.len) == 0 && (*env)[variable.len] == '=')
+            add_names(cfg, report, section, *env + variable.len + 1, &origin);
     }
     buf_fini(&variable);
 }

@@ -5,11 +5,21 @@
  * A file is at most a megabyte, and what is made of it is in proportion: a list in many lines grows
  * in place (assign.c), and after some hundred problems nobody reads on.
  */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/fail.h"
 #include "internal.h"
 
-enum { FILE_MAX = 1024 * 1024, PROBLEMS_ENOUGH = 500 };
+enum {
+    FILE_MAX = 1024 * 1024,
+    PROBLEMS_ENOUGH = 500,
+    NAME_MAX_LEN = 48,
+    LETTERS_A_MISTAKE = 3,
+};
 
 struct parser {
     struct cfg *cfg;
@@ -55,25 +65,15 @@ static struct obx_bytes split(struct obx_bytes text, char c, struct obx_bytes *r
     return (struct obx_bytes){p, (size_t)(at - p)};
 }
 
-static struct obx_bytes next_line(struct parser *parser)
-{
-    parser->here.line++;
-    return trim(split(parser->rest, '\n', &parser->rest));
-}
-
-static void out_section_list(struct obx_buf *out, const struct cfg_schema *schema)
-{
-    for (size_t i = 0; i < schema->section_count; i++)
-        buf_addf(out, "%s[%s%s]", i > 0 ? ", " : "", schema->sections[i].name,
-                 schema->sections[i].is_named ? " NAME" : "");
-}
-
 static void complain_about_header(struct parser *parser, const char *what, struct obx_bytes header)
 {
+    const struct cfg_schema *schema = parser->cfg->schema;
     struct obx_buf list = {.rc = parser->report->rc};
     struct cfg_shown shown;
 
-    out_section_list(&list, parser->cfg->schema);
+    for (size_t i = 0; i < schema->section_count; i++)
+        buf_addf(&list, "%s[%s%s]", i > 0 ? ", " : "", schema->sections[i].name,
+                 schema->sections[i].is_named ? " NAME" : "");
     parser->report->rc = list.rc;
     if (list.rc == OBX_OK)
         cfg_problem(parser->report, &parser->here, NULL, NULL, "%s: %s; sections are %s", what,
@@ -134,6 +134,7 @@ static struct obx_bytes strip_comment(struct obx_bytes line)
     return line;
 }
 
+/* "password_file" is the key password, given by a file. */
 static const struct cfg_key *find_key(const struct cfg_section *section, struct obx_bytes name,
                                       bool *is_path)
 {
@@ -150,12 +151,65 @@ static const struct cfg_key *find_key(const struct cfg_section *section, struct 
     return NULL;
 }
 
+static size_t least(size_t a, size_t b, size_t c)
+{
+    size_t ab = a < b ? a : b;
+
+    return ab < c ? ab : c;
+}
+
+/* Restricted edit distance; rows[0] is the row before last, rows[1] the last, rows[2] the one being
+ * made. */
+static size_t distance(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+    size_t rows[3][NAME_MAX_LEN + 1] = {{0}};
+
+    for (size_t k = 0; k <= b_len; k++)
+        rows[1][k] = k;
+    for (size_t i = 1; i <= a_len; i++) {
+        rows[2][0] = i;
+        for (size_t k = 1; k <= b_len; k++) {
+            const size_t change = a[i - 1] == b[k - 1] ? 0 : 1;
+
+            rows[2][k] = least(rows[1][k] + 1, rows[2][k - 1] + 1, rows[1][k - 1] + change);
+            if (i > 1 && k > 1 && a[i - 1] == b[k - 2] && a[i - 2] == b[k - 1])
+                rows[2][k] = least(rows[2][k], rows[0][k - 2] + 1, rows[2][k]);
+        }
+        memcpy(rows[0], rows[1], sizeof(rows[0]));
+        memcpy(rows[1], rows[2], sizeof(rows[1]));
+    }
+    return rows[1][b_len];
+}
+
+/* The key that somebody probably meant: the one with the fewest letters to add, drop, change or swap,
+ * when they are few. */
+static const char *closest_key(const struct cfg_section *section, const char *name)
+{
+    const size_t len = strlen(name);
+    size_t best = len / LETTERS_A_MISTAKE + 1;
+    const char *found = NULL;
+
+    if (len == 0 || len > NAME_MAX_LEN)
+        return NULL;
+    for (size_t i = 0; i < section->key_count; i++) {
+        const char *key = section->keys[i].name;
+        const size_t key_len = strlen(key);
+        size_t far = key_len > NAME_MAX_LEN ? best : distance(name, len, key, key_len);
+
+        if (far < best) {
+            best = far;
+            found = key;
+        }
+    }
+    return found;
+}
+
 static void complain_about_key(struct parser *parser, struct obx_bytes name)
 {
     const struct cfg_section *section = parser->current->section;
     struct obx_buf list = {.rc = parser->report->rc};
     struct cfg_shown shown;
-    const char *meant = cfg_closest_key(section, cfg_show(&shown, name));
+    const char *meant = closest_key(section, cfg_show(&shown, name));
 
     for (size_t i = 0; i < section->key_count; i++)
         buf_addf(&list, "%s%s", i > 0 ? ", " : "", section->keys[i].name);
@@ -213,6 +267,7 @@ static void take_line(struct parser *parser, struct obx_bytes line)
 
     if (line.len == 0 || p[0] == '#' || p[0] == ';')
         return;
+    /* Everything that reads the values takes NUL for their end: what follows would be lost. */
     if (memchr(p, '\0', line.len) != NULL)
         cfg_problem(parser->report, &parser->here, NULL, NULL, "NUL byte in the line");
     else if (p[0] == '[')
@@ -231,10 +286,65 @@ static void parse(struct cfg *cfg, struct cfg_report *report, struct obx_bytes t
                     "more than %d bytes", FILE_MAX);
         return;
     }
+    /* Some editors put a mark of UTF-8 in front, which nobody sees: the first section would not be
+     * one. */
     if (text.len >= 3 && memcmp(text.p, "\xEF\xBB\xBF", 3) == 0)
         parser.rest = (struct obx_bytes){(const char *)text.p + 3, text.len - 3};
-    while (!bytes_is_absent(parser.rest) && report->rc == OBX_OK && report->count < PROBLEMS_ENOUGH)
-        take_line(&parser, next_line(&parser));
+    while (!bytes_is_absent(parser.rest) && report->rc == OBX_OK &&
+           report->count < PROBLEMS_ENOUGH) {
+        parser.here.line++;
+        take_line(&parser, trim(split(parser.rest, '\n', &parser.rest)));
+    }
+}
+
+/* ---- reading a whole small file ---- */
+
+/* Also what a secret's file holds (load.c). In the words of the person who has to fix it, who need not know which system call it was. */
+static enum obx_code cannot_read(struct obx_err *err, int sys)
+{
+    char text[128] = "unknown error";
+
+    (void)strerror_r(sys, text, sizeof(text));
+    if (err != NULL) {
+        *err = (struct obx_err){.code = OBX_E_SYSTEM, .sys = sys};
+        (void)snprintf(err->text, sizeof(err->text), "cannot be read: %s", text);
+    }
+    return OBX_E_SYSTEM;
+}
+
+/* Special files are fine (a pipe, /dev/stdin), endless ones hit the limit. */
+static enum obx_code read_all(int fd, size_t max, struct obx_buf *out, struct obx_err *err)
+{
+    char piece[4096];
+    size_t total = 0;
+
+    for (;;) {
+        ssize_t got = read(fd, piece, sizeof(piece));
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return cannot_read(err, errno);
+        if (got == 0)
+            return OBX_OK;
+        total += (size_t)got;
+        if (total > max) /* before it is kept: the file may be endless */
+            return obx_fail(err, OBX_E_TOO_LARGE, "%zu bytes", max);
+        if (buf_add(out, piece, (size_t)got) != OBX_OK)
+            return obx_fail(err, OBX_E_NOMEM, "file of %zu bytes", total);
+    }
+}
+
+enum obx_code cfg_slurp(const char *path, size_t max, struct obx_buf *out, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return cannot_read(err, errno);
+    rc = read_all(fd, max, out, err);
+    close(fd);
+    return rc;
 }
 
 void cfg_read_file(struct cfg *cfg, struct cfg_report *report, const struct cfg_input *input)

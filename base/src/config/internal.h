@@ -106,10 +106,8 @@ void cfg_assign(struct cfg *cfg, struct cfg_report *report, struct cfg_instance 
                 const struct cfg_key *key, bool is_path, struct obx_bytes text,
                 const struct cfg_origin *origin);
 
-/* ---- closest.c, file.c, env.c, slurp.c ---- */
+/* ---- file.c, env.c ---- */
 
-/* The key of the section whose name is nearly this one; NULL when none is. */
-const char *cfg_closest_key(const struct cfg_section *section, const char *name);
 void cfg_read_file(struct cfg *cfg, struct cfg_report *report, const struct cfg_input *input);
 void cfg_read_env(struct cfg *cfg, struct cfg_report *report, char *const *env);
 /* "OBX_LANE_SHOP_OUTBOX_BATCH"; name NULL for a plain section. */

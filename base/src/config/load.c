@@ -14,34 +14,18 @@ enum { SECRET_FILE_MAX = 64 * 1024 };
 
 static const struct cfg_origin no_origin = {.kind = CFG_FROM_DEFAULT};
 
-static void add_plain_sections(struct cfg *cfg, struct cfg_report *report)
+/* Makes the array of a kind of named sections and gives each of them its item. In two rounds: the
+ * array cannot grow later, because items are pointed to by then. */
+static void place_named(struct cfg *cfg, struct cfg_report *report,
+                        const struct cfg_section *section)
 {
-    const struct cfg_schema *schema = cfg->schema;
-
-    for (size_t i = 0; i < schema->section_count && report->rc == OBX_OK; i++) {
-        if (!schema->sections[i].is_named)
-            cfg_add_instance(cfg, report, &schema->sections[i], (struct obx_bytes){NULL, 0},
-                             &no_origin);
-    }
-}
-
-static size_t count_instances(const struct cfg *cfg, const struct cfg_section *section)
-{
+    unsigned char *item = NULL;
     size_t count = 0;
 
     for (const struct cfg_instance *at = STAILQ_FIRST(&cfg->instances); at != NULL;
          at = STAILQ_NEXT(at, entry))
         count += at->section == section;
-    return count;
-}
-
-/* Makes the array of a kind of named sections and gives each of them its item. */
-static void place_named(struct cfg *cfg, struct cfg_report *report,
-                        const struct cfg_section *section)
-{
-    const size_t count = count_instances(cfg, section);
-    unsigned char *item = cfg_alloc(cfg, report, count * section->item_size);
-
+    item = cfg_alloc(cfg, report, count * section->item_size);
     if (item == NULL)
         return;
     memcpy(cfg->root + section->offset, &item, sizeof(item));
@@ -167,32 +151,36 @@ static void convert_value(struct cfg *cfg, struct cfg_report *report, struct cfg
         complain_about_value(report, instance, key, value);
 }
 
-static void convert_all(struct cfg *cfg, struct cfg_report *report)
-{
-    for (struct cfg_instance *at = STAILQ_FIRST(&cfg->instances); at != NULL;
-         at = STAILQ_NEXT(at, entry)) {
-        for (size_t i = 0; i < at->section->key_count && report->rc == OBX_OK; i++)
-            convert_value(cfg, report, at, i);
-    }
-}
-
 static void fill(struct cfg *cfg, struct cfg_report *report, const struct cfg_input *input)
 {
+    const struct cfg_schema *schema = cfg->schema;
     const char *name = input->path != NULL ? input->path : "environment";
+    struct cfg_instance *at = NULL;
 
     cfg->path = cfg_copy(cfg, report, bytes_of(name));
-    cfg->root = cfg_alloc(cfg, report, cfg->schema->root_size);
+    cfg->root = cfg_alloc(cfg, report, schema->root_size);
     if (report->rc != OBX_OK)
         return;
-    add_plain_sections(cfg, report);
+    /* Plain sections are there whether the file names them or not: all their keys may have
+     * defaults. Memory is the only thing that can be missing here. */
+    for (size_t i = 0; i < schema->section_count && report->rc == OBX_OK; i++) {
+        if (!schema->sections[i].is_named)
+            cfg_add_instance(cfg, report, &schema->sections[i], (struct obx_bytes){NULL, 0},
+                             &no_origin);
+    }
     if (report->rc == OBX_OK)
         cfg_read_file(cfg, report, input);
     if (report->rc == OBX_OK)
         cfg_read_env(cfg, report, input->env);
     if (report->rc == OBX_OK)
         place_all(cfg, report);
-    if (report->rc == OBX_OK)
-        convert_all(cfg, report);
+    STAILQ_FOREACH(at, &cfg->instances, entry)
+    {
+        for (size_t i = 0; i < at->section->key_count && report->rc == OBX_OK; i++)
+            convert_value(cfg, report, at, i);
+    }
+    /* Rules that compare several values come last, and only over values that are right by
+     * themselves: else one mistake is reported as many. */
     if (report->rc == OBX_OK && report->count == 0 && cfg->schema->check != NULL)
         cfg->schema->check(cfg->root, report);
     if (report->rc == OBX_OK && report->count == 0 && cfg->schema->finish != NULL)

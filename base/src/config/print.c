@@ -1,7 +1,11 @@
 /*
- * The dump of what is in force. It is INI again: a program that is given the dump (with its secrets
- * filled in, and the passwords in its URLs) has the same configuration.
+ * What a person is shown of a loaded configuration: the dump of what is in force, and the files with
+ * secrets that everybody on the machine may read. The dump is INI again: a program that is given it
+ * (with its secrets filled in, and the passwords in its URLs) has the same configuration.
  */
+#include <string.h>
+#include <sys/stat.h>
+
 #include "internal.h"
 
 static void out_origin(struct obx_buf *out, const struct cfg *cfg, const struct cfg_value *value)
@@ -28,26 +32,21 @@ static void out_line(struct obx_buf *out, const struct cfg *cfg, const struct cf
         out_origin(out, cfg, value);
 }
 
-/* One line for each item, which is easier to read and to compare. */
-static void out_list(struct obx_buf *out, const struct cfg *cfg, const struct cfg_key *key,
-                     const struct cfg_value *value, struct cfg_list list)
-{
-    for (size_t i = 0; i < list.count; i++)
-        out_line(out, cfg, key, value, list.items[i]);
-    if (list.count == 0)
-        out_line(out, cfg, key, value, "");
-}
-
+/* A list is one line for each item, which is easier to read and to compare. */
 static void out_value(struct obx_buf *out, const struct cfg *cfg,
                       const struct cfg_instance *instance, size_t index)
 {
     const struct cfg_key *key = &instance->section->keys[index];
     const struct cfg_value *value = &instance->values[index];
 
-    if (key->type == CFG_LIST)
-        out_list(out, cfg, key, value, cfg_get_list(key, instance->item));
-    else
-        out_line(out, cfg, key, value, value->text);
+    const bool is_list = key->type == CFG_LIST;
+    const struct cfg_list list =
+        is_list ? cfg_get_list(key, instance->item) : (struct cfg_list){.count = 0};
+
+    for (size_t i = 0; i < list.count; i++)
+        out_line(out, cfg, key, value, list.items[i]);
+    if (list.count == 0) /* an empty list may be what replaces a default, so it is shown */
+        out_line(out, cfg, key, value, is_list ? "" : value->text);
 }
 
 enum obx_code cfg_dump(const struct cfg *cfg, struct obx_buf *buf)
@@ -60,6 +59,46 @@ enum obx_code cfg_dump(const struct cfg *cfg, struct obx_buf *buf)
         buf_addf(buf, "\n");
         for (size_t i = 0; i < at->section->key_count; i++)
             out_value(buf, cfg, at, i);
+    }
+    return buf->rc;
+}
+
+/* ---- secrets that others may read ---- */
+
+static bool is_open_to_all(const char *path)
+{
+    struct stat st;
+
+    return path != NULL && stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+           (st.st_mode & S_IROTH) != 0;
+}
+
+/* The file that the secret stands in; NULL: none, or an empty secret. */
+static const char *file_of(const struct cfg *cfg, const struct cfg_value *value)
+{
+    if (value->text == NULL || value->text[0] == '\0')
+        return NULL;
+    if (value->path != NULL)
+        return value->path;
+    return value->origin.kind == CFG_FROM_FILE ? cfg->path : NULL;
+}
+
+enum obx_code cfg_exposed(const struct cfg *cfg, struct obx_buf *buf)
+{
+    for (const struct cfg_instance *at = STAILQ_FIRST(&cfg->instances); at != NULL;
+         at = STAILQ_NEXT(at, entry)) {
+        for (size_t i = 0; i < at->section->key_count; i++) {
+            const struct cfg_key *key = &at->section->keys[i];
+            const char *path = key->type == CFG_SECRET ? file_of(cfg, &at->values[i]) : NULL;
+            struct cfg_shown shown;
+
+            if (!is_open_to_all(path))
+                continue;
+            cfg_out_section(buf, at);
+            buf_addf(buf,
+                     ".%s is in a file that everybody on this machine may read: chmod o-r %s\n",
+                     key->name, cfg_show(&shown, bytes_of(path)));
+        }
     }
     return buf->rc;
 }

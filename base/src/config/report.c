@@ -81,15 +81,6 @@ static void out_head(struct obx_buf *out, const struct cfg *cfg, const struct cf
     buf_addf(out, ": ");
 }
 
-static void keep(struct cfg_report *report, const struct obx_buf *line)
-{
-    report->count++;
-    if (report->count == 1)
-        bytes_to_text(buf_bytes(line), report->first, sizeof(report->first));
-    if (report->lines != NULL && report->count <= CFG_PROBLEMS_MAX)
-        report->rc = buf_addf(report->lines, "%s\n", line->data);
-}
-
 OBX_PRINTF(5, 0)
 static void vproblem(struct cfg_report *report, const struct cfg_origin *origin,
                      const struct cfg_instance *instance, const struct cfg_key *key,
@@ -99,8 +90,11 @@ static void vproblem(struct cfg_report *report, const struct cfg_origin *origin,
 
     out_head(&line, report->cfg, origin, instance, key);
     report->rc = buf_addvf(&line, fmt, args);
-    if (report->rc == OBX_OK)
-        keep(report, &line);
+    if (report->rc == OBX_OK && ++report->count == 1)
+        bytes_to_text(buf_bytes(&line), report->first, sizeof(report->first));
+    /* The rest is only counted: a file of another program would fill a terminal with problems. */
+    if (report->rc == OBX_OK && report->lines != NULL && report->count <= CFG_PROBLEMS_MAX)
+        report->rc = buf_addf(report->lines, "%s\n", line.data);
     buf_fini(&line);
 }
 

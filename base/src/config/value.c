@@ -60,19 +60,15 @@ uint64_t cfg_field_max(const struct cfg_key *key)
 }
 
 /* max 0 in a row means: as far as the field goes. */
-static uint64_t upper_limit(const struct cfg_key *key)
-{
-    return key->max != 0 ? key->max : cfg_field_max(key);
-}
-
 static bool is_within(const struct cfg_key *key, uint64_t number)
 {
-    return number >= key->min && number <= upper_limit(key);
+    return number >= key->min && number <= (key->max != 0 ? key->max : cfg_field_max(key));
 }
 
 /* Digits from the start of text; *end gets what follows them. */
 static bool parse_digits(const char *text, uint64_t *number, const char **end)
 {
+    /* Not strtoull(3): it takes blanks, a sign and a number that is too large, and wraps "-1". */
     *number = 0;
     for (*end = text; **end >= '0' && **end <= '9'; (*end)++) {
         const uint64_t digit = (uint64_t)(**end - '0');
@@ -158,14 +154,6 @@ static bool convert_bool(const struct cfg_key *key, const char *text, void *fiel
     return words[index] != NULL;
 }
 
-static bool convert_enum(const struct cfg_key *key, const char *text, void *field)
-{
-    unsigned index = choice_index(key->choices, text);
-
-    memcpy(field, &index, sizeof(index));
-    return key->choices[index] != NULL;
-}
-
 /* Text that can be put on a terminal and into a log. A secret may hold anything but NUL. */
 static bool is_clean(const char *text)
 {
@@ -174,15 +162,6 @@ static bool is_clean(const char *text)
             return false;
     }
     return utf8_is_valid(bytes_of(text));
-}
-
-static size_t count_items(const char *text)
-{
-    size_t count = *text != '\0' ? 1 : 0;
-
-    for (; *text != '\0'; text++)
-        count += *text == ',';
-    return count;
 }
 
 struct cfg_list cfg_get_list(const struct cfg_key *key, const unsigned char *item)
@@ -211,9 +190,11 @@ static void set_list(const struct cfg_key *key, unsigned char *item, const struc
 static bool convert_list(struct cfg *cfg, struct cfg_report *report, const struct cfg_key *key,
                          const char *text, unsigned char *item)
 {
-    const size_t count = count_items(text);
+    size_t count = *text != '\0' ? 1 : 0; /* one more than there are commas */
     const char **items = NULL;
 
+    for (const char *at = strchr(text, ','); at != NULL; at = strchr(at + 1, ','))
+        count++;
     if (!is_within(key, count))
         return false;
     items = cfg_alloc(cfg, report, count * sizeof(*items));
@@ -227,7 +208,7 @@ static bool convert_list(struct cfg *cfg, struct cfg_report *report, const struc
         }
         while (len > 0 && strchr(" \t", text[len - 1]) != NULL)
             len--;
-        if (len == 0)
+        if (len == 0) /* "a,,b": more likely an item that was forgotten than none that was meant */
             return false;
         items[i] = cfg_copy(cfg, report, (struct obx_bytes){text, len});
         text = next;
@@ -240,6 +221,7 @@ bool cfg_convert(struct cfg *cfg, struct cfg_report *report, const struct cfg_ke
                  const char *text, unsigned char *item)
 {
     void *field = item + key->offset;
+    unsigned index = 0;
 
     if (key->type != CFG_SECRET && !is_clean(text))
         return false;
@@ -260,43 +242,35 @@ bool cfg_convert(struct cfg *cfg, struct cfg_report *report, const struct cfg_ke
     case CFG_SIZE:
         return convert_number(key, text, field);
     case CFG_ENUM:
-        return convert_enum(key, text, field);
+        index = choice_index(key->choices, text);
+        memcpy(field, &index, sizeof(index)); /* an enum of its own type, as wide as an unsigned */
+        return key->choices[index] != NULL;
     case CFG_LIST:
         return convert_list(cfg, report, key, text, item);
     }
     return false;
 }
 
-static bool is_same_list(const struct cfg_list *a, const struct cfg_list *b)
-{
-    if (a->count != b->count)
-        return false;
-    for (size_t i = 0; i < a->count; i++) {
-        if (strcmp(a->items[i], b->items[i]) != 0)
-            return false;
-    }
-    return true;
-}
-
-static bool is_same_text(const void *a, const void *b)
-{
-    const char *x = *(const char *const *)a;
-    const char *y = *(const char *const *)b;
-
-    return x == NULL || y == NULL ? x == y : strcmp(x, y) == 0;
-}
-
+/* By what they mean, not by their bytes: texts are pointers, and two loads have copies of their own. */
 bool cfg_same_value(const struct cfg_key *key, const unsigned char *a, const unsigned char *b)
 {
     struct cfg_list left, right;
+    bool is_same = false;
 
-    if (key->type == CFG_STRING || key->type == CFG_OPTIONAL || key->type == CFG_SECRET)
-        return is_same_text(a + key->offset, b + key->offset);
+    if (key->type == CFG_STRING || key->type == CFG_OPTIONAL || key->type == CFG_SECRET) {
+        const char *x = *(const char *const *)(const void *)(a + key->offset);
+        const char *y = *(const char *const *)(const void *)(b + key->offset);
+
+        return x == NULL || y == NULL ? x == y : strcmp(x, y) == 0;
+    }
     if (key->type != CFG_LIST)
         return memcmp(a + key->offset, b + key->offset, key->size) == 0;
     left = cfg_get_list(key, a);
     right = cfg_get_list(key, b);
-    return is_same_list(&left, &right);
+    is_same = left.count == right.count;
+    for (size_t i = 0; i < left.count && is_same; i++)
+        is_same = strcmp(left.items[i], right.items[i]) == 0;
+    return is_same;
 }
 
 bool cfg_same_number(const struct cfg_key *key, const char *a, const char *b)

@@ -1,14 +1,18 @@
 /*
- * Checking a JSON text and walking through a checked one. See json_span.h.
+ * JSON without a tree: bounds on a text before anybody parses it (json_bounds.h), checking it, and
+ * walking through a checked one (json_span.h).
  *
  * The check keeps one bit for each open object or array (which of the two it is), so that nesting
  * costs no stack. The walk trusts the check: it looks for the ends of values only.
  */
 #include "base/json_span.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/json_bounds.h"
 #include "base/utf8.h"
 
 enum { HEX_DIGITS = 4, BITS = 8, SURROGATE_HIGH = 0xd800, SURROGATE_LOW = 0xdc00 };
@@ -96,6 +100,8 @@ static bool check_digits(struct scan *s)
     return true;
 }
 
+/* As RFC 8259 has it, which is narrower than what strtod(3) takes: no '+', no leading zeros, no bare
+ * point. Other parsers refuse those, so a message with one would be read by some only. */
 static bool check_number(struct scan *s)
 {
     if (next_is(s, '-'))
@@ -127,6 +133,7 @@ static bool check_word(struct scan *s, const char *word)
     return true;
 }
 
+/* By the first byte, which says what a value is. */
 static bool check_scalar(struct scan *s)
 {
     switch (*s->at) {
@@ -156,7 +163,7 @@ static bool open_container(struct scan *s)
     const unsigned top = s->depth;
     const uint8_t bit = (uint8_t)(1U << (top % BITS));
 
-    if (top == JSON_SPAN_DEPTH_MAX)
+    if (top == JSON_SPAN_DEPTH_MAX) /* there is a bit for each level, and no more */
         return fail(s, "nested too deeply");
     if (*s->at == '{')
         s->is_object[top / BITS] |= bit;
@@ -291,6 +298,7 @@ struct json_span_rest json_span_enter(struct obx_bytes container)
     return (struct json_span_rest){start + 1, start + container.len - 1};
 }
 
+/* The two below need no bound: in a text that was checked each end is there. */
 static const char *skip_string(const char *at)
 {
     for (at++; *at != '"'; at++)
@@ -376,6 +384,8 @@ static bool take_unicode(const char **at, const char *end, uint32_t *cp)
 
     *cp = hex4(*at);
     *at += HEX_DIGITS;
+    /* Half of a pair is no character: there are no bytes of UTF-8 for it, and a utf8mb4 column would
+     * refuse the row. */
     if (*cp < SURROGATE_HIGH || *cp > 0xdfff)
         return true;
     if (*cp >= SURROGATE_LOW || end - *at < HEX_DIGITS + 2 || (*at)[0] != '\\' || (*at)[1] != 'u')
@@ -388,6 +398,7 @@ static bool take_unicode(const char **at, const char *end, uint32_t *cp)
     return true;
 }
 
+/* At most four bytes for the six of an escape, or for the twelve of a pair of them. */
 static char *put_utf8(char *dst, uint32_t cp)
 {
     if (cp < 0x80) {
@@ -409,6 +420,7 @@ static char *put_utf8(char *dst, uint32_t cp)
     return dst;
 }
 
+/* Of the escapes that are one letter; the check has let no others through. */
 static char unescape(char c)
 {
     static const char from[] = "bfnrt";
@@ -450,4 +462,59 @@ bool json_span_is_plain(struct obx_bytes string, struct obx_bytes *inner)
 {
     *inner = (struct obx_bytes){(const char *)string.p + 1, string.len - 2};
     return memchr(inner->p, '\\', inner->len) == NULL;
+}
+
+/* ---- bounds ---- */
+
+struct count {
+    size_t depth, deepest;
+    size_t values;
+    bool in_string;
+    bool is_escaped; /* the byte before was a backslash within a string */
+};
+
+/* Whatever begins a value or follows one counts it: each value has a mark of its own, but the
+ * outermost, which is counted at the start. */
+static void count_mark(struct count *count, char c)
+{
+    if (c == '{' || c == '[') {
+        count->values++;
+        count->depth++;
+        if (count->depth > count->deepest)
+            count->deepest = count->depth;
+    } else if (c == '}' || c == ']') {
+        count->depth -= count->depth > 0 ? 1 : 0;
+    } else if (c == ',' || c == ':') {
+        count->values++;
+    } else if (c == '"') {
+        count->in_string = true;
+    }
+}
+
+enum obx_code json_bounds_check(struct obx_bytes text, const struct json_bounds *bounds,
+                                struct obx_err *err)
+{
+    const char *p = text.p;
+    struct count count = {.values = 1};
+
+    if (text.len > bounds->bytes)
+        return obx_fail(err, OBX_E_TOO_LARGE, "JSON of %zu bytes; %zu are allowed", text.len,
+                        bounds->bytes);
+    for (size_t i = 0; i < text.len; i++) {
+        /* Marks within a string are text. An escaped quote does not end it, and an escaped backslash
+         * escapes nothing: without the flag, "\\" would hide all that follows from the count. */
+        if (!count.in_string)
+            count_mark(&count, p[i]);
+        else if (count.is_escaped)
+            count.is_escaped = false;
+        else if (p[i] == '\\')
+            count.is_escaped = true;
+        else if (p[i] == '"')
+            count.in_string = false;
+        if (count.deepest > bounds->depth)
+            return obx_fail(err, OBX_E_TOO_LARGE, "JSON deeper than %zu levels", bounds->depth);
+        if (count.values > bounds->values)
+            return obx_fail(err, OBX_E_TOO_LARGE, "JSON of more than %zu values", bounds->values);
+    }
+    return OBX_OK;
 }
