@@ -17,6 +17,8 @@ enum {
     RENEW_PART = 3,
     ABANDONED_LEASES = 2, /* not renewed for so long: six renewals have not come */
     LOCK_WAIT_PART = 4,   /* a statement waits for a lock at most this part of the lease */
+    STILL_PART = 4,       /* a session that is silent for this part of it stands still */
+    STILL_MIN_S = 2,      /* the server counts whole seconds, and one may be a moment */
     IDLE_MARGIN_S = 2,    /* a silent session ends so long after the lease */
     MS_PER_S = 1000,
     US_PER_MS = 1000
@@ -178,23 +180,26 @@ static enum obx_code make_row(struct lease *lease, struct db *db, struct obx_err
     return rc;
 }
 
-/* Whether the session is there and has waited for its client for a while: only then does its owner
- * stand still. A statement that takes longer than the lease is work, and would be begun again for ever.
- * So is a transaction of many short statements, which waits for its client between any two of them, but
- * never for long, however far away that is. */
-static enum obx_code is_idle(struct db *db, uint64_t connection_id, bool *is_idle,
+/* Whether the session that the row names is there and has waited for its client for a while: only
+ * then does its owner stand still. A statement that takes longer than the lease is work, and would be
+ * begun again for ever. So is a transaction of many short statements, which waits for its client
+ * between any two of them, but never for long, however far away that is. "For long" follows the lease:
+ * an owner that is silent for a quarter of it has missed a renewal, or is about to. */
+static enum obx_code is_idle(const struct lease *lease, struct db *db, bool *is_idle,
                              struct obx_err *err)
 {
     /* The columns as both servers have printed them since there is the statement. */
-    enum { ID = 0, COMMAND = 4, TIME = 5, STILL_S = 3 };
+    enum { ID = 0, COMMAND = 4, TIME = 5 };
+    const uint64_t part_s = lease->seen_lease_ms / STILL_PART / MS_PER_S;
+    const uint64_t still_s = part_s > STILL_MIN_S ? part_s : STILL_MIN_S;
     struct db_rows *rows = NULL;
     enum obx_code rc = db_query_text(db, bytes_of("SHOW PROCESSLIST"), &rows, err);
 
     *is_idle = false;
     while (rc == OBX_OK && db_rows_next(rows)) {
-        if (db_rows_u64(rows, ID) == connection_id)
+        if (db_rows_u64(rows, ID) == lease->seen_connection_id)
             *is_idle = bytes_is(db_rows_bytes(rows, COMMAND), "Sleep") &&
-                       db_rows_u64(rows, TIME) >= STILL_S;
+                       db_rows_u64(rows, TIME) >= still_s;
     }
     db_rows_free(rows);
     return rc;
@@ -216,7 +221,7 @@ static void end_session(const struct lease *lease, struct db *db)
 
     if (id == 0 || id == db_connection_id(db))
         return;
-    rc = is_idle(db, id, &stands_still, &err);
+    rc = is_idle(lease, db, &stands_still, &err);
     if (rc == OBX_OK && !stands_still)
         return;
     (void)snprintf(sql, sizeof(sql), "KILL %" PRIu64, id);

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "outboxctl/engine/request.h"
+#include "tables/outbox_columns.h"
 
 enum { TRIES = 20, PAUSE_NS = 50 * 1000 * 1000 };
 
@@ -214,7 +215,7 @@ static enum obx_code add_audit(const struct batch *batch, struct obx_err *err)
     return db_exec(
         request->session.db,
         "INSERT INTO inbox_audit (action, actor, note, consumer_group, parked_id,"
-        " message_id, topic, ordering_key, reason_code) SELECT ?, ?, ?, t.queue, t.id,"
+        " " MESSAGE_NAME_COLUMNS ", reason_code) SELECT ?, ?, ?, t.queue, t.id,"
         " t.message_id, t.topic, LEFT(t.ordering_key, 255), t.reason_code"
         " FROM " ID_LIST_TABLE " STRAIGHT_JOIN inbox t FORCE INDEX (PRIMARY) ON t.id = k.id",
         DB_ARGS(DB_TEXT(action), DB_TEXT(request->by),
