@@ -16,6 +16,7 @@ struct relay_config *config_or_say(const char *program, const char *path, char *
     struct obx_err err = {0};
 
     *rc = relay_config_load(&input, &config, &problems, &err);
+    /* All problems at once: somebody who corrects a file wants to start the program twice, not ten times. */
     if (*rc != OBX_OK && problems.len > 0)
         fwrite(problems.data, 1, problems.len, stderr);
     else if (*rc != OBX_OK)

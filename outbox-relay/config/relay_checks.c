@@ -47,6 +47,7 @@ static void check_relay(const struct relay_config *relay, struct cfg_report *rep
 static void check_tls_pair(const char *section, const char *name, const char *cert, const char *key,
                            struct cfg_report *report)
 {
+    /* Said here: at the login the library would say it as an error of TLS, or not at all. */
     if ((cert == NULL) != (key == NULL))
         cfg_complain(report, section, name, cert == NULL ? "tls_cert_file" : "tls_key_file",
                      "is missing: certificate and key come together");
@@ -67,6 +68,8 @@ static void check_broker(const struct bridge_opts *broker, struct cfg_report *re
 static void check_tuning(const struct lane_opts *lane, uint32_t drain_ms, const char *section,
                          const char *name, struct cfg_report *report)
 {
+    /* Pairs that contradict each other would be obeyed in one of the two, and nobody could say in
+     * which. */
     if (lane->key_window > lane->window)
         cfg_complain(report, section, name, "key_window", "is larger than window");
     if (lane->poll_min_ms > lane->poll_max_ms)
@@ -81,14 +84,6 @@ static void check_tuning(const struct lane_opts *lane, uint32_t drain_ms, const 
         cfg_complain(report, section, name, "lease",
                      "is not longer than relay.drain: another relay could take the outbox over "
                      "while this one still waits for confirms");
-}
-
-static bool is_table_name(const char *name)
-{
-    size_t len = strlen(name);
-
-    return len > 0 && len <= TABLE_NAME_MAX &&
-           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == len;
 }
 
 /*
@@ -115,9 +110,14 @@ static bool is_other_table(const char *name)
 static void check_outboxes(const struct source_config *source, struct cfg_report *report)
 {
     for (size_t i = 0; i < source->outbox_count; i++) {
+        static const char allowed[] =
+            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
         const char *outbox = source->outboxes[i];
+        const size_t len = strlen(outbox);
 
-        if (!is_table_name(outbox))
+        /* Narrower than the server: the name is also one of a metric's label, of a datagram, of a
+         * file. */
+        if (len == 0 || len > TABLE_NAME_MAX || strspn(outbox, allowed) != len)
             cfg_complain(report, "source", source->name, "outboxes",
                          "'%s' is not a table name of 1 to 64 letters, digits and _", outbox);
         else if (is_other_table(outbox))
@@ -126,8 +126,11 @@ static void check_outboxes(const struct source_config *source, struct cfg_report
                          "outboxctl migrate --outbox NAME",
                          outbox);
         for (size_t k = 0; k < i; k++) {
-            if (strcmp(source->outboxes[k], outbox) == 0)
-                cfg_complain(report, "source", source->name, "outboxes", "'%s' is there twice",
+            /* Without case: with lower_case_table_names = 1 both are one table, with a lease under
+             * each of the two names, and two lanes would publish its rows side by side. */
+            if (strcasecmp(source->outboxes[k], outbox) == 0)
+                cfg_complain(report, "source", source->name, "outboxes",
+                             "'%s' is there twice (the case of letters makes no other table)",
                              outbox);
         }
     }
@@ -150,7 +153,7 @@ static void check_shared_outboxes(const struct source_config *a, const struct so
         return;
     for (size_t i = 0; i < a->outbox_count; i++) {
         for (size_t k = 0; k < b->outbox_count; k++) {
-            if (strcmp(a->outboxes[i], b->outboxes[k]) == 0)
+            if (strcasecmp(a->outboxes[i], b->outboxes[k]) == 0)
                 cfg_complain(report, "source", b->name, "outboxes",
                              "'%s' of the same database belongs to [source %s] already",
                              b->outboxes[k], a->name);
@@ -203,6 +206,7 @@ static void check_source(const struct relay_config *root, size_t index, struct c
 
 static void check_topic(const struct topic_rule *topic, struct cfg_report *report)
 {
+    /* Only at the end, so that of several patterns that fit the longest one is the narrowest. */
     const char *star = strchr(topic->pattern, '*');
 
     if (strlen(topic->pattern) > SHORT_TEXT_MAX)
@@ -238,7 +242,7 @@ static void check_half(const struct relay_config *root, struct cfg_report *repor
     const struct half_config *half = &root->half;
     bool is_known = false;
 
-    if (half->source[0] == '\0')
+    if (half->source[0] == '\0') /* half-messages are off, and their keys mean nothing */
         return;
     for (size_t i = 0; i < root->source_count; i++)
         is_known = is_known || strcmp(root->sources[i].name, half->source) == 0;

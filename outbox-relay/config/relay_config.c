@@ -22,21 +22,13 @@ static void finish_source(const struct relay_config *config, struct source_confi
     struct lane_opts *lane = &source->lane;
 
     finish_db(&lane->db);
+    /* What is given once for all; a lane gets one struct with everything it needs. */
     lane->source = source->name;
     lane->bridge = config->broker;
     lane->exchange = config->exchange;
     lane->rules = config->rules;
     lane->rule_count = config->rule_count;
     lane->drain_ms = config->drain_ms;
-}
-
-static void finish_producer(struct check_producer *producer)
-{
-    finish_db(&producer->db);
-    /* One key for both ways of asking. */
-    producer->db.tls_ca_file = producer->ca_file;
-    if (producer->token[0] == '\0')
-        producer->token = NULL;
 }
 
 enum obx_code relay_config_finish(void *root, struct cfg *cfg)
@@ -52,8 +44,14 @@ enum obx_code relay_config_finish(void *root, struct cfg *cfg)
         config->advertise_address = config->doorbell_address;
     for (size_t i = 0; i < config->source_count; i++)
         finish_source(config, &config->sources[i]);
-    for (size_t i = 0; i < config->producer_count; i++)
-        finish_producer(&config->producers[i]);
+    for (size_t i = 0; i < config->producer_count; i++) {
+        struct check_producer *producer = &config->producers[i];
+
+        finish_db(&producer->db);
+        producer->db.tls_ca_file = producer->ca_file; /* one key for both ways of asking */
+        if (producer->token[0] == '\0') /* an empty one would be sent, and refused as wrong */
+            producer->token = NULL;
+    }
     return relay_topology_build(config);
 }
 

@@ -64,6 +64,8 @@ static void add_exchange(struct build *build, const char *name, const char *type
     build->exchanges[(*count)++] = (struct topology_exchange){.name = name, .type = type};
 }
 
+/* A queue's arguments have types, and RabbitMQ refuses a limit that is a text: what looks like a
+ * number is sent as one. With more digits than fit it is a text, and refused there with its name. */
 static bool is_number(const char *text)
 {
     const char *digits = text[0] == '-' ? text + 1 : text;

@@ -18,15 +18,6 @@ enum { US_PER_MS = 1000 };
 
 /* When the next send is due, by the column sends after the send at hand. A quarter of the wait is
  * jitter, so that what was sent together does not come again together. */
-static enum obx_code build_next_send(struct awaiting *awaiting)
-{
-    return buf_addf(&awaiting->next_send,
-                    "UTC_TIMESTAMP(6) + INTERVAL CAST(LEAST(%llu, %llu * POW(2, LEAST(sends - 1,"
-                    " 40))) * (1 + RAND() / 4) AS UNSIGNED) MICROSECOND",
-                    (unsigned long long)awaiting->opts.cap_ms * US_PER_MS,
-                    (unsigned long long)awaiting->opts.timeout_ms * US_PER_MS);
-}
-
 static enum obx_code build_move(struct awaiting *awaiting)
 {
     return buf_addf(
@@ -53,7 +44,13 @@ static enum obx_code build(struct awaiting *awaiting)
         table);
 
     if (rc == OBX_OK)
-        rc = build_next_send(awaiting);
+        /* In the database, by its clock. Up to a quarter more, so that what was sent together does
+         * not come due together; the exponent is bounded before POW() leaves the range of a double. */
+        rc = buf_addf(&awaiting->next_send,
+                      "UTC_TIMESTAMP(6) + INTERVAL CAST(LEAST(%llu, %llu * POW(2, LEAST(sends - 1,"
+                      " 40))) * (1 + RAND() / 4) AS UNSIGNED) MICROSECOND",
+                      (unsigned long long)awaiting->opts.cap_ms * US_PER_MS,
+                      (unsigned long long)awaiting->opts.timeout_ms * US_PER_MS);
     if (rc == OBX_OK)
         rc = build_move(awaiting);
     return rc;

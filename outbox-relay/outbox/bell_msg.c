@@ -13,32 +13,19 @@
 
 enum { NAME_MAX_LEN = 64 };
 
-static bool is_name_char(unsigned char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
-           c == '.' || c == '-' || c == '$';
-}
-
 bool bell_name_is_valid(struct obx_bytes name)
 {
-    const unsigned char *p = name.p;
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-$";
 
     if (name.p == NULL || name.len == 0 || name.len > NAME_MAX_LEN)
         return false;
+    /* memchr(3) over the letters alone: strchr(3) would find a NUL of the datagram in the list. */
     for (size_t i = 0; i < name.len; i++) {
-        if (!is_name_char(p[i]))
+        if (memchr(allowed, ((const char *)name.p)[i], sizeof(allowed) - 1) == NULL)
             return false;
     }
     return true;
-}
-
-static struct obx_bytes without_newline(struct obx_bytes text)
-{
-    const char *p = text.p;
-
-    if (text.len > 0 && p[text.len - 1] == '\n')
-        text.len--;
-    return text;
 }
 
 /* Fills source and outbox from "SOURCE/OUTBOX" or "OUTBOX". */
@@ -67,13 +54,17 @@ bool bell_msg_parse(struct obx_bytes datagram, struct bell_msg *out)
         return false;
     if (datagram.len == 0)
         return true;
-    text = without_newline(datagram);
+    text = datagram;
+    if (p[text.len - 1] == '\n') /* echo, in a shell, ends what it sends with one */
+        text.len--;
     if (text.len == 0)
         return true;
     if (p[0] == '>') {
         msg.forwarded = true;
         text = (struct obx_bytes){.p = p + 1, .len = text.len - 1};
     }
+    /* A relay passes a ring on with both names. One without a source would ring every lane of that
+     * name, and be passed on again by each of them. */
     if (!parse_names(text, &msg) || (msg.forwarded && bytes_is_absent(msg.source)))
         return false;
     *out = msg;

@@ -63,14 +63,6 @@ static void fix_tls(const char *section, const char *const paths[3], const struc
                  section);
 }
 
-static void fix_no_database(const struct check_where *where, char fix[CHECK_FIX_MAX])
-{
-    snprintf(fix, CHECK_FIX_MAX,
-             "correct database in %s, or, as an administrator: CREATE DATABASE `%s`; then %s, and "
-             "the grants for '%s' that sql/schema/grants.md lists",
-             where->section, where->db->database, where->migrate, where->db->user);
-}
-
 static void fix_connect(const struct check_where *where, char fix[CHECK_FIX_MAX])
 {
     const struct db_opts *db = where->db;
@@ -96,7 +88,11 @@ static bool fix_number(const struct check_where *where, int number, char fix[CHE
     switch (number) {
     case MYSQL_DB_ACCESS_DENIED:
     case MYSQL_NO_SUCH_DB:
-        fix_no_database(where, fix);
+        /* Both: an account that may not use a database is not told whether there is one. */
+        snprintf(fix, CHECK_FIX_MAX,
+                 "correct database in %s, or, as an administrator: CREATE DATABASE `%s`; then %s, "
+                 "and the grants for '%s' that sql/schema/grants.md lists",
+                 where->section, where->db->database, where->migrate, user);
         return true;
     case MYSQL_TOO_MANY_CONNECTIONS:
         say(fix, "the server has no connection left: raise max_connections, or find who holds them "

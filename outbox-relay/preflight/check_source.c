@@ -79,16 +79,6 @@ static void failed_outbox_denied(struct check_visit *visit, const char *subject,
     check_failed(visit->out, subject, err->text, fix);
 }
 
-/* `outboxctl migrate` has recorded that it made the table, and does not make it again. */
-static void say_fix_first(const struct check_visit *visit, char *fix, size_t cap)
-{
-    snprintf(fix, cap,
-             "it was dropped or renamed, or stands in another database than `%s`: rename it back, "
-             "or, where it is to be made again, empty: outboxctl migrate --print, and its CREATE "
-             "TABLE",
-             visit->where.db->database);
-}
-
 static void failed_outbox(struct check_visit *visit, const char *subject, const char *outbox,
                           const struct obx_err *err)
 {
@@ -98,8 +88,14 @@ static void failed_outbox(struct check_visit *visit, const char *subject, const 
         check_db_failed(visit, subject, err);
         return;
     }
+    /* `outboxctl migrate` has recorded that it made this one, and does not make it again. */
     if (strcmp(outbox, "outbox") == 0)
-        say_fix_first(visit, fix, sizeof(fix));
+        snprintf(
+            fix, sizeof(fix),
+            "it was dropped or renamed, or stands in another database than `%s`: rename it "
+            "back, or, where it is to be made again, empty: outboxctl migrate --print, and its "
+            "CREATE TABLE",
+            visit->where.db->database);
     else
         snprintf(fix, sizeof(fix), "run: outboxctl migrate --outbox %s", outbox);
     check_failed(visit->out, subject, err->text, fix);

@@ -241,6 +241,8 @@ static void wrong_values_name_file_line_and_key(void **state)
     bad(SOURCE "host =\n", "relay.conf:4: source.shop.host: is empty");
     bad(SOURCE "outboxes = a, out-box\n", "relay.conf:4: source.shop.outboxes: 'out-box'");
     bad(SOURCE "outboxes = a, b, a\n", "'a' is there twice");
+    /* One table where the server does not tell them apart (lower_case_table_names = 1). */
+    bad(SOURCE "outboxes = orders, Orders\n", "'Orders' is there twice");
     /* A lane would publish what is parked, awaited or delayed there, and delete it. */
     bad(SOURCE "outboxes = outbox, outbox_parked\n",
         "relay.conf:4: source.shop.outboxes: 'outbox_parked' is no outbox, but a table beside it");
