@@ -11,7 +11,7 @@
 
 #include "base/bytes.h"
 #include "base/random.h"
-#include "store/parked_key.h"
+#include "store/parked_db.h"
 #include "store/props.h"
 
 enum { ROUNDS = 2000, HEADERS_MAX = 8, TEXT_MAX = 40 };

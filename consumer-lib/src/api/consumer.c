@@ -6,51 +6,11 @@
 
 #include "base/alloc.h"
 #include "consumer_object.h"
+#include "core/embed.h"
 #include "io/topology.h"
 #include "store/store_db.h"
 
 /* ------------------------------------------------------------------ making */
-
-static enum obx_code shared_open(struct shared *shared, const struct obx_consumer_opts *opts,
-                                 struct obx_err *err)
-{
-    enum obx_code rc = settings_init(&shared->settings, opts, err);
-
-    if (rc != OBX_OK)
-        return rc;
-    atomic_store(&shared->drain_ms, shared->settings.drain_timeout_ms);
-    rc = mailbox_init(&shared->to_io, err);
-    if (rc != OBX_OK)
-        goto no_mailbox;
-    rc = last_error_init(&shared->broker, err);
-    if (rc != OBX_OK)
-        goto no_last_error;
-    rc = wake_init(&shared->stop, err);
-    if (rc != OBX_OK)
-        goto no_wake;
-    if (pthread_mutex_init(&shared->end_lock, NULL) == 0 &&
-        pthread_cond_init(&shared->end_signal, NULL) == 0)
-        return OBX_OK;
-    rc = obx_fail(err, OBX_E_SYSTEM, "mutex");
-    wake_fini(&shared->stop);
-no_wake:
-    last_error_fini(&shared->broker);
-no_last_error:
-    mailbox_fini(&shared->to_io);
-no_mailbox:
-    settings_fini(&shared->settings);
-    return rc;
-}
-
-static void shared_close(struct shared *shared)
-{
-    pthread_cond_destroy(&shared->end_signal);
-    pthread_mutex_destroy(&shared->end_lock);
-    wake_fini(&shared->stop);
-    last_error_fini(&shared->broker);
-    mailbox_fini(&shared->to_io);
-    settings_fini(&shared->settings);
-}
 
 static enum obx_code make_workers(struct obx_consumer *consumer, struct obx_err *err)
 {
@@ -86,7 +46,7 @@ enum obx_code obx_consumer_open(const struct obx_consumer_opts *opts, struct obx
     *out = NULL;
     if (consumer == NULL)
         return obx_fail(err, OBX_E_NOMEM, "consumer");
-    rc = shared_open(&consumer->shared, opts, err);
+    rc = shared_init(&consumer->shared, opts, err);
     if (rc != OBX_OK)
         goto no_shared;
     rc = make_workers(consumer, err);
@@ -109,10 +69,15 @@ no_io:
     cleanup_fini(&consumer->cleanup);
 no_cleanup:
     free_workers(consumer);
-    shared_close(&consumer->shared);
+    shared_fini(&consumer->shared);
 no_shared:
     obx_free(consumer);
     return rc;
+}
+
+void consumer_embed(struct obx_consumer *consumer, const struct consumer_embed *embed)
+{
+    consumer->shared.settings.embed = embed;
 }
 
 static bool has_handler(const struct obx_consumer *consumer)
@@ -193,16 +158,6 @@ static void join_threads(struct obx_consumer *consumer)
     pthread_mutex_unlock(&consumer->join_lock);
 }
 
-/* Some thread could not be started: without an I/O thread nobody else ends the others. */
-static void give_up_start(struct obx_consumer *consumer)
-{
-    atomic_store(&consumer->shared.phase, (int)OBX_CONSUMER_STOPPING);
-    for (unsigned i = 0; i < consumer->worker_count; i++)
-        wake_up(&consumer->workers[i].box.wake);
-    join_threads(consumer);
-    atomic_store(&consumer->shared.phase, (int)OBX_CONSUMER_STOPPED);
-}
-
 enum obx_code obx_consumer_start(struct obx_consumer *consumer, struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
@@ -217,8 +172,14 @@ enum obx_code obx_consumer_start(struct obx_consumer *consumer, struct obx_err *
     consumer->was_started = true;
     atomic_store(&consumer->shared.phase, (int)OBX_CONSUMER_RUNNING);
     rc = start_threads(consumer, err);
-    if (rc != OBX_OK)
-        give_up_start(consumer);
+    if (rc == OBX_OK)
+        return OBX_OK;
+    /* Some thread could not be started: without an I/O thread nobody else ends the others. */
+    atomic_store(&consumer->shared.phase, (int)OBX_CONSUMER_STOPPING);
+    for (unsigned i = 0; i < consumer->worker_count; i++)
+        wake_up(&consumer->workers[i].box.wake);
+    join_threads(consumer);
+    atomic_store(&consumer->shared.phase, (int)OBX_CONSUMER_STOPPED);
     return rc;
 }
 
@@ -281,6 +242,6 @@ void obx_consumer_close(struct obx_consumer *consumer)
     io_fini(&consumer->io);
     cleanup_fini(&consumer->cleanup);
     free_workers(consumer);
-    shared_close(&consumer->shared);
+    shared_fini(&consumer->shared);
     obx_free(consumer);
 }

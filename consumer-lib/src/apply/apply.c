@@ -211,17 +211,6 @@ static enum step after_insert(struct run *run, struct item *item)
     return call_handler(run, item);
 }
 
-/* The row goes in the transaction that counts the attempt as failed. */
-static enum step retract(struct run *run, struct item *item)
-{
-    const struct store *store = &run->apply->store;
-
-    if (store->ops->remove(store->ctx, item->msg.message_id, &run->report->err) != OBX_OK)
-        return STEP_ABORT;
-    item_reason(item, OBX_E_TX_BROKEN, obx_code_text(OBX_E_TX_BROKEN));
-    return decide(run, item, failed_state(run, item));
-}
-
 /*
  * There is a dedup row. If it says that the message was rejected for good, an operator may have
  * forced its replay: then it makes room, within this transaction.
@@ -232,8 +221,13 @@ static enum step met_duplicate(struct run *run, struct item *item)
     enum dedup_outcome outcome = OUTCOME_APPLIED;
     enum obx_code rc = OBX_OK;
 
-    if (item->dedup == DEDUP_IN_DOUBT && item->plan == PLAN_RETRACT)
-        return retract(run, item);
+    if (item->dedup == DEDUP_IN_DOUBT && item->plan == PLAN_RETRACT) {
+        /* The row goes in the transaction that counts the attempt as failed. */
+        if (store->ops->remove(store->ctx, item->msg.message_id, &run->report->err) != OBX_OK)
+            return STEP_ABORT;
+        item_reason(item, OBX_E_TX_BROKEN, obx_code_text(OBX_E_TX_BROKEN));
+        return decide(run, item, failed_state(run, item));
+    }
     if (item->dedup == DEDUP_IN_DOUBT) {
         item_set(item, ITEM_APPLIED);
         return STEP_ON;
@@ -251,19 +245,6 @@ static enum step met_duplicate(struct run *run, struct item *item)
         return STEP_ABORT;
     item_set(item, outcome == OUTCOME_REJECTED ? ITEM_WAS_REJECTED : ITEM_DUPLICATE);
     return STEP_ON;
-}
-
-/*
- * Another transaction has written the dedup row and has not ended: of a process that is slow, that
- * stands still, or whose host is gone. Nobody knows how it ends, so the message waits in
- * inbox_parked (and its key behind it), and costs the others no more than the one wait that found
- * it.
- */
-static enum step hold(struct run *run, struct item *item)
-{
-    run->is_wary = true;
-    run->report->met_lock = true;
-    return fail_step(item, ITEM_HELD, run->report->err.code, run->report->err.text);
 }
 
 /* What the broker has given out before may still be in the hands of the one that had it then. */
@@ -289,8 +270,15 @@ static enum step insert_one(struct run *run, struct item *item)
         rc = store->ops->insert(store->ctx, item->msg.message_id, &run->report->err);
     if (rc == OBX_OK)
         return after_insert(run, item);
-    if (rc == OBX_E_DB_LOCK_WAIT)
-        return hold(run, item);
+    if (rc == OBX_E_DB_LOCK_WAIT) {
+        /* Another transaction has written the dedup row and has not ended: of a process that is slow,
+         * that stands still, or whose host is gone. Nobody knows how it ends, so the message waits in
+         * inbox_parked (and its key behind it), and costs the others no more than the one wait that
+         * found it. */
+        run->is_wary = true;
+        run->report->met_lock = true;
+        return fail_step(item, ITEM_HELD, rc, run->report->err.text);
+    }
     if (rc == OBX_E_DB_DEADLOCK)
         run->report->suspect = item;
     if (rc == OBX_E_DB_DUPLICATE)
@@ -320,18 +308,6 @@ static enum step lose(struct run *run, struct item *item)
     return STEP_ON;
 }
 
-/* What is planned for it if nothing stands in its way. */
-static enum step follow_plan(struct run *run, struct item *item)
-{
-    if (item->plan == PLAN_GIVE_UP)
-        return decide(run, item, failed_state(run, item));
-    if (item->plan == PLAN_STALL)
-        return decide(run, item, ITEM_STALLED);
-    if (may_be_killer(item))
-        return decide(run, item, ITEM_SUSPECT);
-    return insert_one(run, item);
-}
-
 static enum step run_one(struct run *run, struct item *item)
 {
     const char *refused = NULL;
@@ -356,7 +332,13 @@ static enum step run_one(struct run *run, struct item *item)
         return met_duplicate(run, item);
     if (is_blocked(run, item))
         return decide(run, item, ITEM_BLOCKED);
-    return follow_plan(run, item);
+    if (item->plan == PLAN_GIVE_UP)
+        return decide(run, item, failed_state(run, item));
+    if (item->plan == PLAN_STALL)
+        return decide(run, item, ITEM_STALLED);
+    if (may_be_killer(item))
+        return decide(run, item, ITEM_SUSPECT);
+    return insert_one(run, item);
 }
 
 /* ------------------------------------------------------------------ chunks */
@@ -371,41 +353,19 @@ static enum store_mark chunk_mark(const struct run *run)
  * Long chunks cost a failing message's neighbours many second runs, short ones cost savepoints.
  * With one message in n failing, the square root of n is about where the two meet.
  */
-static size_t chunk_size(const struct run *run)
+static enum obx_code begin_chunk(struct run *run)
 {
+    const struct store *store = &run->apply->store;
     size_t size = run->apply->chunk;
 
     while (size > 1 && size * size * run->undone > run->at + run->apply->chunk)
         size--;
-    return size;
-}
-
-static enum obx_code begin_chunk(struct run *run)
-{
-    const struct store *store = &run->apply->store;
-
     run->chunk_start = run->at;
-    run->chunk_end = run->at + chunk_size(run);
+    run->chunk_end = run->at + size;
     run->mark = NULL;
     if (chunk_mark(run) == STORE_MARK_TX)
         return OBX_OK;
     return store->ops->set_mark(store->ctx, STORE_MARK_CHUNK, &run->report->err);
-}
-
-/* The server undoes a whole transaction for a lock wait if it is told to
- * (innodb_rollback_on_timeout): no handler has done that. */
-static enum step abort_held(struct run *run, struct item *item)
-{
-    run->report->err = item->why;
-    run->report->suspect = item;
-    return STEP_ABORT;
-}
-
-/* Those whose decision rests on a row that is undone now, or may be. */
-static bool rests_on_dedup_row(const struct item *item)
-{
-    return item->state == ITEM_APPLIED || item->state == ITEM_DUPLICATE ||
-           item->state == ITEM_WAS_REJECTED;
 }
 
 /* Undo the chunk, keep the verdict on the item that failed (NULL: on none in particular), run the
@@ -415,11 +375,15 @@ static enum step undo_chunk(struct run *run, const struct item *failed)
     const struct store *store = &run->apply->store;
     enum obx_code rc = store->ops->undo_to(store->ctx, chunk_mark(run), &run->report->err);
 
-    if (rc == OBX_E_DB_NO_SAVEPOINT)
-        return failed != NULL && failed->state == ITEM_HELD ? abort_held(run, run->items[run->at])
-                                                            : STEP_BROKEN;
-    if (rc != OBX_OK)
+    if (rc == OBX_E_DB_NO_SAVEPOINT && failed != NULL && failed->state == ITEM_HELD) {
+        /* The server undoes a whole transaction for a lock wait if it is told to
+         * (innodb_rollback_on_timeout): no handler has done that. */
+        run->report->err = failed->why;
+        run->report->suspect = run->items[run->at];
         return STEP_ABORT;
+    }
+    if (rc != OBX_OK)
+        return rc == OBX_E_DB_NO_SAVEPOINT ? STEP_BROKEN : STEP_ABORT;
     if (failed != NULL) {
         run->failures++;
         run->undone++;
@@ -432,7 +396,9 @@ static enum step undo_chunk(struct run *run, const struct item *failed)
 
         if (item->dedup == DEDUP_WRITTEN || item->dedup == DEDUP_LATER)
             item->dedup = DEDUP_NONE;
-        if (rests_on_dedup_row(item))
+        /* These decisions rest on a row that is undone now, or may be. */
+        if (item->state == ITEM_APPLIED || item->state == ITEM_DUPLICATE ||
+            item->state == ITEM_WAS_REJECTED)
             item_set(item, ITEM_READY);
     }
     run->at = run->chunk_start;
@@ -513,20 +479,18 @@ static bool has_ended(const struct run *run)
     return clock_now_us() >= run->until_us;
 }
 
-/* It may have its row written before its handler. */
-static bool is_row_next(const struct run *run)
-{
-    const struct item *next = run->items[run->at];
-
-    return next->state == ITEM_READY && next->found == FOUND_NOTHING;
-}
-
 /* One call has one row before it at most: what a handler commits in mid-work, and then fails, may
  * not mark messages that it has not come to. */
 static bool is_call_due(const struct run *run)
 {
-    return run->pending > 0 && (run->pending >= run->limit || run->at >= run->chunk_end ||
-                                has_ended(run) || is_row_next(run));
+    const struct item *next = run->at < run->count ? run->items[run->at] : NULL;
+
+    if (run->pending == 0)
+        return false;
+    if (next == NULL || run->pending >= run->limit || run->at >= run->chunk_end || has_ended(run))
+        return true;
+    /* The next one may have its row written before its handler. */
+    return next->state == ITEM_READY && next->found == FOUND_NOTHING;
 }
 
 static enum step run_items(struct run *run)

@@ -15,12 +15,6 @@
 #include "base/bytes.h"
 #include "run.h"
 
-static bool may_group(const struct item *item)
-{
-    return item->found == FOUND_NOTHING && item->parked_id == 0 && !item->msg.redelivered &&
-           item->plan == PLAN_TOGETHER && item->dedup == DEDUP_NONE && item_has_id(item);
-}
-
 /* A second message with the same id: both get their rows one by one, so that the second meets the
  * first one's. The table is open addressing, at most half full. */
 static void ungroup_twins(struct item **items, size_t count, struct item **table, size_t mask)
@@ -59,8 +53,11 @@ enum obx_code run_find_applied(struct run *run)
     if (table == NULL)
         return OBX_OK; /* one by one, then */
     for (size_t i = 0; i < run->count; i++) {
-        if (may_group(run->items[i]))
-            run->items[i]->found = FOUND_GROUPED;
+        struct item *item = run->items[i];
+
+        if (item->found == FOUND_NOTHING && item->parked_id == 0 && !item->msg.redelivered &&
+            item->plan == PLAN_TOGETHER && item->dedup == DEDUP_NONE && item_has_id(item))
+            item->found = FOUND_GROUPED;
     }
     ungroup_twins(run->items, run->count, table, size - 1);
     obx_free(table);
@@ -74,16 +71,6 @@ enum obx_code run_find_applied(struct run *run)
 bool run_is_grouped(const struct run *run, const struct item *item)
 {
     return item->found == FOUND_GROUPED && run->mark != NULL;
-}
-
-/* Whose dedup row was not asked for, or before the others' handlers ran. One to be retracted has none
- * that stands for its effect. */
-static bool is_to_wait(const struct item *item)
-{
-    const bool waits = item->state == ITEM_BLOCKED || item->state == ITEM_SUSPECT ||
-                       item->state == ITEM_HELD || item->state == ITEM_STALLED;
-
-    return waits && item->parked_id == 0 && item->plan != PLAN_RETRACT && item_has_id(item);
 }
 
 static enum obx_code settle_copy(struct run *run, struct item *item)
@@ -112,9 +99,14 @@ enum obx_code run_find_copies(struct run *run)
 
     for (size_t i = 0; i < run->count; i++) {
         struct item *item = run->items[i];
+        const bool waits = item->state == ITEM_BLOCKED || item->state == ITEM_SUSPECT ||
+                           item->state == ITEM_HELD || item->state == ITEM_STALLED;
 
-        /* What was found of the others has been acted on. */
-        item->found = is_to_wait(item) ? FOUND_GROUPED : FOUND_NOTHING;
+        /* Asked for are dedup rows that were not, or before the others' handlers ran; what was found
+         * of the others has been acted on. One to be retracted has none that stands for its effect. */
+        item->found = FOUND_NOTHING;
+        if (waits && item->parked_id == 0 && item->plan != PLAN_RETRACT && item_has_id(item))
+            item->found = FOUND_GROUPED;
         waiting += item->found == FOUND_GROUPED;
     }
     if (waiting > 0)
@@ -124,15 +116,6 @@ enum obx_code run_find_copies(struct run *run)
             rc = settle_copy(run, run->items[i]);
     }
     return rc;
-}
-
-/* Their rows are there. */
-static void note_written(struct run *run)
-{
-    for (size_t i = 0; i < run->count; i++) {
-        if (run->items[i]->dedup == DEDUP_LATER)
-            run->items[i]->dedup = DEDUP_WRITTEN;
-    }
 }
 
 enum obx_code run_write_rows(struct run *run)
@@ -146,8 +129,10 @@ enum obx_code run_write_rows(struct run *run)
     if (later == 0)
         return OBX_OK;
     rc = store->ops->insert_many(store->ctx, run->items, run->count, &run->report->err);
-    if (rc == OBX_OK)
-        note_written(run);
+    for (size_t i = 0; i < run->count && rc == OBX_OK; i++) {
+        if (run->items[i]->dedup == DEDUP_LATER)
+            run->items[i]->dedup = DEDUP_WRITTEN;
+    }
     return rc;
 }
 

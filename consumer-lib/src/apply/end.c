@@ -39,25 +39,17 @@ static bool needs_new_connection(enum obx_code code)
     return code == OBX_E_TIMEOUT || obx_code_action(code) != OBX_DO_RETRY;
 }
 
-/* A statement that was cut short by the server, and not by our own deadline: what that has done to
- * the connection shows the ROLLBACK. MySQL reports both KILL and KILL QUERY by error 1317. */
-static bool may_be_undone(const struct run *run)
-{
-    const struct store *store = &run->apply->store;
-    const enum obx_code code = run->report->err.code;
-
-    return !needs_new_connection(code) ||
-           (code == OBX_E_TIMEOUT && !store->ops->is_lost(store->ctx));
-}
-
 void run_abort(struct run *run)
 {
     const struct store *store = &run->apply->store;
     struct apply_report *report = run->report;
+    const enum obx_code code = report->err.code;
 
     undecide(run);
     report->end = APPLY_RECONNECT;
-    if (!may_be_undone(run))
+    /* A statement that was cut short by the server, and not by our own deadline: what that has done to
+     * the connection shows the ROLLBACK. MySQL reports both KILL and KILL QUERY by error 1317. */
+    if (needs_new_connection(code) && (code != OBX_E_TIMEOUT || store->ops->is_lost(store->ctx)))
         return;
     if (store->ops->rollback(store->ctx, NULL) == OBX_OK)
         report->end = APPLY_AGAIN;
@@ -181,15 +173,6 @@ static struct item *last_committed(struct run *run)
     return NULL;
 }
 
-/* Nobody can be named: then each message gets a transaction of its own, which tells if it happens
- * again. */
-static void isolate_all(struct run *run)
-{
-    for (size_t i = 0; i < run->count; i++)
-        if (run->items[i]->plan == PLAN_TOGETHER)
-            run->items[i]->plan = PLAN_ALONE;
-}
-
 /*
  * In a group only the marks have rows. One that is there when its chunk's handler has just ended the
  * transaction has been committed with all before it; found out later, the mark of the last chunk that
@@ -253,8 +236,12 @@ void run_break(struct run *run)
     doubt_commit(run);
     if (run->culprit != NULL)
         run->culprit->plan = PLAN_LEARN;
-    else if (!run->is_grouped) /* one by one it will show */
-        isolate_all(run);
+    /* Nobody can be named: then each message gets a transaction of its own, which tells if it happens
+     * again. In a group it will show anyway: from now on the rows are written one by one. */
+    for (size_t i = 0; i < run->count && run->culprit == NULL && !run->is_grouped; i++) {
+        if (run->items[i]->plan == PLAN_TOGETHER)
+            run->items[i]->plan = PLAN_ALONE;
+    }
     say_broken(run, run->culprit, "handler ended the transaction");
     /* When it fails the server undoes it as the connection closes. */
     (void)store->ops->rollback(store->ctx, NULL);
@@ -302,13 +289,6 @@ static void commit_broken(struct run *run)
     park_and_commit(run, APPLY_RENEW);
 }
 
-/* Another process has one of the rows, or the database does not take one: which, does not show. */
-static bool is_about_one_row(enum obx_code code)
-{
-    return code == OBX_E_DB_DUPLICATE || code == OBX_E_DB_LOCK_WAIT || code == OBX_E_DB_DATA ||
-           code == OBX_E_TOO_LARGE;
-}
-
 static void write_rows_and_commit(struct run *run)
 {
     const struct store *store = &run->apply->store;
@@ -318,8 +298,10 @@ static void write_rows_and_commit(struct run *run)
         park_and_commit(run, APPLY_COMMITTED);
         return;
     }
-    if (is_about_one_row(rc) && !store->ops->is_lost(store->ctx) &&
-        store->ops->rollback(store->ctx, NULL) == OBX_OK) {
+    /* Another process has one of the rows, or the database does not take one: which, does not show. */
+    if ((rc == OBX_E_DB_DUPLICATE || rc == OBX_E_DB_LOCK_WAIT || rc == OBX_E_DB_DATA ||
+         rc == OBX_E_TOO_LARGE) &&
+        !store->ops->is_lost(store->ctx) && store->ops->rollback(store->ctx, NULL) == OBX_OK) {
         undecide(run);
         run->wants_single = true;
         return;
@@ -332,21 +314,15 @@ static void write_rows_and_commit(struct run *run)
  * attempt. But what fails again and again for a message alone (a transaction larger than the cluster
  * takes) must not hold up the others.
  */
-static void clear_handlers(struct run *run)
-{
-    struct item *item = run->items[0];
-    const bool has_run = item->plan == PLAN_TOGETHER || item->plan == PLAN_ALONE;
-
-    run->report->at_end = true;
-    run->report->suspect = run->count == 1 && has_run ? item : NULL;
-}
-
 void run_commit(struct run *run)
 {
     const struct store *store = &run->apply->store;
+    struct item *first = run->items[0];
+    const bool has_run = first->plan == PLAN_TOGETHER || first->plan == PLAN_ALONE;
     enum obx_code rc = OBX_OK;
 
-    clear_handlers(run);
+    run->report->at_end = true;
+    run->report->suspect = run->count == 1 && has_run ? first : NULL;
     rc = store->ops->release(store->ctx, STORE_MARK_TX, &run->report->err);
     if (rc == OBX_E_DB_NO_SAVEPOINT)
         commit_broken(run);

@@ -179,15 +179,6 @@ static enum obx_code park_or_leave(struct run *run, struct item *item)
 
 /* ------------------------------------------------------------------ keys that may go on */
 
-static bool is_last_row_of_key(const struct run *run, size_t at)
-{
-    for (size_t i = at + 1; i < run->count; i++) {
-        if (run->items[i]->parked_id != 0 && item_same_key(run->items[i], run->items[at]))
-            return false;
-    }
-    return true;
-}
-
 /* Of a key that had rows in this batch, all are done with: the next one, if any, is due. */
 static enum obx_code promote_next(struct run *run, size_t at)
 {
@@ -195,17 +186,14 @@ static enum obx_code promote_next(struct run *run, size_t at)
     const struct item *item = run->items[at];
 
     if (item->parked_id == 0 || item->state == ITEM_READY || !item_has_key(item) ||
-        run_holds_key(run, item) || !is_last_row_of_key(run, at))
+        run_holds_key(run, item))
         return OBX_OK;
+    for (size_t i = at + 1; i < run->count; i++) {
+        if (run->items[i]->parked_id != 0 && item_same_key(run->items[i], item))
+            return OBX_OK; /* left to the last row of the key */
+    }
     run->report->due_in_ms = 0;
     return store->ops->promote(store->ctx, item, &run->report->err);
-}
-
-/* Another process has parked a copy of it, in a transaction that has not ended. */
-static void blame_lock(struct run *run, struct item *item)
-{
-    run->report->suspect = item;
-    run->report->is_unparkable = true;
 }
 
 enum obx_code run_park(struct run *run)
@@ -217,8 +205,11 @@ enum obx_code run_park(struct run *run)
     rc = run_find_copies(run);
     for (size_t i = 0; i < run->count && rc == OBX_OK; i++) {
         rc = park_or_leave(run, run->items[i]);
-        if (rc == OBX_E_DB_LOCK_WAIT || rc == OBX_E_DB_DEADLOCK)
-            blame_lock(run, run->items[i]);
+        if (rc == OBX_E_DB_LOCK_WAIT || rc == OBX_E_DB_DEADLOCK) {
+            /* Another process has parked a copy of it, in a transaction that has not ended. */
+            run->report->suspect = run->items[i];
+            run->report->is_unparkable = true;
+        }
     }
     for (size_t i = 0; i < run->count && rc == OBX_OK; i++)
         rc = promote_next(run, i);

@@ -11,6 +11,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/crash.h"
+#include "core/embed.h"
 #include "core/message.h"
 #include "core/settings.h"
 
@@ -229,6 +230,13 @@ bool item_asks_receipt(const struct item *item, const char *group)
            names_group(header_text(item, "x-obx-receipt-from"), group) &&
            is_printable(item_receipt_token(item), RECEIPT_TOKEN_MAX) &&
            is_printable(item->msg.message_id, RECEIPT_ID_MAX);
+}
+
+bool consumer_asks_receipt(const struct obx_message *msg, const char *group)
+{
+    const struct item item = {.msg = *msg}; /* all that is looked at */
+
+    return item_asks_receipt(&item, group);
 }
 
 bool item_may_report_rejected(const struct item *item)

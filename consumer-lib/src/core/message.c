@@ -7,18 +7,6 @@
 
 #define CE_PREFIX_LEN 12 /* "cloudEvents:" and "cloudEvents_" */
 
-/* The attribute's name behind either prefix, or an absent value for another header. */
-static struct obx_bytes attribute_name(struct obx_bytes name)
-{
-    const char *text = name.p;
-
-    if (name.len <= CE_PREFIX_LEN || memcmp(text, "cloudEvents", CE_PREFIX_LEN - 1) != 0)
-        return (struct obx_bytes){0};
-    if (text[CE_PREFIX_LEN - 1] != ':' && text[CE_PREFIX_LEN - 1] != '_')
-        return (struct obx_bytes){0};
-    return (struct obx_bytes){text + CE_PREFIX_LEN, name.len - CE_PREFIX_LEN};
-}
-
 static void read_attribute(struct obx_message *msg, struct obx_bytes name, struct obx_bytes value)
 {
     if (bytes_is(name, "id") && bytes_is_absent(msg->message_id))
@@ -35,11 +23,16 @@ static void read_attribute(struct obx_message *msg, struct obx_bytes name, struc
 
 static void read_header(struct obx_message *msg, const struct obx_header *header)
 {
-    if (header->type == OBX_H_TEXT) {
-        struct obx_bytes attribute = attribute_name(header->name);
+    const char *name = header->name.p;
 
-        if (!bytes_is_absent(attribute))
-            read_attribute(msg, attribute, header->v.text);
+    if (header->type == OBX_H_TEXT) {
+        /* Both prefixes are the CloudEvents binding's: ':' is no legal character for JMS clients. */
+        if (header->name.len > CE_PREFIX_LEN &&
+            memcmp(name, "cloudEvents", CE_PREFIX_LEN - 1) == 0 &&
+            (name[CE_PREFIX_LEN - 1] == ':' || name[CE_PREFIX_LEN - 1] == '_'))
+            read_attribute(
+                msg, (struct obx_bytes){name + CE_PREFIX_LEN, header->name.len - CE_PREFIX_LEN},
+                header->v.text);
         else if (bytes_is(header->name, "traceparent"))
             msg->traceparent = header->v.text;
     } else if (header->type == OBX_H_I64 && header->v.i64 > 0 &&

@@ -5,12 +5,48 @@
 #ifndef CONSUMER_SHARED_H
 #define CONSUMER_SHARED_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
-#include "core/mailbox.h"
+#include "base/wake.h"
+#include "core/item.h"
 #include "counters.h"
-#include "last_error.h"
 #include "settings.h"
+
+/*
+ * Hand-over of items from one thread to another: a list under a lock and a wake for the receiver.
+ * Items posted by one thread arrive in the order in which they were posted.
+ */
+struct mailbox {
+    pthread_mutex_t lock;
+    struct item_list items;
+    struct wake wake;
+};
+
+OBX_NODISCARD enum obx_code mailbox_init(struct mailbox *box, struct obx_err *err);
+/** The code that ends the consumer takes the items out first. */
+void mailbox_fini(struct mailbox *box);
+/** Hand over all of items, which is empty afterwards. Any thread. Nothing happens for an empty
+ * list. */
+void mailbox_post(struct mailbox *box, struct item_list *items);
+void mailbox_post_one(struct mailbox *box, struct item *item);
+/** Append everything there is to out and quiet the wake. The receiver only. */
+void mailbox_take(struct mailbox *box, struct item_list *out);
+
+/*
+ * Why one side (the broker, one worker's database) does not work: written by the thread that owns
+ * the side, read by obx_consumer_get_last_errors from any other.
+ */
+struct last_error {
+    pthread_mutex_t lock;
+    struct obx_err err; /* code OBX_OK: none */
+};
+
+OBX_NODISCARD enum obx_code last_error_init(struct last_error *last, struct obx_err *err);
+void last_error_fini(struct last_error *last);
+/** err NULL or with OBX_OK: the side works again. */
+void last_error_set(struct last_error *last, const struct obx_err *err);
+void last_error_get(struct last_error *last, struct obx_err *out);
 
 struct shared {
     struct settings settings;
@@ -41,5 +77,9 @@ static inline enum obx_consumer_state shared_phase(const struct shared *shared)
 {
     return (enum obx_consumer_state)atomic_load(&shared->phase);
 }
+
+OBX_NODISCARD enum obx_code shared_init(struct shared *shared, const struct obx_consumer_opts *opts,
+                                        struct obx_err *err);
+void shared_fini(struct shared *shared);
 
 #endif

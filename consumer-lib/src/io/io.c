@@ -95,16 +95,6 @@ static void receipt_done(struct item *item, bool is_reported, void *ctx)
         free_item(io, item);
 }
 
-static void take_all_back(struct io *io)
-{
-    struct item_list back = {0};
-    struct item *item = NULL;
-
-    mailbox_take(&io->shared->to_io, &back);
-    while ((item = item_list_pop(&back)) != NULL)
-        take_back(io, item);
-}
-
 /* Runs inside outgoing_service and the like. Its row is its worker's. */
 static void dead_letter_done(struct item *item, void *ctx)
 {
@@ -190,27 +180,6 @@ static size_t unmade_index(const struct io *io, size_t i)
     return (io->unmade_head + i) % io->shared->settings.prefetch;
 }
 
-/* The window has room for as many deliveries as can be unanswered, and those unmade are. A broker
- * that sends more is not believed any further; what it sent comes again. */
-static void keep_unmade(struct io *io, struct bridge_delivery *delivery)
-{
-    if (io->unmade_count == io->shared->settings.prefetch) {
-        bridge_delivery_free(delivery);
-        counters_add(&io->shared->counters, CNT_DROPPED, 1);
-        bridge_consumer_distrust(io->consumer, "more deliveries than the prefetch allows");
-        return;
-    }
-    io->unmade[unmade_index(io, io->unmade_count++)] = delivery;
-}
-
-static void make_unmade(struct io *io)
-{
-    while (io->unmade_count > 0 && make_item(io, io->unmade[io->unmade_head])) {
-        io->unmade_head = unmade_index(io, 1);
-        io->unmade_count--;
-    }
-}
-
 static void forget_unmade(struct io *io)
 {
     for (; io->unmade_count > 0; io->unmade_count--) {
@@ -243,14 +212,23 @@ static void limit_memory(struct io *io)
     pause_reading(io, io->is_paused ? bytes > most / 2 : bytes >= most);
 }
 
+/* The ring has room for as many deliveries as can be unanswered, and those unmade are. A broker
+ * that sends more is not believed any further; what it sent comes again. */
 static void on_delivery(struct bridge_delivery *delivery, void *ctx)
 {
     struct io *io = ctx;
 
     counters_add(&io->shared->counters, CNT_DELIVERED, 1);
-    if (io->unmade_count > 0 || !make_item(io, delivery))
-        keep_unmade(io, delivery);
-    limit_memory(io);
+    if (io->unmade_count == 0 && make_item(io, delivery)) {
+        limit_memory(io);
+    } else if (io->unmade_count < io->shared->settings.prefetch) {
+        io->unmade[unmade_index(io, io->unmade_count++)] = delivery;
+        limit_memory(io);
+    } else {
+        bridge_delivery_free(delivery);
+        counters_add(&io->shared->counters, CNT_DROPPED, 1);
+        bridge_consumer_distrust(io->consumer, "more deliveries than the prefetch allows");
+    }
 }
 
 /* ------------------------------------------------------------------ the broker connection */
@@ -280,19 +258,12 @@ static void begin_epoch(struct io *io, uint32_t epoch)
     wake_workers(io);
 }
 
-/* The queue may be gone: declaring it again is ours to do, if anybody's. */
-static void plan_prepare(struct io *io, enum obx_code code)
-{
-    bool is_topology = code == OBX_E_MQ_CANCELLED || code == OBX_E_MQ_TOPOLOGY;
-
-    if (is_topology && io->shared->settings.declare_topology && io->prepare_due_ms == UINT64_MAX)
-        io->prepare_due_ms = clock_now_ms();
-}
-
 static void on_state(enum bridge_state state, uint32_t epoch, const struct obx_err *why, void *ctx)
 {
     struct io *io = ctx;
     struct shared *shared = io->shared;
+    const bool is_topology =
+        why != NULL && (why->code == OBX_E_MQ_CANCELLED || why->code == OBX_E_MQ_TOPOLOGY);
 
     /* What the broker answers has to be heard; the next delivery counts again. */
     pause_reading(io, false);
@@ -305,7 +276,9 @@ static void on_state(enum bridge_state state, uint32_t epoch, const struct obx_e
                 KV_STR("queue", shared->settings.queue), KV_U64("epoch", epoch));
     } else if (state == BRIDGE_DOWN && why != NULL) {
         last_error_set(&shared->broker, why);
-        plan_prepare(io, why->code);
+        /* The queue may be gone: declaring it again is ours to do, if anybody's. */
+        if (is_topology && shared->settings.declare_topology && io->prepare_due_ms == UINT64_MAX)
+            io->prepare_due_ms = clock_now_ms();
         OBX_LOG(LOG_LVL_WARN, "consumer", "broker.down", KV_STR("group", shared->settings.group),
                 KV_STR("queue", shared->settings.queue), KV_ERR(why));
     }
@@ -334,17 +307,6 @@ static void prepare(struct io *io)
             KV_STR("queue", settings->queue), KV_U64("retry_ms", wait_ms), KV_ERR(&err));
 }
 
-static void service_consumer(struct io *io)
-{
-    if (shared_phase(io->shared) == OBX_CONSUMER_RUNNING)
-        prepare(io);
-    if (io->was_prepared)
-        bridge_consumer_service(io->consumer);
-    make_unmade(io);
-    dispatch_post(&io->dispatch);
-    limit_memory(io);
-}
-
 /* ------------------------------------------------------------------ phases */
 
 static void set_phase(struct io *io, enum obx_consumer_state phase)
@@ -359,44 +321,35 @@ static void set_phase(struct io *io, enum obx_consumer_state phase)
     wake_workers(io);
 }
 
-/* Nothing that waits is in memory. */
-static bool is_drained(const struct io *io)
-{
-    return io->unmade_count == 0 && bridge_consumer_state(io->consumer) != BRIDGE_UP &&
-           counters_get(&io->shared->counters, CNT_IN_FLIGHT) == 0;
-}
-
-static void drain_timed_out(struct io *io)
-{
-    OBX_LOG(LOG_LVL_WARN, "consumer", "drain.timeout", KV_STR("group", io->shared->settings.group),
-            KV_U64("in_flight", counters_get(&io->shared->counters, CNT_IN_FLIGHT)));
-    pthread_mutex_lock(&io->shared->end_lock);
-    io->shared->timed_out = true;
-    pthread_mutex_unlock(&io->shared->end_lock);
-    set_phase(io, OBX_CONSUMER_STOPPING);
-}
-
-static void begin_drain(struct io *io)
-{
-    io->drain_due_ms = clock_now_ms() + atomic_load(&io->shared->drain_ms);
-    set_phase(io, OBX_CONSUMER_DRAINING);
-    pause_reading(io, false);
-    dead_letters_drain(&io->dead);
-    bridge_consumer_cancel(io->consumer);
-}
-
 static void follow_requests(struct io *io)
 {
-    io->stops += wake_clear(&io->shared->stop);
-    if (shared_phase(io->shared) == OBX_CONSUMER_RUNNING &&
-        (io->stops > 0 || atomic_load(&io->shared->drain_wanted)))
-        begin_drain(io);
-    if (shared_phase(io->shared) != OBX_CONSUMER_DRAINING)
+    struct shared *shared = io->shared;
+    bool is_drained = false;
+
+    io->stops += wake_clear(&shared->stop);
+    if (shared_phase(shared) == OBX_CONSUMER_RUNNING &&
+        (io->stops > 0 || atomic_load(&shared->drain_wanted))) {
+        io->drain_due_ms = clock_now_ms() + atomic_load(&shared->drain_ms);
+        set_phase(io, OBX_CONSUMER_DRAINING);
+        pause_reading(io, false); /* the broker's answer to the cancel has to be heard */
+        dead_letters_drain(&io->dead);
+        bridge_consumer_cancel(io->consumer);
+    }
+    if (shared_phase(shared) != OBX_CONSUMER_DRAINING)
         return;
-    if (io->stops > 1 || is_drained(io))
+    /* What waits for a retry is a row and not in memory: it is not waited for. */
+    is_drained = io->unmade_count == 0 && bridge_consumer_state(io->consumer) != BRIDGE_UP &&
+                 counters_get(&shared->counters, CNT_IN_FLIGHT) == 0;
+    if (io->stops > 1 || is_drained) {
         set_phase(io, OBX_CONSUMER_STOPPING);
-    else if (clock_now_ms() >= io->drain_due_ms)
-        drain_timed_out(io);
+    } else if (clock_now_ms() >= io->drain_due_ms) {
+        OBX_LOG(LOG_LVL_WARN, "consumer", "drain.timeout", KV_STR("group", shared->settings.group),
+                KV_U64("in_flight", counters_get(&shared->counters, CNT_IN_FLIGHT)));
+        pthread_mutex_lock(&shared->end_lock);
+        shared->timed_out = true;
+        pthread_mutex_unlock(&shared->end_lock);
+        set_phase(io, OBX_CONSUMER_STOPPING);
+    }
 }
 
 /* All workers have ended: what they finished is acknowledged, everything else goes back to the
@@ -465,12 +418,25 @@ static bool take_turn(struct io *io)
 {
     /* Read before the mailbox: then everything that the workers posted is in it. */
     bool have_ended = atomic_load(&io->shared->workers_ended) == io->shared->settings.workers;
+    struct item_list back = {0};
+    struct item *item = NULL;
 
-    take_all_back(io);
+    mailbox_take(&io->shared->to_io, &back);
+    while ((item = item_list_pop(&back)) != NULL)
+        take_back(io, item);
     receipts_flush(&io->receipts);
     outgoing_service(&io->outgoing);
     acknowledge_finished(io);
-    service_consumer(io);
+    if (shared_phase(io->shared) == OBX_CONSUMER_RUNNING)
+        prepare(io);
+    if (io->was_prepared)
+        bridge_consumer_service(io->consumer);
+    while (io->unmade_count > 0 && make_item(io, io->unmade[io->unmade_head])) {
+        io->unmade_head = unmade_index(io, 1);
+        io->unmade_count--;
+    }
+    dispatch_post(&io->dispatch);
+    limit_memory(io);
     follow_requests(io);
     if (have_ended)
         return false;

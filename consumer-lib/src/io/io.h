@@ -6,12 +6,11 @@
 #ifndef CONSUMER_IO_H
 #define CONSUMER_IO_H
 
-#include "acks.h"
 #include "base/backoff.h"
 #include "base/thread.h"
 #include "bridge/consumer.h"
 #include "core/shared.h"
-#include "dispatch.h"
+#include "deliveries.h"
 #include "outgoing/dead_letters.h"
 #include "outgoing/outgoing.h"
 #include "outgoing/receipts.h"

@@ -25,7 +25,6 @@ enum {
     HELD_SHARE = 2,
     LOG_EVERY_MS = 1000,
     ID_SIZE = 48,
-    ESCAPE_SIZE = 8,
 };
 
 struct receipt_batch {
@@ -42,61 +41,40 @@ static const struct post_kind kind;
 
 /* ---- the body ---- */
 
-static enum obx_code add_escaped(struct obx_buf *body, unsigned char c)
-{
-    char escape[ESCAPE_SIZE];
-
-    if (c == '"' || c == '\\')
-        (void)snprintf(escape, sizeof(escape), "\\%c", c);
-    else
-        (void)snprintf(escape, sizeof(escape), "\\u%04x", (unsigned)c);
-    return buf_add_text(body, escape);
-}
-
 /* What is not UTF-8 (a handler's reason may be anything) loses its bytes outside of ASCII. */
-static enum obx_code add_string(struct obx_buf *body, struct obx_bytes text)
+static void add_member(struct obx_buf *body, const char *name, struct obx_bytes value)
 {
-    bool is_utf8 = utf8_is_valid(text);
-    const unsigned char *at = text.p;
-    enum obx_code rc = buf_add_text(body, "\"");
+    const bool is_utf8 = utf8_is_valid(value);
+    const unsigned char *at = value.p;
 
-    for (size_t i = 0; i < text.len && rc == OBX_OK; i++) {
-        if (at[i] < ' ' || at[i] == '"' || at[i] == '\\')
-            rc = add_escaped(body, at[i] == 0 ? ' ' : at[i]);
+    buf_addf(body, "\"%s\":\"", name);
+    for (size_t i = 0; i < value.len; i++) {
+        if (at[i] == '"' || at[i] == '\\')
+            buf_addf(body, "\\%c", at[i]);
+        else if (at[i] < ' ') /* a NUL is none that every reader of JSON takes */
+            buf_addf(body, "\\u%04x", at[i] == 0 ? (unsigned)' ' : (unsigned)at[i]);
         else
-            rc = buf_add(body, at[i] > '~' && !is_utf8 ? (const void *)"?" : &at[i], 1);
+            buf_add(body, at[i] > '~' && !is_utf8 ? (const void *)"?" : &at[i], 1);
     }
-    return rc == OBX_OK ? buf_add_text(body, "\"") : rc;
-}
-
-static enum obx_code add_member(struct obx_buf *body, const char *name, struct obx_bytes value)
-{
-    enum obx_code rc = buf_addf(body, "\"%s\":", name);
-
-    return rc == OBX_OK ? add_string(body, value) : rc;
+    buf_add_text(body, "\"");
 }
 
 static enum obx_code add_receipt(struct obx_buf *body, const struct item *item, const char *group,
                                  bool is_rejected)
 {
-    enum obx_code rc = buf_add_text(body, body->len == 0 ? "{\"receipts\":[{" : ",{");
-
-    if (rc == OBX_OK)
-        rc = add_member(body, "message_id", item->msg.message_id);
-    if (rc == OBX_OK)
-        rc = buf_add_text(body, ",");
-    if (rc == OBX_OK)
-        rc = add_member(body, "group", bytes_of(group));
-    if (rc == OBX_OK)
-        rc = buf_add_text(body,
-                          is_rejected ? ",\"outcome\":\"rejected\"," : ",\"outcome\":\"applied\",");
-    if (rc == OBX_OK && is_rejected)
-        rc = add_member(body, "reason", bytes_of(item->why.text));
-    if (rc == OBX_OK && is_rejected)
-        rc = buf_add_text(body, ",");
-    if (rc == OBX_OK)
-        rc = add_member(body, "token", item_receipt_token(item));
-    return rc == OBX_OK ? buf_add_text(body, "}") : rc;
+    buf_add_text(body, body->len == 0 ? "{\"receipts\":[{" : ",{");
+    add_member(body, "message_id", item->msg.message_id);
+    buf_add_text(body, ",");
+    add_member(body, "group", bytes_of(group));
+    if (is_rejected) {
+        buf_add_text(body, ",\"outcome\":\"rejected\",");
+        add_member(body, "reason", bytes_of(item->why.text));
+        buf_add_text(body, ",");
+    } else {
+        buf_add_text(body, ",\"outcome\":\"applied\",");
+    }
+    add_member(body, "token", item_receipt_token(item));
+    return buf_add_text(body, "}");
 }
 
 /* ---- batches ---- */
@@ -164,12 +142,6 @@ static void log_given_up(struct receipts *receipts, struct obx_bytes queue, size
     receipts->log_due_ms = now_ms + LOG_EVERY_MS;
 }
 
-/* Receipts that cannot go out keep this part of the window at most: the rest is for the others. */
-static bool is_full(const struct receipts *receipts)
-{
-    return receipts->held >= (size_t)receipts->settings->prefetch / HELD_SHARE + 1;
-}
-
 /*
  * What there is to report of a final item: a message that waits is reported when it is decided, and
  * one that is too old to tell whether it was applied never: its producer parks it.
@@ -186,7 +158,8 @@ bool receipts_take(struct receipts *receipts, struct item *item)
     if ((item->state != ITEM_DONE && !(is_rejected && item_may_report_rejected(item))) ||
         !item_asks_receipt(item, group))
         return false;
-    if (is_full(receipts)) {
+    /* Receipts that cannot go out keep this part of the window at most: the rest is for the others. */
+    if (receipts->held >= (size_t)receipts->settings->prefetch / HELD_SHARE + 1) {
         log_given_up(receipts, item_receipt_queue(item), 1, "too many wait already");
         return false;
     }
@@ -239,12 +212,6 @@ static enum obx_code send(struct post *post, struct bridge_publisher *publisher,
     return bridge_publisher_publish(publisher, &msg, post->number, err);
 }
 
-static void give_up(struct receipts *receipts, struct receipt_batch *batch, const char *why)
-{
-    log_given_up(receipts, bytes_of(batch->queue), batch->items.count, why);
-    end_batch(receipts, batch, true);
-}
-
 static void on_result(struct post *post, enum pub_outcome outcome, enum obx_code failed,
                       const char *why)
 {
@@ -264,7 +231,8 @@ static void on_result(struct post *post, enum pub_outcome outcome, enum obx_code
     } else if (outcome == PUB_RETURNED || outcome == PUB_DENIED || now_ms >= batch->give_up_ms) {
         /* Returned: nobody listens there. A producer that does so later asks again, and its answer
          * is in the tables. */
-        give_up(receipts, batch, why);
+        log_given_up(receipts, bytes_of(batch->queue), batch->items.count, why);
+        end_batch(receipts, batch, true);
     } else {
         outgoing_add(receipts->outgoing, post,
                      now_ms +

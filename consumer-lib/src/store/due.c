@@ -98,17 +98,6 @@ static enum obx_code find_due(const struct take *take, struct db_rows **rows)
                     rows, take->err);
 }
 
-static struct probe read_probe(const struct db_rows *rows)
-{
-    return (struct probe){
-        .id = db_rows_u64(rows, PROBE_ID),
-        .size = db_rows_u64(rows, PROBE_SIZE),
-        .is_waiting = db_rows_u64(rows, PROBE_WAITING) != 0,
-        .is_in_doubt = db_rows_u64(rows, PROBE_DOUBT) != 0,
-        .key = db_rows_bytes(rows, PROBE_KEY),
-    };
-}
-
 static bool has_room(const struct take *take, uint64_t size)
 {
     return take->id_count == 0 ||
@@ -157,17 +146,6 @@ static enum obx_code add_followers(struct take *take, const struct probe *head)
 #define LOCK_ONE                                                                                   \
     "SELECT 1 FROM inbox_parked FORCE INDEX (PRIMARY) WHERE id = ? FOR UPDATE SKIP LOCKED"
 
-/* Its owner may be slow, or stand still, inside the transaction that has it. */
-static enum obx_code lock_doubtful(const struct take *take, uint64_t id, bool *is_locked)
-{
-    struct db_rows *rows = NULL;
-    enum obx_code rc = db_query(take->db, LOCK_ONE, DB_ARGS(DB_U64(id)), &rows, take->err);
-
-    *is_locked = rc == OBX_OK && db_rows_next(rows);
-    db_rows_free(rows);
-    return rc;
-}
-
 /*
  * The first due row in doubt that can be locked goes alone; otherwise all due rows that are not in
  * doubt go together. One that somebody holds is passed over, or it would be chosen again and again,
@@ -175,6 +153,7 @@ static enum obx_code lock_doubtful(const struct take *take, uint64_t id, bool *i
  */
 static enum obx_code choose_one(struct take *take, const struct probe *probe)
 {
+    struct db_rows *rows = NULL;
     bool is_ours = true;
     enum obx_code rc = OBX_OK;
 
@@ -183,8 +162,12 @@ static enum obx_code choose_one(struct take *take, const struct probe *probe)
         take->taken->next_ms = 0;
         return OBX_OK;
     }
-    if (probe->is_in_doubt)
-        rc = lock_doubtful(take, probe->id, &is_ours);
+    if (probe->is_in_doubt) {
+        /* Its owner may be slow, or stand still, inside the transaction that has it. */
+        rc = db_query(take->db, LOCK_ONE, DB_ARGS(DB_U64(probe->id)), &rows, take->err);
+        is_ours = rc == OBX_OK && db_rows_next(rows);
+        db_rows_free(rows);
+    }
     if (rc != OBX_OK || !is_ours)
         return rc;
     take->is_alone = probe->is_in_doubt;
@@ -201,7 +184,13 @@ static enum obx_code choose(struct take *take)
     take->taken->next_ms = UINT64_MAX;
     take->taken->has_rows = rc == OBX_OK && db_rows_count(rows) > 0;
     while (rc == OBX_OK && db_rows_next(rows)) {
-        struct probe probe = read_probe(rows);
+        const struct probe probe = {
+            .id = db_rows_u64(rows, PROBE_ID),
+            .size = db_rows_u64(rows, PROBE_SIZE),
+            .is_waiting = db_rows_u64(rows, PROBE_WAITING) != 0,
+            .is_in_doubt = db_rows_u64(rows, PROBE_DOUBT) != 0,
+            .key = db_rows_bytes(rows, PROBE_KEY),
+        };
 
         if (db_rows_u64(rows, PROBE_IS_DUE) == 0) {
             if (take->taken->next_ms == UINT64_MAX)
@@ -265,13 +254,6 @@ static enum obx_code make_item(struct take *take, const struct db_rows *rows, st
     return OBX_OK;
 }
 
-/* It was in a lock's way, or held one that others waited for: alone, it is known at once if it is
- * again. */
-static bool is_stalled(const struct item *item)
-{
-    return item->why.code == OBX_E_DB_LOCK_WAIT || item->why.code == OBX_E_DB_DEADLOCK;
-}
-
 /* An attempt begins. See the head of this file for one whose last attempt is in doubt. */
 static enum obx_code claim_row(struct take *take, const struct db_rows *rows)
 {
@@ -282,7 +264,10 @@ static enum obx_code claim_row(struct take *take, const struct db_rows *rows)
 
     if (rc != OBX_OK)
         return rc;
-    if (take->is_alone || is_stalled(item))
+    /* It was in a lock's way, or held one that others waited for: alone, it is known at once if it is
+     * again. */
+    if (take->is_alone || item->why.code == OBX_E_DB_LOCK_WAIT ||
+        item->why.code == OBX_E_DB_DEADLOCK)
         item->plan = PLAN_ALONE;
     item->is_forced = db_rows_u64(rows, ROW_IS_FORCED) != 0;
     if (take->is_alone && size <= 1 && item->attempts >= take->opts->settings->max_attempts) {
@@ -334,22 +319,18 @@ static enum obx_code audit(struct take *take, const struct db_rows *rows, const 
     return rc == OBX_OK ? audit_clean(take->db, "inbox_audit", take->err) : rc;
 }
 
-/* What a replay changes; NULL: it is only tried again. */
-static const char *change_of(const struct db_rows *rows)
-{
-    if (db_rows_u64(rows, ROW_IS_EDITED) != 0)
-        return "replay-edited";
-    return bytes_is(db_rows_bytes(rows, ROW_REQUEST), "force-replay") ? "force-replay" : NULL;
-}
-
 /* After the others of its key if there are any: the promotion below finds the first of them. */
 static enum obx_code replay(struct take *take, const struct db_rows *rows)
 {
     const bool is_forced = bytes_is(db_rows_bytes(rows, ROW_REQUEST), "force-replay");
     const bool has_key = !db_rows_is_null(rows, ROW_KEY);
-    const char *change = change_of(rows);
-    enum obx_code rc = change == NULL ? OBX_OK : audit(take, rows, change);
+    enum obx_code rc = OBX_OK;
 
+    /* One that changes nothing and forces nothing is only another attempt. */
+    if (db_rows_u64(rows, ROW_IS_EDITED) != 0)
+        rc = audit(take, rows, "replay-edited");
+    else if (is_forced)
+        rc = audit(take, rows, "force-replay");
     if (rc == OBX_OK)
         rc = db_exec(take->db,
                      "UPDATE inbox_parked SET state = ?, next_at = IF(?, NULL, UTC_TIMESTAMP(6)), "
@@ -408,14 +389,6 @@ static enum obx_code discard(struct take *take, const struct db_rows *rows)
     return rc;
 }
 
-/* Somebody holds the message's dedup row, or a table does not take what belongs to the request (a
- * right is missing, say): it waits, and nothing else does. */
-static bool can_wait(enum obx_code rc)
-{
-    return rc == OBX_E_DB_LOCK_WAIT || rc == OBX_E_DB_DENIED || rc == OBX_E_DB_NO_TABLE ||
-           rc == OBX_E_DB_DATA || rc == OBX_E_DB_QUERY;
-}
-
 static enum obx_code postpone(struct take *take, const struct db_rows *rows, enum obx_code why)
 {
     const uint64_t wait_us = (uint64_t)REQUEST_AGAIN_MS * US_PER_MS;
@@ -435,6 +408,7 @@ static enum obx_code postpone(struct take *take, const struct db_rows *rows, enu
 static enum obx_code run_request(struct take *take, const struct db_rows *rows)
 {
     const struct obx_bytes key = db_rows_bytes(rows, ROW_KEY);
+    bool can_wait = false;
     enum obx_code rc = db_exec(take->db, "SAVEPOINT obx_request", DB_NO_ARGS, NULL, take->err);
 
     take->taken->next_ms = 0;
@@ -445,31 +419,15 @@ static enum obx_code run_request(struct take *take, const struct db_rows *rows)
     } else {
         rc = replay(take, rows);
     }
-    if (can_wait(rc) && !db_is_lost(take->db))
+    /* Somebody holds the message's dedup row, or a table does not take what belongs to the request (a
+     * right is missing, say): it waits, and nothing else does. */
+    can_wait = rc == OBX_E_DB_LOCK_WAIT || rc == OBX_E_DB_DENIED || rc == OBX_E_DB_NO_TABLE ||
+               rc == OBX_E_DB_DATA || rc == OBX_E_DB_QUERY;
+    if (can_wait && !db_is_lost(take->db))
         return postpone(take, rows, rc);
     if (rc == OBX_OK && !bytes_is_absent(key))
         rc = parked_promote(take->db, take->opts->settings, key, NULL, take->err);
     return rc;
-}
-
-static struct chosen *find_chosen(const struct take *take, uint64_t id)
-{
-    for (size_t i = 0; i < take->id_count; i++) {
-        if (take->chosen[i].id == id)
-            return &take->chosen[i];
-    }
-    return NULL;
-}
-
-/*
- * Rows come in order of id. One that somebody else has locked is missing among them: those of its
- * key after it stay where they are.
- */
-static bool is_in_order(const struct take *take, const struct chosen *chosen)
-{
-    const bool is_head = chosen == take->chosen || chosen[-1].chain != chosen->chain;
-
-    return is_head || chosen[-1].is_taken;
 }
 
 /*
@@ -591,16 +549,27 @@ static enum obx_code write_rest(struct take *take)
     return run(take, rc);
 }
 
+/*
+ * Rows come in order of id. One that somebody else has locked is missing among them: those of its
+ * key after it stay where they are.
+ */
 static enum obx_code take_rows(struct take *take)
 {
     struct db_rows *rows = NULL;
     enum obx_code rc = lock_rows(take, &rows);
 
     while (rc == OBX_OK && db_rows_next(rows)) {
-        struct chosen *chosen = find_chosen(take, db_rows_u64(rows, 0));
+        const uint64_t id = db_rows_u64(rows, 0);
         const size_t before = take->taken->items.count;
+        struct chosen *chosen = take->chosen;
+        bool is_head = false;
 
-        if (chosen == NULL || !is_in_order(take, chosen))
+        while (chosen < take->chosen + take->id_count && chosen->id != id)
+            chosen++;
+        if (chosen == take->chosen + take->id_count)
+            continue;
+        is_head = chosen == take->chosen || chosen[-1].chain != chosen->chain;
+        if (!is_head && !chosen[-1].is_taken)
             continue;
         rc = take_row(take, rows);
         chosen->is_taken = take->taken->items.count > before;

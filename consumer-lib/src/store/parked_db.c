@@ -8,7 +8,6 @@
 #include "base/bytes.h"
 #include "base/random.h"
 #include "core/embed.h"
-#include "parked_key.h"
 #include "props.h"
 
 enum {
@@ -21,6 +20,11 @@ enum {
     PIECE_SHARE = 2 /* so much of a packet is the body's */
 };
 
+#define HASHES_LEN 33 /* "~" and two times 16 digits */
+#define BASIS_A    UINT64_C(14695981039346656037)
+#define BASIS_B    UINT64_C(0x9E3779B97F4A7C15)
+#define PRIME      UINT64_C(1099511628211)
+
 static const char *const state_names[] = {
     [PARK_WAITING] = "waiting", [PARK_BLOCKED] = "blocked", [PARK_DEAD] = "dead"};
 
@@ -28,16 +32,38 @@ enum obx_code parked_add_hex(struct obx_buf *sql, struct obx_bytes bytes)
 {
     static const char digits[] = "0123456789ABCDEF";
     const unsigned char *p = bytes.p;
-    enum obx_code rc = buf_reserve(sql, 2 * bytes.len + sizeof("X''"));
 
-    if (rc == OBX_OK)
-        rc = buf_add_text(sql, "X'");
-    for (size_t i = 0; i < bytes.len && rc == OBX_OK; i++) {
+    if (buf_reserve(sql, 2 * bytes.len + sizeof("X''")) != OBX_OK)
+        return sql->rc;
+    buf_add_text(sql, "X'");
+    for (size_t i = 0; i < bytes.len; i++) {
         const char pair[] = {digits[p[i] >> 4], digits[p[i] & 0xF]};
 
-        rc = buf_add(sql, pair, sizeof(pair));
+        buf_add(sql, pair, sizeof(pair));
     }
-    return rc == OBX_OK ? buf_add_text(sql, "'") : rc;
+    return buf_add_text(sql, "'");
+}
+
+static uint64_t hash(struct obx_bytes bytes, uint64_t basis)
+{
+    const unsigned char *p = bytes.p;
+
+    for (size_t i = 0; i < bytes.len; i++)
+        basis = (basis ^ p[i]) * PRIME;
+    return basis;
+}
+
+void parked_key_of(struct obx_bytes key, struct parked_key *out)
+{
+    const size_t kept = PARKED_KEY_MAX - HASHES_LEN;
+
+    out->bytes = key;
+    if (key.len <= PARKED_KEY_MAX)
+        return;
+    memcpy(out->room, key.p, kept);
+    (void)snprintf(out->room + kept, HASHES_LEN + 1, "~%016" PRIx64 "%016" PRIx64,
+                   hash(key, BASIS_A), hash(key, BASIS_B));
+    out->bytes = (struct obx_bytes){out->room, PARKED_KEY_MAX};
 }
 
 /* ------------------------------------------------------------------ writing */
@@ -50,28 +76,6 @@ static struct obx_bytes cut(struct obx_bytes bytes, size_t max)
 static struct obx_value wait_of(const struct park *park)
 {
     return park->is_due ? DB_U64((uint64_t)park->wait_ms * US_PER_MS) : DB_NULL();
-}
-
-/* A message that came without an id, or with one that is too long, gets one under which it can be
- * listed, and applied after a replay. */
-static struct obx_bytes id_of(const struct item *item, char made[MADE_ID_MAX])
-{
-    if (item_has_id(item))
-        return item->msg.message_id;
-    snprintf(made, MADE_ID_MAX, "no-id-%016" PRIx64 "%016" PRIx64, random_u64(), random_u64());
-    return bytes_of(made);
-}
-
-/*
- * What could be written must also be readable: a row comes back with its reason, an operator's note
- * and more. So a statement with a large body is made larger by that, and refused if it does not
- * fit.
- */
-static struct obx_bytes headroom_for(struct obx_bytes body)
-{
-    static const char room[HEADROOM];
-
-    return (struct obx_bytes){room, body.len >= LARGE_BODY ? sizeof(room) : 0};
 }
 
 #define INSERT_ROW                                                                                 \
@@ -90,11 +94,24 @@ static enum obx_code insert_row(struct db *db, const struct settings *settings,
 {
     const struct bridge_message *from = &item->delivery->msg;
     const struct obx_bytes body = cut(from->body, pieces == 0 ? SIZE_MAX : 0);
+    /* What could be written must also be readable: a row comes back with its reason, an operator's
+     * note and more. So a statement with a large body is made larger by that, and refused if it does
+     * not fit. */
+    static const char room[HEADROOM];
+    const struct obx_bytes headroom = {room, body.len >= LARGE_BODY ? sizeof(room) : 0};
+    struct obx_bytes id = item->msg.message_id;
     char made_id[MADE_ID_MAX];
     struct parked_key key;
     struct obx_buf props = {0};
     enum obx_code rc = props_write(from, &props);
 
+    /* A message that came without an id, or with one that is too long, gets one under which it can be
+     * listed, and applied after a replay. */
+    if (!item_has_id(item)) {
+        (void)snprintf(made_id, sizeof(made_id), "no-id-%016" PRIx64 "%016" PRIx64, random_u64(),
+                       random_u64());
+        id = bytes_of(made_id);
+    }
     if (rc != OBX_OK) {
         rc = obx_fail(err, rc, "properties of a message");
         goto out;
@@ -103,26 +120,19 @@ static enum obx_code insert_row(struct db *db, const struct settings *settings,
     rc = db_exec(
         db, INSERT_ROW,
         DB_ARGS(
-            DB_TEXT(settings->group), DB_BYTES(id_of(item, made_id)), DB_BYTES(key.bytes),
-            DB_U64(item->lane), DB_TEXT(state_names[park->state]), wait_of(park),
-            DB_U64(park->attempts), DB_TEXT(park->has_reason ? obx_code_name(item->why.code) : ""),
+            DB_TEXT(settings->group), DB_BYTES(id), DB_BYTES(key.bytes), DB_U64(item->lane),
+            DB_TEXT(state_names[park->state]), wait_of(park), DB_U64(park->attempts),
+            DB_TEXT(park->has_reason ? obx_code_name(item->why.code) : ""),
             DB_TEXT(park->has_reason ? item->why.text : ""), DB_U64(park->has_failed),
             DB_U64(park->has_failed), DB_U64(settings->dedup_retention_s), DB_TEXT(settings->queue),
             DB_BYTES(cut(from->exchange, UINT8_MAX)), DB_BYTES(cut(from->routing_key, UINT8_MAX)),
             DB_BYTES(cut(item->msg.topic, TOPIC_MAX)), DB_BYTES(cut(buf_bytes(&props), SIZE_MAX)),
-            DB_BYTES(body), DB_U64(props.len + from->body.len), DB_BYTES(headroom_for(body)),
+            DB_BYTES(body), DB_U64(props.len + from->body.len), DB_BYTES(headroom),
             DB_U64(park->is_reported), DB_U64(pieces)),
         NULL, err);
 out:
     buf_fini(&props);
     return rc;
-}
-
-static enum obx_code insert_piece(struct db *db, uint64_t parked_id, uint32_t n,
-                                  struct obx_bytes piece, struct obx_err *err)
-{
-    return db_exec(db, "INSERT INTO inbox_parked_piece (parked_id, n, piece) VALUES (?, ?, ?)",
-                   DB_ARGS(DB_U64(parked_id), DB_U64(n), DB_BYTES(piece)), NULL, err);
 }
 
 /* A body that is larger than the server takes at once (max_allowed_packet). */
@@ -137,22 +147,13 @@ static enum obx_code insert_in_pieces(struct db *db, const struct settings *sett
     const uint64_t parked_id = db_insert_id(db);
 
     for (uint32_t n = 0; n < pieces && rc == OBX_OK; n++) {
-        const char *at = (const char *)body.p + n * size;
         const size_t left = body.len - n * size;
+        const struct obx_bytes piece = {(const char *)body.p + n * size, left < size ? left : size};
 
-        rc = insert_piece(db, parked_id, n, (struct obx_bytes){at, left < size ? left : size}, err);
+        rc = db_exec(db, "INSERT INTO inbox_parked_piece (parked_id, n, piece) VALUES (?, ?, ?)",
+                     DB_ARGS(DB_U64(parked_id), DB_U64(n), DB_BYTES(piece)), NULL, err);
     }
     return rc;
-}
-
-static enum obx_code insert(struct db *db, const struct settings *settings, const struct item *item,
-                            const struct park *park, struct obx_err *err)
-{
-    enum obx_code rc = insert_row(db, settings, item, park, 0, err);
-
-    if (rc == OBX_E_TOO_LARGE && item->delivery->msg.body.len > 0 && !db_is_lost(db))
-        rc = insert_in_pieces(db, settings, item, park, err);
-    return rc == OBX_E_DB_DUPLICATE ? OBX_OK : rc;
 }
 
 enum obx_code parked_read_pieces(struct db *db, uint64_t id, uint32_t pieces, struct obx_buf *body,
@@ -206,8 +207,14 @@ static enum obx_code update(struct db *db, const struct item *item, const struct
 enum obx_code parked_write(struct db *db, const struct settings *settings, const struct item *item,
                            const struct park *park, struct obx_err *err)
 {
-    return item->parked_id != 0 ? update(db, item, park, err)
-                                : insert(db, settings, item, park, err);
+    enum obx_code rc = OBX_OK;
+
+    if (item->parked_id != 0)
+        return update(db, item, park, err);
+    rc = insert_row(db, settings, item, park, 0, err);
+    if (rc == OBX_E_TOO_LARGE && item->delivery->msg.body.len > 0 && !db_is_lost(db))
+        rc = insert_in_pieces(db, settings, item, park, err);
+    return rc == OBX_E_DB_DUPLICATE ? OBX_OK : rc;
 }
 
 const char *parked_holds(const struct settings *settings)

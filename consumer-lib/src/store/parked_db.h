@@ -54,7 +54,19 @@ OBX_NODISCARD enum obx_code parked_probe(struct db *db, const struct settings *s
 enum dedup_outcome parked_read_outcome(struct item *item, struct obx_bytes outcome,
                                        struct obx_bytes reason);
 
-/** Append a binary literal, as X'...'. */
-OBX_NODISCARD enum obx_code parked_add_hex(struct obx_buf *sql, struct obx_bytes bytes);
+/* An ordering key as it stands in inbox_parked: whole, or cut with a hash of the whole at its end. */
+enum { PARKED_KEY_MAX = 255 };
+
+struct parked_key {
+    struct obx_bytes bytes; /* absent without a key */
+    char room[PARKED_KEY_MAX + 1];
+};
+
+/** Idempotent: a key as it stands in the table stays as it is. key is borrowed until out is done
+ * with. */
+void parked_key_of(struct obx_bytes key, struct parked_key *out);
+
+/** Append a binary literal, as X'...'. A failure sticks to the buffer. */
+enum obx_code parked_add_hex(struct obx_buf *sql, struct obx_bytes bytes);
 
 #endif

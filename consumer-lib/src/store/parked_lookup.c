@@ -11,7 +11,6 @@
 
 #include "base/bytes.h"
 #include "parked_db.h"
-#include "parked_key.h"
 
 enum {
     KEYS_MAX = 100, /* in one statement, each of which opens the table */
@@ -29,134 +28,105 @@ struct lookup {
 
 /* ------------------------------------------------------------------ statements with lists */
 
-static enum obx_code begin(struct lookup *lookup, const char *head)
+/* A failure sticks to the buffer: run() is where it shows. */
+static void begin_for_group(struct lookup *lookup, const char *head)
 {
     buf_reset(&lookup->sql);
-    return buf_add_text(&lookup->sql, head);
+    buf_add_text(&lookup->sql, head);
+    db_add_literal(lookup->db, &lookup->sql, bytes_of(lookup->settings->group));
 }
 
-static enum obx_code add_group(struct lookup *lookup)
+static bool is_delivery(const struct item *item, enum item_found found)
 {
-    return db_add_literal(lookup->db, &lookup->sql, bytes_of(lookup->settings->group));
+    return item->parked_id == 0 && item_has_id(item) && item->found == found;
 }
 
-/* The list of the items that is_wanted picks; *listed of them. add appends one. */
-static enum obx_code add_list(struct lookup *lookup, bool (*is_wanted)(const struct item *item),
-                              enum obx_code (*add)(struct obx_buf *sql, const struct item *item),
-                              size_t *listed)
+/* " AND message_id IN (...)" for the deliveries that are found so far to be so; how many they are. As
+ * X'...': an id may have any bytes, in whatever character set the session is. */
+static size_t add_ids(struct lookup *lookup, enum item_found found)
 {
-    enum obx_code rc = buf_add_text(&lookup->sql, "(");
+    size_t listed = 0;
 
-    *listed = 0;
-    for (size_t i = 0; i < lookup->count && rc == OBX_OK; i++) {
-        if (!is_wanted(lookup->items[i]))
+    buf_add_text(&lookup->sql, " AND message_id IN (");
+    for (size_t i = 0; i < lookup->count; i++) {
+        if (!is_delivery(lookup->items[i], found))
             continue;
-        rc = (*listed)++ > 0 ? buf_add_text(&lookup->sql, ",") : OBX_OK;
-        if (rc == OBX_OK)
-            rc = add(&lookup->sql, lookup->items[i]);
+        buf_add_text(&lookup->sql, listed++ > 0 ? "," : "");
+        parked_add_hex(&lookup->sql, lookup->items[i]->msg.message_id);
     }
-    return rc == OBX_OK ? buf_add_text(&lookup->sql, ")") : rc;
+    buf_add_text(&lookup->sql, ")");
+    return listed;
 }
 
-static enum obx_code run(struct lookup *lookup, enum obx_code built, struct db_rows **rows)
+static enum obx_code run(struct lookup *lookup, struct db_rows **rows)
 {
     *rows = NULL;
-    if (built != OBX_OK)
-        return obx_fail(lookup->err, built, "list of messages");
+    if (lookup->sql.rc != OBX_OK)
+        return obx_fail(lookup->err, lookup->sql.rc, "list of messages");
     return db_query_text(lookup->db, buf_bytes(&lookup->sql), rows, lookup->err);
 }
 
-static enum obx_code add_row_id(struct obx_buf *sql, const struct item *item)
-{
-    return buf_addf(sql, "%" PRIu64, item->parked_id);
-}
-
-static enum obx_code add_message_id(struct obx_buf *sql, const struct item *item)
-{
-    return parked_add_hex(sql, item->msg.message_id);
-}
-
 /* ------------------------------------------------------------------ rows under our claim */
-
-static bool is_row(const struct item *item)
-{
-    return item->parked_id != 0;
-}
-
-static void found_row(struct lookup *lookup, uint64_t id, uint64_t claim)
-{
-    for (size_t i = 0; i < lookup->count; i++) {
-        struct item *item = lookup->items[i];
-
-        if (item->parked_id == id && item->claim == claim)
-            item->found = FOUND_NOTHING;
-    }
-}
 
 /* One that is locked is another process's by now: it is not waited for. */
 static enum obx_code lock_rows(struct lookup *lookup)
 {
     struct db_rows *rows = NULL;
     size_t listed = 0;
-    enum obx_code rc =
-        begin(lookup, "SELECT id, claim FROM inbox_parked FORCE INDEX (PRIMARY) WHERE id IN ");
+    enum obx_code rc = OBX_OK;
 
-    if (rc == OBX_OK)
-        rc = add_list(lookup, is_row, add_row_id, &listed);
-    if (rc == OBX_OK && listed == 0)
+    buf_reset(&lookup->sql);
+    buf_add_text(&lookup->sql,
+                 "SELECT id, claim FROM inbox_parked FORCE INDEX (PRIMARY) WHERE id IN (");
+    for (size_t i = 0; i < lookup->count; i++) {
+        if (lookup->items[i]->parked_id != 0)
+            buf_addf(&lookup->sql, "%s%" PRIu64, listed++ > 0 ? "," : "",
+                     lookup->items[i]->parked_id);
+    }
+    if (listed == 0)
         return OBX_OK;
-    if (rc == OBX_OK)
-        rc = buf_add_text(&lookup->sql, " FOR UPDATE SKIP LOCKED");
-    rc = run(lookup, rc, &rows);
-    while (rc == OBX_OK && db_rows_next(rows))
-        found_row(lookup, db_rows_u64(rows, 0), db_rows_u64(rows, 1));
+    buf_add_text(&lookup->sql, ") FOR UPDATE SKIP LOCKED");
+    rc = run(lookup, &rows);
+    while (rc == OBX_OK && db_rows_next(rows)) {
+        for (size_t i = 0; i < lookup->count; i++) {
+            struct item *item = lookup->items[i];
+
+            if (item->parked_id == db_rows_u64(rows, 0) && item->claim == db_rows_u64(rows, 1))
+                item->found = FOUND_NOTHING;
+        }
+    }
     db_rows_free(rows);
     return rc;
 }
 
 /* ------------------------------------------------------------------ deliveries that have a row */
 
-static bool is_delivery(const struct item *item)
-{
-    return item->parked_id == 0 && item_has_id(item);
-}
-
 /*
- * Its row is enough, unless that is dead and its producer was notified: a producer that sends the
- * message again has not heard it, and is answered again.
+ * A row of a delivery is enough, unless it is dead and its producer was notified: a producer that
+ * sends the message again has not heard it, and is answered again.
  */
-static void found_parked(struct item *item, bool is_reported, struct obx_bytes reason)
-{
-    item->found = FOUND_ROW;
-    if (is_reported && item->wants_receipt) {
-        item->found = FOUND_REJECTED;
-        (void)parked_read_outcome(item, bytes_of(DEDUP_REJECTED), reason);
-    }
-}
-
 static enum obx_code find_parked(struct lookup *lookup)
 {
     struct db_rows *rows = NULL;
-    size_t listed = 0;
-    enum obx_code rc = begin(
-        lookup, "SELECT message_id, state = 'dead' AND is_reported = 1, reason FROM inbox_parked "
-                "FORCE INDEX (parked_message) WHERE consumer_group = ");
+    enum obx_code rc = OBX_OK;
 
-    if (rc == OBX_OK)
-        rc = add_group(lookup);
-    if (rc == OBX_OK)
-        rc = buf_add_text(&lookup->sql, " AND message_id IN ");
-    if (rc == OBX_OK)
-        rc = add_list(lookup, is_delivery, add_message_id, &listed);
-    if (rc == OBX_OK && listed == 0)
+    begin_for_group(lookup, "SELECT message_id, state = 'dead' AND is_reported = 1, reason FROM "
+                            "inbox_parked FORCE INDEX (parked_message) WHERE consumer_group = ");
+    if (add_ids(lookup, FOUND_NOTHING) == 0)
         return OBX_OK;
-    rc = run(lookup, rc, &rows);
+    rc = run(lookup, &rows);
     while (rc == OBX_OK && db_rows_next(rows)) {
+        const bool is_reported = db_rows_u64(rows, 1) != 0;
+
         for (size_t i = 0; i < lookup->count; i++) {
             struct item *item = lookup->items[i];
 
-            if (is_delivery(item) && bytes_equal(item->msg.message_id, db_rows_bytes(rows, 0)))
-                found_parked(item, db_rows_u64(rows, 1) != 0, db_rows_bytes(rows, 2));
+            if (!is_delivery(item, FOUND_NOTHING) ||
+                !bytes_equal(item->msg.message_id, db_rows_bytes(rows, 0)))
+                continue;
+            item->found = is_reported && item->wants_receipt ? FOUND_REJECTED : FOUND_ROW;
+            if (item->found == FOUND_REJECTED)
+                (void)parked_read_outcome(item, bytes_of(DEDUP_REJECTED), db_rows_bytes(rows, 2));
         }
     }
     db_rows_free(rows);
@@ -174,45 +144,32 @@ static bool is_first_of_key(const struct lookup *lookup, size_t at)
     return item_has_key(lookup->items[at]);
 }
 
-/* "(SELECT 3, p.id FROM ... LIMIT 1)": with its key as a literal. For a key out of another table
- * MySQL reads and sorts all that waits in it. */
-static enum obx_code add_first_of_key(struct lookup *lookup, size_t at)
+/*
+ * The statement for the keys that begin at items[*at] and after it, at most KEYS_MAX, each "(SELECT 3,
+ * p.id FROM ... LIMIT 1)" with its key as a literal: for a key out of another table MySQL reads and
+ * sorts all that waits in it. *at moves on past them; returns how many they are.
+ */
+static size_t add_keys(struct lookup *lookup, size_t *at)
 {
-    struct parked_key key;
-    enum obx_code rc = buf_addf(&lookup->sql,
-                                "(SELECT %zu, p.id FROM inbox_parked p FORCE INDEX (parked_key) "
-                                "WHERE p.consumer_group = ",
-                                at);
+    size_t listed = 0;
 
-    if (rc == OBX_OK)
-        rc = add_group(lookup);
-    if (rc == OBX_OK)
-        rc = buf_add_text(&lookup->sql, " AND p.ordering_key = ");
-    parked_key_of(lookup->items[at]->msg.ordering_key, &key);
-    if (rc == OBX_OK)
-        rc = parked_add_hex(&lookup->sql, key.bytes);
-    if (rc == OBX_OK)
-        rc = buf_addf(&lookup->sql, " AND %s ORDER BY p.id LIMIT 1)",
-                      parked_holds(lookup->settings));
-    return rc;
-}
+    buf_reset(&lookup->sql);
+    for (; *at < lookup->count && listed < KEYS_MAX; (*at)++) {
+        struct parked_key key;
 
-/* The statement for the keys that begin at items[*at] and after it, at most KEYS_MAX; *at moves on
- * past them. */
-static enum obx_code add_keys(struct lookup *lookup, size_t *at, size_t *listed)
-{
-    enum obx_code rc = OBX_OK;
-
-    *listed = 0;
-    for (; *at < lookup->count && *listed < KEYS_MAX && rc == OBX_OK; (*at)++) {
         if (!is_first_of_key(lookup, *at))
             continue;
-        if ((*listed)++ > 0)
-            rc = buf_add_text(&lookup->sql, " UNION ALL ");
-        if (rc == OBX_OK)
-            rc = add_first_of_key(lookup, *at);
+        parked_key_of(lookup->items[*at]->msg.ordering_key, &key);
+        buf_addf(&lookup->sql,
+                 "%s(SELECT %zu, p.id FROM inbox_parked p FORCE INDEX (parked_key) "
+                 "WHERE p.consumer_group = ",
+                 listed++ > 0 ? " UNION ALL " : "", *at);
+        db_add_literal(lookup->db, &lookup->sql, bytes_of(lookup->settings->group));
+        buf_add_text(&lookup->sql, " AND p.ordering_key = ");
+        parked_add_hex(&lookup->sql, key.bytes);
+        buf_addf(&lookup->sql, " AND %s ORDER BY p.id LIMIT 1)", parked_holds(lookup->settings));
     }
-    return rc;
+    return listed;
 }
 
 /*
@@ -240,14 +197,10 @@ static enum obx_code find_blocked(struct lookup *lookup)
 
     for (size_t at = 0; at < lookup->count && rc == OBX_OK;) {
         struct db_rows *rows = NULL;
-        size_t listed = 0;
 
-        rc = begin(lookup, "");
-        if (rc == OBX_OK)
-            rc = add_keys(lookup, &at, &listed);
-        if (rc == OBX_OK && listed == 0)
+        if (add_keys(lookup, &at) == 0)
             break;
-        rc = run(lookup, rc, &rows);
+        rc = run(lookup, &rows);
         while (rc == OBX_OK && db_rows_next(rows))
             block_key(lookup, (size_t)db_rows_u64(rows, 0), db_rows_u64(rows, 1));
         db_rows_free(rows);
@@ -255,60 +208,39 @@ static enum obx_code find_blocked(struct lookup *lookup)
     return rc;
 }
 
-/* ------------------------------------------------------------------ those that are done with */
+/* ------------------------------------------------------------------ dedup rows */
 
-static bool is_blocked_delivery(const struct item *item)
-{
-    return is_delivery(item) && item->found == FOUND_BLOCKED;
-}
-
-/* The dedup rows of the items that is_wanted picks; found is told what each of them says. */
-static enum obx_code
-find_dedup_rows(struct lookup *lookup, bool (*is_wanted)(const struct item *item),
-                void (*found)(struct item *item, struct obx_bytes outcome, struct obx_bytes reason))
+/*
+ * Of the deliveries that are GROUPED, or of those that are BLOCKED. One that is blocked has to know how
+ * it ended: that is what its producer is answered, and no INSERT of a dedup row will tell.
+ */
+static enum obx_code find_dedup_rows(struct lookup *lookup, enum item_found wanted)
 {
     struct db_rows *rows = NULL;
-    size_t listed = 0;
-    enum obx_code rc = begin(lookup, "SELECT message_id, outcome, reason FROM inbox_applied "
-                                     "FORCE INDEX (PRIMARY) WHERE consumer_group = ");
+    enum obx_code rc = OBX_OK;
 
-    if (rc == OBX_OK)
-        rc = add_group(lookup);
-    if (rc == OBX_OK)
-        rc = buf_add_text(&lookup->sql, " AND message_id IN ");
-    if (rc == OBX_OK)
-        rc = add_list(lookup, is_wanted, add_message_id, &listed);
-    if (rc == OBX_OK && listed == 0)
+    begin_for_group(lookup, "SELECT message_id, outcome, reason FROM inbox_applied "
+                            "FORCE INDEX (PRIMARY) WHERE consumer_group = ");
+    if (add_ids(lookup, wanted) == 0)
         return OBX_OK;
-    rc = run(lookup, rc, &rows);
+    rc = run(lookup, &rows);
     while (rc == OBX_OK && db_rows_next(rows)) {
         for (size_t i = 0; i < lookup->count; i++) {
             struct item *item = lookup->items[i];
 
-            if (is_wanted(item) && bytes_equal(item->msg.message_id, db_rows_bytes(rows, 0)))
-                found(item, db_rows_bytes(rows, 1), db_rows_bytes(rows, 2));
+            if (!is_delivery(item, wanted) ||
+                !bytes_equal(item->msg.message_id, db_rows_bytes(rows, 0)))
+                continue;
+            item->found = FOUND_DUPLICATE;
+            if (wanted == FOUND_BLOCKED)
+                item->found = parked_read_outcome(item, db_rows_bytes(rows, 1),
+                                                  db_rows_bytes(rows, 2)) == OUTCOME_APPLIED
+                                  ? FOUND_APPLIED
+                                  : FOUND_REJECTED;
         }
     }
     db_rows_free(rows);
     return rc;
-}
-
-static void found_decided(struct item *item, struct obx_bytes outcome, struct obx_bytes reason)
-{
-    item->found = parked_read_outcome(item, outcome, reason) == OUTCOME_APPLIED ? FOUND_APPLIED
-                                                                                : FOUND_REJECTED;
-}
-
-static bool is_grouped(const struct item *item)
-{
-    return item->found == FOUND_GROUPED;
-}
-
-static void found_duplicate(struct item *item, struct obx_bytes outcome, struct obx_bytes reason)
-{
-    (void)outcome;
-    (void)reason;
-    item->found = FOUND_DUPLICATE;
 }
 
 enum obx_code parked_find_applied(struct db *db, const struct settings *settings,
@@ -316,36 +248,30 @@ enum obx_code parked_find_applied(struct db *db, const struct settings *settings
 {
     struct lookup lookup = {
         .db = db, .settings = settings, .items = items, .count = count, .err = err};
-    enum obx_code rc = find_dedup_rows(&lookup, is_grouped, found_duplicate);
+    enum obx_code rc = find_dedup_rows(&lookup, FOUND_GROUPED);
 
     buf_fini(&lookup.sql);
     return rc;
 }
 
-/* ------------------------------------------------------------------ dedup rows of a batch */
-
 /* A statement for the items from *at on that are to be written, at most ROWS_MAX; *at moves on past
  * them. */
-static enum obx_code add_rows(struct lookup *lookup, size_t *at, size_t *listed)
+static size_t add_rows(struct lookup *lookup, size_t *at)
 {
-    enum obx_code rc =
-        begin(lookup, "INSERT INTO inbox_applied (consumer_group, message_id) VALUES ");
+    size_t listed = 0;
 
-    *listed = 0;
-    for (; *at < lookup->count && *listed < ROWS_MAX && rc == OBX_OK; (*at)++) {
+    buf_reset(&lookup->sql);
+    buf_add_text(&lookup->sql, "INSERT INTO inbox_applied (consumer_group, message_id) VALUES ");
+    for (; *at < lookup->count && listed < ROWS_MAX; (*at)++) {
         if (lookup->items[*at]->dedup != DEDUP_LATER)
             continue;
-        rc = buf_add_text(&lookup->sql, (*listed)++ > 0 ? ",(" : "(");
-        if (rc == OBX_OK)
-            rc = add_group(lookup);
-        if (rc == OBX_OK)
-            rc = buf_add_text(&lookup->sql, ",");
-        if (rc == OBX_OK)
-            rc = add_message_id(&lookup->sql, lookup->items[*at]);
-        if (rc == OBX_OK)
-            rc = buf_add_text(&lookup->sql, ")");
+        buf_add_text(&lookup->sql, listed++ > 0 ? ",(" : "(");
+        db_add_literal(lookup->db, &lookup->sql, bytes_of(lookup->settings->group));
+        buf_add_text(&lookup->sql, ",");
+        parked_add_hex(&lookup->sql, lookup->items[*at]->msg.message_id);
+        buf_add_text(&lookup->sql, ")");
     }
-    return rc;
+    return listed;
 }
 
 enum obx_code parked_insert_applied(struct db *db, const struct settings *settings,
@@ -356,12 +282,11 @@ enum obx_code parked_insert_applied(struct db *db, const struct settings *settin
     enum obx_code rc = OBX_OK;
 
     for (size_t at = 0; at < count && rc == OBX_OK;) {
-        size_t listed = 0;
-
-        rc = add_rows(&lookup, &at, &listed);
-        if (rc != OBX_OK)
-            rc = obx_fail(err, rc, "list of messages");
-        else if (listed > 0)
+        if (add_rows(&lookup, &at) == 0)
+            break;
+        if (lookup.sql.rc != OBX_OK)
+            rc = obx_fail(err, lookup.sql.rc, "list of messages");
+        else
             rc = db_exec_text(db, buf_bytes(&lookup.sql), NULL, err);
     }
     buf_fini(&lookup.sql);
@@ -376,14 +301,14 @@ enum obx_code parked_lookup(struct db *db, const struct settings *settings, stru
     enum obx_code rc = OBX_OK;
 
     for (size_t i = 0; i < count; i++)
-        items[i]->found = is_row(items[i]) ? FOUND_LOST : FOUND_NOTHING;
+        items[i]->found = items[i]->parked_id != 0 ? FOUND_LOST : FOUND_NOTHING;
     rc = lock_rows(&lookup);
     if (rc == OBX_OK)
         rc = find_parked(&lookup);
     if (rc == OBX_OK)
         rc = find_blocked(&lookup);
     if (rc == OBX_OK)
-        rc = find_dedup_rows(&lookup, is_blocked_delivery, found_decided);
+        rc = find_dedup_rows(&lookup, FOUND_BLOCKED);
     buf_fini(&lookup.sql);
     return rc;
 }

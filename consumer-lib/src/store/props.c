@@ -34,34 +34,29 @@ static const char *const type_names[] = {
 
 /* ------------------------------------------------------------------ writing */
 
-static enum obx_code add_escaped(struct obx_buf *out, struct obx_bytes bytes)
+static void add_escaped(struct obx_buf *out, struct obx_bytes bytes)
 {
     const unsigned char *p = bytes.p;
-    enum obx_code rc = OBX_OK;
 
-    for (size_t i = 0; i < bytes.len && rc == OBX_OK; i++) {
-        bool is_plain = p[i] >= ' ' && p[i] != 0x7F && p[i] != '%' && p[i] != '=';
-
-        rc = is_plain ? buf_add(out, &p[i], 1) : buf_addf(out, "%%%02X", p[i]);
+    for (size_t i = 0; i < bytes.len; i++) {
+        if (p[i] >= ' ' && p[i] != 0x7F && p[i] != '%' && p[i] != '=')
+            buf_add(out, &p[i], 1);
+        else
+            buf_addf(out, "%%%02X", p[i]);
     }
-    return rc;
 }
 
-static enum obx_code add_line(struct obx_buf *out, const char *prefix, struct obx_bytes name,
-                              struct obx_bytes value)
+static void add_line(struct obx_buf *out, const char *prefix, struct obx_bytes name,
+                     struct obx_bytes value)
 {
-    enum obx_code rc = buf_add_text(out, prefix);
-
-    if (rc == OBX_OK)
-        rc = add_escaped(out, name);
-    if (rc == OBX_OK)
-        rc = buf_add_text(out, "=");
-    if (rc == OBX_OK)
-        rc = add_escaped(out, value);
-    return rc == OBX_OK ? buf_add_text(out, "\n") : rc;
+    buf_add_text(out, prefix);
+    add_escaped(out, name);
+    buf_add_text(out, "=");
+    add_escaped(out, value);
+    buf_add_text(out, "\n");
 }
 
-static enum obx_code add_header(struct obx_buf *out, const struct obx_header *header)
+static void add_header(struct obx_buf *out, const struct obx_header *header)
 {
     char prefix[NUMBER_MAX];
     char number[NUMBER_MAX] = "";
@@ -86,7 +81,7 @@ static enum obx_code add_header(struct obx_buf *out, const struct obx_header *he
     }
     if (header->type != OBX_H_TEXT)
         value = bytes_of(number);
-    return add_line(out, prefix, header->name, value);
+    add_line(out, prefix, header->name, value);
 }
 
 static struct obx_bytes *text_of(struct bridge_message *msg, size_t index)
@@ -98,19 +93,18 @@ enum obx_code props_write(const struct bridge_message *msg, struct obx_buf *out)
 {
     struct bridge_message copy = *msg;
     char number[NUMBER_MAX];
-    enum obx_code rc = OBX_OK;
 
-    for (size_t i = 0; i < TEXT_COUNT && rc == OBX_OK; i++) {
+    for (size_t i = 0; i < TEXT_COUNT; i++) {
         if (!bytes_is_absent(*text_of(&copy, i)))
-            rc = add_line(out, "", bytes_of(texts[i].name), *text_of(&copy, i));
+            add_line(out, "", bytes_of(texts[i].name), *text_of(&copy, i));
     }
-    if (rc == OBX_OK && msg->timestamp_s != 0) {
+    if (msg->timestamp_s != 0) {
         snprintf(number, sizeof(number), "%" PRIu64, msg->timestamp_s);
-        rc = add_line(out, "", bytes_of("timestamp"), bytes_of(number));
+        add_line(out, "", bytes_of("timestamp"), bytes_of(number));
     }
-    for (size_t i = 0; i < msg->header_count && rc == OBX_OK; i++)
-        rc = add_header(out, &msg->headers[i]);
-    return rc;
+    for (size_t i = 0; i < msg->header_count; i++)
+        add_header(out, &msg->headers[i]);
+    return out->rc;
 }
 
 /* ------------------------------------------------------------------ reading */

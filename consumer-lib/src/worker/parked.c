@@ -55,14 +55,6 @@ void parked_note(struct parked *parked, uint64_t due_in_ms)
         ask_in(parked, due_in_ms > AGAIN_MS ? due_in_ms : AGAIN_MS);
 }
 
-/* The first worker counts the group's rows; as long as there are none, the others ask rarely. */
-static bool may_skip(const struct parked *parked)
-{
-    return parked->worker != 0 && !parked->has_rows &&
-           counters_get(&parked->shared->counters, CNT_PARKED_ROWS) == 0 &&
-           clock_now_ms() < parked->asked_ms + RARELY_MS;
-}
-
 /* ------------------------------------------------------------------ dead letters */
 
 bool parked_take_letter(struct parked *parked, struct item *item)
@@ -170,10 +162,15 @@ enum obx_code parked_turn(struct parked *parked, const struct store *store, stru
                           struct item_list *back, struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
+    const bool knows_of_none =
+        !parked->has_rows && counters_get(&parked->shared->counters, CNT_PARKED_ROWS) == 0;
 
     if (parked->confirmed.head != NULL) {
         rc = remove_confirmed(parked, store, back, err);
-    } else if (may_skip(parked)) {
+    } else if (parked->worker != 0 && knows_of_none &&
+               clock_now_ms() < parked->asked_ms + RARELY_MS) {
+        /* The first worker counts the group's rows; as long as there are none, the others ask
+         * rarely. */
         parked->due_ms = clock_now_ms() + ASK_MS;
     } else {
         rc = take_due(parked, store, ready, back, err);

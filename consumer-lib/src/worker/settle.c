@@ -60,20 +60,11 @@ static void count(struct counters *counters, const struct item *item)
     }
 }
 
-static void log_failure(const struct shared *shared, const struct item *item)
-{
-    const bool is_dead = item->state == ITEM_EXHAUSTED || item->state == ITEM_REJECTED;
-
-    OBX_LOG(is_dead ? LOG_LVL_WARN : LOG_LVL_INFO, "consumer",
-            is_dead ? "message.dead" : "message.retry", KV_STR("group", shared->settings.group),
-            KV_BYTES("message_id", item->msg.message_id), KV_BYTES("topic", item->msg.topic),
-            KV_U64("attempts", item_attempt(item)), KV_STR("code", obx_code_name(item->why.code)),
-            KV_STR("reason", item->why.text));
-}
-
 /* Its decision is committed: the log says what an operator wants to know of it. */
 static void settle_one(struct shared *shared, struct item *item)
 {
+    const bool is_dead = item->state == ITEM_EXHAUSTED || item->state == ITEM_REJECTED;
+
     count(&shared->counters, item);
     if (item->plan == PLAN_LEARN || item->plan == PLAN_RETRACT)
         OBX_LOG(LOG_LVL_ERROR, "consumer", "tx.broken.settled",
@@ -82,8 +73,12 @@ static void settle_one(struct shared *shared, struct item *item)
                 KV_STR("effect", item->state == ITEM_FAILED || item->state == ITEM_EXHAUSTED
                                      ? "undone"
                                      : "committed"));
-    if (item->state == ITEM_FAILED || item->state == ITEM_EXHAUSTED || item->state == ITEM_REJECTED)
-        log_failure(shared, item);
+    if (item->state == ITEM_FAILED || is_dead)
+        OBX_LOG(is_dead ? LOG_LVL_WARN : LOG_LVL_INFO, "consumer",
+                is_dead ? "message.dead" : "message.retry", KV_STR("group", shared->settings.group),
+                KV_BYTES("message_id", item->msg.message_id), KV_BYTES("topic", item->msg.topic),
+                KV_U64("attempts", item_attempt(item)),
+                KV_STR("code", obx_code_name(item->why.code)), KV_STR("reason", item->why.text));
     item_set(item, item_final(item->state));
 }
 

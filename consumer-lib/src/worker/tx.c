@@ -1,4 +1,7 @@
-/* Statements of a handler, inside the transaction that the worker has begun. */
+/*
+ * A handler's side: the makers of values, its statements inside the transaction that the worker has
+ * begun, and what core/embed.h lets inbox-relay's handlers do with it.
+ */
 #include "tx.h"
 
 #include <stdarg.h>
@@ -7,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
+#include "core/embed.h"
 #include "tx_text.h"
 
 /* A result that a handler holds, linked so that one it forgets is freed when it returns. */
@@ -15,6 +19,44 @@ struct obx_rows {
     struct obx_tx *tx;
     struct obx_rows *next;
 };
+
+/* ------------------------------------------------------------------ values */
+
+struct obx_value obx_null(void)
+{
+    return (struct obx_value){.type = OBX_V_NULL};
+}
+
+struct obx_value obx_u64(uint64_t number)
+{
+    return (struct obx_value){.type = OBX_V_U64, .v.u64 = number};
+}
+
+struct obx_value obx_i64(int64_t number)
+{
+    return (struct obx_value){.type = OBX_V_I64, .v.i64 = number};
+}
+
+struct obx_value obx_f64(double number)
+{
+    return (struct obx_value){.type = OBX_V_F64, .v.f64 = number};
+}
+
+struct obx_value obx_text(const char *text)
+{
+    if (text == NULL)
+        return obx_null();
+    return obx_data((struct obx_bytes){text, strlen(text)});
+}
+
+struct obx_value obx_data(struct obx_bytes bytes)
+{
+    if (bytes.p == NULL)
+        return obx_null();
+    return (struct obx_value){.type = OBX_V_BYTES, .v.bytes = bytes};
+}
+
+/* ------------------------------------------------------------------ one call of a handler */
 
 void tx_init(struct obx_tx *tx, struct db *db)
 {
@@ -28,17 +70,12 @@ void tx_fini(struct obx_tx *tx)
         obx_rows_free(tx->rows);
 }
 
-/* Whether after this error the unit of work has to be run again from its beginning. */
-static bool undoes_the_unit(enum obx_code code)
-{
-    enum obx_action action = obx_code_action(code);
-
-    return action == OBX_DO_RETRY || action == OBX_DO_RECONNECT;
-}
-
+/* After some errors the unit of work has to be run again from its beginning. */
 static enum obx_code note(struct obx_tx *tx, enum obx_code rc, const struct obx_err *why)
 {
-    if (rc != OBX_OK && undoes_the_unit(rc))
+    const enum obx_action action = obx_code_action(rc);
+
+    if (rc != OBX_OK && (action == OBX_DO_RETRY || action == OBX_DO_RECONNECT))
         tx->failed = *why;
     return rc;
 }
@@ -168,4 +205,21 @@ void *obx_tx_native(struct obx_tx *tx)
 {
     tx->is_uncertain = true;
     return db_native(tx->db);
+}
+
+/* ------------------------------------------------------------------ for handlers of our own */
+
+unsigned consumer_tx_worker(const struct obx_tx *tx)
+{
+    return tx->worker;
+}
+
+void consumer_tx_stall(struct obx_tx *tx, const struct obx_err *why)
+{
+    tx->failed = *why;
+}
+
+size_t consumer_tx_max_packet(const struct obx_tx *tx)
+{
+    return db_max_packet(tx->db);
 }

@@ -227,17 +227,12 @@ static size_t take_batch(struct worker *worker)
     return count;
 }
 
-static uint64_t refuse_before_us(const struct settings *settings)
-{
-    const uint64_t now = clock_wall_us();
-    const uint64_t retention = (uint64_t)settings->dedup_retention_s * US_PER_S;
-
-    return settings->accept_older_than_retention || now < retention ? 0 : now - retention;
-}
-
 static void apply(struct worker *worker, size_t count, struct apply_report *report)
 {
     const struct settings *settings = &worker->shared->settings;
+    const uint64_t now_us = clock_wall_us();
+    const uint64_t retention_us = (uint64_t)settings->dedup_retention_s * US_PER_S;
+    const bool refuses = !settings->accept_older_than_retention && now_us >= retention_us;
     const struct apply apply = {
         .store = worker->link.store,
         .handler = {.call = call_handler,
@@ -247,7 +242,7 @@ static void apply(struct worker *worker, size_t count, struct apply_report *repo
         .counters = &worker->shared->counters,
         .chunk = worker->shared->batch_handler != NULL ? settings->batch_max : CHUNK,
         .max_ms = settings->batch_max_ms,
-        .refuse_us = refuse_before_us(settings),
+        .refuse_us = refuses ? now_us - retention_us : 0,
         /* A handler that stores for others says so in the dedup row: it has to be there. */
         .is_single = worker->is_single || settings->embed != NULL,
         .is_wary = clock_now_ms() < worker->wary_until_ms,
@@ -266,15 +261,6 @@ static void apply(struct worker *worker, size_t count, struct apply_report *repo
         worker->wary_until_ms = worker->link.used_ms + WARY_MS;
 }
 
-static void after_commit(struct worker *worker)
-{
-    const uint32_t most = worker->shared->settings.batch_max;
-
-    backoff_reset(&worker->undone_wait);
-    worker_link_set_error(&worker->link, NULL);
-    worker->batch_limit = worker->batch_limit > most / 2 ? most : worker->batch_limit * 2;
-}
-
 static void after_undone(struct worker *worker, size_t count, const struct apply_report *report)
 {
     const uint32_t wait_ms = backoff_next_ms(&worker->undone_wait);
@@ -289,25 +275,30 @@ static void after_undone(struct worker *worker, size_t count, const struct apply
 
 static void run_batch(struct worker *worker)
 {
+    const struct consumer_embed *embed = worker->shared->settings.embed;
+    const uint32_t most = worker->shared->settings.batch_max;
+    const size_t count = take_batch(worker);
     struct apply_report report;
     struct settled settled;
-    const size_t count = take_batch(worker);
+    bool is_committed = false;
 
     if (count == 0) { /* all that is ready is held */
         worker->not_before_ms = clock_now_ms() + HELD_MS;
         return;
     }
     apply(worker, count, &report);
+    is_committed = report.end == APPLY_COMMITTED || report.end == APPLY_RENEW;
     if (report.end == APPLY_RECONNECT || report.end == APPLY_RENEW)
         worker_link_disconnect(&worker->link);
-    if (report.end == APPLY_COMMITTED || report.end == APPLY_RENEW)
-        after_commit(worker);
-    else
+    if (is_committed) {
+        backoff_reset(&worker->undone_wait);
+        worker_link_set_error(&worker->link, NULL);
+        worker->batch_limit = worker->batch_limit > most / 2 ? most : worker->batch_limit * 2;
+    } else {
         after_undone(worker, count, &report);
-    if (worker->shared->settings.embed != NULL)
-        worker->shared->settings.embed->after_batch(
-            worker->shared->settings.embed->ctx, worker->index,
-            report.end == APPLY_COMMITTED || report.end == APPLY_RENEW);
+    }
+    if (embed != NULL)
+        embed->after_batch(embed->ctx, worker->index, is_committed);
     settle_batch(worker->shared, worker->batch, count, &report, &settled);
     worker->parked.rows_held -= settled.rows;
     if (settled.held_until_ms != 0)

@@ -8,7 +8,6 @@
 
 #include "base/backoff.h"
 #include "base/thread.h"
-#include "core/mailbox.h"
 #include "core/shared.h"
 #include "worker/parked.h"
 #include "worker/worker_link.h"

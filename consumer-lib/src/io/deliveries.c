@@ -1,9 +1,53 @@
-/* The doubly linked list behind acks.h. */
-#include "acks.h"
+/*
+ * The two sides of a delivery in the I/O thread: the worker that it goes to, and the order in which
+ * the broker's deliveries are answered. See the header.
+ */
+#include "deliveries.h"
 
-#include <stddef.h>
-
+#include "base/alloc.h"
 #include "base/crash.h"
+
+/* ------------------------------------------------------------------ to whom it goes */
+
+enum obx_code dispatch_init(struct dispatch *dispatch, unsigned count, struct obx_err *err)
+{
+    dispatch->count = count;
+    dispatch->lanes = obx_calloc(count, sizeof(*dispatch->lanes));
+    return dispatch->lanes != NULL ? OBX_OK : obx_fail(err, OBX_E_NOMEM, "%u workers", count);
+}
+
+void dispatch_fini(struct dispatch *dispatch)
+{
+    obx_free(dispatch->lanes);
+    dispatch->lanes = NULL;
+}
+
+void dispatch_give(struct dispatch *dispatch, struct item *item)
+{
+    unsigned least = 0;
+
+    for (unsigned i = 1; i < dispatch->count; i++) {
+        if (dispatch->lanes[i].load < dispatch->lanes[least].load)
+            least = i;
+    }
+    item->worker = item_has_key(item) ? (unsigned)(item->lane % dispatch->count) : least;
+    dispatch->lanes[item->worker].load++;
+    item_list_push(&dispatch->lanes[item->worker].out, item);
+}
+
+void dispatch_post(struct dispatch *dispatch)
+{
+    for (unsigned i = 0; i < dispatch->count; i++)
+        mailbox_post(dispatch->lanes[i].box, &dispatch->lanes[i].out);
+}
+
+void dispatch_returned(struct dispatch *dispatch, const struct item *item)
+{
+    if (item->parked_id == 0)
+        dispatch->lanes[item->worker].load--;
+}
+
+/* ------------------------------------------------------------------ when it is answered */
 
 void acks_add(struct acks *acks, struct item *item)
 {
