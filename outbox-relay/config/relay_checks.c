@@ -14,7 +14,7 @@
 #include "half/checkback/checkback.h"
 #include "outbox/bell_msg.h"
 
-enum { TABLE_NAME_MAX = 64, SHORT_TEXT_MAX = 255, TOKEN_MIN = 16 };
+enum { TABLE_NAME_MAX = 64, SHORT_TEXT_MAX = 255, TOKEN_MIN = 16, PARTITIONED_NAME_MAX = 250 };
 
 static bool is_http_url(const char *url)
 {
@@ -216,16 +216,47 @@ static void check_topic(const struct topic_rule *topic, struct cfg_report *repor
                      "a '*' may stand only at the end of the name");
 }
 
-static void check_queue(const struct queue_config *queue, struct cfg_report *report)
+static void check_exchange(const struct exchange_config *exchange, struct cfg_report *report)
+{
+    if (exchange->partitions > 0 && strcmp(keys_exchange_types[exchange->type], "topic") != 0)
+        cfg_complain(report, "exchange", exchange->name, "partitions",
+                     "needs type = topic: the partition is the first word of the routing key");
+}
+
+/* A queue that had fewer or more partitions than the exchange would miss keys, or wait for none. */
+static void check_bind(const struct relay_config *root, const struct queue_config *queue,
+                       const char *item, struct cfg_report *report)
+{
+    struct obx_bytes exchange;
+    const char *routing_key;
+    char name[SHORT_TEXT_MAX + 1];
+    unsigned partitions = 0;
+
+    if (!keys_split_bind(item, &exchange, &routing_key)) {
+        cfg_complain(report, "queue", queue->name, "bind", "'%s' is not exchange:routing.key",
+                     item);
+        return;
+    }
+    if (bytes_to_text(exchange, name, sizeof(name)))
+        partitions = relay_config_partitions(root, name);
+    if (queue->partitions > 0 && queue->partitions != partitions)
+        cfg_complain(report, "queue", queue->name, "partitions",
+                     "is %u, and exchange '%s' has partitions = %u", queue->partitions, name,
+                     partitions);
+}
+
+static void check_queue(const struct relay_config *root, const struct queue_config *queue,
+                        struct cfg_report *report)
 {
     struct obx_bytes part;
     const char *rest;
 
-    for (size_t i = 0; i < queue->bind.count; i++) {
-        if (!keys_split_bind(queue->bind.items[i], &part, &rest))
-            cfg_complain(report, "queue", queue->name, "bind", "'%s' is not exchange:routing.key",
-                         queue->bind.items[i]);
-    }
+    for (size_t i = 0; i < queue->bind.count; i++)
+        check_bind(root, queue, queue->bind.items[i], report);
+    if (queue->partitions > 0 && strlen(queue->name) > PARTITIONED_NAME_MAX)
+        cfg_complain(report, "queue", queue->name, "partitions",
+                     "leaves no room for .0 and so on behind a name of more than %d bytes",
+                     PARTITIONED_NAME_MAX);
     for (size_t i = 0; i < queue->arguments.count; i++) {
         if (!keys_split_argument(queue->arguments.items[i], &part, &rest))
             cfg_complain(report, "queue", queue->name, "arguments", "'%s' is not x-name=value",
@@ -289,8 +320,10 @@ void relay_keys_check(const void *root_bytes, struct cfg_report *report)
         check_source(root, i, report);
     for (size_t i = 0; i < root->rule_count; i++)
         check_topic(&root->rules[i], report);
+    for (size_t i = 0; i < root->exchange_count; i++)
+        check_exchange(&root->exchanges[i], report);
     for (size_t i = 0; i < root->queue_count; i++)
-        check_queue(&root->queues[i], report);
+        check_queue(root, &root->queues[i], report);
     check_half(root, report);
     for (size_t i = 0; i < root->producer_count; i++)
         check_producer(&root->producers[i], report);

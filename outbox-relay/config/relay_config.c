@@ -26,6 +26,7 @@ static void finish_source(const struct relay_config *config, struct source_confi
     lane->source = source->name;
     lane->bridge = config->broker;
     lane->exchange = config->exchange;
+    lane->partitions = relay_config_partitions(config, config->exchange);
     lane->rules = config->rules;
     lane->rule_count = config->rule_count;
     lane->drain_ms = config->drain_ms;
@@ -42,6 +43,8 @@ enum obx_code relay_config_finish(void *root, struct cfg *cfg)
     if (config->advertise_address == NULL && config->doorbell_address != NULL &&
         address_parse(config->doorbell_address, &address) && !address_is_any(&address))
         config->advertise_address = config->doorbell_address;
+    for (size_t i = 0; i < config->rule_count; i++)
+        config->rules[i].partitions = relay_config_partitions(config, config->rules[i].exchange);
     for (size_t i = 0; i < config->source_count; i++)
         finish_source(config, &config->sources[i]);
     for (size_t i = 0; i < config->producer_count; i++) {
@@ -90,6 +93,15 @@ const struct source_config *relay_config_source(const struct relay_config *confi
             return &config->sources[i];
     }
     return NULL;
+}
+
+unsigned relay_config_partitions(const struct relay_config *config, const char *exchange)
+{
+    for (size_t i = 0; exchange != NULL && i < config->exchange_count; i++) {
+        if (strcmp(config->exchanges[i].name, exchange) == 0)
+            return config->exchanges[i].partitions;
+    }
+    return 0;
 }
 
 size_t relay_config_lane_count(const struct relay_config *config)

@@ -47,12 +47,14 @@ struct source_config {
 struct exchange_config {
     const char *name;
     unsigned type;
+    unsigned partitions; /* 0: none */
 };
 struct queue_config {
     const char *name;
     unsigned type;
     struct cfg_list bind;
     bool single_active_consumer;
+    unsigned partitions; /* above 0: so many queues, NAME.0 and on; 0: one, NAME */
     struct cfg_list arguments;
 };
 
@@ -112,6 +114,8 @@ void relay_config_unref(struct relay_config *config);
 /** The source with this name, or NULL. */
 const struct source_config *relay_config_source(const struct relay_config *config,
                                                 const char *name);
+/** The partitions of an exchange; 0 where it has none, or no section. */
+unsigned relay_config_partitions(const struct relay_config *config, const char *exchange);
 /** How many lanes it describes. */
 size_t relay_config_lane_count(const struct relay_config *config);
 /** Whether a reload from a to b restarts nothing of `parts` (RESTARTS_ bits): everything that bears

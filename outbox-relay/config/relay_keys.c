@@ -6,6 +6,7 @@
 #include "relay_keys.h"
 
 #include "base/log_keys.h"
+#include "base/partition.h"
 #include "bridge/bridge_keys.h"
 #include "service/http_keys.h"
 #include "sql/db_keys.h"
@@ -193,6 +194,11 @@ static const struct cfg_key topic_keys[] = {
 static const struct cfg_key exchange_keys[] = {
     CFG_CHOICE(struct exchange_config, type, "type", "topic", keys_exchange_types,
                RESTARTS_TOPOLOGY, "Type of the exchange."),
+    CFG_ROW(
+        struct exchange_config, partitions, "partitions", CFG_COUNT, "0", 0, PARTITIONS_MAX, BOTH,
+        "Share the ordering keys of the exchange out among so many queues: the routing key of a "
+        "message is the number of its partition, a dot, and what it would be otherwise. 0: not "
+        "at all. Needs type = topic. To change it, drain first: docs/partitions.md."),
 };
 
 static const struct cfg_key queue_keys[] = {
@@ -203,6 +209,11 @@ static const struct cfg_key queue_keys[] = {
     CFG_ROW(struct queue_config, single_active_consumer, "single_active_consumer", CFG_BOOL, "no",
             0, 0, RESTARTS_TOPOLOGY,
             "One consumer at a time gets messages, which keeps their order across consumers."),
+    CFG_ROW(
+        struct queue_config, partitions, "partitions", CFG_COUNT, "0", 0, PARTITIONS_MAX,
+        RESTARTS_TOPOLOGY,
+        "As many queues as the exchange has partitions, NAME.0, NAME.1 and on, one for each and "
+        "all with a single active consumer. 0: one queue, which gets all partitions."),
     CFG_ROW(struct queue_config, arguments, "arguments", CFG_LIST, "", 0, 64, RESTARTS_TOPOLOGY,
             "More arguments, x-name=value each; a value of digits is sent as a number."),
 };

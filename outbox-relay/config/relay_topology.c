@@ -5,10 +5,11 @@
  */
 #include "relay_keys.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { DECIMAL = 10, NUMBER_DIGITS_MAX = 18 };
+enum { DECIMAL = 10, NUMBER_DIGITS_MAX = 18, PREFIX_MAX = 16, NO_PARTITION = -1 };
 
 /* Lists that grow; the topology is a const view of them. */
 struct build {
@@ -108,34 +109,81 @@ static enum obx_code add_arguments(struct build *build, struct topology_queue *q
     return OBX_OK;
 }
 
-static enum obx_code add_bindings(struct build *build, const struct queue_config *queue)
+/* Two texts as one that lives as long as the configuration; NULL when out of memory. */
+static const char *keep_joined(const struct build *build, const char *first, const char *second)
 {
-    for (size_t i = 0; i < queue->bind.count; i++) {
+    const size_t size = strlen(first) + strlen(second) + 1;
+    char *text = cfg_take(build->config->cfg, size);
+
+    if (text != NULL)
+        (void)snprintf(text, size, "%s%s", first, second);
+    return text;
+}
+
+/* What is bound reads the same whether the exchange has partitions or not: the word in front of the
+ * key is the queue's partition, or any of them. */
+static const char *partition_key(const struct build *build, const char *exchange, int partition,
+                                 const char *routing_key)
+{
+    char prefix[PREFIX_MAX] = "*.";
+
+    if (relay_config_partitions(build->config, exchange) == 0)
+        return routing_key;
+    if (partition != NO_PARTITION)
+        (void)snprintf(prefix, sizeof(prefix), "%d.", partition);
+    return keep_joined(build, prefix, routing_key);
+}
+
+static enum obx_code add_bindings(struct build *build, const struct queue_config *given,
+                                  const char *queue, int partition)
+{
+    for (size_t i = 0; i < given->bind.count; i++) {
+        struct topology_binding *binding =
+            &build->bindings[build->config->topology.binding_count++];
         struct obx_bytes exchange = {0};
         const char *routing_key = "";
-        const char *name = NULL;
 
-        keys_split_bind(queue->bind.items[i], &exchange, &routing_key);
-        name = keep_text(build, exchange);
-        if (name == NULL)
+        keys_split_bind(given->bind.items[i], &exchange, &routing_key);
+        binding->queue = queue;
+        binding->exchange = keep_text(build, exchange);
+        if (binding->exchange == NULL)
             return OBX_E_NOMEM;
-        add_exchange(build, name, "topic");
-        build->bindings[build->config->topology.binding_count++] = (struct topology_binding){
-            .exchange = name, .queue = queue->name, .routing_key = routing_key};
+        binding->routing_key = partition_key(build, binding->exchange, partition, routing_key);
+        if (binding->routing_key == NULL)
+            return OBX_E_NOMEM;
+        add_exchange(build, binding->exchange, "topic");
     }
     return OBX_OK;
 }
 
-static enum obx_code add_queue(struct build *build, const struct queue_config *given)
+static enum obx_code add_queue(struct build *build, const struct queue_config *given,
+                               const char *name, int partition)
 {
     struct topology_queue *queue = &build->queues[build->config->topology.queue_count++];
+    const bool is_single = given->single_active_consumer || partition != NO_PARTITION;
     enum obx_code rc = OBX_OK;
 
-    *queue = (struct topology_queue){.name = given->name,
-                                     .type = keys_queue_types[given->type],
-                                     .single_active_consumer = given->single_active_consumer};
+    *queue = (struct topology_queue){
+        .name = name, .type = keys_queue_types[given->type], .single_active_consumer = is_single};
     rc = add_arguments(build, queue, &given->arguments);
-    return rc == OBX_OK ? add_bindings(build, given) : rc;
+    return rc == OBX_OK ? add_bindings(build, given, name, partition) : rc;
+}
+
+static enum obx_code add_queues(struct build *build, const struct queue_config *given)
+{
+    enum obx_code rc = OBX_OK;
+
+    if (given->partitions == 0)
+        return add_queue(build, given, given->name, NO_PARTITION);
+    for (unsigned i = 0; i < given->partitions && rc == OBX_OK; i++) {
+        char suffix[PREFIX_MAX];
+        const char *name = NULL;
+
+        (void)snprintf(suffix, sizeof(suffix), ".%u", i);
+        name = keep_joined(build, given->name, suffix);
+        rc = name == NULL ? OBX_E_NOMEM : add_queue(build, given, name, (int)i);
+    }
+    return rc;
 }
 
 /* Unless it has a [queue] section of its own. */
@@ -157,15 +205,19 @@ static enum obx_code add_receipt_queue(struct build *build, const char *name)
 static enum obx_code begin(struct build *build)
 {
     struct relay_config *config = build->config;
-    size_t bindings = 0;
+    size_t bindings = 0, queues = config->source_count;
     size_t exchanges = config->exchange_count + config->rule_count + 1;
 
-    for (size_t i = 0; i < config->queue_count; i++)
-        bindings += config->queues[i].bind.count;
-    exchanges += bindings;
+    for (size_t i = 0; i < config->queue_count; i++) {
+        const struct queue_config *queue = &config->queues[i];
+        const size_t count = queue->partitions > 0 ? queue->partitions : 1;
+
+        queues += count;
+        bindings += count * queue->bind.count;
+        exchanges += queue->bind.count;
+    }
     build->exchanges = cfg_take(config->cfg, exchanges * sizeof(*build->exchanges));
-    build->queues = cfg_take(config->cfg,
-                             (config->queue_count + config->source_count) * sizeof(*build->queues));
+    build->queues = cfg_take(config->cfg, queues * sizeof(*build->queues));
     build->bindings = cfg_take(config->cfg, bindings * sizeof(*build->bindings));
     config->topology.exchanges = build->exchanges;
     config->topology.queues = build->queues;
@@ -189,7 +241,7 @@ enum obx_code relay_topology_build(struct relay_config *config)
     for (size_t i = 0; i < config->rule_count; i++)
         add_exchange(&build, config->rules[i].exchange, "topic");
     for (size_t i = 0; i < config->queue_count && rc == OBX_OK; i++)
-        rc = add_queue(&build, &config->queues[i]);
+        rc = add_queues(&build, &config->queues[i]);
     for (size_t i = 0; i < config->source_count && rc == OBX_OK; i++)
         rc = add_receipt_queue(&build, config->sources[i].lane.receipt_queue);
     return rc;

@@ -30,6 +30,7 @@ struct topic_rule {
     const char *pattern;     /* exact, or a prefix ending in '*' */
     const char *exchange;    /* NULL: lane_opts.exchange */
     const char *routing_key; /* NULL: the topic itself */
+    unsigned partitions;     /* of exchange; 0: it has none */
     enum park_policy on_park;
     uint32_t max_attempts; /* 0: lane_opts.max_attempts */
 };
@@ -74,6 +75,7 @@ struct lane_opts {
     struct db_opts db;
     struct bridge_opts bridge;
     const char *exchange; /* NULL: "" is wrong for topics; default "rowpost" */
+    unsigned partitions;  /* of exchange; 0: it has none */
     const struct topic_rule *rules;
     size_t rule_count;
     uint32_t window; /* unconfirmed messages at most */

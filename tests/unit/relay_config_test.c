@@ -213,6 +213,50 @@ static void topics_and_topology(void **state)
     relay_config_unref(config);
 }
 
+/* What is bound reads the same with and without partitions: the word in front is put there. */
+static void partitions_make_queues_and_bindings(void **state)
+{
+    struct relay_config *config =
+        good(SOURCE "[broker]\nexchange = orders\n[topic mail]\nexchange = plain\n"
+                    "[topic stock]\nexchange = orders\n[topic order]\non_park = skip\n"
+                    "[exchange orders]\npartitions = 3\n"
+                    "[queue stock]\npartitions = 3\nbind = orders:order.*, orders:#\n"
+                    "[queue audit]\nbind = orders:order.*, plain:mail\n");
+    const struct topology *topology = &config->topology;
+
+    (void)state;
+    assert_int_equal(config->sources[0].lane.partitions, 3);
+    assert_int_equal(config->rules[0].partitions, 0);
+    assert_int_equal(config->rules[1].partitions, 3);
+    assert_int_equal(topology->queue_count, 4);
+    assert_string_equal(topology->queues[0].name, "stock.0");
+    assert_string_equal(topology->queues[2].name, "stock.2");
+    assert_true(topology->queues[2].single_active_consumer);
+    assert_string_equal(topology->queues[3].name, "audit");
+    assert_false(topology->queues[3].single_active_consumer);
+    assert_int_equal(topology->binding_count, 8);
+    assert_string_equal(topology->bindings[0].queue, "stock.0");
+    assert_string_equal(topology->bindings[0].routing_key, "0.order.*");
+    assert_string_equal(topology->bindings[5].queue, "stock.2");
+    assert_string_equal(topology->bindings[5].routing_key, "2.#");
+    assert_string_equal(topology->bindings[6].routing_key, "*.order.*");
+    assert_string_equal(topology->bindings[7].routing_key, "mail");
+    assert_int_equal(topology->exchange_count, 2);
+    relay_config_unref(config);
+}
+
+static void partitions_that_do_not_fit_are_named(void **state)
+{
+    (void)state;
+    bad(SOURCE "[exchange orders]\ntype = direct\npartitions = 4\n",
+        "exchange.orders.partitions: needs type = topic");
+    bad(SOURCE "[exchange orders]\npartitions = 4\n[queue q]\npartitions = 8\nbind = orders:#\n",
+        "queue.q.partitions: is 8, and exchange 'orders' has partitions = 4");
+    bad(SOURCE "[queue q]\npartitions = 8\nbind = orders:#\n",
+        "queue.q.partitions: is 8, and exchange 'orders' has partitions = 0");
+    bad(SOURCE "[exchange orders]\npartitions = 257\n", "exchange.orders.partitions: \"257\"");
+}
+
 static void the_environment_alone_will_do(void **state)
 {
     static char sources[] = "OBX_SOURCES=shop", user[] = "OBX_SOURCE_SHOP_USER=u",
@@ -460,6 +504,8 @@ int main(void)
         cmocka_unit_test(little_is_needed),
         cmocka_unit_test(values_reach_their_places),
         cmocka_unit_test(topics_and_topology),
+        cmocka_unit_test(partitions_make_queues_and_bindings),
+        cmocka_unit_test(partitions_that_do_not_fit_are_named),
         cmocka_unit_test(the_environment_alone_will_do),
         cmocka_unit_test(wrong_values_name_file_line_and_key),
         cmocka_unit_test(addresses_are_numeric),

@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include <string.h>
+
 #include "base/bytes.h"
 #include "lane/publish/route.h"
 
@@ -72,12 +74,44 @@ static void defaults_fill_in(void **state)
     assert_true(bytes_is(route.exchange, "main"));
 }
 
+static void a_partition_goes_before_the_key(void **state)
+{
+    static char longest[255];
+    const struct topic_rule shared[] = {{.pattern = "a", .exchange = "orders", .partitions = 8},
+                                        {.pattern = "b", .exchange = "plain"},
+                                        {.pattern = "c", .routing_key = "new"}};
+    const struct lane_opts lane = {
+        .exchange = "main", .partitions = 12, .rules = shared, .rule_count = 3};
+    struct outbox_row row = {.topic = bytes_of("a"), .message_id = bytes_of("123456789")};
+    char text[ROUTE_KEY_SIZE];
+    struct route route = route_of(&lane, 0);
+
+    (void)state;
+    /* Without a key by the message's id. */
+    assert_true(bytes_is(route_key(&route, &row, text), "6.a"));
+    row.key = bytes_of("customer-42");
+    assert_true(bytes_is(route_key(&route, &row, text), "5.a"));
+    route = route_of(&lane, 1);
+    assert_true(bytes_is(route_key(&route, &row, text), "a"));
+    route = route_of(&lane, 2);
+    assert_true(bytes_is(route_key(&route, &row, text), "5.new"));
+    route = route_of(&lane, ROUTE_DEFAULT);
+    /* A key that is there and empty is a key. */
+    row.key = bytes_of("");
+    assert_true(bytes_is(route_key(&route, &row, text), "0.a"));
+    /* Not cut to one that would be taken for another topic's. */
+    memset(longest, 'x', sizeof(longest));
+    row.topic = (struct obx_bytes){.p = longest, .len = sizeof(longest)};
+    assert_int_equal(route_key(&route, &row, text).len, sizeof(longest) + 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(patterns),
         cmocka_unit_test(the_first_match_wins),
         cmocka_unit_test(defaults_fill_in),
+        cmocka_unit_test(a_partition_goes_before_the_key),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

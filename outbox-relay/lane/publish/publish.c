@@ -160,6 +160,7 @@ static enum step send_built(struct publish *publish, struct flight_row *row,
 static enum step send_whole(struct publish *publish, struct flight_row *row,
                             const struct route *route, const struct outbox_row *data, bool is_probe)
 {
+    char key[ROUTE_KEY_SIZE];
     struct bridge_message msg;
     struct obx_err err = {0};
     enum obx_code rc = envelope_build(publish->envelope, data, &msg, &err);
@@ -173,7 +174,7 @@ static enum step send_whole(struct publish *publish, struct flight_row *row,
         return STEP_STOP;
     }
     msg.exchange = route->exchange;
-    msg.routing_key = route->routing_key.p != NULL ? route->routing_key : data->topic;
+    msg.routing_key = route_key(route, data, key);
     return send_built(publish, row, &msg, is_probe);
 }
 
