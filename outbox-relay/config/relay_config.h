@@ -68,6 +68,12 @@ struct half_config {
     struct checkback_opts check;
 };
 
+/** One [consumer NAME]: where what it has applied can be looked up. */
+struct consumer_config {
+    const char *name;
+    struct db_opts db;
+};
+
 struct relay_config {
     const char *name; /* of this relay, first part of its lease owner; NULL: the host's name */
     enum log_level log_level;
@@ -95,6 +101,8 @@ struct relay_config {
     struct half_config half;
     struct check_producer *producers;
     size_t producer_count;
+    struct consumer_config *consumers;
+    size_t consumer_count;
 
     struct topology topology; /* with the exchanges that are only used, not described */
     struct cfg *cfg;          /* owns all of this */

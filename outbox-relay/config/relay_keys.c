@@ -320,6 +320,16 @@ static const struct cfg_key producer_keys[] = {
         "Certificates to trust, PEM, for the url or the database. Empty: those of the system."),
 };
 
+/* Taken as they are by who asks next; nothing has to be started again. */
+static const struct cfg_key consumer_keys[] = {
+    DB_ADDRESS_KEYS(struct consumer_config, db, 0,
+                    "Host of the database in which the consumer applies messages."),
+    DB_LOGIN_KEYS(struct consumer_config, db, 0, NULL,
+                  "User there; SELECT on the tables is enough to look, see sql/schema/grants.md.",
+                  "Database that holds inbox_applied."),
+    DB_TLS_KEYS(struct consumer_config, db, 0),
+};
+
 static const struct cfg_section sections[] = {
     {.name = "relay",
      .item_size = sizeof(struct relay_config),
@@ -363,6 +373,11 @@ static const struct cfg_section sections[] = {
      CFG_KEYS(producer_keys),
      .restarts = CFG_PROCESS,
      .help = "A producer of half-messages and how it is asked. Only these are ever called."},
+    {.name = "consumer",
+     CFG_NAMED(struct relay_config, consumers, consumer_count, struct consumer_config, name),
+     CFG_KEYS(consumer_keys),
+     .help = "A consumer's database, for `outboxctl trace` and the console. The lanes have nothing "
+             "to do with it."},
 };
 
 /* For outbox-relay.conf.example. */
@@ -383,6 +398,10 @@ static const struct cfg_sample samples[] = {
     {"producer", "url", "https://payments.example.com/half-messages/{gid}"},
     {"producer", "token", "/run/secrets/payments_token"},
     {"producer", "password", "/run/secrets/payments_mysql"},
+    {"consumer", NULL, "stock"},
+    {"consumer", "user", "obx_operator"},
+    {"consumer", "password", "/run/secrets/stock_mysql"},
+    {"consumer", "database", "stock"},
 };
 
 const struct cfg_schema relay_schema = {

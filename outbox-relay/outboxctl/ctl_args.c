@@ -4,7 +4,6 @@
  */
 #include "ctl_args.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -17,7 +16,6 @@ enum {
     LIMIT_MAX = 10000,
     DEFAULT_WAIT_S = 10,
     WAIT_MAX_S = 86400,
-    DECIMAL = 10,
 };
 
 static const struct option options[] = {
@@ -39,15 +37,6 @@ enum ctl_exit ctl_usage(const struct ctl_args *args, const char *fmt, ...)
     fprintf(stderr, "; see outboxctl %s%s--help\n", command == NULL ? "" : command->name,
             command == NULL ? "" : " ");
     return CTL_USAGE;
-}
-
-bool ctl_parse_number(const char *text, uint64_t max, uint64_t *out)
-{
-    char *end = NULL;
-
-    errno = 0;
-    *out = strtoull(text, &end, DECIMAL);
-    return errno == 0 && text[0] >= '0' && text[0] <= '9' && *end == '\0' && *out <= max;
 }
 
 static bool take_number(struct ctl_args *args, enum ctl_option option, uint64_t min, uint64_t max,

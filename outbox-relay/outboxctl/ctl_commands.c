@@ -8,10 +8,11 @@
 /* Each ends with one without a name. */
 extern const struct ctl_command migrate_commands[], check_commands[], status_commands[],
     parked_commands[], barrier_commands[], half_commands[], dead_commands[], inbox_commands[],
-    notify_commands[], reconcile_commands[];
+    notify_commands[], reconcile_commands[], trace_commands[];
 static const struct ctl_command *const groups[] = {
-    migrate_commands, check_commands, status_commands, parked_commands, half_commands,
-    barrier_commands, dead_commands,  inbox_commands,  notify_commands, reconcile_commands};
+    migrate_commands, check_commands,     status_commands, parked_commands,
+    half_commands,    barrier_commands,   dead_commands,   inbox_commands,
+    notify_commands,  reconcile_commands, trace_commands};
 enum { GROUP_COUNT = sizeof(groups) / sizeof(groups[0]) };
 
 static const char general_help[] =

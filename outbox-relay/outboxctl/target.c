@@ -6,14 +6,11 @@
 #include <errno.h>
 #include <pwd.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
-#include "config/address.h"
 #include "config/config_or_say.h"
-#include "obx/doorbell.h"
-#include "outbox/bell_msg.h"
+#include "outboxctl/db_url.h"
 
 enum { PASSWORD_MAX = 1024 + 2, HOST_MAX = 64 }; /* with the end of its line */
 
@@ -45,14 +42,15 @@ static enum ctl_exit from_url(const char *text, struct targets *targets)
 {
     struct obx_err err = {0};
 
-    if (db_url_parse(text, &targets->url, &err) != OBX_OK)
-        return usage(err.text, "");
+    targets->url = obx_calloc(1, sizeof(*targets->url));
     targets->items = obx_calloc(1, sizeof(*targets->items));
-    if (targets->items == NULL)
+    if (targets->url == NULL || targets->items == NULL)
         return CTL_FAILED;
+    if (db_url_parse(text, targets->url, &err) != OBX_OK)
+        return usage(err.text, "");
     targets->count = 1;
-    targets->items[0].db = targets->url.opts;
-    targets->items[0].source = targets->url.opts.database;
+    targets->items[0].db = targets->url->opts;
+    targets->items[0].source = targets->url->opts.database;
     return CTL_OK;
 }
 
@@ -127,7 +125,9 @@ enum ctl_exit targets_open(const struct ctl_args *args, struct targets *out)
 void targets_close(struct targets *targets)
 {
     relay_config_unref(targets->config);
-    db_url_fini(&targets->url);
+    if (targets->url != NULL)
+        db_url_fini(targets->url);
+    obx_free(targets->url);
     obx_free(targets->password);
     obx_free(targets->items);
     memset(targets, 0, sizeof(*targets));
@@ -154,35 +154,6 @@ struct db *target_connect(const struct target *target)
     if (db_open(&target->db, &db, &err) != OBX_OK)
         target_complain(target, &err);
     return db;
-}
-
-/* The owner is on another machine, or this one has no doorbell socket. A datagram that is lost costs
- * a poll interval, so nothing is waited for. */
-static void ring_by_udp(const char *address, const char *outbox)
-{
-    struct address to;
-    int fd;
-
-    if (!address_parse(address, &to))
-        return;
-    fd = socket(to.sa.ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return;
-    (void)sendto(fd, outbox, strlen(outbox), MSG_NOSIGNAL, (const struct sockaddr *)&to.sa, to.len);
-    close(fd);
-}
-
-void target_ring(const struct targets *targets, const struct target *target, const char *outbox,
-                 const char *owner_address)
-{
-    char name[BELL_MSG_MAX];
-
-    if (targets->config != NULL && targets->config->doorbell_socket != NULL) {
-        snprintf(name, sizeof(name), "%s/%s", target->source, outbox);
-        if (obx_doorbell_ring(targets->config->doorbell_socket, name, NULL) == OBX_OK)
-            return;
-    }
-    ring_by_udp(owner_address, outbox);
 }
 
 void who_am_i(char *dst)
@@ -218,6 +189,8 @@ enum ctl_exit session_open(const struct ctl_args *args, enum schema_side side,
     if (status != CTL_OK)
         return status;
     out->target = choose == NULL ? targets_single(&out->targets) : choose(&out->targets);
+    if (out->target == NULL && choose != NULL)
+        (void)targets_single(&out->targets); /* says why there is none */
     if (out->target == NULL)
         status = CTL_USAGE;
     else if ((out->db = target_connect(out->target)) == NULL)

@@ -2,25 +2,9 @@
 #ifndef CTL_TARGET_H
 #define CTL_TARGET_H
 
-#include "config/relay_config.h"
 #include "ctl_args.h"
-#include "db_url.h"
+#include "ops/session.h"
 #include "sql/schema.h"
-
-struct target {
-    const char *source; /* name of the source; that of the database with --db */
-    struct db_opts db;
-    const char *const *outboxes;
-    size_t outbox_count; /* 0 with --db: whatever the database has */
-};
-
-struct targets {
-    struct relay_config *config; /* NULL with --db */
-    struct db_url url;
-    char *password; /* from --password-file; owned */
-    struct target *items;
-    size_t count;
-};
 
 /** Resolve --config, --db, --source, --user, --password-file. What is wrong goes to stderr; nothing
  * is kept then. */
@@ -35,27 +19,11 @@ enum ctl_exit target_read_password(const char *option, const char *path, char *d
 struct db *target_connect(const struct target *target);
 /** Say on stderr what failed at a target. */
 void target_complain(const struct target *target, const struct obx_err *err);
-/**
- * Make the owner of an outbox look at once: by the configured doorbell_socket, else by the address
- * that it has named. A ring that does not arrive costs some time only.
- */
-void target_ring(const struct targets *targets, const struct target *target, const char *outbox,
-                 const char *owner_address);
 
-enum { WHO_MAX = 128 };
 /** Who runs this program, for what is recorded of an operator's decision: "anna@shop1" into dst,
  * which has WHO_MAX bytes. */
 void who_am_i(char *dst);
 
-struct resource;
-/** A command at work on one database. */
-struct session {
-    const struct ctl_args *args;
-    const struct resource *resource; /* NULL: it is not about rows of one */
-    struct targets targets;
-    const struct target *target; /* one of targets */
-    struct db *db;
-};
 /**
  * Connect to the one database that is meant and see that it has the tables of a side. What is wrong
  * goes to stderr, and nothing is kept then.

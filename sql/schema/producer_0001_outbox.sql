@@ -77,6 +77,8 @@ CREATE TABLE IF NOT EXISTS outbox_parked (
     UNIQUE KEY outbox_id (outbox, id),
     -- The head of a frozen key is found beside any number of followers, and heads are read alone.
     KEY outbox_key (outbox, holds_key, ordering_key),
+    -- What a person knows of a message is its id.
+    KEY parked_message (message_id),
     KEY outbox_request (outbox, request)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 

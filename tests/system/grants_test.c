@@ -193,8 +193,10 @@ static void rights_of_an_operator(void **state)
             "SELECT message_id FROM outbox_journal WHERE is_custom = 0",
             "SELECT message_id FROM inbox_applied WHERE consumer_group = 'g'",
             "SELECT state FROM inbox_parked", "SELECT message_id FROM outbox_delayed",
-            "SELECT message_id FROM outbox_awaiting");
-    DENIED("UPDATE inbox_call SET body = ''", "DELETE FROM inbox_call", "DELETE FROM inbox_applied",
+            "SELECT message_id FROM outbox_awaiting", "SELECT state FROM inbox",
+            "SELECT actor FROM inbox_audit", "SELECT message_id, topic, verdict FROM half_part");
+    DENIED("SELECT payload FROM half_part", "UPDATE inbox SET state = 'done'",
+           "UPDATE inbox_call SET body = ''", "DELETE FROM inbox_call", "DELETE FROM inbox_applied",
            "DELETE FROM outbox_parked", "DELETE FROM outbox_audit",
            "UPDATE outbox_parked SET payload = ''", "UPDATE outbox_lease SET epoch = 9",
            "DELETE FROM outbox", "INSERT INTO outbox (topic, payload) VALUES ('t', 'p')");
@@ -437,7 +439,7 @@ static void each_block_runs_where_its_sides_are(void **state)
         {true, SCHEMA_BARRIER, {"relay", "barrier", "barrier-clean"}},
         {true, SCHEMA_CONSUMER, {"operator", "consumer", "consumer operator"}},
         {false, SCHEMA_NOTIFY, {"operator", "notifier"}},
-        {false, SCHEMA_INBOX, {"inbox-relay", "inbox worker", "inbox operator"}},
+        {false, SCHEMA_INBOX, {"operator", "inbox-relay", "inbox worker", "inbox operator"}},
     };
 
     (void)state;

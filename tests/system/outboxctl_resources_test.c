@@ -14,8 +14,9 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "ops/request.h"
 #include "outboxctl/ctl_args.h"
-#include "outboxctl/engine/request.h"
+#include "outboxctl/print/resource_page.h"
 #include "process.h"
 #include "sql/schema.h"
 #include "test_db.h"

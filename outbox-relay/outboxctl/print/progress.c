@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "human.h"
+#include "ops/human.h"
 
 enum { QUIET_MS = 1000, WIDTH = 30, US_PER_MS = 1000 };
 

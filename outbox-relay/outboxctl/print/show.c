@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/utf8.h"
-#include "human.h"
+#include "ops/human.h"
 #include "table.h"
 
 enum { PREVIEW_BYTES = 512, HEX_BYTES_A_LINE = 16 };

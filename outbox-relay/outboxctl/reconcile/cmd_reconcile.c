@@ -9,7 +9,8 @@
 
 #include <jansson.h>
 
-#include "outboxctl/print/human.h"
+#include "ops/human.h"
+#include "outboxctl/db_url.h"
 #include "outboxctl/print/json_print.h"
 #include "outboxctl/print/progress.h"
 #include "outboxctl/print/table.h"

@@ -10,7 +10,7 @@
 #include <time.h>
 
 #include "base/alloc.h"
-#include "outboxctl/engine/resource.h"
+#include "ops/resource.h"
 
 enum {
     US_PER_S = 1000000,

@@ -7,129 +7,11 @@
 
 #include <jansson.h>
 
-#include "base/crash.h"
-#include "outboxctl/print/human.h"
+#include "ops/human.h"
 #include "outboxctl/print/json_print.h"
 #include "outboxctl/print/show.h"
 #include "outboxctl/print/table.h"
-#include "resource.h"
-
-enum { COUNT_CAP = 1000 }; /* a frozen key may have a million followers: "1,000+" says as much */
-
-/* ---- one cell ---- */
-
-/* By name and not by number, so that a column can be put anywhere in its table. A name that is not
- * there is a mistake in the program. */
-static unsigned column_of(const struct record *record, const char *json)
-{
-    const struct resource *resource = record->resource;
-    unsigned i = 0;
-
-    while (i < resource->column_count &&
-           (resource->columns[i].json == NULL || strcmp(resource->columns[i].json, json) != 0))
-        i++;
-    OBX_ASSERT(i < resource->column_count);
-    return i;
-}
-
-struct obx_bytes record_text(const struct record *record, const char *json)
-{
-    return db_rows_bytes(record->rows, column_of(record, json));
-}
-
-uint64_t record_number(const struct record *record, const char *json)
-{
-    return db_rows_u64(record->rows, column_of(record, json));
-}
-
-static void set_json(json_t *object, const struct column *column, const struct db_rows *rows,
-                     unsigned at)
-{
-    const struct obx_bytes value = db_rows_bytes(rows, at);
-
-    if (column->json == NULL)
-        return;
-    if (bytes_is_absent(value))
-        json_object_set_new(object, column->json, json_null());
-    else if (column->kind == COLUMN_NUMBER || column->kind == COLUMN_SIZE)
-        json_object_set_new(object, column->json, json_integer((json_int_t)db_rows_u64(rows, at)));
-    else if (column->kind == COLUMN_BOOL)
-        json_object_set_new(object, column->json, json_boolean(db_rows_u64(rows, at) != 0));
-    else if (column->kind == COLUMN_TIME)
-        json_set_time(object, column->json, value);
-    else
-        json_set_text(object, column->json, value);
-}
-
-/* For people; text is room for it. */
-static struct obx_bytes cell_text(const struct column *column, const struct db_rows *rows,
-                                  unsigned at, char *text)
-{
-    const struct obx_bytes value = db_rows_bytes(rows, at);
-
-    if (bytes_is_absent(value))
-        return value;
-    if (column->kind == COLUMN_SIZE)
-        return bytes_of(human_size(db_rows_u64(rows, at), text));
-    if (column->kind == COLUMN_TIME)
-        return bytes_of(human_time(value, text));
-    if (column->kind == COLUMN_BOOL)
-        return bytes_of(db_rows_u64(rows, at) != 0 ? "yes" : "no");
-    return value;
-}
-
-/* ---- rows ---- */
-
-static enum obx_code count(const struct session *session, struct record *record,
-                           struct obx_err *err)
-{
-    const struct counted *counted = session->resource->counted;
-    struct db_rows *rows = NULL;
-    enum obx_code rc;
-
-    record->counted = 0;
-    record->is_capped = false;
-    if (counted == NULL || record_number(record, counted->when) == 0)
-        return OBX_OK;
-    rc = db_query(session->db, counted->sql,
-                  DB_ARGS(DB_U64(db_rows_u64(record->rows, 0)), DB_U64(COUNT_CAP + 1)), &rows, err);
-    if (rc == OBX_OK && db_rows_next(rows)) {
-        record->counted = db_rows_u64(rows, 0);
-        record->is_capped = record->counted > COUNT_CAP;
-        if (record->is_capped)
-            record->counted = COUNT_CAP;
-    }
-    db_rows_free(rows);
-    return rc;
-}
-
-/* Every row says of which source it is: lists of several databases can be put together. */
-static json_t *record_json(const struct session *session, const struct record *record,
-                           bool is_whole)
-{
-    const struct resource *resource = session->resource;
-    json_t *object = json_pack("{s:s}", "source", session->target->source);
-    char name[64];
-
-    for (unsigned i = 0; i < resource->column_count; i++)
-        if (is_whole || !resource->columns[i].only_shown)
-            set_json(object, &resource->columns[i], record->rows, i);
-    if (resource->counted != NULL) {
-        snprintf(name, sizeof(name), "%s_capped", resource->counted->json);
-        json_object_set_new(object, resource->counted->json,
-                            json_integer((json_int_t)record->counted));
-        json_object_set_new(object, name, json_boolean(record->is_capped));
-    }
-    return object;
-}
-
-/* The resource's own words for a column; JSON has plain values and never needs them. */
-static bool describe(const struct record *record, const struct column *column, struct obx_buf *out)
-{
-    buf_reset(out);
-    return record->resource->describe != NULL && column->json == NULL &&
-           record->resource->describe(record, column, out);
-}
+#include "resource_page.h"
 
 static struct obx_bytes described(const struct obx_buf *text)
 {
@@ -145,9 +27,9 @@ static void add_to_table(struct table *table, const struct record *record)
         const struct column *column = &record->resource->columns[i];
 
         if (column->head != NULL)
-            table_add(table, describe(record, column, &text)
+            table_add(table, record_describe(record, column, &text)
                                  ? described(&text)
-                                 : cell_text(column, record->rows, i, room));
+                                 : record_cell(column, record->rows, i, room));
     }
     buf_fini(&text);
 }
@@ -161,6 +43,38 @@ static size_t heads_of(const struct column *columns, size_t count, const char **
         if (columns[i].head != NULL)
             heads[found++] = columns[i].head;
     return found;
+}
+
+/* ---- the command line ---- */
+
+enum ctl_exit resource_open(const struct ctl_args *args, const struct resource *resource,
+                            struct session *out)
+{
+    enum ctl_exit status = session_open(args, resource->side, resource->choose, out);
+
+    out->resource = resource;
+    return status;
+}
+
+bool takes_state(const struct ctl_args *args, const struct resource *resource, const char **state)
+{
+    struct obx_buf names = {0};
+
+    if (resource_state(args, resource, state))
+        return true;
+    for (size_t i = 0; resource->states[i] != NULL; i++)
+        buf_addf(&names, "%s, ", resource->states[i]);
+    ctl_usage(args, "--state is %sor any", names.data == NULL ? "" : names.data);
+    buf_fini(&names);
+    return false;
+}
+
+bool takes_key(const struct ctl_args *args, const struct resource *resource, const char *text)
+{
+    if (resource_key_is_valid(resource, text))
+        return true;
+    ctl_usage(args, "%s is no ID, as %s list shows it", text, resource->group);
+    return false;
 }
 
 /* ---- list ---- */
@@ -182,7 +96,7 @@ static enum obx_code print_list(const struct session *session, struct db_rows *r
     table_init(&table, heads, heads_of(resource->columns, resource->column_count, heads));
     for (uint32_t shown = 0; shown < session->args->limit && rc == OBX_OK && db_rows_next(rows);
          shown++) {
-        rc = count(session, &record, err);
+        rc = record_count(session, &record, err);
         if (session->args->json)
             json_array_append_new(items, record_json(session, &record, false));
         else
@@ -218,8 +132,8 @@ enum ctl_exit resource_list(const struct ctl_args *args)
     struct obx_err err = {0};
     enum ctl_exit status = CTL_USAGE;
 
-    if ((selection.after == NULL || resource_key_is_valid(args, resource, selection.after)) &&
-        resource_state(args, resource, &selection.state))
+    if ((selection.after == NULL || takes_key(args, resource, selection.after)) &&
+        takes_state(args, resource, &selection.state))
         status = resource_open(args, resource, &session);
     if (status != CTL_OK)
         return status;
@@ -259,12 +173,12 @@ static void show_record(const struct record *record)
             show_preview(db_rows_bytes(record->rows, i));
         else if (column->label == NULL)
             continue;
-        else if (describe(record, column, &text))
+        else if (record_describe(record, column, &text))
             show_field(column->label, described(&text));
         else if (column->kind == COLUMN_LINES)
             show_lines(column->label, db_rows_bytes(record->rows, i));
         else
-            show_field(column->label, cell_text(column, record->rows, i, room));
+            show_field(column->label, record_cell(column, record->rows, i, room));
     }
     buf_fini(&text);
 }
@@ -274,7 +188,6 @@ static enum obx_code show_detail(const struct session *session, const struct det
                                  json_t *object, struct obx_err *err)
 {
     const char *heads[TABLE_COLUMNS_MAX];
-    struct obx_buf sql = {0};
     struct db_rows *rows = NULL;
     json_t *list = json_array();
     char room[HUMAN_MAX];
@@ -282,18 +195,13 @@ static enum obx_code show_detail(const struct session *session, const struct det
     enum obx_code rc = OBX_OK;
 
     table_init(&table, heads, heads_of(detail->columns, detail->column_count, heads));
-    for (size_t i = 0; i < detail->column_count; i++)
-        buf_addf(&sql, "%s%s", i == 0 ? "SELECT " : ", ", detail->columns[i].sql);
-    buf_add_text(&sql, detail->from);
-    rc = sql.rc != OBX_OK ? obx_fail(err, sql.rc, "query")
-                          : db_query(session->db, sql.data,
-                                     DB_ARGS(DB_TEXT(session->args->words[0])), &rows, err);
+    rc = detail_select(session->db, detail, session->args->words[0], &rows, err);
     while (rc == OBX_OK && db_rows_next(rows)) {
         json_t *item = json_object();
 
         for (unsigned i = 0; i < detail->column_count; i++) {
-            set_json(item, &detail->columns[i], rows, i);
-            table_add(&table, cell_text(&detail->columns[i], rows, i, room));
+            record_set_json(item, &detail->columns[i], rows, i);
+            table_add(&table, record_cell(&detail->columns[i], rows, i, room));
         }
         json_array_append_new(list, item);
     }
@@ -303,7 +211,6 @@ static enum obx_code show_detail(const struct session *session, const struct det
         rc = table_print(&table, stdout);
     }
     db_rows_free(rows);
-    buf_fini(&sql);
     table_fini(&table);
     return rc;
 }
@@ -351,7 +258,7 @@ static enum obx_code show(const struct session *session, struct db_rows *rows, s
                         session->args->words[0]);
     if (session->args->text[CTL_PAYLOAD] != NULL)
         return write_payload(session, &record, err);
-    rc = count(session, &record, err);
+    rc = record_count(session, &record, err);
     object = record_json(session, &record, true);
     if (rc == OBX_OK && !session->args->json)
         show_record(&record);
@@ -378,7 +285,7 @@ enum ctl_exit resource_show(const struct ctl_args *args)
                          resource->group);
     if (payload != NULL && strcmp(payload, "raw") != 0)
         return ctl_usage(args, "--payload is raw");
-    if (!resource_key_is_valid(args, resource, args->words[0]))
+    if (!takes_key(args, resource, args->words[0]))
         return CTL_USAGE;
     selection.key = args->words[0];
     status = resource_open(args, resource, &session);

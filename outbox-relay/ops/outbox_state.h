@@ -1,7 +1,7 @@
 /* How an outbox is, read from its database: rows waiting, parked messages, the lease. Counts stop
  * at a limit. */
-#ifndef CTL_OUTBOX_STATE_H
-#define CTL_OUTBOX_STATE_H
+#ifndef OPS_OUTBOX_STATE_H
+#define OPS_OUTBOX_STATE_H
 
 #include "sql/db.h"
 

@@ -1,5 +1,5 @@
 /*
- * outboxctl inbox: messages that inbox-relay has stored for the workers of a service. Invariant: a
+ * The inbox: messages that inbox-relay has stored for the workers of a service. Invariant: a
  * row is changed only as the operator's statements of sql/inbox/statements.sql change it, together
  * with its row in inbox_audit, and only while nobody else has it. What a row that was discarded
  * means for the others of its key is the business of inbox-relay (ADR 0026). Proved by
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "outboxctl/engine/request.h"
+#include "resources.h"
 #include "tables/outbox_columns.h"
 
 enum { TRIES = 20, PAUSE_NS = 50 * 1000 * 1000 };
@@ -104,7 +104,7 @@ static bool held_up(const struct record *record, const struct column *column, st
     return true;
 }
 
-static const struct resource inbox = {
+const struct resource inbox_rows = {
     .noun = "message of the inbox",
     .group = "inbox",
     .none = "no message is like that",
@@ -296,78 +296,21 @@ static enum obx_code run(struct request *request, struct item *items, size_t cou
 }
 
 /* Assignments and conditions of the statements `replay` and `discard`. */
-static const struct action replay = {.done = "replayed",
-                                     .request = "replay",
-                                     .set = ", t.state = 'ready', t.attempts = 0",
-                                     .only = " AND t.state = 'dead' AND t.is_reported = 0",
+const struct action inbox_replay = {.done = "replayed",
+                                    .request = "replay",
+                                    .set = ", t.state = 'ready', t.attempts = 0",
+                                    .only = " AND t.state = 'dead' AND t.is_reported = 0",
+                                    .state = "dead",
+                                    .empty_is_failure = true,
+                                    .refuse = refuse,
+                                    .run = run};
+const struct action inbox_discard = {.done = "discarded",
+                                     .request = "discard",
+                                     .set = ", t.state = 'discarded'",
+                                     .only = " AND t.state IN ('ready', 'dead')",
                                      .state = "dead",
+                                     .needs_note = "discarding is for ever: say why",
+                                     .needs_yes = true,
                                      .empty_is_failure = true,
                                      .refuse = refuse,
                                      .run = run};
-static const struct action discard = {.done = "discarded",
-                                      .request = "discard",
-                                      .set = ", t.state = 'discarded'",
-                                      .only = " AND t.state IN ('ready', 'dead')",
-                                      .state = "dead",
-                                      .needs_note = "discarding is for ever: say why",
-                                      .needs_yes = true,
-                                      .empty_is_failure = true,
-                                      .refuse = refuse,
-                                      .run = run};
-static const struct requested to_replay = {&inbox, &replay}, to_discard = {&inbox, &discard};
-
-/* ---- the commands ---- */
-
-#define FILTER     (CTL_BIT(QUEUE) | CTL_BIT(TOPIC) | CTL_BIT(REASON) | CTL_BIT(KEY) | CTL_BIT(MESSAGE))
-#define REQUEST    (FILTER | CTL_BIT(ALL) | CTL_BIT(NOTE) | CTL_BIT(RATE))
-#define QUEUE_HELP "  --queue NAME          of this [queue NAME] of inbox-relay\n"
-
-const struct ctl_command inbox_commands[] = {
-    {.name = "inbox list",
-     .options = CTL_TARGET | FILTER | CTL_BIT(STATE) | CTL_BIT(LIMIT) | CTL_BIT(AFTER),
-     .summary = "list messages in a service's inbox",
-     .synopsis = "[FILTER...] [--state STATE] [--limit N] [--after ID]",
-     .help =
-         "Lists messages that inbox-relay has stored for the workers of a service, in the\n"
-         "order in which they came. --db names the service's database. HOLDS UP is how many\n"
-         "of its key wait for a dead one.\n"
-         "\n"
-         "  --state STATE         dead (default); ready, now or for its next attempt; blocked\n"
-         "                        by another one of its key; done and discarded, not filed yet;\n"
-         "                        kept after that; any\n" QUEUE_HELP,
-     .run = resource_list,
-     .subject = &inbox},
-    {.name = "inbox show",
-     .options = CTL_TARGET | CTL_BIT(PAYLOAD),
-     .words = "ID",
-     .summary = "show one of them",
-     .synopsis = "[--payload raw]",
-     .help = "Shows one of them: why it failed, when, its headers, the beginning of its payload.\n",
-     .run = resource_show,
-     .subject = &inbox},
-    {.name = "inbox replay",
-     .options = CTL_TARGET | REQUEST,
-     .words = REQUEST_WORDS,
-     .summary = "have dead ones tried again",
-     .synopsis = "[--rate N] [--note TEXT]",
-     .help = "Gives dead messages to the workers again, from their first attempt. Fix the cause\n"
-             "first. Those that wait for one of them go on when it is done. One whose producer\n"
-             "knows that it was rejected is refused.\n"
-             "\n"
-             "  --note TEXT           why; kept with your name in inbox_audit\n" QUEUE_HELP,
-     .exits = REQUEST_EXITS ", or none fits",
-     .run = request_command,
-     .subject = &to_replay},
-    {.name = "inbox discard",
-     .options = CTL_TARGET | REQUEST | CTL_BIT(YES),
-     .words = REQUEST_WORDS,
-     .summary = "end them for ever",
-     .synopsis = "--note TEXT [--yes] [--rate N]",
-     .help = "Ends messages for ever: they will never be applied. Dead ones, and by ID also one\n"
-             "that is ready, as long as no worker has it. Those after it in its key go on as soon\n"
-             "as inbox-relay has filed it; a producer that waits for a receipt is notified.\n"
-             "\n" QUEUE_HELP,
-     .exits = REQUEST_EXITS ", or none fits",
-     .run = request_command,
-     .subject = &to_discard},
-    {0}};

@@ -8,8 +8,8 @@
 #include <jansson.h>
 
 #include "outboxctl/print/json_print.h"
+#include "outboxctl/target.h"
 #include "sql/schema.h"
-#include "target.h"
 
 #define SIDE_BIT(side) (1U << (side))
 enum { SIDE_COUNT = SCHEMA_INBOX + 1 };

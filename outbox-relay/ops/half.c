@@ -1,5 +1,5 @@
 /*
- * outboxctl half: half-messages and what was asked, answered and decided of them. An operator
+ * Half-messages: half-messages and what was asked, answered and decided of them. An operator
  * decides what nobody else could, or has the producer asked again; who and why are recorded with the
  * half-message and in its history. A verdict is given by the same code as the relay's own.
  */
@@ -7,9 +7,9 @@
 
 #include "config/relay_config.h"
 #include "half/api/half_json.h"
-#include "outboxctl/engine/request.h"
-#include "outboxctl/outbox_state.h"
-#include "outboxctl/print/human.h"
+#include "human.h"
+#include "outbox_state.h"
+#include "resources.h"
 
 #define OPERATOR "operator:"
 
@@ -72,24 +72,23 @@ static const struct target *choose(const struct targets *targets)
     for (size_t i = 0; config != NULL && i < targets->count; i++)
         if (strcmp(targets->items[i].source, config->half.source) == 0)
             return &targets->items[i];
-    return targets_single(targets);
+    return targets->count == 1 ? &targets->items[0] : NULL;
 }
 
-static const struct resource half = {.noun = "half-message",
-                                     .group = "half",
-                                     .none =
-                                         "there is none; --state any shows those of every state",
-                                     .side = SCHEMA_HALF,
-                                     .table = "half_message",
-                                     .key = "t.gid",
-                                     .has_text_key = true,
-                                     COLUMNS_OF(columns),
-                                     FILTERS_OF(filters),
-                                     .states = states,
-                                     .state = "parked",
-                                     PATHS_OF(paths),
-                                     DETAILS_OF(details),
-                                     .choose = choose};
+const struct resource half_rows = {.noun = "half-message",
+                                   .group = "half",
+                                   .none = "there is none; --state any shows those of every state",
+                                   .side = SCHEMA_HALF,
+                                   .table = "half_message",
+                                   .key = "t.gid",
+                                   .has_text_key = true,
+                                   COLUMNS_OF(columns),
+                                   FILTERS_OF(filters),
+                                   .states = states,
+                                   .state = "parked",
+                                   PATHS_OF(paths),
+                                   DETAILS_OF(details),
+                                   .choose = choose};
 
 /* ---- deciding ---- */
 
@@ -219,78 +218,6 @@ static enum obx_code run(struct request *request, struct item *items, size_t cou
 }
 
 #define NEEDS_NOTE "it is recorded who decided, and why"
-static const struct action commit = {.done = "committed", .needs_note = NEEDS_NOTE, .run = run};
-static const struct action rollback = {.done = "rolled back", .needs_note = NEEDS_NOTE, .run = run};
-static const struct action resume = {.done = "resumed", .needs_note = NEEDS_NOTE, .run = run};
-static const struct requested to_commit = {&half, &commit}, to_roll_back = {&half, &rollback},
-                              to_resume = {&half, &resume};
-
-static enum ctl_exit run_decision(const struct ctl_args *args)
-{
-    const char *note = args->text[CTL_NOTE];
-
-    if (note != NULL && strlen(note) > HALF_NOTE_MAX)
-        return ctl_usage(args, "--note is too long");
-    for (size_t i = 0; i < args->word_count; i++)
-        if (!half_gid_is_valid(bytes_of(args->words[i])))
-            return ctl_usage(args, "%s is no GID", args->words[i]);
-    return request_command(args);
-}
-
-/* ---- the commands ---- */
-
-#define OUTBOX_HELP "  --outbox NAME         where the messages go, if not as configured\n"
-
-const struct ctl_command half_commands[] = {
-    {.name = "half list",
-     .options = CTL_TARGET | CTL_BIT(STATE) | CTL_BIT(PRODUCER) | CTL_BIT(LIMIT) | CTL_BIT(AFTER),
-     .summary = "list half-messages",
-     .synopsis = "[--state STATE] [--producer NAME] [--limit N] [--after GID]",
-     .help = "Lists half-messages in the order of their gids: parked ones, which wait for you,\n"
-             "unless another state is asked for.\n"
-             "\n"
-             "  --state STATE         prepared, parked (default), committed, rolled_back or any\n",
-     .run = resource_list,
-     .subject = &half},
-    {.name = "half show",
-     .options = CTL_TARGET,
-     .words = "GID",
-     .summary = "show one half-message",
-     .help = "Shows one half-message: its state, the messages it holds, and what was asked,\n"
-             "answered and decided.\n",
-     .run = resource_show,
-     .subject = &half},
-    {.name = "half commit",
-     .options = CTL_TARGET | CTL_BIT(NOTE) | CTL_BIT(OUTBOX),
-     .words = "GID...",
-     .summary = "decide that it took place",
-     .synopsis = "--note TEXT",
-     .help = "Decides that the local transaction took place: the half-message's messages for a\n"
-             "commit go out. Look into the producer's database first. A verdict is given once:\n"
-             "where another one was given before, this one is refused, and says by whom and\n"
-             "when.\n"
-             "\n" OUTBOX_HELP,
-     .exits = REQUEST_EXITS,
-     .run = run_decision,
-     .subject = &to_commit},
-    {.name = "half rollback",
-     .options = CTL_TARGET | CTL_BIT(NOTE) | CTL_BIT(OUTBOX),
-     .words = "GID...",
-     .summary = "decide that it did not",
-     .synopsis = "--note TEXT",
-     .help = "Decides that the local transaction did not take place and never will: the messages\n"
-             "for a rollback, if any, go out. A producer that comes late is refused.\n"
-             "\n" OUTBOX_HELP,
-     .exits = REQUEST_EXITS,
-     .run = run_decision,
-     .subject = &to_roll_back},
-    {.name = "half resume",
-     .options = CTL_TARGET | CTL_BIT(NOTE),
-     .words = "GID...",
-     .summary = "have the producer asked again",
-     .synopsis = "--note TEXT",
-     .help = "Has the producers of parked half-messages asked again, from the start.\n",
-     .exits = REQUEST_EXITS,
-     .run = run_decision,
-     .subject = &to_resume},
-    {0}};
+const struct action half_commit = {.done = "committed", .needs_note = NEEDS_NOTE, .run = run};
+const struct action half_rollback = {.done = "rolled back", .needs_note = NEEDS_NOTE, .run = run};
+const struct action half_resume = {.done = "resumed", .needs_note = NEEDS_NOTE, .run = run};

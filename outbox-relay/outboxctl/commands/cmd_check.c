@@ -6,8 +6,8 @@
 #include <jansson.h>
 
 #include "config/config_or_say.h"
-#include "ctl_args.h"
 #include "obx/doorbell.h"
+#include "outboxctl/ctl_args.h"
 #include "outboxctl/print/json_print.h"
 #include "preflight/check.h"
 

@@ -4,8 +4,10 @@
  * the exit status. Rows are taken up once and looked at until their fate is known; a row is about
  * forty bytes meanwhile.
  */
-#ifndef CTL_REQUEST_H
-#define CTL_REQUEST_H
+#ifndef OPS_REQUEST_H
+#define OPS_REQUEST_H
+
+#include <stdio.h>
 
 #include "resource.h"
 
@@ -23,17 +25,13 @@ struct item {
     bool is_first; /* asked for before the others */
 };
 
-/** In the help of every such command. */
-#define REQUEST_WORDS "{ID... | FILTER... | --all}"
-#define REQUEST_EXITS                                                                              \
-    "0 done, 2 wrong command line or configuration, 1 anything else: one was refused,\n"           \
-    "is not there or is not done yet"
-
 /** Texts of which many items have the same. */
 struct texts {
     char **items; /* owned, from 1 */
     uint32_t count;
 };
+
+enum { REQUEST_IDS_MAX = 1000 /* ids that may be given one by one */ };
 
 struct action;
 struct request {
@@ -47,6 +45,13 @@ struct request {
     size_t count, room;
     struct texts places; /* values of the action's place column */
     struct texts notes;  /* what the report says of items */
+    const char *until;   /* no row after this key, so that what came since somebody looked is left
+                            alone; NULL: whatever is there */
+    size_t max;          /* stop taking up rows soon after so many; 0: never */
+    /* So many of them by now. NULL: nobody wants to know. */
+    void (*on_progress)(const struct request *request, const char *word, uint64_t done,
+                        uint64_t total);
+    void *ctx; /* for on_progress */
 };
 
 struct action {
@@ -78,15 +83,28 @@ struct action {
                          const struct id_list *ids, struct obx_err *err);
 };
 
-/** The command of a resource's action: args->command->subject is a struct requested. */
+/** What is asked for in these commands: subject of outboxctl's. */
 struct requested {
     const struct resource *resource;
     const struct action *action;
 };
-enum ctl_exit request_command(const struct ctl_args *args);
-/** The same for one row with another body. */
-enum ctl_exit request_run(const struct ctl_args *args, const struct resource *resource,
-                          const struct action *action, struct obx_bytes body);
+
+/** Take up the rows that are meant: ids, or all that fit. OBX_E_NOMEM, any OBX_E_DB_*. */
+OBX_NODISCARD enum obx_code request_collect(struct request *request, struct obx_err *err);
+/** Ask for what is pending, and wait for what becomes of it, args->wait_s at most. OBX_E_TIMEOUT:
+ * a part was left alone because what had to come first is not done yet. */
+OBX_NODISCARD enum obx_code request_perform(struct request *request, struct obx_err *err);
+void request_fini(struct request *request);
+/** How many have this fate. */
+size_t request_count(const struct request *request, enum fate fate);
+/** "resumed", "requested" or "refused". */
+const char *request_word(const struct request *request, enum fate fate);
+/** What the report says of an item; NULL: nothing. */
+const char *request_note(const struct request *request, const struct item *item);
+/** Why what is not done yet stands, a line for each place. */
+void request_explain(const struct request *request, FILE *file);
+/** Whether a filter, a state or --all says which rows are meant. */
+bool request_has_filter(const struct ctl_args *args, const struct resource *resource);
 
 /** Set an item's fate, with a note for the report. */
 void item_set(struct request *request, struct item *item, enum fate fate, const char *fmt, ...)

@@ -6,11 +6,14 @@
  * JSON names are one vocabulary over all resources: the same name for the same thing. Proved by
  * tests/system/outboxctl_resources_test.c.
  */
-#ifndef CTL_RESOURCE_H
-#define CTL_RESOURCE_H
+#ifndef OPS_RESOURCE_H
+#define OPS_RESOURCE_H
 
-#include "outboxctl/ctl_args.h"
-#include "outboxctl/target.h"
+#include <jansson.h>
+
+#include "base/bytes.h"
+#include "ops/session.h"
+#include "sql/schema.h"
 #include "tables/id_list.h"
 
 enum column_kind {
@@ -116,11 +119,26 @@ struct record {
 struct obx_bytes record_text(const struct record *record, const char *json);
 uint64_t record_number(const struct record *record, const char *json);
 
-/* ---- select.c ---- */
+/** The column as it is for people; room has HUMAN_MAX bytes. Absent for NULL. */
+struct obx_bytes record_cell(const struct column *column, const struct db_rows *rows, unsigned at,
+                             char *room);
+/** The resource's own words for a column; false: it has none, the cell says it. */
+bool record_describe(const struct record *record, const struct column *column, struct obx_buf *out);
+/** Set a column in an object; nothing where it has no JSON name. */
+void record_set_json(json_t *object, const struct column *column, const struct db_rows *rows,
+                     unsigned at);
+/** The row as an object, which says of which source it is, so that lists of several databases can be
+ * put together. is_whole: with the columns of the page of one row. */
+json_t *record_json(const struct session *session, const struct record *record, bool is_whole);
+/** Count what is too dear for the list, up to a limit: record->counted. */
+OBX_NODISCARD enum obx_code record_count(const struct session *session, struct record *record,
+                                         struct obx_err *err);
+/** The rows of a detail that belong to a key. Free with db_rows_free. */
+OBX_NODISCARD enum obx_code detail_select(struct db *db, const struct detail *detail,
+                                          const char *key, struct db_rows **rows,
+                                          struct obx_err *err);
 
-/** session_open for the commands of a resource. */
-enum ctl_exit resource_open(const struct ctl_args *args, const struct resource *resource,
-                            struct session *out);
+/* ---- select.c ---- */
 
 /** Which rows: key or ids, or what the options of the command line and the state say. */
 struct selection {
@@ -128,6 +146,7 @@ struct selection {
     const struct id_list *ids; /* these; NULL: any */
     const char *state;         /* NULL: any */
     const char *after; /* the key of the last row of the page before; NULL: from the first */
+    const char *until; /* no row after this key; NULL: to the last */
     uint32_t limit;
     bool is_page;  /* no more than this page is wanted */
     bool is_whole; /* columns of the page of one row, too */
@@ -137,19 +156,13 @@ struct selection {
 OBX_NODISCARD enum obx_code resource_select(struct session *session,
                                             const struct selection *selection, struct db_rows **out,
                                             struct obx_err *err);
-/** --state, or what stands for it; false, with a word on stderr, when it is none of the states. */
+/** --state, or what stands for it; false when it is none of the states. */
 bool resource_state(const struct ctl_args *args, const struct resource *resource,
                     const char **state);
-/** Whether text may be a key of the resource; says so on stderr if not. */
-bool resource_key_is_valid(const struct ctl_args *args, const struct resource *resource,
-                           const char *text);
+/** Whether text may be a key of the resource. */
+bool resource_key_is_valid(const struct resource *resource, const char *text);
 /** Append a topic as what the operator takes that it returns: "LIKE" where a '*' at the end stands
  * for the rest, otherwise "=". */
 const char *topic_operand(const char *topic, struct obx_buf *out);
-
-/* ---- page.c: the commands; subject is the resource ---- */
-
-enum ctl_exit resource_list(const struct ctl_args *args);
-enum ctl_exit resource_show(const struct ctl_args *args);
 
 #endif

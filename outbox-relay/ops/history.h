@@ -1,6 +1,6 @@
 /* What the histories of operators' actions have in common, whatever table they are in. */
-#ifndef CTL_HISTORY_H
-#define CTL_HISTORY_H
+#ifndef OPS_HISTORY_H
+#define OPS_HISTORY_H
 
 #include "resource.h"
 

@@ -154,6 +154,11 @@ static void add_part(struct query *query, const char *index, const struct path *
     else if (selection->after != NULL)
         add_value(query, resource->is_latest_first ? " < ?" : " > ?",
                   key_value(resource, selection->after));
+    if (selection->key == NULL && selection->until != NULL) {
+        add(query, " AND ");
+        add(query, resource->key);
+        add_value(query, " <= ?", key_value(resource, selection->until));
+    }
 }
 
 /* A condition with the values of the row in the places of its '?'. */
@@ -299,49 +304,31 @@ enum obx_code resource_select(struct session *session, const struct selection *s
     return rc;
 }
 
-enum ctl_exit resource_open(const struct ctl_args *args, const struct resource *resource,
-                            struct session *out)
-{
-    enum ctl_exit status = session_open(args, resource->side, resource->choose, out);
-
-    out->resource = resource;
-    return status;
-}
-
 /* ---- what histories share ---- */
 
 const struct filter history_filters[1] = {{CTL_MESSAGE, "t.message_id = ?"}};
 const struct path history_paths[1] = {{.option = CTL_MESSAGE, .index = "audit_message"}};
 
-/* ---- the command line ---- */
+/* ---- what may be asked ---- */
 
 bool resource_state(const struct ctl_args *args, const struct resource *resource,
                     const char **state)
 {
-    struct obx_buf names = {0};
     const char *wanted = args->text[CTL_STATE];
 
     *state = resource->state;
     if (wanted == NULL)
         return true;
     *state = strcmp(wanted, "any") == 0 ? NULL : wanted;
-    for (size_t i = 0; resource->states[i] != NULL; i++)
+    for (size_t i = 0; resource->states != NULL && resource->states[i] != NULL; i++)
         if (*state == NULL || strcmp(wanted, resource->states[i]) == 0)
             return true;
-    for (size_t i = 0; resource->states[i] != NULL; i++)
-        buf_addf(&names, "%s, ", resource->states[i]);
-    ctl_usage(args, "--state is %sor any", names.data == NULL ? "" : names.data);
-    buf_fini(&names);
     return false;
 }
 
-bool resource_key_is_valid(const struct ctl_args *args, const struct resource *resource,
-                           const char *text)
+bool resource_key_is_valid(const struct resource *resource, const char *text)
 {
     uint64_t id = 0;
 
-    if (resource->has_text_key ? text[0] != '\0' : ctl_parse_number(text, UINT64_MAX, &id))
-        return true;
-    ctl_usage(args, "%s is no ID, as %s list shows it", text, resource->group);
-    return false;
+    return resource->has_text_key ? text[0] != '\0' : ctl_parse_number(text, UINT64_MAX, &id);
 }

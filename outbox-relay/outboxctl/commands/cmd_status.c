@@ -7,12 +7,12 @@
 
 #include <jansson.h>
 
-#include "outbox_state.h"
-#include "outboxctl/print/human.h"
+#include "ops/human.h"
+#include "ops/outbox_state.h"
 #include "outboxctl/print/json_print.h"
 #include "outboxctl/print/table.h"
+#include "outboxctl/target.h"
 #include "service/http_get.h"
-#include "target.h"
 
 enum {
     ASK_TIMEOUT_MS = 2000,

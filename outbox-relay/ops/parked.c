@@ -1,14 +1,14 @@
 /*
- * outboxctl parked: messages that a relay has given up for now, and what operators have ended of
+ * Parked messages: messages that a relay has given up for now, and what operators have ended of
  * them. What an operator asks for is written into the row; the lane that owns the lease does it.
  */
 #include <inttypes.h>
 #include <string.h>
 
-#include "outboxctl/engine/history.h"
-#include "outboxctl/engine/request.h"
-#include "outboxctl/outbox_state.h"
-#include "outboxctl/print/human.h"
+#include "history.h"
+#include "human.h"
+#include "outbox_state.h"
+#include "resources.h"
 
 static const struct column columns[] = {
     {"t.parked_id", "id", ">ID", "ID", COLUMN_NUMBER, false},
@@ -82,17 +82,17 @@ static const struct path paths[] = {
      .options = {CTL_OUTBOX, CTL_OPTION_COUNT},
      .splits = {" AND t.holds_key = 0", " AND t.holds_key = 1"}}};
 
-static const struct resource parked = {.noun = "parked message",
-                                       .group = "parked",
-                                       .none = "nothing is parked here",
-                                       .side = SCHEMA_PRODUCER,
-                                       .table = "outbox_parked",
-                                       .key = "t.parked_id",
-                                       COLUMNS_OF(columns),
-                                       FILTERS_OF(filters),
-                                       PATHS_OF(paths),
-                                       .counted = &followers,
-                                       .describe = place_in_key};
+const struct resource parked_rows = {.noun = "parked message",
+                                     .group = "parked",
+                                     .none = "nothing is parked here",
+                                     .side = SCHEMA_PRODUCER,
+                                     .table = "outbox_parked",
+                                     .key = "t.parked_id",
+                                     COLUMNS_OF(columns),
+                                     FILTERS_OF(filters),
+                                     PATHS_OF(paths),
+                                     .counted = &followers,
+                                     .describe = place_in_key};
 
 /* ---- history ---- */
 
@@ -102,16 +102,16 @@ static const struct column history_columns[] = {
     {"t.id", "row_id", ">ROW", NULL, COLUMN_NUMBER, false},
 };
 
-static const struct resource history = {.noun = "entry",
-                                        .group = "parked",
-                                        .none = HISTORY_NONE,
-                                        .side = SCHEMA_PRODUCER,
-                                        .table = "outbox_audit",
-                                        .key = "t.audit_id",
-                                        .is_latest_first = true,
-                                        COLUMNS_OF(history_columns),
-                                        FILTERS_OF(history_filters),
-                                        PATHS_OF(history_paths)};
+const struct resource parked_audit = {.noun = "entry",
+                                      .group = "parked",
+                                      .none = HISTORY_NONE,
+                                      .side = SCHEMA_PRODUCER,
+                                      .table = "outbox_audit",
+                                      .key = "t.audit_id",
+                                      .is_latest_first = true,
+                                      COLUMNS_OF(history_columns),
+                                      FILTERS_OF(history_filters),
+                                      PATHS_OF(history_paths)};
 
 /* ---- requests ---- */
 
@@ -155,14 +155,14 @@ static void explain(const struct request *request, const char *outbox, FILE *fil
 
 /* Followers of a frozen key come before their heads, and are waited for before a head is discarded:
  * discarding a head puts what still waits for it back. */
-static const struct action resume = {.done = "resumed",
+const struct action parked_resume = {.done = "resumed",
                                      .request = "resume",
                                      .place = "outbox",
                                      .first = "blocked_by",
                                      .settled = settled,
                                      .wake = ring_owner,
                                      .explain = explain};
-static const struct action discard = {
+const struct action parked_discard = {
     .done = "discarded",
     .request = "discard",
     .needs_note = "discarding is for ever: say why",
@@ -175,61 +175,3 @@ static const struct action discard = {
     .settled = settled,
     .wake = ring_owner,
     .explain = explain};
-
-static const struct requested to_resume = {&parked, &resume}, to_discard = {&parked, &discard};
-
-#define FILTER  (CTL_BIT(OUTBOX) | CTL_BIT(TOPIC) | CTL_BIT(REASON) | CTL_BIT(KEY))
-#define REQUEST (FILTER | CTL_BIT(ALL) | CTL_BIT(NOTE) | CTL_BIT(WAIT))
-
-const struct ctl_command parked_commands[] = {
-    {.name = "parked list",
-     .options = CTL_TARGET | FILTER | CTL_BIT(LIMIT) | CTL_BIT(AFTER),
-     .summary = "list parked messages",
-     .synopsis = "[FILTER...] [--limit N] [--after ID]",
-     .help = "Lists parked messages in the order in which they were parked. ID is what the other\n"
-             "commands take. BLOCKED BY is the row that a message waits for because its ordering\n"
-             "key is frozen.\n",
-     .run = resource_list,
-     .subject = &parked},
-    {.name = "parked show",
-     .options = CTL_TARGET | CTL_BIT(PAYLOAD),
-     .words = "ID",
-     .summary = "show one parked message",
-     .synopsis = "[--payload raw]",
-     .help = "Shows one parked message: why it was parked, its headers, the beginning of its\n"
-             "payload.\n",
-     .run = resource_show,
-     .subject = &parked},
-    {.name = "parked resume",
-     .options = CTL_TARGET | REQUEST,
-     .words = REQUEST_WORDS,
-     .summary = "publish parked messages after all",
-     .synopsis = "[--note TEXT] [--wait SECONDS]",
-     .help = "Asks the owner of the outbox to put parked messages back, under their old ids. A\n"
-             "message at the head of a frozen key takes those after it along, in order. Correct\n"
-             "the cause first, else it is parked again.\n"
-             "\n"
-             "  --note TEXT           kept with the request and shown while it waits\n",
-     .exits = REQUEST_EXITS,
-     .run = request_command,
-     .subject = &to_resume},
-    {.name = "parked discard",
-     .options = CTL_TARGET | REQUEST | CTL_BIT(YES),
-     .words = REQUEST_WORDS,
-     .summary = "delete parked messages for ever",
-     .synopsis = "--note TEXT [--yes] [--wait SECONDS]",
-     .help = "Asks the owner of the outbox to delete parked messages for ever: they will never\n"
-             "be published. If one is the head of a frozen key, those after it go back into the\n"
-             "outbox, unless they are discarded by the same command.\n",
-     .exits = REQUEST_EXITS,
-     .run = request_command,
-     .subject = &to_discard},
-    {.name = "parked history",
-     .options = HISTORY_OPTIONS,
-     .summary = "show what was discarded, and by whom",
-     .synopsis = HISTORY_SYNOPSIS,
-     .help = "Shows which parked messages were discarded, the latest first: when, by whom and\n"
-             "why. Kept for a year.\n",
-     .run = resource_list,
-     .subject = &history},
-    {0}};

@@ -1,7 +1,7 @@
 /* Numbers for people: sizes, ages, counts, times. Each writes into the caller's buffer and returns
  * it. */
-#ifndef CTL_HUMAN_H
-#define CTL_HUMAN_H
+#ifndef OPS_HUMAN_H
+#define OPS_HUMAN_H
 
 #include <stdbool.h>
 #include <stddef.h>

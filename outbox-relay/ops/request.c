@@ -9,22 +9,14 @@
 #include <string.h>
 #include <time.h>
 
-#include <jansson.h>
-
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "outboxctl/print/human.h"
-#include "outboxctl/print/json_print.h"
-#include "outboxctl/print/progress.h"
-#include "outboxctl/print/table.h"
 
 enum {
     PAGE = 1000,
-    IDS_MAX = 1000,
     PORTION = 500,
     VALUES_MAX = 8,
     SAME_MAX = 64,       /* texts among which one is looked for */
-    LINES_MAX = 20,      /* so many rows have a line of their own in the report */
     TURNS_A_SECOND = 10, /* portions that are written in a second when there is a rate */
     LOOK_MIN_MS = 20,
     LOOK_MAX_MS = 500,
@@ -90,7 +82,7 @@ static struct item *add_item(struct request *request, struct obx_err *err)
     return &request->items[request->count++];
 }
 
-static size_t count_of(const struct request *request, enum fate fate)
+size_t request_count(const struct request *request, enum fate fate)
 {
     size_t count = 0;
 
@@ -150,7 +142,8 @@ static enum obx_code collect_rows(struct request *request, const struct id_list 
                                   struct obx_err *err)
 {
     struct record record = {.resource = request->session.resource};
-    struct selection selection = {.ids = ids, .limit = ids == NULL ? PAGE : IDS_MAX};
+    struct selection selection = {
+        .ids = ids, .limit = ids == NULL ? PAGE : REQUEST_IDS_MAX, .until = request->until};
     struct db_rows *rows = NULL;
     enum obx_code rc = OBX_OK;
     char after[24];
@@ -168,7 +161,8 @@ static enum obx_code collect_rows(struct request *request, const struct id_list 
         if (request->count > 0)
             snprintf(after, sizeof(after), "%" PRIu64, request->items[request->count - 1].id);
         selection.after = after;
-    } while (rc == OBX_OK && ids == NULL && db_rows_count(rows) == PAGE);
+    } while (rc == OBX_OK && ids == NULL && db_rows_count(rows) == PAGE &&
+             (request->max == 0 || request->count < request->max));
     db_rows_free(rows);
     return rc == OBX_OK && ids != NULL ? add_missing(request, err) : rc;
 }
@@ -186,7 +180,7 @@ static enum obx_code collect_words(struct request *request, struct obx_err *err)
     return OBX_OK;
 }
 
-static enum obx_code collect(struct request *request, struct obx_err *err)
+enum obx_code request_collect(struct request *request, struct obx_err *err)
 {
     const struct ctl_args *args = request->session.args;
     struct id_list ids = {0};
@@ -207,6 +201,13 @@ static enum obx_code collect(struct request *request, struct obx_err *err)
 }
 
 /* ---- asking ---- */
+
+static void say_progress(const struct request *request, const char *word, uint64_t done,
+                         uint64_t total)
+{
+    if (request->on_progress != NULL)
+        request->on_progress(request, word, done, total);
+}
 
 static bool is_pending(const struct item *item, bool is_first)
 {
@@ -308,7 +309,7 @@ static enum obx_code ask_all(struct request *request, bool is_first, struct obx_
 {
     const uint64_t began_ms = clock_now_ms();
     const size_t total = pending(request, is_first);
-    struct progress progress;
+    const char *word = request->action->run == NULL ? "requested" : request->action->done;
     struct id_list ids = {0};
     enum obx_code rc = OBX_OK;
     uint64_t rate = 0;
@@ -316,8 +317,6 @@ static enum obx_code ask_all(struct request *request, bool is_first, struct obx_
 
     if (request->session.args->text[CTL_RATE] != NULL)
         (void)ctl_parse_number(request->session.args->text[CTL_RATE], UINT32_MAX, &rate);
-    progress_begin(&progress, request->action->run == NULL ? "requested" : request->action->done,
-                   total);
     for (size_t at = 0; rc == OBX_OK;) {
         size_t first = at;
 
@@ -326,11 +325,10 @@ static enum obx_code ask_all(struct request *request, bool is_first, struct obx_
             break;
         rc = run_portion(request, &request->items[first], at - first, &ids, err);
         done += ids.count;
-        progress_set(&progress, done);
+        say_progress(request, word, done, total);
         if (done < total)
             keep_to_rate(rate, began_ms, done);
     }
-    progress_end(&progress);
     id_list_fini(&ids);
     return rc;
 }
@@ -405,16 +403,15 @@ static enum obx_code await(struct request *request, bool is_first, uint64_t due_
                            struct obx_err *err)
 {
     uint64_t interval_ms = LOOK_MIN_MS;
-    struct progress progress;
     enum obx_code rc = OBX_OK;
 
-    progress_begin(&progress, request->action->done, request->count);
     for (;;) {
         const uint64_t now_ms = clock_now_ms();
         uint64_t spent_ms;
 
         rc = look(request, is_first, err);
-        progress_set(&progress, request->count - count_of(request, FATE_WAITING));
+        say_progress(request, request->action->done,
+                     request->count - request_count(request, FATE_WAITING), request->count);
         if (rc != OBX_OK || pending(request, is_first) == 0 || now_ms >= due_ms)
             break;
         spent_ms = clock_now_ms() - now_ms;
@@ -422,7 +419,6 @@ static enum obx_code await(struct request *request, bool is_first, uint64_t due_
         if (interval_ms < LOOK_MAX_MS)
             interval_ms *= 2;
     }
-    progress_end(&progress);
     return rc;
 }
 
@@ -439,7 +435,7 @@ static enum obx_code ask_and_await(struct request *request, bool is_first, uint6
     return await(request, is_first, due_ms, err);
 }
 
-static enum obx_code perform(struct request *request, struct obx_err *err)
+enum obx_code request_perform(struct request *request, struct obx_err *err)
 {
     const uint64_t due_ms = clock_now_ms() + (uint64_t)request->session.args->wait_s * MS_PER_S;
     struct db_rows *rows = NULL;
@@ -458,16 +454,19 @@ static enum obx_code perform(struct request *request, struct obx_err *err)
     return ask_and_await(request, false, due_ms, err);
 }
 
-/* ---- the report ---- */
+const char *request_note(const struct request *request, const struct item *item)
+{
+    return item->note == 0 ? NULL : request->notes.items[item->note];
+}
 
-static const char *word_of(const struct request *request, enum fate fate)
+const char *request_word(const struct request *request, enum fate fate)
 {
     return fate == FATE_DONE      ? request->action->done
            : fate == FATE_WAITING ? "requested"
                                   : "refused";
 }
 
-static void explain_waiting(const struct request *request, FILE *file)
+void request_explain(const struct request *request, FILE *file)
 {
     for (uint32_t place = 1; place <= request->places.count; place++) {
         size_t i = 0;
@@ -480,90 +479,7 @@ static void explain_waiting(const struct request *request, FILE *file)
     }
 }
 
-static const char *note_of(const struct request *request, const struct item *item)
-{
-    return item->note == 0 ? NULL : request->notes.items[item->note];
-}
-
-static void print_item(const struct request *request, const struct item *item)
-{
-    const char *note = note_of(request, item);
-
-    if (item->word != NULL)
-        text_print_clean(stdout, item->word);
-    else
-        printf("%" PRIu64, item->id);
-    printf(": %s%s", word_of(request, item->fate), note == NULL ? "" : ": ");
-    text_print_clean(stdout, note == NULL ? "" : note);
-    putchar('\n');
-}
-
-/* Rows that were refused have a line in any case, up to a limit; then numbers of each fate. */
-static void print_text(const struct request *request)
-{
-    static const enum fate fates[] = {FATE_DONE, FATE_WAITING, FATE_REFUSED};
-    size_t lines = 0;
-    char number[HUMAN_MAX];
-
-    for (size_t i = 0; i < request->count && lines < LINES_MAX; i++) {
-        if (request->count > LINES_MAX && request->items[i].fate != FATE_REFUSED)
-            continue;
-        print_item(request, &request->items[i]);
-        lines++;
-    }
-    for (size_t i = 0; i < sizeof(fates) / sizeof(fates[0]); i++) {
-        size_t count = count_of(request, fates[i]);
-
-        if (count > 0)
-            printf("%s %s\n", human_count(count, false, number), word_of(request, fates[i]));
-    }
-    if (request->count == 0)
-        printf("nothing fits\n");
-    explain_waiting(request, stdout);
-}
-
-/* Item by item, because there may be any number of them. */
-static void print_json(const struct request *request)
-{
-    static const char *const results[] = {"requested", "done", "refused"}; /* of each fate */
-    const char *key = request->session.resource->columns[0].json;
-
-    printf("{\"found\": %zu, \"done\": %zu, \"requested\": %zu, \"refused\": %zu, \"items\": [",
-           request->count, count_of(request, FATE_DONE), count_of(request, FATE_WAITING),
-           count_of(request, FATE_REFUSED));
-    for (size_t i = 0; i < request->count; i++) {
-        const struct item *item = &request->items[i];
-        json_t *object =
-            json_pack("{s:s, s:s?}", "result", results[item->fate], "note", note_of(request, item));
-
-        json_object_set_new(object, key,
-                            item->word != NULL ? json_string(item->word)
-                                               : json_integer((json_int_t)item->id));
-        fputs(i == 0 ? "\n  " : ",\n  ", stdout);
-        json_print_part(object);
-        json_decref(object);
-    }
-    printf("]}\n");
-    explain_waiting(request, stderr);
-}
-
-static enum ctl_exit report(const struct request *request)
-{
-    if (request->session.args->json)
-        print_json(request);
-    else
-        print_text(request);
-    if (count_of(request, FATE_REFUSED) > 0 ||
-        (request->count == 0 && request->action->empty_is_failure))
-        return CTL_FAILED;
-    /* A caller that does not wait asks for the request to be written, and that it is. */
-    return count_of(request, FATE_WAITING) > 0 && request->session.args->wait_s > 0 ? CTL_FAILED
-                                                                                    : CTL_OK;
-}
-
-/* ---- the command ---- */
-
-static bool has_filter(const struct ctl_args *args, const struct resource *resource)
+bool request_has_filter(const struct ctl_args *args, const struct resource *resource)
 {
     bool is_given = args->text[CTL_ALL] != NULL || args->text[CTL_STATE] != NULL;
 
@@ -572,89 +488,9 @@ static bool has_filter(const struct ctl_args *args, const struct resource *resou
     return is_given;
 }
 
-/* All that can be said without a database, so that a mistake costs nothing and changes nothing. */
-static enum ctl_exit check_usage(const struct ctl_args *args, const struct resource *resource,
-                                 const struct action *action)
+void request_fini(struct request *request)
 {
-    const char *note = args->text[CTL_NOTE];
-    const char *state = NULL;
-    uint64_t rate = 0;
-
-    if (args->word_count == 0 && resource->has_text_key)
-        return ctl_usage(args, "which ones? IDs, as %s list shows them", resource->group);
-    if (args->word_count == 0 && !has_filter(args, resource))
-        return ctl_usage(args, "which ones? IDs, a filter, or --all");
-    if (args->word_count > 0 && !resource->has_text_key && has_filter(args, resource))
-        return ctl_usage(args, "either IDs or a filter or --all, not both");
-    if (args->word_count > IDS_MAX)
-        return ctl_usage(args, "so many IDs: use a filter");
-    if (action->needs_note != NULL && (note == NULL || note[0] == '\0'))
-        return ctl_usage(args, "%s: --note TEXT", action->needs_note);
-    if (args->text[CTL_RATE] != NULL &&
-        (!ctl_parse_number(args->text[CTL_RATE], UINT32_MAX, &rate) || rate == 0))
-        return ctl_usage(args, "--rate is how many in a second");
-    if (args->text[CTL_STATE] != NULL && !resource_state(args, resource, &state))
-        return CTL_USAGE;
-    for (size_t i = 0; i < args->word_count; i++)
-        if (!resource_key_is_valid(args, resource, args->words[i]))
-            return CTL_USAGE;
-    return CTL_OK;
-}
-
-/* Only now it is known how many rows a filter means, which is what one has to know to say yes. */
-static bool is_sure(const struct request *request)
-{
-    const struct ctl_args *args = request->session.args;
-    char number[HUMAN_MAX];
-
-    if (!request->action->needs_yes || args->word_count > 0 || args->text[CTL_YES] != NULL ||
-        request->count == 0)
-        return true;
-    ctl_usage(args, "this would %s %s messages for ever; add --yes to do it",
-              request->action->request, human_count(request->count, false, number));
-    return false;
-}
-
-static enum ctl_exit run(struct request *request)
-{
-    struct obx_err err = {0};
-    enum ctl_exit status;
-
-    if (collect(request, &err) != OBX_OK)
-        return session_fail(&request->session, &err);
-    if (!is_sure(request))
-        return CTL_USAGE;
-    if (perform(request, &err) != OBX_OK) {
-        (void)session_fail(&request->session, &err);
-        if (err.code != OBX_E_TIMEOUT)
-            return CTL_FAILED;
-    }
-    status = report(request);
-    return err.code == OBX_OK ? status : CTL_FAILED;
-}
-
-enum ctl_exit request_run(const struct ctl_args *args, const struct resource *resource,
-                          const struct action *action, struct obx_bytes body)
-{
-    struct request request = {.action = action, .note = args->text[CTL_NOTE], .body = body};
-    enum ctl_exit status = check_usage(args, resource, action);
-
-    if (status == CTL_OK)
-        status = resource_open(args, resource, &request.session);
-    if (status != CTL_OK)
-        return status;
-    who_am_i(request.by);
-    status = run(&request);
-    obx_free(request.items);
-    free_texts(&request.places);
-    free_texts(&request.notes);
-    session_close(&request.session);
-    return status;
-}
-
-enum ctl_exit request_command(const struct ctl_args *args)
-{
-    const struct requested *requested = args->command->subject;
-
-    return request_run(args, requested->resource, requested->action, (struct obx_bytes){0});
+    obx_free(request->items);
+    free_texts(&request->places);
+    free_texts(&request->notes);
 }
