@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -595,6 +596,154 @@ static void an_unknown_commit_is_said_and_a_repeat_settles_it(void **state)
     cut_proxy_destroy(proxy);
 }
 
+/* ---- callers that stop half-way ---- */
+
+/* A prepare with a payload of len bytes, as a whole request; free it. */
+static char *large_request(const char *gid, size_t len, size_t *size)
+{
+    char head[512], *request;
+    int body_len = snprintf(head, sizeof(head),
+                            "{\"gid\":\"%s\",\"producer\":\"orders\",\"commit\":[{\"topic\":\"t\","
+                            "\"payload\":\"\"}]}",
+                            gid) +
+                   (int)len;
+    int head_len =
+        snprintf(head, sizeof(head),
+                 "POST " ROOT " HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " TOKEN
+                 "\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                 "{\"gid\":\"%s\",\"producer\":\"orders\",\"commit\":[{\"topic\":\"t\","
+                 "\"payload\":\"",
+                 body_len, gid);
+
+    *size = (size_t)head_len + len + strlen("\"}]}");
+    request = malloc(*size + 1);
+    assert_non_null(request);
+    memcpy(request, head, (size_t)head_len);
+    memset(request + head_len, 'x', len);
+    memcpy(request + head_len + len, "\"}]}", strlen("\"}]}") + 1);
+    return request;
+}
+
+static void send_bytes(int fd, const char *p, size_t len)
+{
+    while (len > 0) {
+        ssize_t sent = send(fd, p, len, MSG_NOSIGNAL);
+
+        assert_true(sent > 0);
+        p += sent;
+        len -= (size_t)sent;
+    }
+}
+
+static bool has_bytes_in_flight(void *ctx)
+{
+    struct half_http_stats stats;
+
+    half_http_get_stats(((struct rig *)ctx)->front, &stats);
+    return stats.http.bytes_in_flight > 0;
+}
+
+static bool has_none_in_flight(void *ctx)
+{
+    return !has_bytes_in_flight(ctx);
+}
+
+/* The head came before the stop, the body after the store was gone: refused, and the store is not
+ * asked any more. */
+static void a_body_that_ends_after_the_stop_is_refused(void **state)
+{
+    struct rig *rig = *state;
+    size_t size = 0;
+    char *request = large_request("late-1", 30000, &size);
+    struct obx_buf answer = {0};
+    int fd = http_raw_connect(rig->port);
+
+    send_bytes(fd, request, size - 1000);
+    assert_true(wait_until(10000, has_bytes_in_flight, rig));
+    half_http_stop(rig->front);
+    half_store_destroy(rig->store);
+    rig->store = NULL;
+    send_bytes(fd, request + size - 1000, 1000);
+    assert_int_equal(shutdown(fd, SHUT_WR), 0);
+    http_raw_read_all(fd, &answer);
+    assert_true(answer.len > 0);
+    assert_non_null(strstr(answer.data, " 503 "));
+    assert_non_null(strstr(answer.data, "\"reason\":\"stopping\""));
+    half_http_destroy(rig->front);
+    rig->front = NULL;
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_message"), 0);
+    buf_fini(&answer);
+    free(request);
+}
+
+static bool has_no_connection(void *ctx)
+{
+    struct half_http_stats stats;
+
+    half_http_get_stats(((struct rig *)ctx)->front, &stats);
+    return stats.http.connections == 0;
+}
+
+enum { GONE = 2, GONE_BYTES = 50000 };
+
+static bool has_answered(void *ctx)
+{
+    struct half_http_stats stats;
+
+    half_http_get_stats(((struct rig *)ctx)->front, &stats);
+    return stats.answered == GONE;
+}
+
+struct waiting {
+    struct rig *rig;
+    uint64_t wanted;
+};
+
+static bool wait_in_store(void *ctx)
+{
+    struct waiting *waiting = ctx;
+    struct half_store_stats stats;
+
+    half_store_get_stats(waiting->rig->store, &stats);
+    return stats.waiting >= waiting->wanted;
+}
+
+/* P9: the database stands still, and callers send large bodies and go. What they sent waits in the
+ * store, so it counts against body_memory until it is done; then it is given back. busy_ms is
+ * longer than its default, so that nothing is answered before the test lets it. */
+static void what_the_gone_have_sent_still_counts(void **state)
+{
+    struct rig *rig = *state;
+    struct half_store_opts opts = {.workers = 1, .busy_ms = 120000};
+    struct half_http_stats stats;
+
+    opts.db = rig->database.opts;
+    start(rig, &opts, 64 * 1024);
+    test_db_run(rig->db, "LOCK TABLES half_message WRITE, half_part WRITE, half_history WRITE");
+    for (unsigned i = 0; i < GONE; i++) {
+        struct waiting waiting = {rig, i + 1};
+        char gid[32];
+        size_t size = 0;
+        char *request;
+        int fd = http_raw_connect(rig->port);
+
+        snprintf(gid, sizeof(gid), "gone-%u", i);
+        request = large_request(gid, GONE_BYTES, &size);
+        send_bytes(fd, request, size);
+        assert_true(wait_until(20000, wait_in_store, &waiting));
+        http_raw_reset(fd);
+        assert_true(wait_until(10000, has_no_connection, rig));
+        free(request);
+    }
+    half_http_get_stats(rig->front, &stats);
+    assert_int_equal(stats.answered, 0);
+    assert_true(stats.http.bytes_in_flight >= (uint64_t)GONE * GONE_BYTES);
+    test_db_run(rig->db, "UNLOCK TABLES");
+    assert_true(wait_until(20000, has_answered, rig));
+    assert_true(wait_until(10000, has_none_in_flight, rig));
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_message"), GONE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -611,6 +760,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_token_is_looked_at_first, setup, teardown),
         cmocka_unit_test_setup_teardown(silent_callers_keep_nobody_out, setup, teardown),
         cmocka_unit_test_setup_teardown(a_hostile_peer_changes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_body_that_ends_after_the_stop_is_refused, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(what_the_gone_have_sent_still_counts, setup_database,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_producer_that_nobody_configured_is_refused,
                                         setup_database, teardown),
         cmocka_unit_test_setup_teardown(overload_is_refused_and_what_was_accepted_is_there,

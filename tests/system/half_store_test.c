@@ -496,6 +496,58 @@ static void a_connection_that_was_closed_while_idle_costs_no_request(void **stat
     assert_int_equal(stats.prepared, REQUESTS);
 }
 
+static bool has_one_of_two(void *ctx)
+{
+    struct rig *rig = ctx;
+    struct half_store_stats stats;
+
+    half_store_get_stats(rig->store, &stats);
+    return stats.workers_up == 1 && stats.trouble[0] != '\0';
+}
+
+/* One worker finds no connection (the account may have one): it must not take the wake-ups that are
+ * for the other, or a request waits until somebody else asks something. */
+static void a_worker_without_a_connection_holds_up_nobody(void **state)
+{
+    enum { REQUESTS = 40 };
+    struct rig *rig = *state;
+    struct half_part one = part(HALF_COMMIT, "t", "p");
+    struct half_store_opts opts = {0};
+    struct db_opts root_opts = test_db_root_opts();
+    struct db *root = test_db_open(&root_opts);
+    struct test_user user;
+    struct obx_err err = {0};
+    static struct half_request reqs[REQUESTS];
+    static char gids[REQUESTS][32];
+    static struct count count;
+    struct counted_wait wait = {&count, 0};
+    char sql[128];
+
+    count = (struct count){.mutex = PTHREAD_MUTEX_INITIALIZER};
+    test_user_create(&user, &rig->database, "relay");
+    snprintf(sql, sizeof(sql), "ALTER USER %s WITH MAX_USER_CONNECTIONS 1", user.name);
+    test_db_run(root, sql);
+    half_store_destroy(rig->store);
+    opts.db = user.opts;
+    assert_int_equal(half_store_create(&opts, &rig->store, &err), OBX_OK);
+    assert_true(wait_until(WAIT_MS, has_one_of_two, rig));
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        snprintf(gids[i], sizeof(gids[i]), "one-%u", i);
+        reqs[i] = prepare_of(gids[i], &one, 1);
+        reqs[i].done = on_counted;
+        reqs[i].ctx = &count;
+        assert_int_equal(half_store_submit(rig->store, &reqs[i], &err), OBX_OK);
+        wait.wanted = i + 1;
+        if (!wait_until(WAIT_MS, has_counted, &wait))
+            fail_msg("request %u was not answered", i);
+        assert_int_equal(reqs[i].answer, HALF_ANS_OK);
+    }
+    half_store_destroy(rig->store);
+    rig->store = NULL;
+    test_user_drop(&user);
+    db_close(root);
+}
+
 /* Pairs of opposite verdicts, all at once, in an order of chance. */
 static void shuffle(struct half_request *reqs, unsigned count, unsigned *seed)
 {
@@ -569,6 +621,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_held_row_holds_up_no_other, setup, teardown),
         cmocka_unit_test_setup_teardown(a_connection_that_was_closed_while_idle_costs_no_request,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(a_worker_without_a_connection_holds_up_nobody, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(opposite_verdicts_at_once_have_one_outcome, setup,
                                         teardown),
     };

@@ -142,6 +142,19 @@ void http_drop_body(struct http_exchange *x)
     buf_fini(&x->body);
 }
 
+uint64_t http_keep_reserved(struct http_exchange *x)
+{
+    const uint64_t bytes = x->reserved;
+
+    x->reserved = 0;
+    return bytes;
+}
+
+void http_release(struct http_server *server, uint64_t bytes)
+{
+    server->stats.in_flight -= bytes;
+}
+
 void http_set_user(struct http_exchange *x, void *user)
 {
     x->user = user;

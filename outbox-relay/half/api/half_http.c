@@ -39,6 +39,7 @@ enum { TOKEN_MAX = 8, TOKEN_LEAST = 16, FLUSH_US = 100000 };
 struct call {
     struct half_http *api;
     struct http_exchange *exchange; /* NULL once the peer is gone */
+    uint64_t reserved; /* then: what its body still counts against the server's bytes in flight */
     struct half_prepare *prepare;
     struct half_request own; /* for all but a prepare */
     struct half_request *req;
@@ -61,7 +62,7 @@ struct half_http {
     bool reads_need_token;
     uint32_t first_check_ms;
     struct thread thread;
-    atomic_bool is_stopping;
+    atomic_bool is_stopping; /* written under mutex, so that no submit is in progress then */
     atomic_bool is_ending;
     pthread_mutex_t mutex;
     struct call *done;            /* the mailbox, newest first */
@@ -219,6 +220,7 @@ static void finish_call(struct half_http *api, struct call *call)
         send_json(call->exchange, status, NULL, &body);
     }
     buf_fini(&body);
+    http_release(api->server, call->reserved);
     api->calls--;
     free_call(call);
 }
@@ -283,20 +285,38 @@ static void on_gone(struct http_exchange *x, void *ctx)
     struct call *call = http_user(x);
 
     (void)ctx;
-    if (call != NULL)
-        call->exchange = NULL;
+    if (call == NULL)
+        return;
+    call->exchange = NULL;
+    call->reserved = http_keep_reserved(x);
+}
+
+/* After half_http_stop the store may be gone: a request whose head came before and whose body came
+ * after it must not reach it. */
+static enum obx_code submit_unless_stopped(struct half_http *api, struct half_request *req,
+                                           struct obx_err *err)
+{
+    enum obx_code rc;
+
+    pthread_mutex_lock(&api->mutex);
+    rc = atomic_load(&api->is_stopping) ? obx_fail(err, OBX_E_CLOSED, "half-message API")
+                                        : half_store_submit(api->store, req, err);
+    pthread_mutex_unlock(&api->mutex);
+    return rc;
 }
 
 static void submit(struct half_http *api, struct call *call)
 {
     struct http_exchange *x = call->exchange;
     struct obx_err err = {0};
+    enum obx_code rc;
 
     call->req->done = on_done;
     call->req->ctx = call;
-    if (half_store_submit(api->store, call->req, &err) != OBX_OK) {
+    rc = submit_unless_stopped(api, call->req, &err);
+    if (rc != OBX_OK) {
         free_call(call);
-        refuse(api, x, 503, "overloaded", err.text);
+        refuse(api, x, 503, rc == OBX_E_CLOSED ? "stopping" : "overloaded", err.text);
         return;
     }
     /* Safe after the submit: the answer can only come through the mailbox, which this thread reads.
@@ -636,7 +656,9 @@ uint16_t half_http_port(const struct half_http *api)
 
 void half_http_stop(struct half_http *api)
 {
+    pthread_mutex_lock(&api->mutex);
     atomic_store(&api->is_stopping, true);
+    pthread_mutex_unlock(&api->mutex);
     wake_up(&api->wake);
 }
 
@@ -645,9 +667,8 @@ void half_http_destroy(struct half_http *api)
     if (api == NULL)
         return;
     if (api->thread.is_started) {
-        atomic_store(&api->is_stopping, true);
         atomic_store(&api->is_ending, true);
-        wake_up(&api->wake);
+        half_http_stop(api);
         thread_join(&api->thread);
     }
     http_server_destroy(api->server);

@@ -47,11 +47,11 @@ OBX_NODISCARD enum obx_code half_http_create(const struct half_http_opts *opts,
                                              struct half_http **out, struct obx_err *err);
 /** The port it listens on. */
 uint16_t half_http_port(const struct half_http *front);
-/** Stop listening; requests from now on are answered 503. First step of a stop: destroy the store
- * next, then the front. */
+/** Stop listening; requests from now on are answered 503, and none reaches the store once this has
+ * returned. First step of a stop: destroy the store next, then the front. */
 void half_http_stop(struct half_http *front);
-/** After the store was destroyed, so that no request is running. Answers are flushed for up to a
- * second. NULL is fine. */
+/** After the store was destroyed, so that no request is running. What the kernel
+ * has not taken of the answers by then is tried for a tenth of a second. NULL is fine. */
 void half_http_destroy(struct half_http *front);
 void half_http_get_stats(struct half_http *front, struct half_http_stats *out);
 

@@ -27,7 +27,9 @@ struct half_store {
     struct half_store_opts opts;
     struct db_opts db_opts;
     pthread_mutex_t mutex; /* guards everything below */
-    pthread_cond_t work;   /* a request came, or is_closing */
+    pthread_cond_t work;   /* a request came, or is_closing: for a worker with a connection */
+    pthread_cond_t down;   /* the same for one without, which only refuses: a wake-up that it took
+                              would be missing where the work is done */
     TAILQ_HEAD(, half_request) queue;
     uint32_t waiting;
     uint32_t workers_up;
@@ -64,7 +66,7 @@ enum obx_code half_store_submit(struct half_store *store, struct half_request *r
     } else {
         TAILQ_INSERT_TAIL(&store->queue, req, in_queue);
         store->waiting++;
-        pthread_cond_signal(&store->work);
+        pthread_cond_signal(store->workers_up > 0 ? &store->work : &store->down);
     }
     pthread_mutex_unlock(&store->mutex);
     return rc;
@@ -215,6 +217,8 @@ static void count_worker(struct half_store *store, int change)
     store->stats.is_up = store->workers_up > 0;
     if (change > 0)
         store->stats.trouble[0] = '\0';
+    if (store->workers_up == 0) /* what waits is refused now */
+        pthread_cond_signal(&store->down);
     pthread_mutex_unlock(&store->mutex);
 }
 
@@ -325,7 +329,7 @@ static void refuse_until(struct half_store *store, uint64_t due_ms, const struct
             pthread_mutex_lock(&store->mutex);
             continue;
         }
-        (void)cond_wait_ms(&store->work, &store->mutex, 20);
+        (void)cond_wait_ms(&store->down, &store->mutex, (uint64_t)clock_left_ms(due_ms) + 1);
     }
     pthread_mutex_unlock(&store->mutex);
 }
@@ -389,6 +393,7 @@ enum obx_code half_store_create(const struct half_store_opts *opts, struct half_
     TAILQ_INIT(&store->queue);
     pthread_mutex_init(&store->mutex, NULL);
     cond_init(&store->work);
+    cond_init(&store->down);
     store->threads = obx_calloc(store->opts.workers, sizeof(*store->threads));
     if (store->threads == NULL) {
         half_store_destroy(store);
@@ -416,6 +421,7 @@ void half_store_destroy(struct half_store *store)
     pthread_mutex_lock(&store->mutex);
     store->is_closing = true;
     pthread_cond_broadcast(&store->work);
+    pthread_cond_broadcast(&store->down);
     pthread_mutex_unlock(&store->mutex);
     for (uint32_t i = 0; i < store->thread_count; i++)
         thread_join(&store->threads[i]);
@@ -428,6 +434,7 @@ void half_store_destroy(struct half_store *store)
         fail_batch(store, batch, count, &why);
     }
     pthread_cond_destroy(&store->work);
+    pthread_cond_destroy(&store->down);
     pthread_mutex_destroy(&store->mutex);
     obx_free(store->threads);
     obx_free(store);

@@ -40,6 +40,10 @@ const char *http_field(const struct http_exchange *x, const char *name);
 struct obx_bytes http_body(const struct http_exchange *x);
 /** Free the memory of the body. Its size stays reserved until the answer. */
 void http_drop_body(struct http_exchange *x);
+/** In on_gone, by a handler that still works on what it made of the body: its size stays reserved,
+ * until http_release gives it back. */
+uint64_t http_keep_reserved(struct http_exchange *x);
+void http_release(struct http_server *server, uint64_t bytes);
 /** A pointer of the handler's own, NULL at first. */
 void http_set_user(struct http_exchange *x, void *user);
 void *http_user(const struct http_exchange *x);
