@@ -261,6 +261,17 @@ static void take_nack(struct stage *stage, uint64_t tag, bool is_multiple)
             stage->fate[i] = FATE_UNKNOWN;
 }
 
+/* Its body, which no NUL ends. */
+static uint64_t id_in(amqp_bytes_t body)
+{
+    char text[24];
+
+    assert_true(body.len < sizeof(text));
+    memcpy(text, body.bytes, body.len);
+    text[body.len] = '\0';
+    return strtoull(text, NULL, 10);
+}
+
 static bool take_return(struct stage *stage)
 {
     amqp_message_t message;
@@ -268,7 +279,7 @@ static bool take_return(struct stage *stage)
 
     if (amqp_read_message(stage->conn, CHANNEL, &message, 0).reply_type != AMQP_RESPONSE_NORMAL)
         return false;
-    id = strtoull(message.body.bytes, NULL, 10);
+    id = id_in(message.body);
     amqp_destroy_message(&message);
     if (id % 2 == 0)
         fail_msg("message %" PRIu64 " came back though a queue takes it", id);
@@ -386,7 +397,7 @@ static void fetch_all(struct stage *stage, bool *is_there)
             reply.library_error == AMQP_STATUS_TIMEOUT)
             break;
         assert_int_equal(reply.reply_type, AMQP_RESPONSE_NORMAL);
-        is_there[strtoull(envelope.message.body.bytes, NULL, 10)] = true;
+        is_there[id_in(envelope.message.body)] = true;
         amqp_destroy_envelope(&envelope);
     }
     hang_up(stage);
