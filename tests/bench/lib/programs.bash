@@ -36,7 +36,7 @@ prepare() {
     quietly packages.log bash tests/support/packages || return 1
     quietly build.log cmake --preset release || return 1
     quietly build.log cmake --build --preset release -j "$(nproc)" --target obx_bench_programs || return 1
-    quietly servers.log "$servers" start || return 1
+    start_slow_servers || return 1
     eval "$("$servers" env)" || return 1
     make_database || return 1
     # Where both are to be had, what the machine does has to be known to judge a figure.

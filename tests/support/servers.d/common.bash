@@ -143,6 +143,7 @@ launch() {
                 eval "exec $fd>&-"
             fi
         done
+        [ -z "${OBX_SERVERS_PRELOAD-}" ] || export LD_PRELOAD=$OBX_SERVERS_PRELOAD
         exec setsid "$@"
     ) </dev/null >>"$log" 2>&1 &
     pid=$!
