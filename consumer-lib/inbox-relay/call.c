@@ -1,5 +1,9 @@
 /*
- * Calls: what is sent to an endpoint, and what its answer means. Called by caller.c.
+ * Calls: what is sent to an endpoint, and what its answer means. Called by caller.c, on its thread.
+ *
+ * The form is that of Standard Webhooks: webhook-id is the message's id and the same at each try, so
+ * that a receiver can tell a repetition; webhook-timestamp is of this try, so that an old call that
+ * somebody has recorded is refused; the signature covers both and the body, byte for byte.
  */
 #include "call.h"
 
@@ -60,6 +64,8 @@ static void add_clean(char *dst, size_t size, struct obx_bytes text)
 
 static void judge_status(const struct http_answer *answer, struct call_result *result)
 {
+    /* Any 2xx: frameworks answer 202 or 204 where nobody thinks about it. A redirect is a failure and
+     * not followed: the body and its signature are for the configured address and no other. */
     if (result->status >= STATUS_OK && result->status < STATUS_REDIRECT) {
         result->end = CALL_DELIVERED;
         return;
@@ -85,6 +91,8 @@ static void judge(const struct call *call, const struct http_answer *answer,
     result->status = answer->status;
     result->took_us = answer->took_us;
     result->end = CALL_FAILED;
+    /* Cut off by ourselves: the endpoint has done nothing wrong, and no attempt is counted. It may
+     * have got the call all the same; the next one has the same id. */
     if (answer->rc == OBX_E_CLOSED)
         result->end = CALL_NOT_MADE;
     else if (answer->rc == OBX_OK)
@@ -105,7 +113,7 @@ static void on_done(const struct http_answer *answer, void *ctx)
     struct job *job = call->job;
 
     judge(call, answer, &job->result);
-    obx_free(call);
+    obx_free(call); /* before the callback, which may start the next one in its place */
     calls->opts.done(job, calls->opts.ctx);
 }
 

@@ -1,5 +1,9 @@
 /*
  * The caller's loop. Called by notifier.c; the recalls by keeper.c.
+ *
+ * It never touches the database, and the keeper never touches a socket: an endpoint that hangs
+ * cannot keep a result from being written, nor a slow database a call from being made. A job that
+ * it does not call goes back as it was, and costs nothing.
  */
 #include "caller.h"
 
@@ -75,6 +79,8 @@ static void hold(struct outlet *outlet, const struct call_result *result, uint64
 {
     uint64_t until_ms = now_ms + result->retry_after_ms;
 
+    /* With these two it is about the endpoint; with another status (a 404 behind a proxy that adds
+     * the header to everything) about this one call, whose own retry it moves. */
     if (result->retry_after_ms == 0 ||
         (result->status != TOO_MANY && result->status != UNAVAILABLE) ||
         until_ms <= outlet->caller.hold_until_ms)
@@ -105,6 +111,8 @@ static void on_done(struct job *job, void *ctx)
         atomic_store(&outlet->stats.is_paused, true);
         give_back_ready(caller, outlet, 0);
     } else if (outlet->caller.breaker.state != BREAKER_CLOSED) {
+        /* What waits here would wait for the breaker, and takes memory that others could use; one
+         * stays for the probe. */
         give_back_ready(caller, outlet, 1);
     }
     publish(outlet);
@@ -141,11 +149,6 @@ static void take_jobs(struct caller *caller)
     }
 }
 
-static uint64_t db_now_us(const struct caller *caller)
-{
-    return clock_now_us() + (uint64_t)atomic_load(&caller->db_offset_us);
-}
-
 /* A call is made by the configuration in force when it starts, whatever it was when the row was
  * read: a new secret is used at once. An endpoint that is no longer in it is called by the old one.
  */
@@ -168,9 +171,12 @@ static bool start_first(struct caller *caller, struct outlet *outlet)
 {
     struct job *job = job_list_take(&outlet->caller.ready);
     struct obx_err err = {0};
+    /* The database's time: what a receiver compares with its own clock (webhook-timestamp) comes
+     * from one clock, whichever process makes the call. */
+    const uint64_t db_now_us = clock_now_us() + (uint64_t)atomic_load(&caller->db_offset_us);
 
     take_newest(caller, job);
-    if (call_start(caller->calls, job, db_now_us(caller), &err) != OBX_OK) {
+    if (call_start(caller->calls, job, db_now_us, &err) != OBX_OK) {
         breaker_release(&outlet->caller.breaker);
         give_back(caller, job);
         return false;
@@ -276,10 +282,11 @@ static void *caller_main(void *arg)
         uint64_t now_ms = clock_now_ms();
 
         take_jobs(caller);
-        obey_recalls(caller);
+        obey_recalls(caller); /* after what was handed over before the recall, or that would stay */
         start_calls(caller, now_ms);
         calls_service(caller->calls, wait_ms(caller, now_ms));
     }
+    /* Everything goes back: the keeper ends only when it holds no job any more. */
     take_jobs(caller);
     recall_ready(caller);
     calls_cancel(caller->calls);

@@ -1,6 +1,9 @@
 /*
  * The checks: database, schema, rights, broker, queue; and each endpoint by a connection (TCP and
  * TLS, verified as a call would) over which nothing is sent. Called by main.c.
+ *
+ * A check that fails does not end the others: a person who sets up a server wants the whole list, with
+ * what to do about each line, and not one more line at each try.
  */
 #include "check.h"
 
@@ -57,7 +60,9 @@ static enum obx_code try_all(struct db *db, const char *const *statements, size_
     return rc;
 }
 
-/* Every statement of the program, on no row, undone; the first that is refused. */
+/* Every statement of the program, on no row, undone; the first that is refused. Tried and not looked
+ * up in the grants: rights come by role, wildcard, proxy user and column, and only the server adds
+ * them up. */
 static enum obx_code try_rights(struct db *db, const struct notify_config *config,
                                 struct obx_err *err)
 {
@@ -144,6 +149,7 @@ static void check_queue(struct checking *checking, const struct notify_config *c
     const struct topology topology = {.queues = &queue, .queue_count = 1};
     struct obx_err err = {0};
 
+    /* Passively: a check that declared the queue would change what it is to look at. */
     if (bridge_topology_apply(&config->broker, &topology, TOPOLOGY_VERIFY, &err) == OBX_OK)
         say_ok(checking, "queue", "%s is there", queue.name);
     else if (config->declares)

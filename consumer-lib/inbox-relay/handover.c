@@ -1,4 +1,7 @@
-/* The two lists and their lock. See handover.h. */
+/*
+ * The two lists and their lock. See handover.h. The caller sleeps in poll(2) of its HTTP client and
+ * is woken through that; the keeper has nothing to poll and waits for the condition.
+ */
 #include "handover.h"
 
 #include <string.h>
@@ -46,6 +49,7 @@ void handover_give(struct handover *handover, struct job_list *jobs)
     while ((job = job_list_take(jobs)) != NULL)
         job_list_add(&handover->to_caller, job);
     pthread_mutex_unlock(&handover->lock);
+    /* Outside of the lock, which the caller takes first thing when it wakes. */
     handover->wake_caller(handover->wake_ctx);
 }
 
@@ -77,6 +81,7 @@ struct job_list handover_collect(struct handover *handover, uint32_t wait_ms)
         if (!cond_wait_ms(&handover->wake, &handover->lock, (uint64_t)clock_left_ms(until_ms)))
             break;
     }
+    /* A kick that comes from now on is for the next wait; what it is about this turn may see. */
     handover->kicked = false;
     taken = take_all(&handover->to_keeper);
     pthread_mutex_unlock(&handover->lock);

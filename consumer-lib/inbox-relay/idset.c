@@ -1,4 +1,7 @@
-/* Linear probing; a removal moves back what follows, so that there are no tombs. */
+/*
+ * Linear probing; a removal moves back what follows, so that there are no tombs: a set that lives as
+ * long as the process and sees millions of ids come and go stays as fast as at its start.
+ */
 #include "idset.h"
 
 #include <string.h>
@@ -8,14 +11,10 @@
 enum { ROOM_MIN = 64 };
 #define SPREAD UINT64_C(0x9E3779B97F4A7C15)
 
-static size_t home_of(const struct idset *set, uint64_t id)
-{
-    return (size_t)(id * SPREAD >> 32) & (set->room - 1);
-}
-
 static size_t find(const struct idset *set, uint64_t id)
 {
-    size_t at = home_of(set, id);
+    /* Ids come in runs; multiplied they lie apart, so that a run does not become one long probe. */
+    size_t at = (size_t)(id * SPREAD >> 32) & (set->room - 1);
 
     while (set->slots[at] != 0 && set->slots[at] != id)
         at = (at + 1) & (set->room - 1);

@@ -1,4 +1,7 @@
-/* Jobs, and texts made fit for an HTTP header. Called by ledger.c and keeper.c. */
+/*
+ * Jobs, lists of them, and texts made fit for an HTTP header. A job has one owner at a time (keeper,
+ * handover, caller), which is why neither a job nor a list has a lock.
+ */
 #include "job.h"
 
 #include "base/alloc.h"
@@ -11,6 +14,31 @@ void job_destroy(struct job *job)
     buf_fini(&job->texts);
     buf_fini(&job->body);
     obx_free(job);
+}
+
+void job_list_add(struct job_list *list, struct job *job)
+{
+    job->next = NULL;
+    if (list->last != NULL)
+        list->last->next = job;
+    else
+        list->first = job;
+    list->last = job;
+    list->count++;
+}
+
+struct job *job_list_take(struct job_list *list)
+{
+    struct job *job = list->first;
+
+    if (job == NULL)
+        return NULL;
+    list->first = job->next;
+    if (list->first == NULL)
+        list->last = NULL;
+    list->count--;
+    job->next = NULL;
+    return job;
 }
 
 /* Visible ASCII stands for itself, a blank too inside; '%' and all else is written as %XX, so that
@@ -46,6 +74,7 @@ enum obx_code job_set_texts(struct job *job, const struct obx_bytes *texts)
         /* What is signed is the id, the time and the body, joined by dots. */
         rc = add_header_text(&job->texts, texts[i], i == 0 ? '.' : '\0');
     }
+    /* Only now: the buffer may have moved with each text. */
     for (size_t i = 0; i < JOB_TEXTS && rc == OBX_OK; i++)
         *members[i] = job->texts.data + starts[i];
     return rc;

@@ -43,6 +43,11 @@ struct job {
 /** NULL is fine. */
 void job_destroy(struct job *job);
 
+/** At its end. A job is in one list at a time. */
+void job_list_add(struct job_list *list, struct job *job);
+/** Takes the first; NULL when it is empty. */
+struct job *job_list_take(struct job_list *list);
+
 enum { JOB_TEXTS = 7 };
 /** Set the texts, in the order of the members; absent ones become "". OBX_E_NOMEM. */
 OBX_NODISCARD enum obx_code job_set_texts(struct job *job, const struct obx_bytes *texts);

@@ -1,6 +1,10 @@
 /*
  * The keeper's loop and its states. Reading and recording rows is keeper_rows.c. Called by
  * notifier.c.
+ *
+ * Invariant: what changes rows runs in a transaction that begins by locking the lease row under our
+ * epoch. A process that was stopped past its lease and wakes up finds zero rows there and writes
+ * nothing; the calls that it has in flight are repetitions, with the same ids.
  */
 #include "keeper_private.h"
 
@@ -64,6 +68,8 @@ static void disconnect(struct keeper *keeper)
 void keeper_failed(struct keeper *keeper, const struct obx_err *err)
 {
     keeper_set_trouble(keeper, err);
+    /* Lost: somebody else calls now, so what is in flight is cut off. A timeout leaves a session in
+     * a state that nobody knows; a new one is cheap. */
     if (err->code == OBX_E_LEASE_LOST) {
         lease_drop(&keeper->ledger.lease);
         caller_recall(keeper->opts.caller, true);
@@ -82,6 +88,7 @@ static void connect_if_due(struct keeper *keeper, const struct notify_config *co
 
     if (clock_now_ms() < keeper->connect_due_ms)
         return;
+    /* The server ends our session when we stand still for so long, with the locks that it holds. */
     lease_limit_session(&opts, keeper->ledger.lease.opts.lease_ms);
     rc = db_open(&opts, &keeper->ledger.db, &err);
     if (rc == OBX_OK)
@@ -126,25 +133,6 @@ static void acquire_if_free(struct keeper *keeper)
     }
 }
 
-static void renew_if_due(struct keeper *keeper)
-{
-    struct obx_err err = {0};
-
-    if (clock_now_ms() >= keeper->ledger.lease.renew_due_ms &&
-        lease_renew(&keeper->ledger.lease, keeper->ledger.db, &err) != OBX_OK)
-        keeper_failed(keeper, &err);
-}
-
-/* While it is not sure that the lease is ours, nothing new is called. */
-static void recall_if_unsure(struct keeper *keeper)
-{
-    bool is_sure = lease_holds(&keeper->ledger.lease, clock_now_ms());
-
-    if (!is_sure && !keeper->is_recalled && keeper->ledger.lease.epoch != 0)
-        caller_recall(keeper->opts.caller, false);
-    keeper->is_recalled = !is_sure;
-}
-
 static bool may_work(const struct keeper *keeper)
 {
     return keeper->ledger.db != NULL && keeper->ledger.lease.epoch != 0 &&
@@ -154,10 +142,14 @@ static bool may_work(const struct keeper *keeper)
 static void work(struct keeper *keeper, struct notify_config *config)
 {
     uint64_t now_ms = clock_now_ms();
+    struct obx_err err = {0};
 
+    /* Results first: each row that is recorded is one that nobody calls again, whatever comes next.
+     * Each step may lose the connection or the lease, so each asks again whether it may. */
     keeper_record(keeper);
-    if (may_work(keeper))
-        renew_if_due(keeper);
+    if (may_work(keeper) && clock_now_ms() >= keeper->ledger.lease.renew_due_ms &&
+        lease_renew(&keeper->ledger.lease, keeper->ledger.db, &err) != OBX_OK)
+        keeper_failed(keeper, &err);
     if (may_work(keeper) && now_ms >= keeper->pauses_due_ms) {
         keeper->pauses_due_ms = now_ms + PAUSES_MS;
         keeper_read_pauses(keeper, config);
@@ -202,11 +194,17 @@ static bool is_over(const struct keeper *keeper)
 static void turn(struct keeper *keeper)
 {
     struct notify_config *config = config_box_get(keeper->opts.box);
+    bool is_sure;
 
     obey_stop(keeper);
     if (keeper->ledger.db == NULL)
         connect_if_due(keeper, config);
-    recall_if_unsure(keeper);
+    /* While it is not sure that the lease is ours (its answer is late, the database is away), another
+     * process may be calling: nothing new is called. What is in flight may end. */
+    is_sure = lease_holds(&keeper->ledger.lease, clock_now_ms());
+    if (!is_sure && !keeper->is_recalled && keeper->ledger.lease.epoch != 0)
+        caller_recall(keeper->opts.caller, false);
+    keeper->is_recalled = !is_sure;
     keeper_sort_out(keeper);
     if (keeper->ledger.db != NULL && keeper->ledger.lease.epoch == 0 && !keeper->is_draining)
         acquire_if_free(keeper);
@@ -215,18 +213,10 @@ static void turn(struct keeper *keeper)
     notify_config_unref(config);
 }
 
-static void release(struct keeper *keeper)
-{
-    struct obx_err err = {0};
-
-    if (keeper->ledger.db != NULL &&
-        lease_release(&keeper->ledger.lease, keeper->ledger.db, &err) != OBX_OK)
-        OBX_LOG(LOG_LVL_INFO, "notify", "lease.not_released", KV_ERR(&err)); /* it runs out */
-}
-
 static void *keeper_main(void *arg)
 {
     struct keeper *keeper = arg;
+    struct obx_err err = {0};
     uint32_t wait_ms = 0;
 
     while (!is_over(keeper)) {
@@ -238,7 +228,10 @@ static void *keeper_main(void *arg)
         turn(keeper);
         wait_ms = keeper_wait_ms(keeper, WAIT_MAX_MS);
     }
-    release(keeper);
+    /* So that another process goes on at once; unreleased, the lease runs out by itself. */
+    if (keeper->ledger.db != NULL &&
+        lease_release(&keeper->ledger.lease, keeper->ledger.db, &err) != OBX_OK)
+        OBX_LOG(LOG_LVL_INFO, "notify", "lease.not_released", KV_ERR(&err));
     ledger_fini(&keeper->ledger);
     set_state(keeper, KEEPER_ENDED);
     db_thread_end();
@@ -296,7 +289,7 @@ void keeper_stop(struct keeper *keeper, uint32_t drain_ms)
 {
     uint64_t until_ms = clock_now_ms() + drain_ms;
 
-    if (atomic_load(&keeper->is_stopping))
+    if (atomic_load(&keeper->is_stopping)) /* the second signal: now */
         until_ms = clock_now_ms();
     atomic_store(&keeper->drain_until_ms, until_ms);
     atomic_store(&keeper->is_stopping, true);
@@ -310,7 +303,7 @@ void keeper_destroy(struct keeper *keeper)
     if (keeper == NULL)
         return;
     if (keeper->thread.is_started)
-        keeper_stop(keeper, 0);
+        keeper_stop(keeper, 0); /* joins a thread that drains, too: the time for it is over */
     thread_join(&keeper->thread);
     while ((job = job_list_take(&keeper->finished)) != NULL)
         job_destroy(job);

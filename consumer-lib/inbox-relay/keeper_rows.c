@@ -1,5 +1,9 @@
 /*
  * Rows: from the table to the caller, and back with their results. Called by keeper.c.
+ *
+ * A row is in an outlet's held set from its reading until its result is written, and is not read
+ * again meanwhile: the table says that it is due, the set that it is being called. After a restart
+ * the set is empty, and what was in flight is called again.
  */
 #include "keeper_private.h"
 
@@ -54,14 +58,6 @@ void keeper_sort_out(struct keeper *keeper)
     keeper->finished = kept;
 }
 
-static void say_given_up(const struct job *job)
-{
-    OBX_LOG(LOG_LVL_WARN, "notify", "given_up", KV_STR("endpoint", job->outlet->name),
-            KV_U64("id", job->id), KV_STR("message_id", job->message_id),
-            KV_STR("topic", job->topic), KV_U64("attempts", job->attempts + 1),
-            KV_STR("reason", job->result.why));
-}
-
 static void say_gone(struct keeper *keeper, struct job *job)
 {
     struct outlet *outlet = job->outlet;
@@ -90,7 +86,10 @@ static void account(struct keeper *keeper, struct job *job)
         atomic_fetch_add(&stats->failed, 1);
         if (!ledger_next_delay(job, &delay_ms)) {
             atomic_fetch_add(&stats->given_up, 1);
-            say_given_up(job);
+            OBX_LOG(LOG_LVL_WARN, "notify", "given_up", KV_STR("endpoint", job->outlet->name),
+                    KV_U64("id", job->id), KV_STR("message_id", job->message_id),
+                    KV_STR("topic", job->topic), KV_U64("attempts", job->attempts + 1),
+                    KV_STR("reason", job->result.why));
         } else {
             OBX_LOG(LOG_LVL_DEBUG, "notify", "call.failed", KV_STR("endpoint", job->outlet->name),
                     KV_U64("id", job->id), KV_U64("attempts", job->attempts + 1),
@@ -113,6 +112,8 @@ void keeper_record(struct keeper *keeper)
     if (batch.count == 0)
         return;
     if (ledger_record(&keeper->ledger, &batch, &err) != OBX_OK) {
+        /* Back to where they were. If it was committed after all, and only the answer was lost, the
+         * rows are not `waiting` any more and the second writing changes none. */
         while ((job = job_list_take(&batch)) != NULL)
             job_list_add(&keeper->finished, job);
         keeper_failed(keeper, &err);
@@ -136,6 +137,7 @@ static void on_pause(const char *endpoint, bool is_paused, const char *reason, v
     struct keeper *keeper = ctx;
     struct outlet *outlet = outlets_get(keeper->opts.outlets, endpoint);
 
+    /* A row for an endpoint that no configuration names any more is left to the operator. */
     if (outlet == NULL || !is_paused)
         return;
     outlet->keeper.seen_pause = true;
@@ -226,6 +228,8 @@ static bool read_endpoint(struct keeper *keeper, struct notify_config *config,
     struct obx_err err = {0};
     enum obx_code rc;
 
+    /* With nothing held a body of any size is read: one that is larger than all of the memory would
+     * otherwise stand at the head of its endpoint for good. */
     if (request.max == 0 || (free_bytes == 0 && keeper->held_count > 0)) {
         outlet->keeper.next_look_ms = 0; /* when a job comes back */
         return true;
@@ -245,16 +249,6 @@ static bool read_endpoint(struct keeper *keeper, struct notify_config *config,
     return rc == OBX_OK;
 }
 
-/* A handler has written a row, which will be committed in a moment. */
-static void look_soon(struct outlet *outlet)
-{
-    uint64_t soon_ms = clock_now_ms() + IDLE_MIN_MS;
-
-    outlet->keeper.idle_ms = IDLE_MIN_MS;
-    if (outlet->keeper.next_look_ms > soon_ms)
-        outlet->keeper.next_look_ms = soon_ms;
-}
-
 void keeper_read_due(struct keeper *keeper, struct notify_config *config)
 {
     keeper->look_due_ms = UINT64_MAX;
@@ -263,8 +257,15 @@ void keeper_read_due(struct keeper *keeper, struct notify_config *config)
 
         if (outlet == NULL)
             continue;
-        if (atomic_exchange(&outlet->look, false))
-            look_soon(outlet);
+        if (atomic_exchange(&outlet->look, false)) {
+            /* A handler has written a row, which will be committed in a moment: at once there would
+             * be nothing to see, and after the idle time it would have waited for nothing. */
+            uint64_t soon_ms = clock_now_ms() + IDLE_MIN_MS;
+
+            outlet->keeper.idle_ms = IDLE_MIN_MS;
+            if (outlet->keeper.next_look_ms > soon_ms)
+                outlet->keeper.next_look_ms = soon_ms;
+        }
         if (clock_now_ms() >= outlet->keeper.next_look_ms &&
             !read_endpoint(keeper, config, &config->endpoints[i], outlet))
             return;
@@ -279,6 +280,7 @@ static bool clean(struct keeper *keeper, const char *endpoint, struct obx_err *e
 {
     uint64_t removed = 1;
 
+    /* Bounded: after a long outage there may be millions, and calls that are due must not wait. */
     for (int i = 0; i < CLEAN_ROUNDS && removed > 0; i++) {
         if (ledger_clean(&keeper->ledger, endpoint, &removed, err) != OBX_OK)
             return false;
@@ -286,7 +288,7 @@ static bool clean(struct keeper *keeper, const char *endpoint, struct obx_err *e
     return true;
 }
 
-/* Those of which nothing can be expected, see reach.h. */
+/* Those of which nothing can be expected, see outlet.h. */
 static bool expire(struct keeper *keeper, const struct due_request *request, struct obx_err *err)
 {
     const struct endpoint_config *endpoint = request->endpoint;

@@ -1,6 +1,9 @@
 /*
  * The small statements: pauses, counts, cleaning. Reading due rows is ledger_due.c, writing results
  * ledger_record.c.
+ *
+ * Rows are looked for without a lock and changed by id under the lease, with their state looked at
+ * again: an operator may have sent them again, or paused the endpoint, in between.
  */
 #include "ledger_private.h"
 
@@ -40,6 +43,8 @@ enum obx_code ledger_read_pauses(struct ledger *ledger, ledger_pause_fn *each, v
 enum obx_code ledger_count(struct ledger *ledger, const char *endpoint, struct ledger_counts *out,
                            struct obx_err *err)
 {
+    /* Counted up to a limit: an exact count of a table with a backlog of millions would be the most
+     * expensive statement of the program, every few seconds, for a number that nobody reads. */
     static const char sql[] =
         "SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM inbox_call WHERE consumer_group = ?"
         " AND endpoint = ? AND state = 'waiting' LIMIT ?) w),"

@@ -1,6 +1,7 @@
 /*
  * Reading what is due: first the ids, from the index alone, then the rows by primary key, large
- * bodies one by one.
+ * bodies one by one. In one statement the server would read a body for each row that is held
+ * already, and put hundreds of large ones into one answer.
  */
 #include "ledger_private.h"
 
@@ -36,6 +37,7 @@ static enum obx_code find_ids(struct ledger *ledger, const struct due_request *r
     struct db_rows *rows = NULL;
     enum obx_code rc = db_query(ledger->db, sql_ids,
                                 DB_ARGS(DB_TEXT(ledger->group), DB_TEXT(request->endpoint->name),
+                                        /* those that are held are due, too, and come first */
                                         DB_U64(held->count + request->max)),
                                 &rows, err);
 
@@ -78,7 +80,7 @@ static enum obx_code fill(struct ledger *ledger, struct job *job, const struct d
 
     job->id = db_rows_u64(row, COL_ID);
     job->attempts = (uint32_t)db_rows_u64(row, COL_ATTEMPTS);
-    job->epoch = ledger->lease.epoch;
+    job->epoch = ledger->lease.epoch; /* its result counts under this one only */
     for (unsigned i = 0; i < JOB_TEXTS; i++)
         texts[i] = db_rows_bytes(row, COL_FIRST_TEXT + i);
     if (job_set_texts(job, texts) != OBX_OK)

@@ -1,6 +1,10 @@
 /*
  * Writing results: successes in one statement for each status, failures one by one, pauses; all in
- * one transaction under the lease.
+ * one transaction under the lease. A commit costs more than all of its rows, so results wait for one
+ * another, never for long: the keeper writes whatever has come back each time it turns.
+ *
+ * Every statement asks for the state (and the attempts) that was read: one that is done twice, after
+ * a commit without an answer, changes nothing the second time.
  */
 #include "ledger_private.h"
 
@@ -56,7 +60,8 @@ static bool is_delivered_like(const struct job *job, const struct job *sample)
            job->config->keep_delivered_ms == sample->config->keep_delivered_ms;
 }
 
-/* All that are like the first of their kind; nothing when `sample` is not the first. */
+/* All that are like the first of their kind; nothing when `sample` is not the first. A walk over the
+ * list for each kind: there are two or three statuses, and a batch has a bound. */
 static enum obx_code record_delivered(struct ledger *ledger, const struct job_list *jobs,
                                       const struct job *sample, struct obx_err *err)
 {

@@ -1,6 +1,7 @@
 /*
  * inbox-relay: reads the command line, loads the configuration, runs the one command. Exit status
- * 0, 2 for a wrong configuration or command line, 1 for anything else.
+ * 0, 2 for a wrong configuration or command line (starting it again does not help, and the systemd
+ * unit does not), 1 for anything else.
  */
 #include <getopt.h>
 #include <stdio.h>

@@ -1,5 +1,9 @@
 /*
  * Putting the process together, and its end. Called by main.c.
+ *
+ * The main thread has signals and pages and nothing that can block, so that a process whose broker,
+ * database and endpoints all hang still answers and still ends. Each part is told to stop and tells
+ * when it has; nothing is joined before that.
  */
 #include "notifier.h"
 
@@ -44,6 +48,7 @@ static void on_terminate(int number, void *ctx)
     OBX_LOG(LOG_LVL_INFO, "notify", notifier->is_stopping ? "stop.now" : "stop",
             KV_I64("signal", number), KV_U64("drain_ms", config->drain_ms));
     notifier->is_stopping = true;
+    /* The consumer first, or its handlers would record what nobody calls before the next start. */
     if (notifier->has_http) {
         obx_consumer_stop(notifier->consumer);
         keeper_stop(notifier->keeper, config->drain_ms);
@@ -51,14 +56,6 @@ static void on_terminate(int number, void *ctx)
     for (size_t i = 0; i < notifier->inbox_count; i++)
         inbox_stop(notifier->inboxes[i]);
     notify_config_unref(config);
-}
-
-static void refuse(const struct obx_buf *problems, const struct obx_err *err)
-{
-    const char *line = problems->len > 0 ? problems->data : err->text;
-
-    OBX_LOG(LOG_LVL_ERROR, "notify", "reload.refused",
-            KV_BYTES("problem", ((struct obx_bytes){line, strcspn(line, "\n")})));
 }
 
 static void on_reload(void *ctx)
@@ -71,7 +68,11 @@ static void on_reload(void *ctx)
 
     if (notify_config_load(&input, &after, &problems, &err) != OBX_OK ||
         !notify_config_can_follow(notifier->box.config, after, &err)) {
-        refuse(&problems, &err);
+        /* The first problem is enough for a log line; --check says them all. */
+        const char *line = problems.len > 0 ? problems.data : err.text;
+
+        OBX_LOG(LOG_LVL_ERROR, "notify", "reload.refused",
+                KV_BYTES("problem", ((struct obx_bytes){line, strcspn(line, "\n")})));
         notify_config_unref(after);
     } else {
         log_set_level(after->log_level);
@@ -179,7 +180,7 @@ static enum obx_code make_pages(struct notifier *notifier, struct obx_err *err)
                                .inboxes = notifier->inboxes,
                                .inbox_count = notifier->inbox_count};
 
-    pages.http.base = notifier->base;
+    pages.http.base = notifier->base; /* on the main thread's loop */
     return config->http.port == 0 ? OBX_OK : pages_create(&pages, &notifier->pages, err);
 }
 

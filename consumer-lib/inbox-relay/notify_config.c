@@ -1,6 +1,9 @@
 /*
  * What follows from several keys, whether a reload can follow, and the life of a loaded
  * configuration. Called by main.c and by a reload.
+ *
+ * A configuration does not change once it is loaded: a reload puts another one into the box, and
+ * who uses the old one (a call in flight, a job in memory) keeps a reference until it is done.
  */
 #include "notify_config.h"
 
@@ -40,26 +43,6 @@ static void set_servers(const struct notify_config *config, struct obx_consumer_
     opts->db_tls_key_file = db->tls_key_file;
 }
 
-static void finish_consumer(struct notify_config *config)
-{
-    struct obx_consumer_opts *opts = &config->consumer;
-
-    set_servers(config, opts);
-    opts->group = config->group;
-    opts->workers = WORKERS;
-    opts->batch_max = BATCH_MAX;
-    opts->bindings = config->bindings;
-}
-
-/* The section speaks for the endpoints, in the place of [broker] and [notify]. */
-static void finish_http(struct notify_config *config, const struct queue_config *queue)
-{
-    config->group = queue->inbox.consumer.group;
-    config->exchange = queue->exchange;
-    config->consumer.queue = queue->inbox.consumer.queue;
-    config->consumer.prefetch = queue->inbox.consumer.prefetch;
-}
-
 static enum obx_code finish_queue(struct notify_config *config, struct cfg *cfg,
                                   struct queue_config *queue)
 {
@@ -78,6 +61,7 @@ static enum obx_code finish_queue(struct notify_config *config, struct cfg *cfg,
     inbox->wake_count = queue->wake.count;
     inbox->db = config->db;
     inbox->broker = config->broker;
+    /* One name for section, queue and group is what a person expects; each can be told apart. */
     if (inbox->consumer.queue == NULL)
         inbox->consumer.queue = queue->name;
     if (inbox->consumer.group == NULL)
@@ -86,8 +70,13 @@ static enum obx_code finish_queue(struct notify_config *config, struct cfg *cfg,
     inbox->consumer.bindings = bindings;
     inbox->consumer.binding_count = queue->topics.count;
     set_servers(config, &inbox->consumer);
-    if (queue->to == QUEUE_TO_HTTP)
-        finish_http(config, queue);
+    if (queue->to == QUEUE_TO_HTTP) {
+        /* The section speaks for the endpoints, in the place of [broker] and [notify]. */
+        config->group = inbox->consumer.group;
+        config->exchange = queue->exchange;
+        config->consumer.queue = inbox->consumer.queue;
+        config->consumer.prefetch = inbox->consumer.prefetch;
+    }
     return OBX_OK;
 }
 
@@ -140,7 +129,7 @@ enum obx_code notify_config_finish(void *root, struct cfg *cfg)
     atomic_init(&config->refs, 1);
     config->declares = config->topology == 0;
     if (config->db.unix_socket != NULL)
-        config->db.host = NULL;
+        config->db.host = NULL; /* or the client library would prefer TCP */
     config->db.write_timeout_ms = config->db.read_timeout_ms;
     config->db.lock_wait_s = LOCK_WAIT_S;
     config->db.program_name = config->broker.connection_name = "inbox-relay";
@@ -156,7 +145,11 @@ enum obx_code notify_config_finish(void *root, struct cfg *cfg)
     config->bindings = cfg_take(cfg, (topics + 1) * sizeof(*config->bindings));
     if (config->bindings == NULL)
         return OBX_E_NOMEM;
-    finish_consumer(config);
+    set_servers(config, &config->consumer);
+    config->consumer.group = config->group;
+    config->consumer.workers = WORKERS;
+    config->consumer.batch_max = BATCH_MAX;
+    config->consumer.bindings = config->bindings;
     add_bindings(config);
     return OBX_OK;
 }

@@ -1,11 +1,14 @@
-/* The outlets by name. See outlet.h. */
+/*
+ * The outlets by name, and for each whether it can be reached. An outlet is never freed before the
+ * end of the process: handlers, caller and keeper have pointers to it that no lock protects, and a
+ * reload that takes an endpoint out of the configuration leaves calls of it in flight.
+ */
 #include "outlet.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
-#include "job.h"
 
 void outlets_init(struct outlets *outlets)
 {
@@ -23,27 +26,22 @@ void outlets_fini(struct outlets *outlets)
     pthread_mutex_destroy(&outlets->lock);
 }
 
-static struct outlet *find(struct outlets *outlets, const char *name)
-{
-    for (size_t i = 0; i < outlets->count; i++) {
-        if (strcmp(outlets->items[i]->name, name) == 0)
-            return outlets->items[i];
-    }
-    return NULL;
-}
-
 struct outlet *outlets_get(struct outlets *outlets, const char *name)
 {
     const size_t max = sizeof(outlets->items) / sizeof(outlets->items[0]);
-    struct outlet *outlet;
+    struct outlet *outlet = NULL;
 
     pthread_mutex_lock(&outlets->lock);
-    outlet = find(outlets, name);
+    for (size_t i = 0; i < outlets->count && outlet == NULL; i++) {
+        if (strcmp(outlets->items[i]->name, name) == 0)
+            outlet = outlets->items[i];
+    }
     if (outlet == NULL && outlets->count < max) {
         outlet = obx_calloc(1, sizeof(*outlet));
         if (outlet != NULL) {
             snprintf(outlet->name, sizeof(outlet->name), "%s", name);
             reach_init(&outlet->reach);
+            /* The count last: pages and caller walk the items without the lock. */
             outlets->items[outlets->count] = outlet;
             outlets->count++;
         }
@@ -52,27 +50,56 @@ struct outlet *outlets_get(struct outlets *outlets, const char *name)
     return outlet;
 }
 
-void job_list_add(struct job_list *list, struct job *job)
+/* ---- reach ---- */
+
+void reach_init(struct reach *reach)
 {
-    job->next = NULL;
-    if (list->last != NULL)
-        list->last->next = job;
-    else
-        list->first = job;
-    list->last = job;
-    list->count++;
+    memset(reach, 0, sizeof(*reach));
+    pthread_mutex_init(&reach->lock, NULL);
 }
 
-struct job *job_list_take(struct job_list *list)
+void reach_fini(struct reach *reach)
 {
-    struct job *job = list->first;
+    pthread_mutex_destroy(&reach->lock);
+}
 
-    if (job == NULL)
-        return NULL;
-    list->first = job->next;
-    if (list->first == NULL)
-        list->last = NULL;
-    list->count--;
-    job->next = NULL;
-    return job;
+void reach_clear(struct reach *reach)
+{
+    pthread_mutex_lock(&reach->lock);
+    reach->failing_since_ms = 0;
+    reach->probes = 0;
+    pthread_mutex_unlock(&reach->lock);
+}
+
+void reach_failed(struct reach *reach, bool is_probe, uint64_t now_ms)
+{
+    pthread_mutex_lock(&reach->lock);
+    if (reach->failing_since_ms == 0)
+        reach->failing_since_ms = now_ms;
+    /* Only probes count as having asked: with the breaker closed a failed call asked for its own row
+     * alone, and that row's schedule has counted it. */
+    if (is_probe)
+        reach->probe_ms[reach->probes++ % NOTIFY_SCHEDULE_MAX] = now_ms;
+    pthread_mutex_unlock(&reach->lock);
+}
+
+bool reach_is_hopeless(struct reach *reach, size_t calls, uint64_t age_ms, uint64_t now_ms,
+                       uint64_t *overdue_ms)
+{
+    bool is_hopeless = false;
+
+    pthread_mutex_lock(&reach->lock);
+    if (reach->failing_since_ms != 0 && now_ms - reach->failing_since_ms >= age_ms &&
+        calls <= NOTIFY_SCHEDULE_MAX && reach->probes >= calls) {
+        /* A row that has been due since the probe before the last `calls` ones was in the table for
+         * all of them, so they were made for it, too. */
+        uint64_t asked_ms =
+            calls == 0 ? 0
+                       : now_ms - reach->probe_ms[(reach->probes - calls) % NOTIFY_SCHEDULE_MAX];
+
+        *overdue_ms = asked_ms > age_ms ? asked_ms : age_ms;
+        is_hopeless = true;
+    }
+    pthread_mutex_unlock(&reach->lock);
+    return is_hopeless;
 }

@@ -1,4 +1,8 @@
-/* What the pages say. Called by notifier.c. */
+/*
+ * What the pages say. Numbers are rows of a table: name, type, where they lie, what they mean. All
+ * of it is read from copies and atomics, so that a page never waits for a thread that waits for a
+ * database, and answers while the database is away: that is when somebody looks.
+ */
 #include "pages.h"
 
 #include <stddef.h>
@@ -101,69 +105,97 @@ static uint64_t read_atomic(const void *number)
     return atomic_load(value);
 }
 
+/* Members that the table cannot read: smaller types, and one in microseconds. */
+static uint64_t is_paused(const struct outlet *outlet)
+{
+    return atomic_load(&outlet->stats.is_paused);
+}
+
+static uint64_t breaker_state(const struct outlet *outlet)
+{
+    return atomic_load(&outlet->stats.breaker);
+}
+
+static uint64_t oldest_due_us(const struct outlet *outlet)
+{
+    return atomic_load(&outlet->stats.oldest_due_us);
+}
+
+static const struct {
+    const char *name, *help;
+    uint64_t (*value)(const struct outlet *outlet);
+    void (*write)(struct obx_buf *buf, const char *name, const struct prom_label *labels,
+                  uint64_t value);
+} outlet_levels[] = {
+    {"rowpost_notify_paused", "1 while an endpoint is paused.", is_paused, prom_sample},
+    {"rowpost_notify_breaker", "0 closed, 1 open, 2 probing.", breaker_state, prom_sample},
+    {"rowpost_notify_oldest_due_seconds",
+     "How long the first due notification has been due at the last count.", oldest_due_us,
+     prom_sample_us},
+};
+
 static void add_outlets(struct obx_buf *buf, const struct prom_series *series, size_t count)
 {
+    static const char calls[] = "rowpost_notify_call_seconds";
+
     prom_table(buf, outlet_rows, sizeof(outlet_rows) / sizeof(outlet_rows[0]), series, count,
                read_atomic);
-    prom_head(buf, "rowpost_notify_paused", "gauge", "1 while an endpoint is paused.");
-    for (size_t i = 0; i < count; i++) {
-        const struct outlet *outlet = series[i].numbers;
-
-        prom_sample(buf, "rowpost_notify_paused", series[i].labels,
-                    atomic_load(&outlet->stats.is_paused));
+    for (size_t k = 0; k < sizeof(outlet_levels) / sizeof(outlet_levels[0]); k++) {
+        prom_head(buf, outlet_levels[k].name, "gauge", outlet_levels[k].help);
+        for (size_t i = 0; i < count; i++)
+            outlet_levels[k].write(buf, outlet_levels[k].name, series[i].labels,
+                                   outlet_levels[k].value(series[i].numbers));
     }
-    prom_head(buf, "rowpost_notify_breaker", "gauge", "0 closed, 1 open, 2 probing.");
+    prom_head(buf, calls, "histogram", "Time of a call, whatever came of it.");
     for (size_t i = 0; i < count; i++) {
         const struct outlet *outlet = series[i].numbers;
 
-        prom_sample(buf, "rowpost_notify_breaker", series[i].labels,
-                    atomic_load(&outlet->stats.breaker));
-    }
-    prom_head(buf, "rowpost_notify_oldest_due_seconds", "gauge",
-              "How long the first due notification has been due at the last count.");
-    for (size_t i = 0; i < count; i++) {
-        const struct outlet *outlet = series[i].numbers;
-
-        prom_sample_us(buf, "rowpost_notify_oldest_due_seconds", series[i].labels,
-                       atomic_load(&outlet->stats.oldest_due_us));
-    }
-    prom_head(buf, "rowpost_notify_call_seconds", "histogram",
-              "Time of a call, whatever came of it.");
-    for (size_t i = 0; i < count; i++) {
-        const struct outlet *outlet = series[i].numbers;
-
-        prom_sample_hist(buf, "rowpost_notify_call_seconds", series[i].labels,
-                         &outlet->stats.call_us);
+        prom_sample_hist(buf, calls, series[i].labels, &outlet->stats.call_us);
     }
 }
+
+/* What the process does as a whole, copied at one moment. */
+struct process_numbers {
+    struct obx_consumer_stats stats;
+    struct keeper_view keeper;
+    uint64_t is_owner, broker_up, messages, unmatched;
+};
+
+#define PROCESS(name, type, member, help) PROM_ROW(struct process_numbers, member, name, type, help)
+
+static const struct prom_row process_rows[] = {
+    PROCESS("rowpost_notify_owner", "gauge", is_owner, "1 while this process makes the calls."),
+    PROCESS("rowpost_notify_messages_total", "counter", messages,
+            "Messages that handlers of this process have taken, undone batches included."),
+    PROCESS("rowpost_notify_unmatched_total", "counter", unmatched,
+            "Of these, messages whose topic no endpoint wants."),
+    PROCESS("rowpost_notify_results_total", "counter", keeper.recorded,
+            "Results of calls written."),
+    PROCESS("rowpost_notify_commits_total", "counter", keeper.commits,
+            "Transactions in which they were written."),
+    PROCESS("rowpost_notify_broker_up", "gauge", broker_up, "1 while consuming."),
+    PROCESS("rowpost_notify_applied_total", "counter", stats.applied,
+            "Messages recorded for good."),
+    PROCESS("rowpost_notify_dead_lettered_total", "counter", stats.dead_lettered,
+            "Messages that could not be recorded."),
+};
 
 static void add_process(struct obx_buf *buf, const struct pages *pages)
 {
-    struct obx_consumer_stats stats = {0};
-    struct keeper_view keeper = {0};
+    const struct recorder *recorder = pages->opts.recorder;
+    struct process_numbers numbers = {.messages = atomic_load(&recorder->messages),
+                                      .unmatched = atomic_load(&recorder->unmatched)};
+    const struct prom_series series = {.numbers = &numbers};
 
-    obx_consumer_get_stats(pages->opts.consumer, &stats, sizeof(stats));
-    keeper_get_view(pages->opts.keeper, &keeper);
-    prom_number(buf, "rowpost_notify_owner", "gauge", "1 while this process makes the calls.",
-                keeper.state == KEEPER_OWNER);
-    prom_number(buf, "rowpost_notify_messages_total", "counter",
-                "Messages that handlers of this process have taken, undone batches included.",
-                atomic_load(&pages->opts.recorder->messages));
-    prom_number(buf, "rowpost_notify_unmatched_total", "counter",
-                "Of these, messages whose topic no endpoint wants.",
-                atomic_load(&pages->opts.recorder->unmatched));
-    prom_number(buf, "rowpost_notify_results_total", "counter", "Results of calls written.",
-                keeper.recorded);
-    prom_number(buf, "rowpost_notify_commits_total", "counter",
-                "Transactions in which they were written.", keeper.commits);
-    prom_number(buf, "rowpost_notify_broker_up", "gauge", "1 while consuming.", stats.broker_up);
-    prom_number(buf, "rowpost_notify_applied_total", "counter", "Messages recorded for good.",
-                stats.applied);
-    prom_number(buf, "rowpost_notify_dead_lettered_total", "counter",
-                "Messages that could not be recorded.", stats.dead_lettered);
+    obx_consumer_get_stats(pages->opts.consumer, &numbers.stats, sizeof(numbers.stats));
+    keeper_get_view(pages->opts.keeper, &numbers.keeper);
+    numbers.is_owner = numbers.keeper.state == KEEPER_OWNER;
+    numbers.broker_up = numbers.stats.broker_up;
+    prom_table(buf, process_rows, sizeof(process_rows) / sizeof(process_rows[0]), &series, 1, NULL);
 }
 
-#define INBOX(name, type, member, help) PROM_ROW(struct inbox_numbers, member, name, type, help)
+#define INBOX_ROW(member, metric, type, help)                                                      \
+    PROM_ROW(struct inbox_numbers, view.member, "rowpost_inbox_" metric, type, help),
 
 /* What is known of one inbox at this moment. */
 struct inbox_numbers {
@@ -172,48 +204,14 @@ struct inbox_numbers {
 };
 
 static const struct prom_row inbox_rows[] = {
-    INBOX("rowpost_inbox_stored_total", "counter", view.stored,
-          "Messages written into the inbox by this process, undone batches included."),
-    INBOX("rowpost_inbox_unstored_total", "counter", view.unstored,
-          "Of these, those of batches that were undone."),
-    INBOX("rowpost_inbox_done_total", "counter", view.filed,
-          "Messages done by the service and filed here."),
-    INBOX("rowpost_inbox_dead_total", "counter", view.dead,
-          "Messages that have become dead: rejected by the service, or out of attempts."),
-    INBOX("rowpost_inbox_discarded_total", "counter", view.discarded,
-          "Messages discarded by an operator."),
-    INBOX("rowpost_inbox_reported_total", "counter", view.reported, "Receipts confirmed."),
-    INBOX("rowpost_inbox_reports_given_up_total", "counter", view.reports_given_up,
-          "Receipts whose queue is not there."),
-    INBOX("rowpost_inbox_released_total", "counter", view.released,
-          "Successors made ready here and not by a worker."),
-    INBOX("rowpost_inbox_missing_total", "counter", view.missing,
-          "Stored messages whose rows are gone though nobody knows whether they were applied."),
-    INBOX("rowpost_inbox_wakes_total", "counter", view.wakes, "Datagrams sent to workers."),
-    INBOX("rowpost_inbox_wakes_refused_total", "counter", view.wakes_refused,
-          "Datagrams that a worker's socket did not take, most often for want of rights."),
-    INBOX("rowpost_inbox_ready", "gauge", view.ready,
-          "Rows that may be taken, retries to come included, at the last count, at most 10000."),
-    INBOX("rowpost_inbox_blocked", "gauge", view.blocked,
-          "Rows that wait for an earlier one of their key, counted up to the same limit."),
-    INBOX("rowpost_inbox_dead_rows", "gauge", view.dead_rows,
-          "Dead rows, counted up to the same limit."),
-    INBOX("rowpost_inbox_parked_rows", "gauge", parked_rows,
-          "Messages in inbox_parked: they could not be stored yet, or not at all."),
-    INBOX("rowpost_inbox_broker_up", "gauge", broker_up, "1 while consuming."),
-    INBOX("rowpost_inbox_databases_up", "gauge", databases_up, "Connections that store."),
+    INBOX_NUMBERS(INBOX_ROW)
+        PROM_ROW(struct inbox_numbers, parked_rows, "rowpost_inbox_parked_rows", "gauge",
+                 "Messages in inbox_parked: they could not be stored yet, or not at all."),
+    PROM_ROW(struct inbox_numbers, broker_up, "rowpost_inbox_broker_up", "gauge",
+             "1 while consuming."),
+    PROM_ROW(struct inbox_numbers, databases_up, "rowpost_inbox_databases_up", "gauge",
+             "Connections that store."),
 };
-
-static void read_inbox(struct inbox *inbox, struct inbox_numbers *numbers)
-{
-    struct obx_consumer_stats stats = {0};
-
-    inbox_get_view(inbox, &numbers->view);
-    obx_consumer_get_stats(inbox_consumer(inbox), &stats, sizeof(stats));
-    numbers->broker_up = stats.broker_up;
-    numbers->databases_up = stats.databases_up;
-    numbers->parked_rows = stats.parked_rows;
-}
 
 static enum obx_code add_inboxes(struct obx_buf *buf, const struct pages *pages)
 {
@@ -222,9 +220,16 @@ static enum obx_code add_inboxes(struct obx_buf *buf, const struct pages *pages)
     struct prom_series *series = obx_calloc(count, sizeof(*series));
 
     for (size_t i = 0; i < count && numbers != NULL && series != NULL; i++) {
-        read_inbox(pages->opts.inboxes[i], &numbers[i]);
-        series[i] = (struct prom_series){.labels = {{"queue", inbox_queue(pages->opts.inboxes[i])}},
-                                         .numbers = &numbers[i]};
+        struct inbox *inbox = pages->opts.inboxes[i];
+        struct obx_consumer_stats stats = {0};
+
+        inbox_get_view(inbox, &numbers[i].view);
+        obx_consumer_get_stats(inbox_consumer(inbox), &stats, sizeof(stats));
+        numbers[i].broker_up = stats.broker_up; /* smaller types there, which no table reads */
+        numbers[i].databases_up = stats.databases_up;
+        numbers[i].parked_rows = stats.parked_rows;
+        series[i] =
+            (struct prom_series){.labels = {{"queue", inbox_queue(inbox)}}, .numbers = &numbers[i]};
     }
     if (numbers == NULL || series == NULL) {
         obx_free(numbers);

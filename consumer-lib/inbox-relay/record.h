@@ -18,4 +18,8 @@ struct recorder {
 /** ctx is the struct recorder. */
 obx_handler_fn record_message;
 
+/** Topic patterns as RabbitMQ's topic exchanges have them: words are separated by dots; `*` stands
+ * for one word, `#` for none or more. Pure; any thread. */
+bool topic_match(const char *pattern, struct obx_bytes topic);
+
 #endif

@@ -1,5 +1,7 @@
 /*
- * Secrets and signatures. Called by notify_config.c and call.c.
+ * Secrets and signatures, as Standard Webhooks has them: HMAC-SHA256 over "id.timestamp.body", one
+ * signature for each secret, so that a receiver can change over without a gap. Called by
+ * notify_config.c and call.c.
  */
 #include "sign.h"
 
@@ -75,7 +77,7 @@ bool sign_check_secrets(const char *text, size_t *count, const char **why)
 
     *why = read_secrets(text, &keys);
     *count = keys.count;
-    OPENSSL_cleanse(&keys, sizeof(keys));
+    OPENSSL_cleanse(&keys, sizeof(keys)); /* a stack that is used again for logging, perhaps */
     return *why == NULL;
 }
 

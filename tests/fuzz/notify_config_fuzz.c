@@ -9,7 +9,7 @@
 #include "base/utf8.h"
 #include "fuzz.h"
 #include "inbox-relay/notify_config.h"
-#include "inbox-relay/topic_match.h"
+#include "inbox-relay/record.h"
 #include "memory.h"
 
 enum { FIXED = 256 * 1024, FACTOR = 200 };

@@ -15,9 +15,9 @@
 #include "inbox-relay/idset.h"
 #include "inbox-relay/job.h"
 #include "inbox-relay/notify_config.h"
-#include "inbox-relay/reach.h"
+#include "inbox-relay/outlet.h"
+#include "inbox-relay/record.h"
 #include "inbox-relay/sign.h"
-#include "inbox-relay/topic_match.h"
 #include "service/http_client.h"
 
 static bool matches(const char *pattern, const char *topic)

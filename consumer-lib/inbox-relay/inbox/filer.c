@@ -1,6 +1,10 @@
 /*
  * One turn does what is due: the looks that were asked for, a round of filing, receipts, a piece of
  * the rescan, the counts. Others reach it through a mailbox under a lock and its wake.
+ *
+ * It keeps no state that the table does not have: the mailbox, the claims and the place of the rescan
+ * may all be lost with the process, or done by a second one at the same time. That is why it needs
+ * no lease, and why every failure ends in "again later".
  */
 #include "filer.h"
 
@@ -106,6 +110,7 @@ enum obx_code filer_create(const struct inbox_opts *opts, struct counts *counts,
 void filer_look_at(struct filer *filer, const struct obx_buf *keys)
 {
     pthread_mutex_lock(&filer->lock);
+    /* A burst of a million keys while the database is away must not cost memory without end. */
     if (keys->len > 0 && filer->keys_in.len + keys->len <= WAITING_KEYS_MAX)
         (void)buf_add(&filer->keys_in, keys->data, keys->len);
     pthread_mutex_unlock(&filer->lock);
@@ -164,24 +169,13 @@ static void disconnect(struct filer *filer)
     filer->connect_due_ms = clock_now_ms() + backoff_next_ms(&filer->backoff);
 }
 
-/* Nothing that a failure leaves undone is forgotten: it is in the table. */
-static void failed(struct filer *filer, const struct obx_err *err)
-{
-    const enum obx_action action = obx_code_action(err->code);
-
-    set_trouble(filer, err);
-    if (action != OBX_DO_RETRY || db_is_lost(filer->db))
-        disconnect(filer);
-    else
-        filer->file_due_ms = clock_now_ms() + IDLE_MS;
-}
-
 static void connect_db(struct filer *filer)
 {
     struct db_opts opts = filer->opts->db;
     struct obx_err err = {0};
     enum obx_code rc;
 
+    /* Rows that have ended are locked by nobody for long: what is held is taken next time. */
     opts.lock_wait_s = LOCK_WAIT_S;
     rc = db_open(&opts, &filer->db, &err);
     if (rc == OBX_OK)
@@ -194,18 +188,25 @@ static void connect_db(struct filer *filer)
     backoff_reset(&filer->backoff);
     set_trouble(filer, NULL);
     atomic_store(&filer->counts->is_connected, true);
+    /* What the process before this one meant to look at is lost, and so are looks of ours that failed
+     * with the old connection: all keys once, at full speed. */
     filer->is_rescanned = false;
     memset(filer->rescan_from, 0, KEY_HASH);
     filer->rescan_due_ms = filer->file_due_ms = filer->count_due_ms = 0;
 }
 
+/* Nothing that a failure leaves undone is forgotten: it is in the table, and the next round finds
+ * it. A lock that somebody holds passes; anything else (a right taken away, a table altered, a
+ * session in a state that nobody knows) is best met with a new connection, which checks the schema. */
 static bool check(struct filer *filer, enum obx_code rc, const struct obx_err *err)
 {
-    if (rc == OBX_OK) {
-        set_trouble(filer, NULL);
+    set_trouble(filer, rc == OBX_OK ? NULL : err);
+    if (rc == OBX_OK)
         return true;
-    }
-    failed(filer, err);
+    if (obx_code_action(err->code) != OBX_DO_RETRY || db_is_lost(filer->db))
+        disconnect(filer);
+    else
+        filer->file_due_ms = clock_now_ms() + IDLE_MS;
     return false;
 }
 
@@ -244,6 +245,8 @@ static void pace(struct filer *filer, const struct filed *filed)
 {
     const uint64_t now_ms = clock_now_ms();
 
+    /* While there is traffic a key may wait for our look (ADR 26, step 3), so rounds come quickly;
+     * without any the pause grows by a quarter each time, up to a look a second. */
     if (filed->rows > 0)
         filer->pause_ms = BUSY_MS;
     else if (filer->pause_ms < IDLE_MS)
@@ -281,6 +284,7 @@ static void file(struct filer *filer)
         return;
     if (filed.keys.len > 0)
         OBX_CRASH_POINT("inbox-filed");
+    /* Without memory for them the rescan finds what the look would have found. */
     (void)buf_add(&filer->keys, filed.keys.data, filed.keys.len);
     atomic_fetch_add(&filer->counts->filed, filed.done);
     atomic_fetch_add(&filer->counts->dead, filed.dead);
@@ -421,6 +425,7 @@ static void work(struct filer *filer)
     reporter_service(filer->reporter);
     if (filer->db != NULL)
         settle(filer);
+    /* Again, for the keys of the rows that were filed just now: somebody may wait for them. */
     if (filer->db != NULL)
         look(filer);
     if (filer->db != NULL && clock_now_ms() >= filer->rescan_due_ms)
@@ -440,7 +445,7 @@ static void *filer_main(void *arg)
         if (filer->db != NULL)
             work(filer);
         else
-            reporter_service(filer->reporter);
+            reporter_service(filer->reporter); /* heartbeats, and confirms that are still to come */
         if (!atomic_load(&filer->is_stopping))
             sleep_until_due(filer);
     }

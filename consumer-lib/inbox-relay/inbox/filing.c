@@ -180,6 +180,7 @@ static enum obx_code sort_row(const struct filing *filing, const struct db_rows 
     const bool is_discarded = bytes_is(state, "discarded");
     const bool is_kept = bytes_is(state, "kept");
 
+    /* A dead row comes twice when its report was claimed and never confirmed; it died once. */
     if (is_dead && db_rows_u64(rows, COL_REPORTED) == 0) {
         log_dead(filing, rows);
         filed->dead++;
@@ -189,6 +190,7 @@ static enum obx_code sort_row(const struct filing *filing, const struct db_rows 
 
         return rc == OBX_OK ? add_key(filed, hash) : rc;
     }
+    /* What owes a receipt is counted when that is out, see settle() of the filer. */
     filed->discarded += is_discarded;
     filed->done += !is_dead && !is_discarded && !is_kept;
     if (is_dead)
@@ -197,6 +199,7 @@ static enum obx_code sort_row(const struct filing *filing, const struct db_rows 
         sorted->gone[sorted->gone_count++] = id;
     else
         sorted->kept[sorted->kept_count++] = id;
+    /* One that holds its key stays the first of it: there is nothing to look at. */
     return is_dead && db_rows_u64(rows, COL_HOLDS) != 0 ? OBX_OK : add_key(filed, hash);
 }
 
@@ -255,6 +258,8 @@ static enum obx_code remove_rows(struct filing *filing, struct db *db, uint64_t 
 
     if (count == 0)
         return OBX_OK;
+    /* In order: runs of ids are deleted by range, and two processes that file meet their rows in the
+     * same order, so that none waits for the other in a circle. */
     qsort(ids, count, sizeof(*ids), by_number);
     return row_delete_run(&filing->row_delete, db, ids, count, &deleted, err);
 }
@@ -290,6 +295,8 @@ static enum obx_code write_sorted(struct filing *filing, struct db *db, struct s
 {
     enum obx_code rc = claim_rows(filing, db, sorted, claim_ms, err);
 
+    /* due_at of a dead row is NULL from now on: nothing is to be done with it, so no round reads it
+     * again, however many an outage has left. */
     if (rc == OBX_OK)
         rc = change(filing, db, sorted->dead, sorted->dead_count,
                     "UPDATE inbox FORCE INDEX (PRIMARY) SET due_at = NULL,"
@@ -377,6 +384,8 @@ enum obx_code filing_settle(struct filing *filing, struct db *db, const struct r
     if (rc != OBX_OK)
         return rc;
     for (const struct report *at = reports->head; at != NULL && rc == OBX_OK; at = at->next) {
+        /* The dedup row before the row goes: a copy that comes in between has to find one of the
+         * two, or it would be said that nobody knows what became of the message. */
         rc = settle_one(filing, db, at, err);
         if (at->is_rejected && !at->is_discarded)
             dead[dead_count++] = at->id;
@@ -468,6 +477,8 @@ enum obx_code filing_rescan(struct filing *filing, struct db *db, unsigned char 
         const struct obx_bytes after = {.p = from, .len = KEY_HASH};
         struct db_rows *rows = NULL;
 
+        /* A loose scan by hand: one seek for each key, however many rows it has. GROUP BY would read
+         * them all on one of the two products. */
         rc = db_query(db,
                       "SELECT id, state, key_hash FROM inbox FORCE INDEX (inbox_key) WHERE"
                       " queue = ? AND key_hash > ? ORDER BY key_hash, after_id, id LIMIT 1",

@@ -1,4 +1,8 @@
-/* Putting one inbox together: consumer, handler, filer, wake-up. See inbox.h. */
+/*
+ * Putting one inbox together: consumer, handler, filer, wake-up. See inbox.h. The consumer is the
+ * library's own, with its dedup, batches, parking and faults; what is added is a handler that stores
+ * and two calls that only a part of the same build may have (core/embed.h).
+ */
 #include "inbox.h"
 
 #include <stdlib.h>
@@ -86,7 +90,7 @@ enum obx_code inbox_start(struct inbox *inbox, struct obx_err *err)
 
     if (rc == OBX_OK)
         rc = obx_consumer_start(inbox->consumer, err);
-    inbox->is_started = rc == OBX_OK;
+    inbox->is_started = rc == OBX_OK; /* or there is no state STOPPED to wait for */
     return rc;
 }
 
@@ -133,23 +137,12 @@ void inbox_get_view(struct inbox *inbox, struct inbox_view *out)
 {
     struct counts *counts = &inbox->counts;
 
-    *out = (struct inbox_view){
-        .stored = atomic_load(&counts->stored),
-        .unstored = atomic_load(&counts->unstored),
-        .filed = atomic_load(&counts->filed),
-        .dead = atomic_load(&counts->dead),
-        .discarded = atomic_load(&counts->discarded),
-        .reported = atomic_load(&counts->reported),
-        .reports_given_up = atomic_load(&counts->reports_given_up),
-        .released = atomic_load(&counts->released),
-        .missing = atomic_load(&counts->missing),
-        .wakes = atomic_load(&counts->wakes),
-        .wakes_refused = waker_refused(inbox->waker),
-        .ready = atomic_load(&counts->ready),
-        .blocked = atomic_load(&counts->blocked),
-        .dead_rows = atomic_load(&counts->dead_rows),
-        .oldest_ready_us = atomic_load(&counts->oldest_ready_us),
-        .is_connected = atomic_load(&counts->is_connected),
-    };
+#define COPY(member, metric, type, help) out->member = atomic_load(&counts->member);
+    INBOX_NUMBERS(COPY)
+#undef COPY
+    /* The waker has no inbox: it belongs to those who ring it, store and filer. */
+    out->wakes_refused = waker_refused(inbox->waker);
+    out->oldest_ready_us = atomic_load(&counts->oldest_ready_us);
+    out->is_connected = atomic_load(&counts->is_connected);
     filer_get_trouble(inbox->filer, out->trouble, sizeof(out->trouble));
 }

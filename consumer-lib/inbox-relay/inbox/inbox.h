@@ -9,6 +9,7 @@
 #define INBOX_INBOX_H
 
 #include "bridge/bridge.h"
+#include "counts.h"
 #include "obx/consumer.h"
 #include "sql/db.h"
 
@@ -28,15 +29,11 @@ struct inbox_opts {
 
 struct inbox;
 
-/* Since the start, and levels as of the last count, which stops at 10000. */
+#define INBOX_VIEW_MEMBER(member, metric, type, help) uint64_t member;
+
+/* A copy of the counts. */
 struct inbox_view {
-    uint64_t stored, unstored; /* by handlers; of these, undone and perhaps stored again */
-    uint64_t filed, dead, discarded;
-    uint64_t reported, reports_given_up;
-    uint64_t released; /* successors made ready here rather than by a worker */
-    uint64_t missing;  /* rows that are gone though nobody knows whether they were applied */
-    uint64_t wakes, wakes_refused;
-    uint64_t ready, blocked, dead_rows;
+    INBOX_NUMBERS(INBOX_VIEW_MEMBER)
     uint64_t oldest_ready_us; /* how long the first one has been ready */
     bool is_connected;        /* the filer's database */
     char trouble[OBX_ERR_TEXT_MAX];

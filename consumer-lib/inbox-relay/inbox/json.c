@@ -44,7 +44,8 @@ void json_add_string(struct obx_buf *out, struct obx_bytes text)
     buf_add_text(out, "\"");
 }
 
-/* The shortest form that is read back as the same number. */
+/* The shortest form that is read back as the same number: 0.1 and not 0.10000000000000001, which a
+ * service that compares texts, or shows them, would take for an altered value. */
 static void add_double(struct obx_buf *out, double number)
 {
     char text[DOUBLE_TEXT];

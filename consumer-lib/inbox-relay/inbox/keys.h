@@ -1,5 +1,6 @@
 /*
- * Hashes of ordering keys: what the column key_hash has, and lists of them.
+ * Hashes of ordering keys: what the column key_hash has (the beginning of the key's SHA-256), and
+ * lists of them.
  */
 #ifndef INBOX_KEYS_H
 #define INBOX_KEYS_H
@@ -7,9 +8,6 @@
 #include "base/bytes.h"
 
 enum { KEY_HASH = 16 };
-
-/** The beginning of the SHA-256. False: the library has no memory. */
-bool key_hash(struct obx_bytes key, unsigned char hash[KEY_HASH]);
 
 /* Whole hashes one after the other in a buffer. */
 static inline size_t keys_count(const struct obx_buf *keys)

@@ -67,8 +67,9 @@ static struct parcel *take_sent(struct reporter *reporter, uint64_t number)
     return parcel;
 }
 
-/* Nobody listens there: a producer that does so later asks again, and is answered by the dedup
- * row. */
+/* Nobody listens there: a producer that does so later asks again, and is answered by the dedup row.
+ * To keep them would fill the window with receipts that can never go, and those of other producers
+ * would wait behind them. */
 static void give_up(struct reporter *reporter, struct parcel *parcel, const char *why)
 {
     OBX_LOG(LOG_LVL_WARN, "inbox", "receipts.given_up", KV_STR("queue", reporter->opts->queue),
@@ -195,7 +196,8 @@ bool reporter_is_full(const struct reporter *reporter)
     return reporter->held + reporter->done.count + FILING_MAX > HELD_MAX;
 }
 
-/* False: not now. */
+/* False: not now (no connection, a window that is full). The default exchange routes by the name of
+ * the queue that the producer reads; mandatory as ever, so that a queue that is gone is noticed. */
 static bool publish(struct reporter *reporter, struct parcel *parcel)
 {
     struct bridge_message msg = {.exchange = bytes_of(""),
@@ -206,6 +208,7 @@ static bool publish(struct reporter *reporter, struct parcel *parcel)
                                  .app_id = bytes_of("rowpost")};
     const size_t len = parcel->body.len;
 
+    /* Closed for the try only: until it is sent others may be added to it. */
     if (buf_add_text(&parcel->body, "]}") != OBX_OK)
         return false;
     msg.body = buf_bytes(&parcel->body);
@@ -227,7 +230,7 @@ static void publish_waiting(struct reporter *reporter)
         if (publish(reporter, parcel)) {
             parcel->next = reporter->sent;
             reporter->sent = parcel;
-        } else if (clock_now_ms() < parcel->give_up_ms) {
+        } else if (clock_now_ms() < parcel->give_up_ms) { /* after half of the claim on its rows */
             parcel->next = reporter->waiting;
             reporter->waiting = parcel;
         } else {

@@ -5,6 +5,10 @@
  */
 #include "store.h"
 
+#include <string.h>
+
+#include <openssl/evp.h>
+
 #include "base/alloc.h"
 #include "base/crash.h"
 #include "core/embed.h"
@@ -64,13 +68,19 @@ static enum obx_code find_place(const struct store *store, const struct obx_mess
 {
     const struct obx_bytes hash = {.p = place->hash, .len = KEY_HASH};
     struct obx_rows *rows = NULL;
+    unsigned char digest[EVP_MAX_MD_SIZE];
     enum obx_code rc;
 
     *place = (struct place){.has_key = msg->ordering_key.p != NULL, .is_ready = true};
     if (!place->has_key)
         return OBX_OK;
-    if (!key_hash(msg->ordering_key, place->hash))
+    /* A hash and not the key: the index stays small however long keys are, and 128 bits are enough
+     * that two keys which share a chain by accident do not happen; if it did, they would only wait
+     * for each other. */
+    if (EVP_Digest(msg->ordering_key.p, msg->ordering_key.len, digest, NULL, EVP_sha256(), NULL) !=
+        1)
         return obx_fail(err, OBX_E_NOMEM, "hash");
+    memcpy(place->hash, digest, KEY_HASH);
     rc = obx_tx_query(tx, sql_tail, OBX_ARGS(obx_text(store->opts->queue), obx_data(hash)), &rows,
                       err);
     if (rc == OBX_OK && obx_rows_next(rows)) {
@@ -91,6 +101,8 @@ static enum obx_code insert(const struct store *store, const struct obx_message 
 {
     const struct inbox_opts *opts = store->opts;
     const bool is_asked = consumer_asks_receipt(msg, opts->consumer.group);
+    /* A message whose producer is told of a rejection does not hold its key: the producer makes up
+     * for it, and the later messages of the key are part of that. */
     const struct obx_bytes hash = {.p = place->hash, .len = KEY_HASH};
     struct obx_bytes body = msg->body.p == NULL ? bytes_of("") : msg->body;
     struct obx_buf headers = {0};
@@ -98,6 +110,8 @@ static enum obx_code insert(const struct store *store, const struct obx_message 
 
     json_add_headers(&headers, msg);
     rc = headers.rc == OBX_OK ? OBX_OK : obx_fail(err, OBX_E_NOMEM, "headers");
+    /* Refused here and not by the server, which ends the connection at a packet that is too large: the
+     * whole batch would be undone, time and again. */
     if (rc == OBX_OK && headers.len + body.len + ROOM > consumer_tx_max_packet(tx))
         rc = obx_fail(err, OBX_E_TOO_LARGE, "%zu bytes; max_allowed_packet of the server is %zu",
                       headers.len + body.len, consumer_tx_max_packet(tx));

@@ -44,8 +44,9 @@ static int make_socket(int family)
     return socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 }
 
-/* "127.0.0.1:9400" or "[::1]:9400": numbers only, since a name would be looked up at each start. */
-static enum obx_code parse_address(const char *text, struct target *target, struct obx_err *err)
+/* A path, or "127.0.0.1:9400", or "[::1]:9400": numbers only, since a name would be looked up at
+ * each start, and a start must not hang on a name server. */
+static enum obx_code parse(const char *text, struct target *target, struct obx_err *err)
 {
     const struct addrinfo hints = {.ai_socktype = SOCK_DGRAM,
                                    .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
@@ -55,6 +56,13 @@ static enum obx_code parse_address(const char *text, struct target *target, stru
     char host[HOST_SIZE];
     size_t len = colon == NULL ? 0 : (size_t)(colon - text);
 
+    if (text[0] == '/') {
+        if (strlen(text) > path_max)
+            return obx_fail(err, OBX_E_CONFIG, "wake: \"%s\" is longer than %zu bytes", text,
+                            path_max);
+        target->path = obx_strdup(text);
+        return target->path == NULL ? obx_fail(err, OBX_E_NOMEM, "wake") : OBX_OK;
+    }
     if (is_bracketed && len >= 2)
         len -= 2;
     if (len == 0 || len >= sizeof(host))
@@ -67,16 +75,6 @@ static enum obx_code parse_address(const char *text, struct target *target, stru
     target->len = found->ai_addrlen;
     freeaddrinfo(found);
     return OBX_OK;
-}
-
-static enum obx_code parse(const char *text, struct target *target, struct obx_err *err)
-{
-    if (text[0] != '/')
-        return parse_address(text, target, err);
-    if (strlen(text) > path_max)
-        return obx_fail(err, OBX_E_CONFIG, "wake: \"%s\" is longer than %zu bytes", text, path_max);
-    target->path = obx_strdup(text);
-    return target->path == NULL ? obx_fail(err, OBX_E_NOMEM, "wake") : OBX_OK;
 }
 
 enum obx_code waker_create(const char *const *to, size_t count, struct waker **out,
@@ -164,6 +162,8 @@ static size_t ring_directory(struct waker *waker, DIR *dir, const char *path, co
         char name[sizeof(((struct sockaddr_un *)0)->sun_path)];
         struct stat info;
 
+        /* Nothing but sockets is written to or removed, and no link is followed: the directory
+         * belongs to the service, this program to somebody else. */
         if (fstatat(dirfd(dir), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 ||
             !S_ISSOCK(info.st_mode))
             continue;
