@@ -11,38 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/utf8.h"
+#include "core/json.h"
 
 enum { DOUBLE_TEXT = 40 };
-
-static void add_char(struct obx_buf *out, struct obx_bytes text, size_t len)
-{
-    const unsigned char c = *(const unsigned char *)text.p;
-
-    if (len == 0)
-        buf_add_text(out, "\xEF\xBF\xBD");
-    else if (c == '"' || c == '\\')
-        buf_addf(out, "\\%c", c);
-    else if (c < ' ')
-        buf_addf(out, "\\u%04x", (unsigned)c);
-    else
-        buf_add(out, text.p, len);
-}
-
-void json_add_string(struct obx_buf *out, struct obx_bytes text)
-{
-    buf_add_text(out, "\"");
-    while (text.len > 0) {
-        uint32_t cp = 0;
-        const size_t len = utf8_next(text, &cp);
-        const size_t step = len == 0 ? 1 : len;
-
-        add_char(out, text, len);
-        text.p = (const char *)text.p + step;
-        text.len -= step;
-    }
-    buf_add_text(out, "\"");
-}
 
 /* The shortest form that is read back as the same number: 0.1 and not 0.10000000000000001, which a
  * service that compares texts, or shows them, would take for an altered value. */

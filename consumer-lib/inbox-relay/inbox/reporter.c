@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "bridge/publisher.h"
-#include "json.h"
+#include "core/json.h"
 
 enum { WINDOW = 100, PARCEL_MAX = 200, ID_SIZE = 48, MS_PER_S = 1000, HELD_MAX = 4 * FILING_MAX };
 
@@ -132,28 +132,6 @@ void reporter_destroy(struct reporter *reporter)
     obx_free(reporter);
 }
 
-static void add_member(struct obx_buf *body, const char *name, struct obx_bytes value)
-{
-    buf_addf(body, "\"%s\":", name);
-    json_add_string(body, value);
-}
-
-static void add_receipt(struct reporter *reporter, struct obx_buf *body,
-                        const struct report *report)
-{
-    buf_add_text(body, body->len == 0 ? "{\"receipts\":[{" : ",{");
-    add_member(body, "message_id", report->message_id);
-    buf_add_text(body, ",");
-    add_member(body, "group", bytes_of(reporter->opts->consumer.group));
-    buf_addf(body, ",\"outcome\":\"%s\",", report->is_rejected ? "rejected" : "applied");
-    if (report->is_rejected) {
-        add_member(body, "reason", report->reason);
-        buf_add_text(body, ",");
-    }
-    add_member(body, "token", report->token);
-    buf_add_text(body, "}");
-}
-
 static struct parcel *parcel_for(struct reporter *reporter, const struct report *report)
 {
     struct parcel *parcel = NULL;
@@ -174,6 +152,19 @@ static struct parcel *parcel_for(struct reporter *reporter, const struct report 
     return parcel;
 }
 
+static bool add_report(struct reporter *reporter, struct parcel *parcel,
+                       const struct report *report)
+{
+    const struct receipt_line line = {.message_id = report->message_id,
+                                      .group = bytes_of(reporter->opts->consumer.group),
+                                      .token = report->token,
+                                      .reason = report->reason,
+                                      .is_rejected = report->is_rejected};
+
+    return receipt_body_add(&parcel->body, &line) == OBX_OK;
+}
+
+/* Without memory a report is forgotten: its claim passes, and its row is filed again. */
 void reporter_add(struct reporter *reporter, struct report_list *reports)
 {
     struct report *report;
@@ -181,13 +172,16 @@ void reporter_add(struct reporter *reporter, struct report_list *reports)
     while ((report = report_list_pop(reports)) != NULL) {
         struct parcel *parcel = parcel_for(reporter, report);
 
-        if (parcel == NULL) {
-            obx_free(report);
+        if (parcel != NULL && add_report(reporter, parcel, report)) {
+            report_list_push(&parcel->reports, report);
+            reporter->held++;
             continue;
         }
-        add_receipt(reporter, &parcel->body, report);
-        report_list_push(&parcel->reports, report);
-        reporter->held++;
+        obx_free(report);
+        if (parcel != NULL && parcel->reports.count == 0) { /* made for it, so it is the first */
+            reporter->waiting = parcel->next;
+            free_parcel(reporter, parcel);
+        }
     }
 }
 
@@ -209,7 +203,7 @@ static bool publish(struct reporter *reporter, struct parcel *parcel)
     const size_t len = parcel->body.len;
 
     /* Closed for the try only: until it is sent others may be added to it. */
-    if (buf_add_text(&parcel->body, "]}") != OBX_OK)
+    if (receipt_body_end(&parcel->body) != OBX_OK)
         return false;
     msg.body = buf_bytes(&parcel->body);
     if (bridge_publisher_publish(reporter->publisher, &msg, parcel->number, NULL) == OBX_OK)

@@ -6,7 +6,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "base/alloc.h"
 #include "base/backoff.h"
@@ -15,7 +14,7 @@
 #include "base/crash.h"
 #include "base/log.h"
 #include "base/random.h"
-#include "base/utf8.h"
+#include "core/json.h"
 
 enum {
     BATCH_MAX = 200, /* receipts in a message */
@@ -38,44 +37,6 @@ struct receipt_batch {
 };
 
 static const struct post_kind kind;
-
-/* ---- the body ---- */
-
-/* What is not UTF-8 (a handler's reason may be anything) loses its bytes outside of ASCII. */
-static void add_member(struct obx_buf *body, const char *name, struct obx_bytes value)
-{
-    const bool is_utf8 = utf8_is_valid(value);
-    const unsigned char *at = value.p;
-
-    buf_addf(body, "\"%s\":\"", name);
-    for (size_t i = 0; i < value.len; i++) {
-        if (at[i] == '"' || at[i] == '\\')
-            buf_addf(body, "\\%c", at[i]);
-        else if (at[i] < ' ') /* a NUL is none that every reader of JSON takes */
-            buf_addf(body, "\\u%04x", at[i] == 0 ? (unsigned)' ' : (unsigned)at[i]);
-        else
-            buf_add(body, at[i] > '~' && !is_utf8 ? (const void *)"?" : &at[i], 1);
-    }
-    buf_add_text(body, "\"");
-}
-
-static enum obx_code add_receipt(struct obx_buf *body, const struct item *item, const char *group,
-                                 bool is_rejected)
-{
-    buf_add_text(body, body->len == 0 ? "{\"receipts\":[{" : ",{");
-    add_member(body, "message_id", item->msg.message_id);
-    buf_add_text(body, ",");
-    add_member(body, "group", bytes_of(group));
-    if (is_rejected) {
-        buf_add_text(body, ",\"outcome\":\"rejected\",");
-        add_member(body, "reason", bytes_of(item->why.text));
-        buf_add_text(body, ",");
-    } else {
-        buf_add_text(body, ",\"outcome\":\"applied\",");
-    }
-    add_member(body, "token", item_receipt_token(item));
-    return buf_add_text(body, "}");
-}
 
 /* ---- batches ---- */
 
@@ -151,7 +112,7 @@ bool receipts_take(struct receipts *receipts, struct item *item)
     const char *group = receipts->settings->group;
     const bool is_rejected = item->state == ITEM_DEAD;
     struct receipt_batch *batch = NULL;
-    size_t before = 0;
+    struct receipt_line line;
 
     if (item->is_stored)
         return false;
@@ -166,11 +127,13 @@ bool receipts_take(struct receipts *receipts, struct item *item)
     batch = open_batch(receipts, item_receipt_queue(item));
     if (batch == NULL)
         return false;
-    before = batch->body.len;
-    if (add_receipt(&batch->body, item, group, is_rejected) != OBX_OK) {
-        buf_cut(&batch->body, before);
+    line = (struct receipt_line){.message_id = item->msg.message_id,
+                                 .group = bytes_of(group),
+                                 .token = item_receipt_token(item),
+                                 .reason = bytes_of(item->why.text),
+                                 .is_rejected = is_rejected};
+    if (receipt_body_add(&batch->body, &line) != OBX_OK)
         return false;
-    }
     item_list_push(&batch->items, item);
     receipts->held++;
     return true;
@@ -189,7 +152,7 @@ void receipts_flush(struct receipts *receipts)
         batch->give_up_ms = now_ms + PATIENCE_MS;
         if (receipts->is_ending)
             end_batch(receipts, batch, false);
-        else if (batch->items.count == 0 || buf_add_text(&batch->body, "]}") != OBX_OK)
+        else if (batch->items.count == 0 || receipt_body_end(&batch->body) != OBX_OK)
             end_batch(receipts, batch, true);
         else
             outgoing_add(receipts->outgoing, &batch->post, now_ms);
