@@ -1,12 +1,12 @@
 -- The inbox contract: the statements by which a service works off its inbox, as docs/inbox.md has them. `?` in the order that is
 -- named; each ends with ";" at the end of a line. tests/system/inbox_sql_test.c runs them as they stand, on MariaDB and on MySQL.
 
--- take: queue
+-- take: queue, from ('1970-01-01', or the `due` of an earlier row)
 SELECT id, message_id, topic, ordering_key, content_type, headers, source, traceparent, created_at, received_at,
        attempts + 1 AS attempt, max_attempts, key_hash, size,
-       IF(size + 65536 <= @@max_allowed_packet, payload, NULL) AS payload
+       IF(size + 65536 <= @@max_allowed_packet, payload, NULL) AS payload, CAST(due_at AS CHAR) AS due
 FROM inbox FORCE INDEX (inbox_due)
-WHERE queue = ? AND state = 'ready' AND due_at <= UTC_TIMESTAMP(6)
+WHERE queue = ? AND state = 'ready' AND due_at >= ? AND due_at <= UTC_TIMESTAMP(6)
 ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED;
 
 -- next: queue, key_hash, id
@@ -22,7 +22,7 @@ WHERE (id = ? AND state = 'ready') OR (id = ? AND state = 'blocked');
 -- following: id
 SELECT id, message_id, topic, ordering_key, content_type, headers, source, traceparent, created_at, received_at,
        attempts + 1 AS attempt, max_attempts, key_hash, size,
-       IF(size + 65536 <= @@max_allowed_packet, payload, NULL) AS payload
+       IF(size + 65536 <= @@max_allowed_packet, payload, NULL) AS payload, CAST(due_at AS CHAR) AS due
 FROM inbox WHERE id = ?;
 
 -- retry: milliseconds (NULL: by the queue's backoff), reason, id
@@ -31,7 +31,7 @@ UPDATE inbox SET
         0 + COALESCE(?, LEAST(retry_max_ms, retry_min_ms * POW(2, LEAST(attempts, 24))) * (0.5 + RAND() / 2))))
         AS UNSIGNED)) MICROSECOND,
     state = IF(attempts + 1 >= max_attempts, 'dead', 'ready'),
-    reason_code = 'OBX_E_HANDLER', reason = LEFT(COALESCE(CAST(? AS BINARY), ''), 1024),
+    reason_code = 'OBX_E_HANDLER', reason = COALESCE(UNHEX(LEFT(HEX(LEFT(?, 1024)), 2048)), ''),
     first_failed_at = COALESCE(first_failed_at, UTC_TIMESTAMP(6)), last_failed_at = UTC_TIMESTAMP(6),
     attempts = attempts + 1
 WHERE id = ? AND state = 'ready';
@@ -39,7 +39,7 @@ WHERE id = ? AND state = 'ready';
 -- reject: reason, id
 UPDATE inbox SET
     due_at = UTC_TIMESTAMP(6), state = 'dead',
-    reason_code = 'OBX_E_REJECTED', reason = LEFT(COALESCE(CAST(? AS BINARY), ''), 1024),
+    reason_code = 'OBX_E_REJECTED', reason = COALESCE(UNHEX(LEFT(HEX(LEFT(?, 1024)), 2048)), ''),
     first_failed_at = COALESCE(first_failed_at, UTC_TIMESTAMP(6)), last_failed_at = UTC_TIMESTAMP(6),
     attempts = attempts + 1
 WHERE id = ? AND state = 'ready';

@@ -34,9 +34,9 @@ CREATE TABLE IF NOT EXISTS inbox (
     holds_key       BOOLEAN NOT NULL DEFAULT 1,
     -- 1: its producer has been told that it was rejected, and acts on that.
     is_reported     BOOLEAN NOT NULL DEFAULT 0,
-    -- Why the last attempt failed: bytes, because noting a failure must not fail. MariaDB cuts 1024 characters, not bytes.
+    -- Why the last attempt failed: bytes, because noting a failure must not fail. The statements cut it.
     reason_code     VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
-    reason          VARBINARY(4096) NOT NULL DEFAULT '',
+    reason          VARBINARY(1024) NOT NULL DEFAULT '',
     first_failed_at DATETIME(6) NULL,
     last_failed_at  DATETIME(6) NULL,
     -- When the producer's database took the message, and this one.

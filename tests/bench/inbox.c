@@ -123,12 +123,15 @@ static int measure_store(int argc, char **argv)
 static void add_row(struct obx_buf *sql, uint64_t i, bool is_hot)
 {
     const bool is_blocked = is_hot && i % 2 == 0 && i > 2;
+    char due[80];
 
+    /* Each message is a statement of its own there, and so has a time of its own. */
+    (void)snprintf(due, sizeof(due), "UTC_TIMESTAMP(6) - INTERVAL %" PRIu64 " MICROSECOND",
+                   FILL_CHUNK - i % FILL_CHUNK);
     buf_addf(sql, "%s(%" PRIu64 ", '%s', '%s', %s, %s, %" PRIu64 ", 'm-%" PRIu64 "', 't', 256, %s)",
              sql->len == 0 ? "" : ",", i, queue, is_blocked ? "blocked" : "ready",
-             is_blocked ? "NULL" : "UTC_TIMESTAMP(6)",
-             is_hot && i % 2 == 0 ? "REPEAT('h', 16)" : "NULL", is_blocked ? i - 2 : 0, i,
-             "REPEAT('x', 256)");
+             is_blocked ? "NULL" : due, is_hot && i % 2 == 0 ? "REPEAT('h', 16)" : "NULL",
+             is_blocked ? i - 2 : 0, i, "REPEAT('x', 256)");
 }
 
 static int fill(int argc, char **argv)
@@ -168,12 +171,12 @@ struct team {
     atomic_uint_fast64_t done;
 };
 
-static bool take_one(struct db *db, struct inbox_taken *taken)
+static bool take_one(struct db *db, struct inbox_from *from, struct inbox_taken *taken)
 {
     struct obx_err err = {0};
     bool found = false;
 
-    check(inbox_take(db, queue, taken, &found, &err), "take", &err);
+    check(inbox_take(db, queue, from, taken, &found, &err), "take", &err);
     return found;
 }
 
@@ -188,6 +191,7 @@ static void *run_connection(void *arg)
 {
     struct team *team = arg;
     struct db *db = bench_open_db("obx_bench");
+    struct inbox_from from = {.back_us = 0};
     struct obx_err err = {0};
     uint64_t number;
 
@@ -195,7 +199,7 @@ static void *run_connection(void *arg)
         struct inbox_taken taken = {0};
 
         check(db_begin(db, &err), "begin", &err);
-        if (!team->is_plain && !take_one(db, &taken))
+        if (!team->is_plain && !take_one(db, &from, &taken))
             bench_die("there are too few rows", NULL);
         update(db, number);
         if (!team->is_plain)
@@ -231,6 +235,7 @@ static int measure_take(int argc, char **argv)
     struct db *db = bench_open_db("obx_bench");
     const uint64_t messages = number_option(argc, argv, "--messages", 0);
     const uint64_t begun_us = clock_now_us();
+    struct inbox_from from = {.back_us = 0};
     struct obx_err err = {0};
 
     for (uint64_t i = 0; i < messages; i++) {
@@ -238,7 +243,7 @@ static int measure_take(int argc, char **argv)
 
         if (i % PER_COMMIT == 0)
             check(db_begin(db, &err), "begin", &err);
-        if (!take_one(db, &taken))
+        if (!take_one(db, &from, &taken))
             bench_die("there are too few rows", NULL);
         check(inbox_done(db, queue, &taken, NULL, &err), "done", &err);
         if ((i + 1) % PER_COMMIT == 0 || i + 1 == messages)
@@ -275,8 +280,8 @@ static void wait_for_datagram(int fd, int timeout_ms)
 }
 
 /* What there is; effect gets each one's payload after its commit. */
-static void work_off(struct db *db, void (*effect)(const struct inbox_taken *taken, void *ctx),
-                     void *ctx)
+static void work_off(struct db *db, struct inbox_from *from,
+                     void (*effect)(const struct inbox_taken *taken, void *ctx), void *ctx)
 {
     struct obx_err err = {0};
 
@@ -284,7 +289,7 @@ static void work_off(struct db *db, void (*effect)(const struct inbox_taken *tak
         struct inbox_taken taken = {0};
 
         check(db_begin(db, &err), "begin", &err);
-        if (!take_one(db, &taken)) {
+        if (!take_one(db, from, &taken)) {
             check(db_rollback(db, &err), "rollback", &err);
             return;
         }
@@ -300,9 +305,10 @@ _Noreturn static void listen_for_ever(int argc, char **argv)
 {
     const int fd = bind_socket(text_option(argc, argv, "--socket", "worker.sock"));
     struct db *db = bench_open_db("obx_bench");
+    struct inbox_from from = {.back_us = 0};
 
     while (true) {
-        work_off(db, NULL, NULL);
+        work_off(db, &from, NULL, NULL);
         wait_for_datagram(fd, POLL_MS);
     }
 }
@@ -334,6 +340,7 @@ static void *run_worker(void *arg)
 {
     struct latency *latency = arg;
     struct db *db = bench_open_db("obx_bench");
+    struct inbox_from from = {.back_us = 0};
     char path[108];
     int fd;
 
@@ -341,7 +348,7 @@ static void *run_worker(void *arg)
                    atomic_fetch_add(&latency->started, 1));
     fd = bind_socket(path);
     while (atomic_load(&latency->applied) < latency->messages) {
-        work_off(db, note_effect, latency);
+        work_off(db, &from, note_effect, latency);
         wait_for_datagram(fd, POLL_MS);
     }
     (void)close(fd);

@@ -659,7 +659,7 @@ def statements(failed):
             if statement in ("replay", "discard"):  # the operator's
                 continue
             # take and following share their columns.
-            parts = text.partition("AS payload FROM inbox") if "AS payload FROM inbox" in text else (text,)
+            parts = text.partition("AS due FROM inbox") if "AS due FROM inbox" in text else (text,)
             missing += [part for part in parts if part.strip() not in source]
         if missing:
             failed.append(label)

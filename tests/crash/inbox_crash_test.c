@@ -175,7 +175,7 @@ static void work_and_die(const struct db_opts *opts, enum stage stage)
     if (db_open(opts, &db, &err) != OBX_OK || db_begin(db, &err) != OBX_OK)
         _exit(1);
     die_at(BEGUN, stage);
-    if (inbox_take(db, "orders", &taken, &found, &err) != OBX_OK || !found)
+    if (inbox_take(db, "orders", NULL, &taken, &found, &err) != OBX_OK || !found)
         _exit(2);
     die_at(TAKEN, stage);
     if (db_exec(db,
@@ -288,7 +288,7 @@ static void larger_than_the_sessions_packets(void **state)
     set_packet(MIB);
     db = test_db_open(&rig->worker_opts);
     assert_int_equal(db_begin(db, &err), OBX_OK);
-    assert_int_equal(inbox_take(db, "orders", &taken, &found, &err), OBX_OK);
+    assert_int_equal(inbox_take(db, "orders", NULL, &taken, &found, &err), OBX_OK);
     assert_true(found && !taken.has_payload);
     assert_int_equal(db_query(db, inbox_statement_text(INBOX_PAYLOAD),
                               DB_ARGS(DB_U64(MIB), DB_U64(MIB / 2), DB_U64(taken.id)), &rows, &err),

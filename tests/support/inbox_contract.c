@@ -7,8 +7,9 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 
-enum { FILE_MAX = 1 << 16, MARK_MAX = 64 };
+enum { FILE_MAX = 1 << 16, MARK_MAX = 64, BACK_SHARE = 20, BACK_MAX_US = 60 * 1000000 };
 
 static char texts[INBOX_STATEMENTS][4096];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -71,7 +72,7 @@ static void copy_text(char *to, size_t size, struct obx_bytes from)
 /* The columns of take. */
 static void fill(struct inbox_taken *taken, const struct db_rows *rows)
 {
-    enum { ID, MESSAGE_ID, TOPIC, KEY, ATTEMPT = 10, HASH = 12, SIZE, PAYLOAD };
+    enum { ID, MESSAGE_ID, TOPIC, KEY, ATTEMPT = 10, HASH = 12, SIZE, PAYLOAD, DUE };
     struct obx_bytes hash = db_rows_bytes(rows, HASH);
 
     memset(taken, 0, sizeof(*taken));
@@ -85,13 +86,15 @@ static void fill(struct inbox_taken *taken, const struct db_rows *rows)
     copy_text(taken->message_id, sizeof(taken->message_id), db_rows_bytes(rows, MESSAGE_ID));
     copy_text(taken->key, sizeof(taken->key), db_rows_bytes(rows, KEY));
     copy_text(taken->payload, sizeof(taken->payload), db_rows_bytes(rows, PAYLOAD));
+    copy_text(taken->due, sizeof(taken->due), db_rows_bytes(rows, DUE));
 }
 
-static enum obx_code take_by(struct db *db, enum inbox_statement statement, struct obx_value with,
+static enum obx_code take_by(struct db *db, enum inbox_statement statement,
+                             const struct obx_value *args, size_t arg_count,
                              struct inbox_taken *taken, bool *found, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
-    enum obx_code rc = db_query(db, inbox_statement_text(statement), DB_ARGS(with), &rows, err);
+    enum obx_code rc = db_query(db, inbox_statement_text(statement), args, arg_count, &rows, err);
 
     *found = false;
     if (rc != OBX_OK)
@@ -103,17 +106,35 @@ static enum obx_code take_by(struct db *db, enum inbox_statement statement, stru
     return OBX_OK;
 }
 
-enum obx_code inbox_take(struct db *db, const char *queue, struct inbox_taken *taken, bool *found,
-                         struct obx_err *err)
+enum obx_code inbox_take(struct db *db, const char *queue, struct inbox_from *from,
+                         struct inbox_taken *taken, bool *found, struct obx_err *err)
 {
-    return take_by(db, INBOX_TAKE, DB_TEXT(queue), taken, found, err);
+    const uint64_t begun_us = clock_now_us();
+    const bool is_start = from == NULL || begun_us >= from->back_us;
+    enum obx_code rc = take_by(
+        db, INBOX_TAKE, DB_ARGS(DB_TEXT(queue), DB_TEXT(is_start ? "1970-01-01" : from->due)),
+        taken, found, err);
+
+    if (from == NULL || rc != OBX_OK)
+        return rc;
+    if (*found)
+        memcpy(from->due, taken->due, sizeof(from->due));
+    if (is_start) {
+        const uint64_t now_us = clock_now_us();
+        const uint64_t pause_us = BACK_SHARE * (now_us - begun_us);
+
+        /* With nothing taken yet there is no other place to begin at. */
+        from->back_us =
+            from->due[0] == '\0' ? 0 : now_us + (pause_us < BACK_MAX_US ? pause_us : BACK_MAX_US);
+    }
+    return OBX_OK;
 }
 
 enum obx_code inbox_following(struct db *db, uint64_t id, struct inbox_taken *taken,
                               struct obx_err *err)
 {
     bool found = false;
-    enum obx_code rc = take_by(db, INBOX_FOLLOWING, DB_U64(id), taken, &found, err);
+    enum obx_code rc = take_by(db, INBOX_FOLLOWING, DB_ARGS(DB_U64(id)), taken, &found, err);
 
     return rc == OBX_OK && !found ? obx_fail(err, OBX_E_CONFLICT, "the successor is gone") : rc;
 }

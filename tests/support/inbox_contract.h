@@ -28,7 +28,7 @@ const char *inbox_statement_name(enum inbox_statement statement);
 /** Its text; read once, from any thread. Exits with a line on stderr when the file lacks it. */
 const char *inbox_statement_text(enum inbox_statement statement);
 
-enum { INBOX_HASH = 16, INBOX_KEY_MAX = 1020, INBOX_ID_MAX = 255 };
+enum { INBOX_HASH = 16, INBOX_KEY_MAX = 1020, INBOX_ID_MAX = 255, INBOX_DUE_MAX = 26 };
 struct inbox_taken {
     uint64_t id;
     uint64_t attempt;
@@ -39,11 +39,19 @@ struct inbox_taken {
     char message_id[INBOX_ID_MAX + 1];
     char key[INBOX_KEY_MAX + 1];
     char payload[256]; /* its beginning */
+    char due[INBOX_DUE_MAX + 1];
 };
 
-/** *found false: nothing to take. The transaction is the caller's. */
-OBX_NODISCARD enum obx_code inbox_take(struct db *db, const char *queue, struct inbox_taken *taken,
-                                       bool *found, struct obx_err *err);
+/** Where a worker's takes begin, by the rule of docs/inbox.md: at the row that it took last, and at a
+ * twentieth of its time at the start. Zero-initialise; one for each worker and queue. */
+struct inbox_from {
+    char due[INBOX_DUE_MAX + 1];
+    uint64_t back_us; /* when to begin at the start again */
+};
+
+/** *found false: nothing to take. The transaction is the caller's. from NULL: from the start. */
+OBX_NODISCARD enum obx_code inbox_take(struct db *db, const char *queue, struct inbox_from *from,
+                                       struct inbox_taken *taken, bool *found, struct obx_err *err);
 /** next and done; *successor (may be NULL) 0: none. OBX_E_CONFLICT: the row is not ours. */
 OBX_NODISCARD enum obx_code inbox_done(struct db *db, const char *queue,
                                        const struct inbox_taken *taken, uint64_t *successor,

@@ -165,7 +165,7 @@ static void work(struct scene *scene, inbox_act_fn *act)
 {
     struct obx_err err = {0};
 
-    assert_true(inbox_work_once(scene->worker, act, &err));
+    assert_true(inbox_work_once(scene->worker, NULL, act, &err));
 }
 
 static void wait_filed(struct scene *scene)
@@ -334,7 +334,7 @@ static void a_message_that_a_worker_has_is_left_alone(void **state)
     wait_stored(scene, 2);
     (void)id_of(scene, "a-1", id);
     assert_int_equal(db_begin(scene->worker, &err), OBX_OK);
-    assert_int_equal(inbox_take(scene->worker, "orders", &taken, &found, &err), OBX_OK);
+    assert_int_equal(inbox_take(scene->worker, "orders", NULL, &taken, &found, &err), OBX_OK);
     assert_true(found);
     assert_int_equal(INBOX(scene, "discard", id, "--note", "n"), 1);
     said(scene, "somebody has it in a transaction");

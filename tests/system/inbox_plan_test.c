@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "inbox/filing.h"
 #include "inbox_contract.h"
 #include "sql/schema.h"
@@ -28,7 +29,8 @@ enum {
     RETRIES = 1000,
     TEN = 10,
     LOOKING_COSTS = 40, /* reading the counters, and a few entries of slack */
-    WORKERS = 4
+    WORKERS = 4,
+    ENDED = 6000
 };
 
 static struct test_db database;
@@ -123,7 +125,7 @@ static struct inbox_taken take_one(struct db *with)
     struct inbox_taken taken = {0};
     bool found = false;
 
-    check(inbox_take(with, "q", &taken, &found, &err));
+    check(inbox_take(with, "q", NULL, &taken, &found, &err));
     assert_true(found);
     return taken;
 }
@@ -238,7 +240,8 @@ static void the_statements_use_their_indexes(void **state)
 
     (void)state;
     fill(DEFAULT_ROWS);
-    explain(inbox_statement_text(INBOX_TAKE), DB_ARGS(DB_TEXT("q")), "inbox_due");
+    explain(inbox_statement_text(INBOX_TAKE), DB_ARGS(DB_TEXT("q"), DB_TEXT("1970-01-01")),
+            "inbox_due");
     explain(inbox_statement_text(INBOX_NEXT),
             DB_ARGS(DB_TEXT("q"), DB_BYTES(hash), DB_U64(DEFAULT_ROWS / 2)), "inbox_key");
     explain(inbox_statement_text(INBOX_DONE), DB_ARGS(DB_U64(1), DB_U64(2)), "PRIMARY");
@@ -248,11 +251,75 @@ static void the_statements_use_their_indexes(void **state)
     explain(inbox_statement_text(INBOX_FAILED), DB_ARGS(DB_U64(1), DB_U64(1)), "PRIMARY");
 }
 
+/* ------------------------------------------------------------------ what has ended and is not purged */
+
+/* The quickest of some takes, each rolled back. */
+static uint64_t quickest_take_us(struct inbox_from *from)
+{
+    uint64_t quickest_us = UINT64_MAX;
+
+    for (int i = 0; i < TEN; i++) {
+        struct inbox_taken taken = {0};
+        struct inbox_from place = {.back_us = 0};
+        uint64_t begun_us, took_us;
+        bool found = false;
+
+        if (from != NULL)
+            place = *from;
+        check(db_begin(db, &err));
+        begun_us = clock_now_us();
+        check(inbox_take(db, "q", from == NULL ? NULL : &place, &taken, &found, &err));
+        took_us = clock_now_us() - begun_us;
+        assert_true(found);
+        check(db_rollback(db, &err));
+        quickest_us = took_us < quickest_us ? took_us : quickest_us;
+    }
+    return quickest_us;
+}
+
+/* A session that reads an old snapshot keeps the server from purging the entries of rows that have
+ * ended, and a take from the start passes over all of them. One that begins at the row that was
+ * taken last does not, however many there are: this is why workers remember it. */
+static void rows_that_have_ended_cost_a_worker_nothing(void **state)
+{
+    struct inbox_from from = {.back_us = 0};
+    uint64_t start_us, here_us;
+
+    (void)state;
+    fill(2 * ENDED);
+    test_db_run(db, "UPDATE inbox SET key_hash = NULL, state = 'ready', due_at = '2026-01-01' +"
+                    " INTERVAL id MICROSECOND");
+    test_db_run(others[0], "START TRANSACTION WITH CONSISTENT SNAPSHOT");
+    for (int i = 0; i < ENDED; i++) {
+        struct inbox_taken taken = {0};
+        bool found = false;
+
+        if (i % 100 == 0)
+            check(db_begin(db, &err));
+        check(inbox_take(db, "q", &from, &taken, &found, &err));
+        assert_true(found);
+        check(inbox_done(db, "q", &taken, NULL, &err));
+        if (i % 100 == 99)
+            check(db_commit(db, &err));
+    }
+    from.back_us = UINT64_MAX;
+    start_us = quickest_take_us(NULL);
+    here_us = quickest_take_us(&from);
+    print_message("with %d rows that have ended: %" PRIu64 " us from the start, %" PRIu64
+                  " us from the last one\n",
+                  ENDED, start_us, here_us);
+    if (start_us < 3 * here_us)
+        fail_msg("a worker that remembers its place is not spared what has ended");
+    test_db_run(others[0], "COMMIT");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_long_table_costs_what_a_short_one_costs, setup, teardown),
         cmocka_unit_test_setup_teardown(the_statements_use_their_indexes, setup, teardown),
+        cmocka_unit_test_setup_teardown(rows_that_have_ended_cost_a_worker_nothing, setup,
+                                        teardown),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
 

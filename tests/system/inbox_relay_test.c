@@ -172,10 +172,10 @@ static void reports_what_the_service_says(void **state)
     rig_flush(rig->rig);
     assert_true(wait_until(RIG_WAIT_MS, has_no_message, rig));
     assert_int_equal(broker_count(rig->rig->admin, receipts), 0);
-    assert_true(inbox_work_once(db, by_body, &err));
+    assert_true(inbox_work_once(db, NULL, by_body, &err));
     expect_receipt(rig, "{\"receipts\":[{\"message_id\":\"r-1\",\"group\":\"group-a\","
                         "\"outcome\":\"applied\",\"token\":\"token-of-the-test\"}]}");
-    assert_true(inbox_work_once(db, by_body, &err));
+    assert_true(inbox_work_once(db, NULL, by_body, &err));
     expect_receipt(rig, "{\"receipts\":[{\"message_id\":\"r-2\",\"group\":\"group-a\","
                         "\"outcome\":\"rejected\",\"reason\":\"no such order\","
                         "\"token\":\"token-of-the-test\"}]}");
@@ -216,7 +216,7 @@ static void a_long_reason_is_reported(void **state)
     rig_flush(rig->rig);
     wait_stored(rig, 1);
     assert_int_equal(db_begin(db, &err), OBX_OK);
-    assert_int_equal(inbox_take(db, "orders", &taken, &found, &err), OBX_OK);
+    assert_int_equal(inbox_take(db, "orders", NULL, &taken, &found, &err), OBX_OK);
     assert_true(found);
     assert_int_equal(inbox_reject(db, &taken, reason, &err), OBX_OK);
     assert_int_equal(db_commit(db, &err), OBX_OK);
@@ -271,7 +271,7 @@ static void no_key_waits_for_the_broker(void **state)
     rig_flush(rig->rig);
     wait_stored(rig, 1);
     assert_int_equal(db_begin(db, &err), OBX_OK);
-    assert_int_equal(inbox_take(db, "orders", &taken, &found, &err), OBX_OK);
+    assert_int_equal(inbox_take(db, "orders", NULL, &taken, &found, &err), OBX_OK);
     assert_true(found);
     put(rig, "r-2", "r", "ok");
     put(rig, "d-1", "d", "reject");
@@ -342,7 +342,7 @@ static void a_worker_that_sleeps_holds_its_key_only(void **state)
     put(rig, "a-2", "a", "ok");
     wait_stored(rig, 2);
     assert_int_equal(db_begin(db, &err), OBX_OK);
-    assert_int_equal(inbox_take(db, "orders", &taken, &found, &err), OBX_OK);
+    assert_int_equal(inbox_take(db, "orders", NULL, &taken, &found, &err), OBX_OK);
     assert_true(found);
     put(rig, "a-3", "a", "ok"); /* stored, though a-1 is in somebody's hands */
     rig_fill(rig->rig, "b", 100, 5);

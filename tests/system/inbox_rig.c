@@ -178,14 +178,14 @@ static enum obx_code act_on(struct db *db, const struct inbox_taken *taken, enum
     return rc == OBX_OK ? db_commit(db, err) : rc;
 }
 
-bool inbox_work_once(struct db *db, inbox_act_fn *act, struct obx_err *err)
+bool inbox_work_once(struct db *db, struct inbox_from *from, inbox_act_fn *act, struct obx_err *err)
 {
     struct inbox_taken taken = {0};
     bool found = false;
     enum obx_code rc = db_begin(db, err);
 
     if (rc == OBX_OK)
-        rc = inbox_take(db, queue_name, &taken, &found, err);
+        rc = inbox_take(db, queue_name, from, &taken, &found, err);
     if (rc == OBX_OK && found)
         rc = act_on(db, &taken, act == NULL ? INBOX_ACT_DONE : act(&taken), err);
     if (rc != OBX_OK || !found)
@@ -200,6 +200,7 @@ static void *run_worker(void *arg)
     struct inbox_worker *worker = arg;
     struct inbox_workers *all = worker->all;
     struct db *db = NULL;
+    struct inbox_from from = {.back_us = 0};
     struct obx_err err = {0};
 
     while (!atomic_load(&all->is_stopping)) {
@@ -207,7 +208,7 @@ static void *run_worker(void *arg)
             (void)poll(NULL, 0, IDLE_MS);
             continue;
         }
-        if (inbox_work_once(db, all->act, &err)) {
+        if (inbox_work_once(db, &from, all->act, &err)) {
             worker->done++;
         } else if (db_is_lost(db)) {
             db_close(db);

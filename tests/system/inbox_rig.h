@@ -41,8 +41,10 @@ struct inbox_workers;
 struct inbox_workers *inbox_workers_start(struct inbox_rig *rig, int count, inbox_act_fn *act);
 /** How many messages they have done. Stops and frees. */
 uint64_t inbox_workers_stop(struct inbox_workers *workers);
-/** One message in a transaction of its own: the act of its script. False: there was none. */
-bool inbox_work_once(struct db *db, inbox_act_fn *act, struct obx_err *err);
+/** One message in a transaction of its own: the act of its script. False: there was none. from may be
+ * NULL. */
+bool inbox_work_once(struct db *db, struct inbox_from *from, inbox_act_fn *act,
+                     struct obx_err *err);
 
 /** Publish with a receipt asked for from group-a. */
 void inbox_rig_put_asking(struct inbox_rig *rig, const char *id, const char *key, const char *body,

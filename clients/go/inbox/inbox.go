@@ -35,6 +35,9 @@ const (
 	longestRetry = 365 * 24 * time.Hour
 	noReason     = "its reason cannot be stored"
 	followFor    = 50 * time.Millisecond // how long a transaction may go on with the next message of its key
+	start        = "1970-01-01"          // where a take begins that is to see all that is due
+	startShare   = 20                    // of its time a worker spends one part in so many on takes that begin there
+	longestSkip  = time.Minute
 )
 
 // Message is one message of the inbox. Texts are as they came, a NULL is "".
@@ -52,6 +55,7 @@ type Message struct {
 	Payload                   []byte
 	keyHash                   []byte
 	size                      uint64
+	due                       string
 }
 
 // Handler does the work of a message in tx, which is open and which it must neither commit nor roll back.
@@ -105,6 +109,8 @@ type Worker struct {
 	isCounted   bool
 	lockedID    uint64
 	lockedTimes int
+	due         string    // of the message that was taken last
+	startAgain  time.Time // when a take begins at the start again
 }
 
 // Work works off the queue until ctx is done; the message in hand ends well before it returns.
@@ -215,7 +221,7 @@ func (w *Worker) serve(ctx, stopping context.Context) (found bool, err error) {
 			w.recover(ctx, tx, err)
 		}
 	}()
-	m, err := scan(tx.QueryRowContext(ctx, take, w.Queue))
+	m, err := w.take(ctx, tx)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, tx.Rollback()
 	}
@@ -252,6 +258,24 @@ func (w *Worker) serve(ctx, stopping context.Context) (found bool, err error) {
 	}
 	w.current, w.isOld, w.isTogether, w.suspect, w.lockedID = nil, true, true, 0, 0
 	return true, nil
+}
+
+// take begins at the row that was taken last, for before it are entries of rows that have ended, until the server has purged them;
+// and at the start again as often as that is cheap, for what was committed late.
+func (w *Worker) take(ctx context.Context, tx *sql.Tx) (*Message, error) {
+	from, began := w.due, time.Now()
+	isStart := w.due == "" || !began.Before(w.startAgain)
+	if isStart {
+		from = start
+	}
+	m, err := scan(tx.QueryRowContext(ctx, take, w.Queue, from))
+	if err == nil {
+		w.due = m.due
+	}
+	if isStart {
+		w.startAgain = time.Now().Add(min(startShare*time.Since(began), longestSkip))
+	}
+	return m, err
 }
 
 // count counts the attempt in a commit of its own, and takes the count back in the transaction of the effect. No transaction: the
@@ -439,7 +463,7 @@ func scan(row *sql.Row) (*Message, error) {
 	var key, contentType, source, traceparent sql.NullString
 	var created, received utc
 	err := row.Scan(&m.ID, &m.MessageID, &m.Topic, &key, &contentType, &m.RawHeaders, &source, &traceparent, &created, &received,
-		&m.Attempt, &m.MaxAttempts, &m.keyHash, &m.size, &m.Payload)
+		&m.Attempt, &m.MaxAttempts, &m.keyHash, &m.size, &m.Payload, &m.due)
 	if err != nil {
 		return nil, err
 	}

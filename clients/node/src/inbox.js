@@ -4,10 +4,10 @@ import { LOCKED, discard, run } from './db.js';
 // The statements of sql/inbox/statements.sql; a test compares them.
 const COLUMNS = `SELECT id, message_id, topic, ordering_key, content_type, headers, source, traceparent, created_at, received_at,
        attempts + 1 AS attempt, max_attempts, key_hash, size,
-       IF(size + 65536 <= @@max_allowed_packet, payload, NULL) AS payload
+       IF(size + 65536 <= @@max_allowed_packet, payload, NULL) AS payload, CAST(due_at AS CHAR) AS due
 FROM inbox`;
 const TAKE = `${COLUMNS} FORCE INDEX (inbox_due)
-WHERE queue = ? AND state = 'ready' AND due_at <= UTC_TIMESTAMP(6)
+WHERE queue = ? AND state = 'ready' AND due_at >= ? AND due_at <= UTC_TIMESTAMP(6)
 ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED`;
 const FOLLOWING = `${COLUMNS} WHERE id = ?`;
 const NEXT = `SELECT id FROM inbox FORCE INDEX (inbox_key)
@@ -20,13 +20,13 @@ const RETRY = `UPDATE inbox SET
         0 + COALESCE(?, LEAST(retry_max_ms, retry_min_ms * POW(2, LEAST(attempts, 24))) * (0.5 + RAND() / 2))))
         AS UNSIGNED)) MICROSECOND,
     state = IF(attempts + 1 >= max_attempts, 'dead', 'ready'),
-    reason_code = 'OBX_E_HANDLER', reason = LEFT(COALESCE(CAST(? AS BINARY), ''), 1024),
+    reason_code = 'OBX_E_HANDLER', reason = COALESCE(UNHEX(LEFT(HEX(LEFT(?, 1024)), 2048)), ''),
     first_failed_at = COALESCE(first_failed_at, UTC_TIMESTAMP(6)), last_failed_at = UTC_TIMESTAMP(6),
     attempts = attempts + 1
 WHERE id = ? AND state = 'ready'`;
 const REJECT = `UPDATE inbox SET
     due_at = UTC_TIMESTAMP(6), state = 'dead',
-    reason_code = 'OBX_E_REJECTED', reason = LEFT(COALESCE(CAST(? AS BINARY), ''), 1024),
+    reason_code = 'OBX_E_REJECTED', reason = COALESCE(UNHEX(LEFT(HEX(LEFT(?, 1024)), 2048)), ''),
     first_failed_at = COALESCE(first_failed_at, UTC_TIMESTAMP(6)), last_failed_at = UTC_TIMESTAMP(6),
     attempts = attempts + 1
 WHERE id = ? AND state = 'ready'`;
@@ -49,6 +49,9 @@ const REASON_BYTES = 1024; // of a reason are kept
 const NO_REASON = 'its reason cannot be stored';
 const LONGEST_RETRY_MS = 365 * 86400 * 1000;
 const FOLLOW_MS = 50; // how long a transaction may go on with the next message of its key
+const START = '1970-01-01'; // where a take begins that is to see all that is due
+const START_SHARE = 20; // of its time a worker spends one part in so many on takes that begin there
+const LONGEST_SKIP_MS = 60000;
 
 export class Retry extends Error {
     constructor(reason = '', afterMs = undefined) {
@@ -128,6 +131,8 @@ export class Worker {
     #isAlone = true;
     #current = null;
     #locked = { id: 0, times: 0 };
+    #due = START; // of the message that was taken last
+    #startAgain = 0; // when a take begins at the start again
 
     constructor(queue, handler, connect, options = {}) {
         this.#queue = queue;
@@ -199,7 +204,7 @@ export class Worker {
         this.#current = null;
         this.#isCounted = false;
         await this.#begin(tx);
-        let [row] = (await run(tx, TAKE, [this.#queue])).rows;
+        let row = await this.#take(tx);
         if (row === undefined) {
             await run(tx, 'ROLLBACK');
             return false;
@@ -226,6 +231,23 @@ export class Worker {
         this.#suspect = 0;
         this.#locked = { id: 0, times: 0 };
         return true;
+    }
+
+    /**
+     * Begins at the row that was taken last, for before it are entries of rows that have ended, until the server has purged them; and
+     * at the start again as often as that is cheap, for what was committed late.
+     */
+    async #take(tx) {
+        const began = performance.now();
+        const isStart = began >= this.#startAgain;
+        const [row] = (await run(tx, TAKE, [this.#queue, isStart ? START : this.#due])).rows;
+        if (row !== undefined)
+            this.#due = text(row[15]);
+        if (isStart) {
+            const ended = performance.now();
+            this.#startAgain = ended + Math.min(START_SHARE * (ended - began), LONGEST_SKIP_MS);
+        }
+        return row;
     }
 
     /** Counts the attempt in a commit of its own, and takes the count back in the transaction of the effect. */

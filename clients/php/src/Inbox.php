@@ -24,12 +24,12 @@ final class Inbox
     private const COLUMNS = <<<'SQL'
         SELECT id, message_id, topic, ordering_key, content_type, headers, source, traceparent, created_at, received_at,
                attempts + 1 AS attempt, max_attempts, key_hash, size,
-               IF(size + 65536 <= @@max_allowed_packet, payload, NULL) AS payload
+               IF(size + 65536 <= @@max_allowed_packet, payload, NULL) AS payload, CAST(due_at AS CHAR) AS due
         FROM inbox
         SQL;
     private const TAKE = self::COLUMNS . <<<'SQL'
          FORCE INDEX (inbox_due)
-        WHERE queue = ? AND state = 'ready' AND due_at <= UTC_TIMESTAMP(6)
+        WHERE queue = ? AND state = 'ready' AND due_at >= ? AND due_at <= UTC_TIMESTAMP(6)
         ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED
         SQL;
     private const FOLLOWING = self::COLUMNS . ' WHERE id = ?';
@@ -49,7 +49,7 @@ final class Inbox
                 0 + COALESCE(?, LEAST(retry_max_ms, retry_min_ms * POW(2, LEAST(attempts, 24))) * (0.5 + RAND() / 2))))
                 AS UNSIGNED)) MICROSECOND,
             state = IF(attempts + 1 >= max_attempts, 'dead', 'ready'),
-            reason_code = 'OBX_E_HANDLER', reason = LEFT(COALESCE(CAST(? AS BINARY), ''), 1024),
+            reason_code = 'OBX_E_HANDLER', reason = COALESCE(UNHEX(LEFT(HEX(LEFT(?, 1024)), 2048)), ''),
             first_failed_at = COALESCE(first_failed_at, UTC_TIMESTAMP(6)), last_failed_at = UTC_TIMESTAMP(6),
             attempts = attempts + 1
         WHERE id = ? AND state = 'ready'
@@ -57,7 +57,7 @@ final class Inbox
     private const REJECT = <<<'SQL'
         UPDATE inbox SET
             due_at = UTC_TIMESTAMP(6), state = 'dead',
-            reason_code = 'OBX_E_REJECTED', reason = LEFT(COALESCE(CAST(? AS BINARY), ''), 1024),
+            reason_code = 'OBX_E_REJECTED', reason = COALESCE(UNHEX(LEFT(HEX(LEFT(?, 1024)), 2048)), ''),
             first_failed_at = COALESCE(first_failed_at, UTC_TIMESTAMP(6)), last_failed_at = UTC_TIMESTAMP(6),
             attempts = attempts + 1
         WHERE id = ? AND state = 'ready'
@@ -88,6 +88,9 @@ final class Inbox
     private const REASON_BYTES = 1024; // of a reason are kept
     private const NO_REASON = 'its reason cannot be stored';
     private const FOLLOW_S = 0.05; // how long a transaction may go on with the next message of its key
+    private const START = '1970-01-01'; // where a take begins that is to see all that is due
+    private const START_SHARE = 20; // of its time a worker spends one part in so many on takes that begin there
+    private const LONGEST_SKIP_S = 60.0;
 
     private ?PDO $tx = null;
     private bool $isStopping = false;
@@ -104,6 +107,8 @@ final class Inbox
     private ?Message $current = null;
     private int $lockedId = 0;
     private int $lockedTimes = 0;
+    private string $due = self::START; // of the message that was taken last
+    private float $startAgain = 0.0; // when a take begins at the start again
     /** @var callable(\Throwable, ?Message): void */
     private $onError;
 
@@ -240,7 +245,7 @@ final class Inbox
         $this->current = null;
         $this->isCounted = false;
         $this->begin();
-        $row = Db::run($this->tx, self::TAKE, [$this->queue])[0][0] ?? null;
+        $row = $this->take();
         if ($row === null) {
             $this->tx->rollBack();
             return false;
@@ -270,6 +275,26 @@ final class Inbox
         $this->isNew = $this->isAlone = false;
         $this->suspect = $this->lockedId = 0;
         return true;
+    }
+
+    /**
+     * Begins at the row that was taken last, for before it are entries of rows that have ended, until the server has purged them; and
+     * at the start again as often as that is cheap, for what was committed late.
+     *
+     * @return ?list<mixed>
+     */
+    private function take(): ?array
+    {
+        $began = microtime(true);
+        // A clock that is set back does not keep it from the start for longer than it was to be.
+        $isStart = $began >= $this->startAgain || $this->startAgain - $began > self::LONGEST_SKIP_S;
+        $row = Db::run($this->tx, self::TAKE, [$this->queue, $isStart ? self::START : $this->due])[0][0] ?? null;
+        $this->due = $row[15] ?? $this->due;
+        if ($isStart) {
+            $ended = microtime(true);
+            $this->startAgain = $ended + min(self::START_SHARE * ($ended - $began), self::LONGEST_SKIP_S);
+        }
+        return $row;
     }
 
     /** Counts the attempt in a commit of its own, and takes the count back in the transaction of the effect. */

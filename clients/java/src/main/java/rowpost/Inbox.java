@@ -38,6 +38,9 @@ public final class Inbox {
     private static final String NO_REASON = "its reason cannot be stored";
     private static final Duration LONGEST_RETRY = Duration.ofDays(365);
     private static final long FOLLOW_NS = 50_000_000; // how long a transaction may go on with the next message of its key
+    private static final String START = "1970-01-01"; // where a take begins that is to see all that is due
+    private static final long START_SHARE = 20; // of its time a worker spends one part in so many on takes that begin there
+    private static final long LONGEST_SKIP_NS = 60_000_000_000L;
     private static final DateTimeFormatter DATETIME = new DateTimeFormatterBuilder().appendPattern("yyyy-MM-dd HH:mm:ss")
             .appendFraction(ChronoField.NANO_OF_SECOND, 0, 9, true).toFormatter();
 
@@ -218,6 +221,8 @@ public final class Inbox {
         private Throwable fatal; // what a handler has thrown that this thread must not outlive
         private long lockedId;
         private int lockedTimes;
+        private String due; // of the message that was taken last
+        private long startAgain; // when a take begins at the start again, by nanoTime()
 
         public Worker(String queue, Transactions transactions, Handler handler) {
             this.queue = queue;
@@ -324,7 +329,7 @@ public final class Inbox {
             isAtCommit = false;
             boolean[] isToCount = {false};
             boolean found = transactions.run(tx -> guarded(() -> {
-                take(tx, Statements.TAKE, queue);
+                takeFirst(tx);
                 if (current == null) {
                     return false;
                 }
@@ -373,16 +378,36 @@ public final class Inbox {
             }
         }
 
-        private void take(Connection tx, String statement, Object with) throws SQLException {
+        /**
+         * Begins at the row that was taken last, for before it are entries of rows that have ended, until the server has purged them;
+         * and at the start again as often as that is cheap, for what was committed late.
+         */
+        private void takeFirst(Connection tx) throws SQLException {
+            long began = System.nanoTime();
+            boolean isStart = due == null || began - startAgain >= 0;
+            String taken = take(tx, Statements.TAKE, queue, isStart ? START : due);
+            due = taken == null ? due : taken;
+            if (isStart) {
+                long ended = System.nanoTime();
+                startAgain = ended + Math.min(START_SHARE * (ended - began), LONGEST_SKIP_NS);
+            }
+        }
+
+        /** The row becomes the current message; its due, or null if there is none. */
+        private String take(Connection tx, String statement, Object... with) throws SQLException {
             current = null;
             try (PreparedStatement select = tx.prepareStatement(statement)) {
-                select.setObject(1, with);
+                for (int i = 0; i < with.length; i++) {
+                    select.setObject(i + 1, with[i]);
+                }
                 try (ResultSet row = select.executeQuery()) {
                     if (row.next()) {
                         keyHash = row.getBytes(13);
                         current = new Message(row.getLong(1), text(row, 2), text(row, 3), text(row, 4), text(row, 5), text(row, 6), text(row, 7),
                                 text(row, 8), utc(row, 9), utc(row, 10), row.getInt(11), row.getInt(12), row.getBytes(15));
+                        return row.getString(16);
                     }
+                    return null;
                 }
             }
         }
