@@ -115,7 +115,7 @@ class Database:
         self._root(f"DROP DATABASE {self.name}; DROP USER '{self.user}'@'%'")
         self._root.close()
 
-    def store(self, queue, messages):
+    def store(self, queue, messages, due="UTC_TIMESTAMP(6)"):
         """Puts messages into the inbox as inbox-relay does: of a key, the first is ready, each other blocked by the last."""
         rows = []
         with self._lock:
@@ -125,7 +125,7 @@ class Database:
                 last = self._last.get((queue, key), 0) if key is not None else 0
                 if key is not None:
                     self._last[queue, key] = self._id
-                state = "'blocked', NULL" if last else "'ready', UTC_TIMESTAMP(6)"
+                state = "'blocked', NULL" if last else f"'ready', {due}"
                 digest = "NULL" if key is None else f"0x{hashlib.sha256(key.encode()).hexdigest()[:32]}"
                 headers = json.dumps(message["headers"]) if message["headers"] else None
                 size = len(message["payload"]) + len((headers or "").encode())

@@ -98,6 +98,8 @@ int inbox_rig_teardown(void **state)
     void *inner = rig->rig;
     char command[128];
 
+    if (rig->workers != NULL)
+        (void)inbox_workers_stop(rig->workers);
     proc_destroy(rig->relay[0]);
     proc_destroy(rig->relay[1]);
     print_log(rig);
@@ -143,6 +145,7 @@ struct inbox_worker {
 };
 
 struct inbox_workers {
+    struct inbox_rig *rig;
     struct db_opts opts;
     inbox_act_fn *act;
     atomic_bool is_stopping;
@@ -227,13 +230,16 @@ struct inbox_workers *inbox_workers_start(struct inbox_rig *rig, int count, inbo
     struct inbox_workers *workers = calloc(1, sizeof(*workers));
 
     assert_non_null(workers);
+    assert_null(rig->workers);
+    rig->workers = workers;
+    workers->rig = rig;
     workers->opts = rig->worker_opts;
     workers->act = act;
-    workers->count = count;
     for (int i = 0; i < count; i++) {
         workers->workers[i].all = workers;
         assert_int_equal(
             pthread_create(&workers->workers[i].thread, NULL, run_worker, &workers->workers[i]), 0);
+        workers->count++;
     }
     return workers;
 }
@@ -247,6 +253,7 @@ uint64_t inbox_workers_stop(struct inbox_workers *workers)
         pthread_join(workers->workers[i].thread, NULL);
         done += workers->workers[i].done;
     }
+    workers->rig->workers = NULL;
     free(workers);
     return done;
 }

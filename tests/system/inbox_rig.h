@@ -23,6 +23,7 @@ struct inbox_rig {
     struct db_opts worker_opts;
     char dir[64], config[96], log[96], wake[96];
     struct proc *relay[2];
+    struct inbox_workers *workers; /* that run */
 };
 
 /** cmocka set-up and tear-down; the state is a struct inbox_rig. */
@@ -37,7 +38,8 @@ void inbox_rig_start(struct inbox_rig *rig, int which, const char *env);
 void inbox_rig_stop(struct inbox_rig *rig, int which);
 
 struct inbox_workers;
-/** Threads that work the inbox off until they are stopped. act NULL: always done. */
+/** Threads that work the inbox off until they are stopped, one team at a time. act NULL: always done.
+ * The tear-down stops those that a failed test has left: they read what it frees. */
 struct inbox_workers *inbox_workers_start(struct inbox_rig *rig, int count, inbox_act_fn *act);
 /** How many messages they have done. Stops and frees. */
 uint64_t inbox_workers_stop(struct inbox_workers *workers);
