@@ -6,8 +6,8 @@
  *
  * Phases, in one direction only (set_phase):
  *
- * - RUNNING to DRAINING on the first stop or a drain: basic.cancel, the workers finish what they
- *   have;
+ * - RUNNING to DRAINING on the first stop or a drain: nothing more is read, the workers finish what
+ *   they have;
  * - DRAINING to STOPPING when nothing is left, at the deadline, or on a second stop;
  * - STOPPING to STOPPED when all workers have ended and what they finished is acknowledged.
  */
@@ -206,7 +206,7 @@ static void limit_memory(struct io *io)
     uint64_t bytes = counters_get(&io->shared->counters, CNT_IN_FLIGHT_BYTES);
     uint64_t most = io->shared->settings.max_memory_bytes;
 
-    /* A drain has to hear that the broker stops, and then nothing more comes anyway. */
+    /* A drain has stopped reading for good. */
     if (shared_phase(io->shared) != OBX_CONSUMER_RUNNING)
         return;
     pause_reading(io, io->is_paused ? bytes > most / 2 : bytes >= most);
@@ -266,7 +266,8 @@ static void on_state(enum bridge_state state, uint32_t epoch, const struct obx_e
         why != NULL && (why->code == OBX_E_MQ_CANCELLED || why->code == OBX_E_MQ_TOPOLOGY);
 
     /* What the broker answers has to be heard; the next delivery counts again. */
-    pause_reading(io, false);
+    if (shared_phase(shared) == OBX_CONSUMER_RUNNING)
+        pause_reading(io, false);
     begin_epoch(io, epoch);
     atomic_store(&shared->broker_up, state == BRIDGE_UP);
     if (state == BRIDGE_UP) {
@@ -321,6 +322,20 @@ static void set_phase(struct io *io, enum obx_consumer_state phase)
     wake_workers(io);
 }
 
+/*
+ * The subscription stays, and nothing more is read of it. A basic.cancel would make RabbitMQ give the
+ * queue to the next consumer at once, while what we are applying is unacknowledged: it would apply a
+ * key's later messages before our earlier ones. What the broker has sent and we have not read goes
+ * back when the connection ends, after our acknowledgements.
+ */
+static void stop_taking(struct io *io)
+{
+    if (bridge_consumer_state(io->consumer) == BRIDGE_UP)
+        pause_reading(io, true);
+    else
+        bridge_consumer_cancel(io->consumer);
+}
+
 static void follow_requests(struct io *io)
 {
     struct shared *shared = io->shared;
@@ -331,15 +346,16 @@ static void follow_requests(struct io *io)
         (io->stops > 0 || atomic_load(&shared->drain_wanted))) {
         io->drain_due_ms = clock_now_ms() + atomic_load(&shared->drain_ms);
         set_phase(io, OBX_CONSUMER_DRAINING);
-        pause_reading(io, false); /* the broker's answer to the cancel has to be heard */
         dead_letters_drain(&io->dead);
-        bridge_consumer_cancel(io->consumer);
+        stop_taking(io);
     }
     if (shared_phase(shared) != OBX_CONSUMER_DRAINING)
         return;
+    /* Without a connection there is nothing to hold: none is made any more. */
+    if (bridge_consumer_state(io->consumer) != BRIDGE_UP)
+        bridge_consumer_cancel(io->consumer);
     /* What waits for a retry is a row and not in memory: it is not waited for. */
-    is_drained = io->unmade_count == 0 && bridge_consumer_state(io->consumer) != BRIDGE_UP &&
-                 counters_get(&shared->counters, CNT_IN_FLIGHT) == 0;
+    is_drained = io->unmade_count == 0 && counters_get(&shared->counters, CNT_IN_FLIGHT) == 0;
     if (io->stops > 1 || is_drained) {
         set_phase(io, OBX_CONSUMER_STOPPING);
     } else if (clock_now_ms() >= io->drain_due_ms) {
