@@ -90,7 +90,8 @@ endfunction()
 #              [TIMEOUT <seconds>] [THREADS] [SERIAL] [ALONE] [SLOW] [ENV <name=value>...])
 #
 # One cmocka program, registered with CTest. THREADS adds the label "threads" (run under the thread
-# sanitizer too). SERIAL, and every crash test, runs alone: it kills servers that others would use.
+# sanitizer too). SERIAL runs alone. A crash test kills servers that others would use: it gets a pair for itself,
+# see tests/support/on_free_servers.
 # ALONE: some of its cases do (see test_parts.h); NAME runs the others beside other programs, NAME_alone these.
 # SLOW, of half a minute and more: begins before the others, so that nobody waits for it at the end.
 # TIMEOUT is 60 seconds for unit, 180 for system and 300 for crash tests if not given; it is for an ordinary
@@ -116,13 +117,17 @@ function(obx_add_test)
     add_executable(${TEST_NAME} ${TEST_SOURCES})
     target_link_libraries(${TEST_NAME} PRIVATE ${TEST_LIBS} obx_test_support obx::cmocka)
     set(runs ${TEST_NAME})
+    set(launcher "")
+    if(TEST_LABEL STREQUAL "crash")
+        set(launcher "${PROJECT_SOURCE_DIR}/tests/support/on_free_servers")
+    endif()
     if(TEST_ALONE)
         list(APPEND runs ${TEST_NAME}_alone)
         add_test(NAME ${TEST_NAME} COMMAND ${TEST_NAME} shared)
         add_test(NAME ${TEST_NAME}_alone COMMAND ${TEST_NAME} alone)
         set_tests_properties(${TEST_NAME}_alone PROPERTIES RUN_SERIAL TRUE)
     else()
-        add_test(NAME ${TEST_NAME} COMMAND ${TEST_NAME})
+        add_test(NAME ${TEST_NAME} COMMAND ${launcher} $<TARGET_FILE:${TEST_NAME}>)
     endif()
     set(labels ${TEST_LABEL})
     if(TEST_THREADS)
@@ -133,17 +138,18 @@ function(obx_add_test)
     if(TEST_SLOW)
         set_tests_properties(${TEST_NAME} PROPERTIES COST 100)
     endif()
-    if(TEST_SERIAL OR TEST_LABEL STREQUAL "crash")
+    # Under a sanitizer they may run among the system tests, whose servers they would kill.
+    if(TEST_SERIAL OR (TEST_LABEL STREQUAL "crash" AND OBX_SANITIZE))
         set_tests_properties(${TEST_NAME} PROPERTIES RUN_SERIAL TRUE)
     endif()
 endfunction()
 
 # obx_add_script_test(NAME <name> LABEL unit|system|crash SCRIPT <file.bash> [ARGS <arg>...]
-#                     [TIMEOUT <seconds>] [SERIAL])
+#                     [TIMEOUT <seconds>] [SERIAL] [LOCK <name>])
 #
-# A test written in bash; counted as one case.
+# A test written in bash; counted as one case. Those with the same LOCK do not run at the same time.
 function(obx_add_script_test)
-    cmake_parse_arguments(TEST "SERIAL" "NAME;LABEL;SCRIPT;TIMEOUT" "ARGS" ${ARGN})
+    cmake_parse_arguments(TEST "SERIAL" "NAME;LABEL;SCRIPT;TIMEOUT;LOCK" "ARGS" ${ARGN})
     if(NOT TEST_TIMEOUT)
         set(TEST_TIMEOUT 60)
     endif()
@@ -151,4 +157,7 @@ function(obx_add_script_test)
     set_tests_properties(
         ${TEST_NAME} PROPERTIES LABELS ${TEST_LABEL} TIMEOUT ${TEST_TIMEOUT} RUN_SERIAL
                                                                          "${TEST_SERIAL}")
+    if(TEST_LOCK)
+        set_tests_properties(${TEST_NAME} PROPERTIES RESOURCE_LOCK ${TEST_LOCK})
+    endif()
 endfunction()

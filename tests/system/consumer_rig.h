@@ -61,7 +61,7 @@ struct obx_consumer *rig_start(struct rig *rig, obx_handler_fn *handler, void *c
 void rig_stop(struct obx_consumer *consumer);
 struct obx_consumer_stats rig_stats(const struct obx_consumer *consumer);
 
-/** Wait until `applied` has as many rows; fails the test otherwise. */
+/** Wait until `applied` has as many rows; fails the test when no more come for a minute. */
 void rig_wait_applied(struct rig *rig, uint64_t rows);
 /** Wait until a query gives n; fails the test otherwise. */
 void rig_wait_number(struct rig *rig, const char *sql, uint64_t n);
