@@ -1,13 +1,13 @@
 /*
- * The audit of the demo: compares the order service's database with the inventory service's, and
- * looks for what is left on the way.
+ * The audit of the demo: compares the order service's database with an inventory service's, and
+ * looks for what is left on the way, in an inbox too if that service has one.
  *
  * It asks the two databases by two connections, so they may lie on different servers, and compares
  * in memory. Exit 0 when every committed order was applied exactly once and in order, nothing else
  * was applied, and nothing is left on the way; 1 when not; 2 when it could not look.
  *
  * SHOP_DB_HOST, ..._PORT, ..._USER, ..._PASSWORD, ..._NAME, the same for STOCK_DB_, and AMQP_HOST,
- * AMQP_PORT, AMQP_USER, AMQP_PASSWORD say where. Stop the consumers first: what they hold
+ * AMQP_PORT, AMQP_USER, AMQP_PASSWORD, AMQP_QUEUE say where. Stop the consumers first: what they hold
  * unacknowledged is not counted in a queue.
  */
 #include <mysql.h>
@@ -120,7 +120,7 @@ static struct orders read_orders(MYSQL *db, const char *sql)
 
 struct findings {
     size_t committed, applied, lost, doubled, ghosts, altered, disorder;
-    unsigned long long outbox, parked, queued, waiting, dead;
+    unsigned long long outbox, parked, queued, waiting, dead, inbox;
     long long stock_off; /* pieces of stock that are missing or too many, over all articles */
 };
 
@@ -223,7 +223,7 @@ static void look_into_queue(struct findings *found)
 {
     amqp_connection_state_t conn = connect_broker();
 
-    found->queued = depth(conn, "inventory");
+    found->queued = depth(conn, env("AMQP_", "QUEUE", "inventory"));
     amqp_connection_close(conn, AMQP_REPLY_SUCCESS);
     amqp_destroy_connection(conn);
 }
@@ -254,6 +254,7 @@ static bool print_table(const struct findings *found)
     is_good &= line("messages left in the queue", found->queued, 0);
     is_good &= line("messages that wait for another attempt", found->waiting, 0);
     is_good &= line("dead messages", found->dead, 0);
+    is_good &= line("rows left in an inbox", found->inbox, 0);
     return is_good && found->committed > 0;
 }
 
@@ -279,6 +280,9 @@ int main(void)
     found.parked = query_number(shop, "SELECT COUNT(*) FROM outbox_parked");
     found.waiting = query_number(stock, "SELECT COUNT(*) FROM inbox_parked WHERE state <> 'dead'");
     found.dead = query_number(stock, "SELECT COUNT(*) FROM inbox_parked WHERE state = 'dead'");
+    if (query_number(stock, "SELECT COUNT(*) FROM information_schema.TABLES"
+                            " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'inbox'") > 0)
+        found.inbox = query_number(stock, "SELECT COUNT(*) FROM inbox");
     look_into_queue(&found);
     is_good = print_table(&found);
     free(placed.items);

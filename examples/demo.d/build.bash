@@ -34,6 +34,8 @@ build_all() {
     : >"$base/packages.log"
     built "packages" "$base/packages.log" bash "$root/tests/support/packages" || return 1
     say "  $(tail -n 1 "$base/packages.log")"
+    # The driver of the service in Python; its client comes from this tree.
+    built "packages" "$base/packages.log" bash "$root/tests/support/packages" --only python3-pymysql || return 1
     say "building Rowpost (preset release) and installing it into ${prefix#"$root"/}"
     # The preset is looked for in the current folder.
     cd "$root" && build_product || return 1

@@ -5,20 +5,21 @@
 
 # ---------------------------------------------------------------- looking
 
-committed=0 applied=0 waiting=0
+committed=0 applied=0 waiting=0 stored=0
 
 audit_sql() {
     MYSQL_PWD=$(password_of audit) mariadb --no-defaults --protocol=tcp --connect-timeout=5 --host=127.0.0.1 \
         --port="$OBX_TEST_DB_PORT" --user=audit -N -B -e "$1" 2>/dev/null </dev/null 8>&-
 }
 
-# Reads the three figures; leaves them as they were while the database is away.
+# Reads the figures; leaves them as they were while the database is away. Applied is what both services, that in C and
+# that in Python, have applied.
 look() {
     local row
     row=$(audit_sql "SELECT (SELECT COUNT(*) FROM shop.orders),
-                            (SELECT COUNT(*) FROM stock.applied_order),
-                            (SELECT COUNT(*) FROM shop.outbox)") || return 1
-    read -r committed applied waiting <<<"$row"
+                            LEAST((SELECT COUNT(*) FROM stock.applied_order), (SELECT COUNT(*) FROM depot.applied_order)),
+                            (SELECT COUNT(*) FROM shop.outbox), (SELECT COUNT(*) FROM depot.inbox)") || return 1
+    read -r committed applied waiting stored <<<"$row"
 }
 
 show_flow() {
@@ -158,6 +159,17 @@ kill_consumer() {
     start_inventory "$victim"
 }
 
+# As a consumer in C: what was in hand is where it was.
+kill_python() {
+    local start
+    say "kill -9 python-1 and inbox-relay, in the middle of their work"
+    start=$(now_ms)
+    kill_process python-1 && kill_process inbox-relay || return 1
+    start_python python-1 && start_inbox_relay || return 1
+    look && watch 60 applied_is $((applied + rate / 10 + 1)) || return 1
+    say "  both are started again; orders go on after $(since "$start")"
+}
+
 kill_broker() {
     local start
     say "kill -9 RabbitMQ; orders go on, the outbox keeps their messages"
@@ -197,22 +209,22 @@ run_server_start() {
 
 kill_everything_of_ours() {
     local name
-    say "kill -9 both relays and both inventory services at the same moment"
+    say "kill -9 both relays, all inventory services and inbox-relay at the same moment"
     for name in relay-1 relay-2; do
         note_published $name
     done
-    for name in relay-1 relay-2 inventory-1 inventory-2; do
+    for name in relay-1 relay-2 inventory-1 inventory-2 inbox-relay python-1 python-2; do
         kill_process $name || return 1
     done
     look && watch 60 waiting_is "$rate" || return 1
-    for name in inventory-1 inventory-2; do
-        start_inventory $name
-    done
-    for name in relay-1 relay-2; do
-        start_relay $name || return 1
+    start_inbox_relay || return 1
+    for name in 1 2; do
+        start_inventory "inventory-$name"
+        start_python "python-$name"
+        start_relay "relay-$name" || return 1
     done
     watch 60 applied_is "$committed" || return 1
-    say "  all four are started again and have caught up"
+    say "  all seven are started again and have caught up"
 }
 
 order_by_hand() {
@@ -242,8 +254,8 @@ kill_all_in_turn() {
     patience=$((120 + 5 * orders / rate)) # seconds; the machine may be busy with other things
     say "orders flow, about $rate a second; one of ten is rolled back on purpose"
     start_orders
-    at 5 order_by_hand && at 10 kill_relay && at 25 kill_consumer && at 40 kill_broker &&
-        at 55 kill_database || return 1
+    at 5 order_by_hand && at 10 kill_relay && at 20 kill_consumer && at 30 kill_python &&
+        at 40 kill_broker && at 55 kill_database || return 1
     [ "$mode" = fast ] || at 75 kill_everything_of_ours || return 1
     watch "$patience" committed_is "$orders" || return 1
     stop_process order-service 20
@@ -251,7 +263,7 @@ kill_all_in_turn() {
 }
 
 is_all_applied() {
-    [ "$applied" -ge "$committed" ] && [ "$waiting" = 0 ]
+    [ "$applied" -ge "$committed" ] && [ "$waiting" = 0 ] && [ "$stored" = 0 ]
 }
 
 wait_until_applied() {
@@ -281,7 +293,7 @@ print_facts() {
     fact "transactions that failed as the database was killed" "${placed[failed]}"
     fact "commits whose answer was lost with the database" "${placed[unknown]}" "only the database knows"
     fact "messages published by the relays" $((published[relay-1] + published[relay-2])) "* some twice"
-    fact "deliveries to the inventory services" "$(consumer_sum delivered)" "*"
+    fact "deliveries to the inventory services in C" "$(consumer_sum delivered)" "*"
     fact "of them dropped as duplicates" "$(consumer_sum duplicates)" "*"
     echo "  (*) at least: what a killed process counted in its last moments went with it"
 }
@@ -292,7 +304,12 @@ write_audit() {
 export SHOP_DB_PORT=$OBX_TEST_DB_PORT SHOP_DB_USER=audit SHOP_DB_PASSWORD=$(password_of audit) SHOP_DB_NAME=shop
 export STOCK_DB_PORT=$OBX_TEST_DB_PORT STOCK_DB_USER=audit STOCK_DB_PASSWORD=$(password_of audit) STOCK_DB_NAME=stock
 export AMQP_PORT=$OBX_TEST_AMQP_PORT AMQP_USER=$OBX_TEST_AMQP_USER AMQP_PASSWORD=$OBX_TEST_AMQP_PASSWORD
-exec "$base/examples/audit"
+rc=0
+echo "The service in C"
+"$base/examples/audit" || rc=1
+echo "The service in Python, by its inbox"
+STOCK_DB_NAME=depot AMQP_QUEUE=inventory-python "$base/examples/audit" || rc=1
+exit \$rc
 AUDIT
 }
 
@@ -300,12 +317,12 @@ print_report() {
     local rc=0
     print_facts
     echo
-    echo "The audit of both databases and the queues"
+    echo "The audit of the databases and the queues"
     write_audit
     bash "$dir/audit" || rc=1
     echo
     if [ $rc = 0 ]; then
-        echo "Every committed order was applied exactly once, in order, and nothing else was."
+        echo "Every committed order was applied exactly once and in order by both services, and nothing else was."
     else
         echo "THE AUDIT FOUND SOMETHING. The logs are in $dir."
     fi

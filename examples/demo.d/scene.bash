@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154  # the variables are set by examples/demo
-# The stage: private servers, two databases with an account for each role, and the five processes.
+# The stage: private servers, three databases with an account for each role, and the eight processes.
 # Sourced by examples/demo.
 
 server() {
@@ -53,29 +53,37 @@ GRANT SELECT, UPDATE ON shop.customer TO 'shop_app'@'%';
 GRANT SELECT, INSERT ON shop.orders TO 'shop_app'@'%';
 GRANT SELECT, UPDATE ON stock.stock TO 'stock_app'@'%';
 GRANT INSERT ON stock.applied_order TO 'stock_app'@'%';
+GRANT SELECT, UPDATE ON depot.stock TO 'depot_app'@'%';
+GRANT INSERT ON depot.applied_order TO 'depot_app'@'%';
 DROP USER IF EXISTS 'audit'@'%';
 CREATE USER 'audit'@'%' IDENTIFIED BY '$(password_of audit)';
 GRANT SELECT ON shop.* TO 'audit'@'%';
 GRANT SELECT ON stock.* TO 'audit'@'%';
+GRANT SELECT ON depot.* TO 'audit'@'%';
 SQL
 }
 
 make_databases() {
-    say "making the databases shop and stock: outboxctl migrate, and the accounts of sql/schema/grants.md"
+    say "making the databases shop, stock and depot: outboxctl migrate, and the accounts of sql/schema/grants.md"
     {
         echo "DROP DATABASE IF EXISTS shop; CREATE DATABASE shop;"
         echo "DROP DATABASE IF EXISTS stock; CREATE DATABASE stock;"
+        echo "DROP DATABASE IF EXISTS depot; CREATE DATABASE depot;"
         account migrate shop obx_migrate
         account migrate stock stock_migrate
+        account migrate depot depot_migrate
     } | as_root || return 1
-    migrate shop obx_migrate producer && migrate stock stock_migrate consumer || return 1
-    as_root shop <"$here/shop.sql" && as_root stock <"$here/stock.sql" || return 1
+    migrate shop obx_migrate producer && migrate stock stock_migrate consumer &&
+        migrate depot depot_migrate consumer,inbox || return 1
+    as_root shop <"$here/shop.sql" && as_root stock <"$here/stock.sql" && as_root depot <"$here/stock.sql" || return 1
     (umask 077 && random_word >"$dir/audit.password")
     {
         account relay shop obx_relay producer
         account operator shop obx_operator producer
         account producer shop shop_app producer
         account consumer stock stock_app consumer
+        account 'inbox-relay' depot depot_relay consumer,inbox
+        account 'inbox worker' depot depot_app inbox
         own_rights
     } | as_root
 }
@@ -147,6 +155,43 @@ start_inventory() {
         AMQP_PASSWORD="$OBX_TEST_AMQP_PASSWORD" "$base/examples/inventory-service"
 }
 
+# What is a library in C is a process of its own beside a service in another language.
+write_inbox_relay_config() {
+    (umask 077 && cat >"$dir/inbox-relay.conf") <<CONF
+[notify]
+http_port = $(state_get inbox-relay port)
+drain = 1s
+
+[broker]
+addresses = 127.0.0.1:$OBX_TEST_AMQP_PORT
+user = $OBX_TEST_AMQP_USER
+password = $OBX_TEST_AMQP_PASSWORD
+
+[database]
+host = 127.0.0.1
+port = $OBX_TEST_DB_PORT
+user = depot_relay
+password_file = $dir/depot_relay.password
+database = depot
+
+[queue inventory-python]
+topics = order.placed
+wake = $dir/wake
+CONF
+}
+
+start_inbox_relay() {
+    settle_port inbox-relay port && write_inbox_relay_config || return 1
+    launch inbox-relay "$dir/inbox-relay.log" "${plain[@]}" "$prefix/bin/inbox-relay" --config "$dir/inbox-relay.conf"
+}
+
+# Debian's own Python: another one that stands before it in PATH does not have Debian's driver.
+start_python() {
+    launch "$1" "$dir/$1.log" env DB_PORT="$OBX_TEST_DB_PORT" DB_USER=depot_app DB_PASSWORD="$(password_of depot_app)" \
+        DB_NAME=depot WAKE_DIR="$dir/wake" PYTHONPATH="$root/clients/python/src" PYTHONDONTWRITEBYTECODE=1 \
+        /usr/bin/python3 "$here/inventory_service.py"
+}
+
 start_orders() {
     launch order-service "$dir/order-service.log" env \
         DB_PORT="$OBX_TEST_DB_PORT" DB_USER=shop_app DB_PASSWORD="$(password_of shop_app)" DB_NAME=shop \
@@ -156,6 +201,11 @@ start_orders() {
 # Has a log got such a line?
 log_has() {
     grep -qs -- "$2" "$1"
+}
+
+# It has a socket there by which it is woken.
+is_listening() {
+    [ -n "$(find "$dir/wake" -name "$(pid_of "$1")-*")" ]
 }
 
 relay_is_ready() {
@@ -193,15 +243,20 @@ wait_up() {
     done
 }
 
-# The inventory services first: they declare the queue, without which no message could be routed.
+# The inventory services and inbox-relay first: they declare the queue, without which no message could be routed.
 start_processes() {
     local name
-    say "starting inventory-1 and inventory-2, relay-1 and relay-2"
+    say "starting inventory-1 and inventory-2, python-1 and python-2 with inbox-relay, relay-1 and relay-2"
+    mkdir -p "$dir/wake"
     for name in inventory-1 inventory-2; do
         start_inventory $name
     done
     for name in inventory-1 inventory-2; do
         wait_up $name "$dir/$name.${lives[$name]}.log" is_consuming || return 1
+    done
+    start_inbox_relay && wait_up inbox-relay "$dir/inbox-relay.log" relay_is_ready || return 1
+    for name in python-1 python-2; do
+        start_python $name && wait_up $name "$dir/$name.log" is_listening || return 1
     done
     for name in relay-1 relay-2; do
         start_relay $name || return 1
@@ -234,7 +289,7 @@ start_scene() {
 stop_everything() {
     local name pids=()
     mkdir -p "$dir"
-    for name in order-service inventory-1 inventory-2 relay-1 relay-2; do
+    for name in order-service inventory-1 inventory-2 python-1 python-2 inbox-relay relay-1 relay-2; do
         stop_process $name 10 &
         pids+=($!)
     done
@@ -247,12 +302,16 @@ stop_everything() {
 settle_scene() {
     note_published relay-1
     note_published relay-2
-    stop_process inventory-1 30 && stop_process inventory-2 30
+    stop_process inventory-1 30 && stop_process inventory-2 30 && stop_process python-1 30 && stop_process python-2 30 &&
+        stop_process inbox-relay 30
 }
 
 say_how_to_look() {
     start_inventory inventory-1
     start_inventory inventory-2
+    start_inbox_relay
+    start_python python-1
+    start_python python-2
     (umask 077 && cat >"$dir/env") <<ENV
 export PATH="$prefix/bin:\$PATH" OBX_CONFIG="$dir/relay-1.conf" OBX_SERVERS_DIR="$OBX_SERVERS_DIR"
 export DB_PORT=$OBX_TEST_DB_PORT DB_USER=shop_app DB_PASSWORD=$(password_of shop_app) DB_NAME=shop
@@ -265,7 +324,7 @@ Everything runs on. Look around:
   sh examples/order.sh 1 apple 2         place an order
   outboxctl status                       how the outbox is, and the relays
   outboxctl parked list                  what could not be published
-  tests/support/servers sql stock    SQL, for instance: SELECT * FROM stock
+  tests/support/servers sql stock    SQL, for instance: SELECT * FROM stock; that of the service in Python: sql depot
   tests/support/servers rabbitmqctl list_queues
   bash $dir/audit    the audit again
   metrics: http://127.0.0.1:$(state_get relay-1 port)/metrics

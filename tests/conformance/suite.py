@@ -2,8 +2,9 @@
 
 usage: suite.py FOLDER RELAY [--languages LIST] [--cases LIST] [--restart | --long MESSAGES]
 
---cases mixed is all languages on one inbox. --restart is that alone, while the database is killed too (tests/support/servers).
---long is, for each language by itself, so many messages with thirty kills of services and of the database. FOLDER is where `prepare` has left NAME.cmd (how an adapter is started) or NAME.missing (why it is not)."""
+--cases mixed is all languages on one inbox. --restart is that alone over the whole way of a message (outbox, relay, RabbitMQ,
+inbox-relay, inbox), while both relays, the broker and the database are killed, too (tests/support/servers). --long is the same for
+each language by itself, so many messages with thirty kills. FOLDER is where `prepare` has left NAME.cmd (how an adapter is started) or NAME.missing (why it is not)."""
 
 import argparse
 import base64
@@ -25,7 +26,7 @@ import urllib.error
 import urllib.request
 
 from line import Line
-from world import PORT, ROOT, Database, Relay, wait_for
+from world import PORT, ROOT, Chain, Database, Relay, wait_for
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DEADLINE_S = int(os.environ.get("CONFORMANCE_DEADLINE", "60"))
@@ -151,6 +152,7 @@ class Run:
     def __init__(self, case, adapters, database, folder, relay):
         self.case, self.adapters, self.database, self.sql = case, adapters[:case.get("workers", 1)], database, database.sql
         self.queue, self.folder, self.relay = case["name"], folder, relay
+        self.chain = None
 
     def run(self):
         special = {"late": self.late, "stop": self.stop, "wake": self.wake, "silent": self.silent, "fatal": self.fatal, "outbox": self.outbox, "half": self.half}
@@ -168,7 +170,7 @@ class Run:
         for adapter in self.adapters:
             adapter.work(queue=self.queue, **self.case.get("options", {}))
         ended = lambda: self.step(messages, faults, lock)  # noqa: E731
-        wait_for(ended, DEADLINE_S + len(messages) // 20, self.what_is_left)
+        wait_for(ended, DEADLINE_S + len(messages) // 20 + 20 * len(faults), self.what_is_left)
         for adapter in self.adapters:
             adapter.stop()
             adapter.line.disarm()
@@ -185,6 +187,8 @@ class Run:
             self.next_fault(faults)
         counts = dict(self.sql(f"SELECT state, COUNT(*) FROM inbox WHERE queue = '{self.queue}' GROUP BY state"))
         open_rows = int(counts.get("ready", 0)) + int(counts.get("blocked", 0))
+        if self.chain is not None:  # they may be anywhere on their way
+            open_rows = len(messages) - int(counts.get("done", 0)) - int(counts.get("kept", 0))
         if faults and open_rows < len(self.adapters):
             more = fill(self.case, self.queue, len(messages))
             messages += more
@@ -197,9 +201,11 @@ class Run:
 
     def next_fault(self, faults):
         """Each fault in its turn, at one adapter after the other; it has happened when the line says so."""
-        if faults[0] == "restart":
-            faults.pop(0)
-            self.restart()
+        if faults[0] in ("database", "rabbitmq"):
+            self.restart(faults.pop(0))
+            return
+        if faults[0] in ("relay", "inbox-relay"):
+            self.chain.kill(faults.pop(0))
             return
         line = self.adapters[len(faults) % len(self.adapters)].line
         if self._armed is line and line.fired > self._fired:
@@ -211,11 +217,12 @@ class Run:
 
     _armed = None
 
-    def restart(self):
-        """The database is killed, with whatever it is in the middle of, and comes back."""
+    def restart(self, server):
+        """A server is killed, with whatever it is in the middle of, and comes back."""
         for what in ("kill", "start"):
-            subprocess.run([os.environ["OBX_TEST_SERVERS"], what, "database"], check=True, stdout=subprocess.DEVNULL)
-        self.sql.close()
+            subprocess.run([os.environ["OBX_TEST_SERVERS"], what, server], check=True, stdout=subprocess.DEVNULL)
+        if server == "database":
+            self.sql.close()
 
     def what_is_left(self):
         return json.dumps(self.sql("SELECT id, message_id, state, attempts, due_at - UTC_TIMESTAMP(6), reason FROM inbox"
@@ -270,7 +277,7 @@ class Run:
                 if "attempts" in expect:
                     assert state[1:3] == [str(expect["attempts"]), expect["code"]] and expect["reason"] in text(state[3]), f"{name} is {state}"
                 continue
-            assert len(seen) == 1 and state[0] == "done", f"{name} has {len(seen)} effects and is {state}"
+            assert len(seen) == 1 and state[0] in ("done", "kept"), f"{name} has {len(seen)} effects and is {state}"
             self.compare(message, seen[0])
             if message["key"] is not None:
                 order.setdefault(message["key"], []).append(int(seen[0][0]))
@@ -285,8 +292,9 @@ class Run:
         name = message["message_id"]
         for i, field in ((2, "topic"), (3, "key"), (4, "content_type"), (6, "source"), (7, "traceparent")):
             assert text(row[i]) == message[field], f"{name}: {field} is {text(row[i])!r}, not {message[field]!r}"
-        headers = json.loads(text(row[5]) or "null")
-        assert (headers or {}) == (message["headers"] or {}), f"{name}: headers are {headers}"
+        # A relay adds its own, those of CloudEvents; and RabbitMQ how often it has delivered before.
+        headers = {k: v for k, v in (json.loads(text(row[5]) or "null") or {}).items() if not k.startswith(("cloudEvents", "x-obx-", "x-delivery-count"))}
+        assert headers == (message["headers"] or {}), f"{name}: headers are {headers}"
         attempt = message["expect"].get("attempt", 1)
         # A worker that died, or lost its line, may have counted an attempt that never came to an end.
         assert attempt is None or int(row[8]) == attempt or int(row[8]) > attempt == 1, f"{name}: applied at attempt {row[8]}"
@@ -631,15 +639,22 @@ MAIN = ("python", "go", "node", "java", "php")
 FAULTS = ("kill before", "kill after", "cut before", "cut after")
 
 
-def together(folder, names, case, failed):
+def together(folder, names, case, relay, failed):
     """One case with several adapters, of one language or of all of them, on one inbox."""
     label, began = f"{case['name']}: {', '.join(sorted(set(names)))}", time.monotonic()
-    database, adapters = Database(case["name"]), []
+    database, adapters, chain = Database(case["name"]), [], None
     try:
         adapters = [Adapter(Language(folder, name), database) for name in names]
-        Run(dict(case, workers=len(names)), adapters, database, folder, "").run()
+        run = Run(dict(case, workers=len(names)), adapters, database, folder, relay)
+        if case.get("chain"):
+            chain = run.chain = Chain(relay, database, f"{folder}/chain-{names[0]}", case["name"])
+            database.store = chain.store
+        run.run()
         for adapter in adapters:
             adapter.end()
+        if chain is not None:
+            chain.stop()
+            chain = None
         say("       OK ", label, f"{time.monotonic() - began:.1f} s")
     except Exception:
         failed.append(label)
@@ -648,11 +663,13 @@ def together(folder, names, case, failed):
         for adapter in adapters:
             if adapter._process.poll() is None:
                 adapter._process.kill()
+        if chain is not None:
+            chain.stop()
         database.drop()
 
 
-def mixed_case(name, count, faults):
-    return {"name": name, "fill": {"count": count, "keys": 7}, "faults": faults, "nth": 6, "options": {"follow": 3}}
+def mixed_case(name, count, faults, **more):
+    return {"name": name, "fill": {"count": count, "keys": 7}, "faults": faults, "nth": 6, "options": {"follow": 3}, **more}
 
 
 def statements(failed):
@@ -730,9 +747,11 @@ def main():
     mains = [name for name in there if name in MAIN]
     groups = []
     if options.restart:
-        groups = [(mains, mixed_case("restart", 40 * len(mains), ["kill after", "restart", "cut after", "restart"]))]
+        faults = ["kill after", "inbox-relay", "database", "relay", "cut after", "rabbitmq", "kill before", "inbox-relay", "database"]
+        groups = [(mains, mixed_case("restart", 40 * len(mains), faults, chain=True))]
     elif options.long:
-        groups = [([name] * 3, dict(mixed_case("long", options.long, random.choices((*FAULTS, "restart"), k=30)), nth=50)) for name in mains]
+        kinds = (*FAULTS, "relay", "inbox-relay", "rabbitmq", "database")
+        groups = [([name] * 3, mixed_case("long", options.long, random.choices(kinds, k=30), nth=50, chain=True)) for name in mains]
     elif len(mains) > 1 and "mixed" in (options.cases or "mixed").split(","):
         groups = [(mains, mixed_case("mixed", 40 * len(mains), random.sample(FAULTS, 4)))]
     groups = [group for group in groups if group[0]]
@@ -744,7 +763,7 @@ def main():
     for thread in threads:
         thread.join()
     for names, case in groups:
-        together(options.folder, names, case, failed)
+        together(options.folder, names, case, options.relay, failed)
     sys.exit(1 if failed else 0)
 
 

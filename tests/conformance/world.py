@@ -94,7 +94,7 @@ class Database:
         self._root = Sql()
         self._root(f"CREATE DATABASE {self.name}")
         self.sql = Sql(self.name)
-        for file in ("producer_0001_outbox", "inbox_0001_inbox", "half_0001_half", "barrier_0001_barrier"):
+        for file in ("producer_0001_outbox", "consumer_0001_inbox", "inbox_0001_inbox", "half_0001_half", "barrier_0001_barrier"):
             with open(f"{ROOT}/sql/schema/{file}.sql", encoding="utf-8") as migration:
                 self.sql(migration.read())
         self.sql(EFFECT)
@@ -167,8 +167,7 @@ class Relay:
         os.makedirs(folder, exist_ok=True)
         files = {"half": self.token, "check": self.check_token, "db": database_password(), "amqp": os.environ["OBX_TEST_AMQP_PASSWORD"]}
         for name, text in files.items():
-            with open(os.open(f"{folder}/{name}", os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-                file.write(text)
+            write_private(f"{folder}/{name}", text)
         self.bell = f"/tmp/rowpost-{os.getpid()}-{self.port}"
         with open(f"{folder}/relay.conf", "w", encoding="utf-8") as file:
             file.write(f"""[relay]
@@ -210,6 +209,68 @@ token_file = {folder}/half
     def stop(self):
         self._process.terminate()
         self._process.wait(20)
+
+
+class Chain:
+    """The whole way of a message: rows of the outbox, outbox-relay, RabbitMQ, and for the clients inbox-relay. Each can be killed.
+    `store` is that of a Database: what it is given goes in at the beginning."""
+
+    def __init__(self, relay, database, folder, name, has_inbox=True):
+        inbox_relay = os.path.join(os.path.dirname(os.path.dirname(relay)), "consumer-lib", "inbox-relay", "inbox-relay")
+        self.queue = f"conf-{name}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._database, self._folder, self._processes = database, folder, {}
+        self._commands = {"relay": [relay, "--config", f"{folder}/chain-relay.conf"]}
+        os.makedirs(folder, exist_ok=True)
+        self._configure(name)
+        if has_inbox:  # first, for it declares the queue
+            self._commands = {"inbox-relay": [inbox_relay, "--config", f"{folder}/chain-inbox.conf"], **self._commands}
+        for what in self._commands:
+            self._start(what)
+
+    def _configure(self, name):
+        broker = f"""[broker]
+addresses = 127.0.0.1:{os.environ['OBX_TEST_AMQP_PORT']}
+vhost = {os.environ['OBX_TEST_AMQP_VHOST']}
+user = {os.environ['OBX_TEST_AMQP_USER']}
+password = {os.environ['OBX_TEST_AMQP_PASSWORD']}
+"""
+        database = f"""host = 127.0.0.1
+port = {PORT}
+user = {os.environ['OBX_TEST_DB_USER']}
+password = {database_password()}
+database = {self._database.name}
+"""
+        write_private(f"{self._folder}/chain-relay.conf", f"[relay]\nhttp_port = 0\ndoorbell_socket = /tmp/rowpost-{self.queue}\n{broker}"
+                      f"exchange = {self.queue}\n[source conf]\n{database}")
+        write_private(f"{self._folder}/chain-inbox.conf", f"[notify]\nhttp_port = 0\n{broker}[database]\n{database}[queue {name}]\n"
+                      f"queue = {self.queue}\ngroup = conf\nexchange = {self.queue}\ntopics = #\nkeep_done = 1h\nmax_attempts = 20\n"
+                      "retry_min = 50ms\nretry_max = 200ms\n")
+
+    def _start(self, what):
+        with open(f"{self._folder}/chain-{what}.log", "ab") as log:
+            self._processes[what] = subprocess.Popen(self._commands[what], stdout=log, stderr=subprocess.STDOUT)
+
+    def kill(self, what):
+        self._processes[what].kill()
+        self._processes[what].wait()
+        self._start(what)
+
+    def stop(self):
+        for process in self._processes.values():
+            process.terminate()
+        for what, process in self._processes.items():
+            assert process.wait(60) == 0, f"{what} ended with {process.returncode}; see {self._folder}/chain-{what}.log"
+
+    def store(self, _, messages):
+        for start in range(0, len(messages), 500):
+            rows = (f"({literal(m['message_id'])}, {literal(m['topic'])}, {literal(m['key'])}, {literal(m['content_type'])}, "
+                    f"{literal(json.dumps(m['headers']) if m['headers'] else None)}, {literal(m['payload'])})" for m in messages[start:start + 500])
+            self._database.sql("INSERT INTO outbox (message_id, topic, ordering_key, content_type, headers, payload) VALUES " + ",\n".join(rows))
+
+
+def write_private(path, text):
+    with open(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def database_password():

@@ -23,7 +23,7 @@ demo --fast --keep || die "the demo failed"
 # The databases stay as they are while the audit looks.
 end_processes() {
     local name pid
-    for name in inventory-1 inventory-2 relay-1 relay-2; do
+    for name in inventory-1 inventory-2 python-1 python-2 inbox-relay relay-1 relay-2; do
         if ! read -r pid _ <"$dir/$name/pid" || ! kill -KILL "$pid"; then
             die "$name does not run with --keep"
         fi
@@ -85,4 +85,15 @@ for state in waiting dead; do
          VALUES ('inventory', 'x', 0, '$state', UTC_TIMESTAMP(6), 'inventory', '', '', 0)" \
         "DELETE FROM stock.inbox_parked"
 done
+# The service in Python is looked at just the same.
+finds "doubled: applied more than once" \
+    "INSERT INTO depot.applied_order (line, $columns)
+     SELECT 9999999, $columns FROM depot.applied_order ORDER BY line DESC LIMIT 1" \
+    "DELETE FROM depot.applied_order WHERE line = 9999999"
+finds "pieces of stock missing or too many" \
+    "UPDATE depot.stock SET on_hand = on_hand - 1 WHERE sku = 'pear'" \
+    "UPDATE depot.stock SET on_hand = on_hand + 1 WHERE sku = 'pear'"
+finds "rows left in an inbox" \
+    "INSERT INTO depot.inbox (queue, state, message_id, topic, size, payload) VALUES ('x', 'ready', 'x', 't', 0, '')" \
+    "DELETE FROM depot.inbox"
 echo "demo_test: the demo works, and its audit finds what is wrong"
