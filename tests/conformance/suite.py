@@ -86,6 +86,8 @@ class Adapter:
     def work(self, **options):
         self._working = options
         self.tell("work", **options)
+        if self.language.is_direct:  # its queue is there from now on
+            self.expect("working")
 
     def stop(self):
         self._working = None
@@ -115,7 +117,7 @@ class Adapter:
 
 class Language:
     def __init__(self, folder, name):
-        self.name = name
+        self.name, self.is_direct = name, name == "c"
         with open(f"{folder}/{name}.cmd", encoding="utf-8") as command:
             self.command = shlex.split(command.read())
         self.log = f"{folder}/{name}.log"
@@ -150,9 +152,10 @@ class Run:
     """One case with one language (or several on one inbox)."""
 
     def __init__(self, case, adapters, database, folder, relay):
-        self.case, self.adapters, self.database, self.sql = case, adapters[:case.get("workers", 1)], database, database.sql
+        workers = 1 if adapters[0].language.is_direct else case.get("workers", 1)  # of a queue one is active
+        self.case, self.adapters, self.database, self.sql = case, adapters[:workers], database, database.sql
         self.queue, self.folder, self.relay = case["name"], folder, relay
-        self.chain = None
+        self.chain, self.is_direct = None, adapters[0].language.is_direct
 
     def run(self):
         special = {"late": self.late, "stop": self.stop, "wake": self.wake, "silent": self.silent, "fatal": self.fatal, "outbox": self.outbox, "half": self.half}
@@ -162,13 +165,17 @@ class Run:
 
     def inbox(self):
         messages = fill(self.case, self.queue)
+        options = self.case.get("options", {})
+        if self.is_direct:
+            options = self.options(messages)
+            self.adapters[0].work(**options)
         self.database.store(self.queue, messages)
         self.grow(messages)
         lock = self.hold_lock() if self.case["name"] == "lock" else None
         before = sum(adapter.line.commits for adapter in self.adapters)
         faults = list(self.case.get("faults", ()))
-        for adapter in self.adapters:
-            adapter.work(queue=self.queue, **self.case.get("options", {}))
+        for adapter in () if self.is_direct else self.adapters:
+            adapter.work(queue=self.queue, **options)
         ended = lambda: self.step(messages, faults, lock)  # noqa: E731
         wait_for(ended, DEADLINE_S + len(messages) // 20 + 20 * len(faults), self.what_is_left)
         for adapter in self.adapters:
@@ -178,6 +185,22 @@ class Run:
         assert commits <= self.case.get("commits_at_most", 1 << 30), f"{commits} commits"
         self.audit(messages)
 
+    def options(self, messages):
+        """For consumer-lib: its queue, and attempts that a message cannot have of its own."""
+        given_up = [message for message in messages if message["expect"].get("code") == "OBX_E_HANDLER"]
+        for message in given_up:
+            message["expect"]["attempts"] = 3
+        return {"queue": f"{self.chain.queue}-{self.queue}", "group": self.queue, "exchange": self.chain.queue,
+                "max_attempts": 3 if given_up else 20}
+
+    def states(self):
+        """How many rows there are in each state."""
+        table = f"SELECT state, COUNT(*) FROM inbox WHERE queue = '{self.queue}' GROUP BY state"
+        if self.is_direct:
+            table = (f"SELECT 'done', COUNT(*) FROM inbox_applied WHERE consumer_group = '{self.queue}' UNION ALL"
+                     f" SELECT state, COUNT(*) FROM inbox_parked WHERE consumer_group = '{self.queue}' GROUP BY state")
+        return {state: int(count) for state, count in self.sql(table)}
+
     def step(self, messages, faults, lock):
         """Once each turn: the dead are started again, the next fault is set, the clock is helped. True at the end."""
         for adapter in self.adapters:
@@ -185,17 +208,17 @@ class Run:
         self.database.help_on(self.queue)
         if faults:
             self.next_fault(faults)
-        counts = dict(self.sql(f"SELECT state, COUNT(*) FROM inbox WHERE queue = '{self.queue}' GROUP BY state"))
-        open_rows = int(counts.get("ready", 0)) + int(counts.get("blocked", 0))
+        counts = self.states()
+        open_rows = counts.get("ready", 0) + counts.get("blocked", 0)
         if self.chain is not None:  # they may be anywhere on their way
-            open_rows = len(messages) - int(counts.get("done", 0)) - int(counts.get("kept", 0))
+            open_rows = len(messages) - sum(counts.get(state, 0) for state in ("done", "kept", "dead"))
         if faults and open_rows < len(self.adapters):
             more = fill(self.case, self.queue, len(messages))
             messages += more
             self.database.store(self.queue, more)
             return False
         expected = sum(message["expect"].get("state") == "blocked" for message in messages)
-        if lock is not None and int(counts.get("done", 0)) == len(messages) - 1:
+        if lock is not None and counts.get("done", 0) == len(messages) - 1:
             lock()  # all others have gone past it
         return open_rows == expected and not faults
 
@@ -225,8 +248,10 @@ class Run:
             self.sql.close()
 
     def what_is_left(self):
-        return json.dumps(self.sql("SELECT id, message_id, state, attempts, due_at - UTC_TIMESTAMP(6), reason FROM inbox"
-                                   f" WHERE queue = '{self.queue}' AND state <> 'done' LIMIT 5"))
+        return json.dumps([self.states(), self.sql(
+            "SELECT id, message_id, state, attempts, due_at - UTC_TIMESTAMP(6), reason FROM inbox"
+            f" WHERE queue = '{self.queue}' AND state NOT IN ('done', 'kept') LIMIT 5"),
+            self.sql("SELECT message_id, reason_code, reason FROM outbox_parked LIMIT 5")])
 
     def hold_lock(self):
         """A session that sits on a row which the handler of one message wants; what is returned lets go."""
@@ -262,8 +287,12 @@ class Run:
         rows = self.sql("SELECT n, HEX(message_id), HEX(topic), HEX(ordering_key), HEX(content_type), HEX(headers), HEX(source),"
                         f" HEX(traceparent), attempt, size, sha FROM effect WHERE queue = '{self.queue}' OR"
                         f" (queue IS NULL AND message_id LIKE '{self.queue}-%') ORDER BY n")
-        states = {row[0]: row[1:] for row in self.sql(
-            f"SELECT message_id, state, attempts, reason_code, HEX(reason) FROM inbox WHERE queue = '{self.queue}'")}
+        columns = "SELECT message_id, state, attempts, reason_code, HEX(reason) FROM"
+        table = f"{columns} inbox WHERE queue = '{self.queue}'"
+        if self.is_direct:
+            table = (f"SELECT message_id, 'done', 0, '', '' FROM inbox_applied WHERE consumer_group = '{self.queue}' UNION ALL"
+                     f" {columns} inbox_parked WHERE consumer_group = '{self.queue}'")
+        states = {row[0]: row[1:] for row in self.sql(table)}
         effects, order = {}, {}
         for row in rows:
             effects.setdefault(text(row[1]), []).append(row)
@@ -275,7 +304,7 @@ class Run:
                 assert not seen, f"{name} has an effect: {seen}"
                 assert state[0] == expect["state"], f"{name} is {state}, not {expect}"
                 if "attempts" in expect:
-                    assert state[1:3] == [str(expect["attempts"]), expect["code"]] and expect["reason"] in text(state[3]), f"{name} is {state}"
+                    assert state[1:3] == [str(expect["attempts"]), expect["code"]] and expect["reason"].encode() in bytes.fromhex(state[3]), f"{name} is {state}"
                 continue
             assert len(seen) == 1 and state[0] in ("done", "kept"), f"{name} has {len(seen)} effects and is {state}"
             self.compare(message, seen[0])
@@ -597,12 +626,15 @@ def say(verdict, name, why=""):
 
 
 def run_language(folder, name, cases, relay, failed):
-    database, adapters = Database(name), []
+    is_direct = name == "c"
+    database, adapters, chain = Database(name, *([("consumer",)] if is_direct else [])), [], None
     try:
         language = Language(folder, name)
-        is_main = name in MAIN
+        if is_direct:
+            chain = Chain(relay, database, f"{folder}/chain-{name}", name, has_inbox=False)
+            database.store = chain.store
         for case in cases:
-            if not (is_main or case.get("every")):
+            if not is_for(case, name):
                 continue
             label, began = f"{name}: {case['name']}", time.monotonic()
             try:
@@ -610,7 +642,9 @@ def run_language(folder, name, cases, relay, failed):
                     adapters.append(Adapter(language, database))
                 if case.get("needs", "wake") not in adapters[0].can and "needs" in case:
                     raise Skipped(f"{name} cannot {case['needs']}")
-                Run(case, adapters, database, folder, relay).run()
+                run = Run(case, adapters, database, folder, relay)
+                run.chain = chain
+                run.run()
                 say("       OK ", label, f"{time.monotonic() - began:.1f} s")
             except Skipped as why:
                 say("  SKIPPED ", label, str(why))
@@ -630,10 +664,18 @@ def run_language(folder, name, cases, relay, failed):
         for adapter in adapters:
             if adapter._process.poll() is None:
                 adapter._process.kill()
+        if chain is not None:
+            chain.stop()
         database.drop()
 
 
 MAIN = ("python", "go", "node", "java", "php")
+# What consumer-lib's handler has in common with a worker's.
+DIRECT = ("plain", "retry", "reject", "dead", "reason", "ended-by-the-handler", "bytes", "killed", "killed-in-the-handler", "lock")
+
+
+def is_for(case, name):
+    return case["name"] in DIRECT if name == "c" else name in MAIN or case.get("every", False)
 
 
 FAULTS = ("kill before", "kill after", "cut before", "cut after")
@@ -642,12 +684,12 @@ FAULTS = ("kill before", "kill after", "cut before", "cut after")
 def together(folder, names, case, relay, failed):
     """One case with several adapters, of one language or of all of them, on one inbox."""
     label, began = f"{case['name']}: {', '.join(sorted(set(names)))}", time.monotonic()
-    database, adapters, chain = Database(case["name"]), [], None
+    database, adapters, chain = Database(case["name"], *([("consumer",)] if names[0] == "c" else [])), [], None
     try:
         adapters = [Adapter(Language(folder, name), database) for name in names]
         run = Run(dict(case, workers=len(names)), adapters, database, folder, relay)
         if case.get("chain"):
-            chain = run.chain = Chain(relay, database, f"{folder}/chain-{names[0]}", case["name"])
+            chain = run.chain = Chain(relay, database, f"{folder}/chain-{names[0]}", case["name"], not run.is_direct)
             database.store = chain.store
         run.run()
         for adapter in adapters:
@@ -742,7 +784,7 @@ def main():
                 say("  SKIPPED ", name, why.read().strip())
             continue
         there.append(name)
-        planned += sum(1 for case in cases if name in MAIN or case.get("every"))
+        planned += sum(is_for(case, name) for case in cases)
         threads.append(threading.Thread(target=run_language, args=(options.folder, name, cases, options.relay, failed)))
     mains = [name for name in there if name in MAIN]
     groups = []
@@ -750,8 +792,10 @@ def main():
         faults = ["kill after", "inbox-relay", "database", "relay", "cut after", "rabbitmq", "kill before", "inbox-relay", "database"]
         groups = [(mains, mixed_case("restart", 40 * len(mains), faults, chain=True))]
     elif options.long:
-        kinds = (*FAULTS, "relay", "inbox-relay", "rabbitmq", "database")
+        kinds = (*FAULTS, "relay", "rabbitmq", "database", "inbox-relay")
         groups = [([name] * 3, mixed_case("long", options.long, random.choices(kinds, k=30), nth=50, chain=True)) for name in mains]
+        if "c" in there:
+            groups.append((["c"], mixed_case("long", options.long, random.choices(kinds[:-1], k=30), nth=50, chain=True)))
     elif len(mains) > 1 and "mixed" in (options.cases or "mixed").split(","):
         groups = [(mains, mixed_case("mixed", 40 * len(mains), random.sample(FAULTS, 4)))]
     groups = [group for group in groups if group[0]]

@@ -87,7 +87,7 @@ def grants(role, sides, database, user):
 class Database:
     """A database of its own, and an account with the rights of a worker, a producer and a local transaction."""
 
-    def __init__(self, name):
+    def __init__(self, name, roles=("inbox worker", "producer", "barrier")):
         self.name = f"obx_conf_{name.replace('-', '_')}_{os.getpid()}"
         self.user = f"conf_{secrets.token_hex(5)}"
         self.password = secrets.token_hex(12)
@@ -99,8 +99,8 @@ class Database:
                 self.sql(migration.read())
         self.sql(EFFECT)
         self._root(f"CREATE USER '{self.user}'@'%' IDENTIFIED BY '{self.password}'")
-        for role in ("inbox worker", "producer", "barrier"):
-            for block in grants(role, ("inbox", "producer", "barrier"), self.name, self.user):
+        for role in roles:
+            for block in grants(role, ("inbox", "producer", "barrier", "consumer"), self.name, self.user):
                 self._root(block)
         for table in ("effect", "contended"):
             self._root(f"GRANT SELECT, INSERT, UPDATE ON {self.name}.{table} TO '{self.user}'@'%'")
@@ -262,6 +262,11 @@ database = {self._database.name}
             assert process.wait(60) == 0, f"{what} ended with {process.returncode}; see {self._folder}/chain-{what}.log"
 
     def store(self, _, messages):
+        for message in messages:  # what a relay makes of them; it refuses a NUL in a header
+            if message["headers"] is not None:
+                message["headers"] = {name: value.replace("\0", " ") if isinstance(value, str) else value
+                                      for name, value in message["headers"].items()}
+            message.update(source="/conf/outbox", traceparent=None, content_type=message["content_type"] or "application/json")
         for start in range(0, len(messages), 500):
             rows = (f"({literal(m['message_id'])}, {literal(m['topic'])}, {literal(m['key'])}, {literal(m['content_type'])}, "
                     f"{literal(json.dumps(m['headers']) if m['headers'] else None)}, {literal(m['payload'])})" for m in messages[start:start + 500])
