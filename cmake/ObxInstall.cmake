@@ -30,12 +30,14 @@ function(obx_package_library target)
     install(
         TARGETS ${target}
         EXPORT ${PKG_NAME}-targets
-        LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+        LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+                COMPONENT ${PKG_EXPORT}
+                NAMELINK_COMPONENT dev)
     foreach(header IN LISTS PKG_HEADERS)
         get_filename_component(path "${header}" ABSOLUTE)
         string(REGEX REPLACE "^.*/include/" "" below "${path}")
         get_filename_component(folder "${below}" DIRECTORY)
-        install(FILES "${path}" DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/${folder})
+        install(FILES "${path}" DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/${folder} COMPONENT dev)
     endforeach()
     _obx_package_cmake(${target})
     _obx_package_pkgconfig(${target})
@@ -50,11 +52,12 @@ macro(_obx_package_cmake target)
     write_basic_package_version_file(
         "${CMAKE_CURRENT_BINARY_DIR}/${PKG_NAME}-config-version.cmake"
         VERSION ${PROJECT_VERSION}
-        COMPATIBILITY SameMinorVersion)
+        COMPATIBILITY SameMajorVersion)
     install(FILES "${CMAKE_CURRENT_BINARY_DIR}/${PKG_NAME}-config.cmake"
                   "${CMAKE_CURRENT_BINARY_DIR}/${PKG_NAME}-config-version.cmake"
-            DESTINATION ${cmake_dir})
-    install(EXPORT ${PKG_NAME}-targets NAMESPACE obx:: DESTINATION ${cmake_dir})
+            DESTINATION ${cmake_dir}
+            COMPONENT dev)
+    install(EXPORT ${PKG_NAME}-targets NAMESPACE obx:: DESTINATION ${cmake_dir} COMPONENT dev)
 endmacro()
 
 macro(_obx_package_pkgconfig target)
@@ -70,5 +73,6 @@ macro(_obx_package_pkgconfig target)
     configure_file("${PROJECT_SOURCE_DIR}/cmake/package.pc.in"
                    "${CMAKE_CURRENT_BINARY_DIR}/${PKG_NAME}.pc" @ONLY)
     install(FILES "${CMAKE_CURRENT_BINARY_DIR}/${PKG_NAME}.pc"
-            DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+            DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig
+            COMPONENT dev)
 endmacro()

@@ -16,7 +16,7 @@ trap 'rm -rf "$work"' EXIT
 cmake --install "$build" --prefix "$work/first" >"$work/log" 2>&1 || { cat "$work/log"; die "cmake --install"; }
 mv "$work/first" "$work/moved"
 for file in bin/outbox-relay bin/outboxctl bin/inbox-relay lib/systemd/system/inbox-relay.service lib/systemd/system/outbox-relay.service \
-    share/doc/rowpost/outbox-relay.conf.example share/doc/rowpost/Containerfile share/doc/rowpost/compose.yaml \
+    share/doc/rowpost/outbox-relay.conf.example share/doc/rowpost/sidecar.yaml \
     share/doc/rowpost/inbox-relay.conf.example share/doc/rowpost/grants.md; do
     [ -s "$work/moved/$file" ] || die "$file was not installed"
 done
@@ -60,7 +60,7 @@ use_cmake() {
     cat >"$work/cmake-$name/CMakeLists.txt" <<END
 cmake_minimum_required(VERSION 3.22)
 project(use C)
-find_package($name 0.1 REQUIRED CONFIG)
+find_package($name 1.0 REQUIRED CONFIG)
 add_executable(use ../use.c)
 target_link_libraries(use PRIVATE $target)
 END

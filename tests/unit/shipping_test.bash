@@ -5,7 +5,7 @@
 set -u -o pipefail
 export LC_ALL=C
 root=$1 relay=$2 notify=$3 rc=0
-containerfile=$root/outbox-relay/container/Containerfile
+containerfile=$root/deploy/container/Containerfile
 
 complain() {
     printf 'shipping_test: %s\n' "$*" >&2
@@ -29,11 +29,10 @@ for file in "$containerfile" "$root/docs/operations.md"; do
 $difference"
 done
 
-# Each library has its runtime package in the image's second stage.
-stage=$(awk '/^FROM/ { stages++ } stages == 2' "$containerfile")
-for library in curl4 event jansson mariadb rabbitmq ssl; do
-    grep -q "lib$library" <<<"$stage" || complain "the image's second stage has no lib$library..."
-done
+# The image has what the programs load, and no distribution.
+grep -q '^FROM scratch$' "$containerfile" || complain "the image is not made from scratch"
+grep -q '^RUN deploy/container/collect /image .*outbox-relay .*outboxctl .*inbox-relay$' "$containerfile" ||
+    complain "the image's root is not made by collect, or lacks a program"
 
 grep -q '^USER [1-9]' "$containerfile" || complain "the image does not give up root"
 grep -q '^HEALTHCHECK.*"--health"' "$containerfile" || complain "the image has no health check"
