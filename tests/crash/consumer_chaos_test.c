@@ -122,6 +122,7 @@ static int be_consumer(char **argv)
     opts.db_lock_wait_s = 1;
     opts.retry_min_ms = 10;
     opts.retry_cap_ms = 1000;
+    opts.outage_pause_max_ms = 1000;
     opts.max_attempts = 1000000; /* none dies of being disturbed: what is audited is all of them */
     if (obx_consumer_open(&opts, &consumer, &err) != OBX_OK ||
         obx_consumer_subscribe(consumer, handle, NULL, &err) != OBX_OK ||

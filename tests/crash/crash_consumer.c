@@ -120,6 +120,7 @@ int main(int argc, char **argv)
         .prefetch = 300,
         .retry_min_ms = 20,
         .retry_cap_ms = 1000,
+        .outage_pause_max_ms = 1000,
         .declare_topology = true,
         .single_active_consumer = true,
         .bindings = &binding,
@@ -143,6 +144,7 @@ int main(int argc, char **argv)
         opts.prefetch = 0;
         opts.retry_min_ms = 0;
         opts.retry_cap_ms = 0;
+        opts.outage_pause_max_ms = 0;
     }
     sigaction(SIGTERM, &action, NULL);
     sigemptyset(&signals);

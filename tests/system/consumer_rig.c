@@ -60,6 +60,7 @@ static void fill_opts(struct rig *rig)
     rig->opts = consumer_opts(&rig->broker, &rig->test_db.opts, "group-a", rig->queue);
     rig->opts.retry_min_ms = 20; /* tests of failures are not to take minutes */
     rig->opts.retry_cap_ms = 100;
+    rig->opts.outage_pause_max_ms = 500;
     rig->opts.dead_letter_queue = rig->dead;
     rig->opts.declare_topology = true;
     rig->opts.drain_timeout_ms = RIG_WAIT_MS;

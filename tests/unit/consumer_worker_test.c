@@ -8,6 +8,8 @@
  * - P6: every other message has a dead row;
  * - P7: it comes to an end by itself.
  *
+ * And for hours of outage, on the store's clock: nothing is charged, nothing dies, little is tried.
+ *
  * OBX_TEST_SEED=N repeats the choice of pairs.
  */
 #include <setjmp.h>
@@ -28,6 +30,8 @@
 #include "worker/worker.h"
 
 enum { TURNS_MAX = 4000, PAIRS = 4000, MAX_ATTEMPTS = 3, ALL_FATES = 3 };
+#define US_PER_S UINT64_C(1000000)
+#define HOURS(n) ((n)*3600 * US_PER_S)
 
 /* How a handler ends its transaction. */
 enum way { WAY_NONE, WAY_COMMIT, WAY_ROLLBACK, WAY_COMMIT_BEGIN, WAY_ROLLBACK_BEGIN, WAYS };
@@ -57,7 +61,10 @@ struct script {
     uint64_t held_us;      /* and ends, undone, after this */
     int applied_elsewhere; /* another process applies this one, before the statement */
     unsigned elsewhere_at;
-    bool may_double; /* a handler that breaks its contract, and a failure right then */
+    bool may_double;  /* a handler that breaks its contract, and a failure right then */
+    uint64_t down_us; /* so long every handler asks for a retry: a service is down */
+    uint64_t bad_us;  /* so long the database undoes everything */
+    int poison;       /* so many, the first ones, ask for it always */
 };
 
 #define PLAIN .fails = -1, .rejects = -1, .breaks = -1, .held = -1, .applied_elsewhere = -1
@@ -79,6 +86,8 @@ struct run {
     bool was_applied_elsewhere;
     unsigned letters;
     bool has_failed;
+    uint64_t begun_us;
+    unsigned failed_calls; /* while the service was down */
 };
 
 /* ------------------------------------------------------------------ the handler and the others */
@@ -145,6 +154,12 @@ static enum obx_verdict handle(const struct obx_message *msg, struct obx_tx *tx,
             tx->failed = err;
         return OBX_RETRY;
     }
+    if (fake_now_us() - run->begun_us < script->down_us) {
+        run->failed_calls++;
+        return OBX_RETRY;
+    }
+    if (message < script->poison)
+        return OBX_RETRY;
     if (message == script->fails && run->fails_left > 0) {
         run->fails_left--;
         return OBX_RETRY;
@@ -216,6 +231,8 @@ static void begin(struct run *run, const struct script *script)
                                   .max_attempts = MAX_ATTEMPTS,
                                   .retry_min_ms = 10,
                                   .retry_cap_ms = 100,
+                                  .outage_messages = 5,
+                                  .outage_pause_max_ms = 30000,
                                   .skips_dead = script->skips_dead,
                                   .dead_letter_queue = script->sends_letters ? "dead" : NULL,
                                   .accept_older_than_retention = true,
@@ -232,6 +249,7 @@ static void begin(struct run *run, const struct script *script)
     run->fake->receipt_queue = script->receipt_queue;
     run->fake->at_statement = others;
     run->fake->ctx = run;
+    run->begun_us = fake_now_us();
     run->held_until_us = fake_now_us() + script->held_us;
     memcpy(run->fake->keys, script->keys, sizeof(script->keys));
     assert_int_equal(mailbox_init(&run->shared.to_io, &err), OBX_OK);
@@ -283,19 +301,27 @@ static bool is_settled(const struct run *run)
     return true;
 }
 
+static void turn(struct run *run)
+{
+    struct item_list back = {0};
+    struct item *item = NULL;
+
+    assert_true(worker_turn(&run->worker));
+    fake_pass(1);
+    mailbox_take(&run->shared.to_io, &back);
+    while ((item = item_list_pop(&back)) != NULL)
+        take_back(run, item);
+}
+
 static void go(struct run *run)
 {
-    for (int turn = 0; turn < TURNS_MAX; turn++) {
-        struct item_list back = {0};
-        struct item *item = NULL;
+    /* Hours of outage take thousands of turns. */
+    const int turns_max = TURNS_MAX + (int)(run->script->down_us / US_PER_S);
 
+    for (int turns = 0; turns < turns_max; turns++) {
         if (is_settled(run))
             return;
-        assert_true(worker_turn(&run->worker));
-        fake_pass(1);
-        mailbox_take(&run->shared.to_io, &back);
-        while ((item = item_list_pop(&back)) != NULL)
-            take_back(run, item);
+        turn(run);
     }
     fail_msg("%s: no end; failure %s at %u, the last statements: %s", run->script->name,
              obx_code_name(run->fake->failure.code), run->fake->failure.at, run->fake->last);
@@ -765,15 +791,8 @@ static void a_commit_that_always_fails_holds_up_nobody(void **state)
     (void)state;
     begin(&run, &script);
     run.fake->at_statement = refuse_commit;
-    for (int turn = 0; turn < 600; turn++) {
-        struct item_list back = {0};
-        struct item *item = NULL;
-
-        assert_true(worker_turn(&run.worker));
-        mailbox_take(&run.shared.to_io, &back);
-        while ((item = item_list_pop(&back)) != NULL)
-            take_back(&run, item);
-    }
+    for (int turns = 0; turns < 600; turns++)
+        turn(&run);
     for (int i = 1; i < script.messages; i++) {
         const bool is_of_its_key = script.keys[i] != NULL && strcmp(script.keys[i], "a") == 0;
 
@@ -861,21 +880,180 @@ static void confirmed_letters_are_removed_later(void **state)
 
     (void)state;
     begin(&run, &script);
-    while (run.letters == 0) {
-        struct item_list back = {0};
-        struct item *item = NULL;
-
-        assert_true(worker_turn(&run.worker));
-        mailbox_take(&run.shared.to_io, &back);
-        while ((item = item_list_pop(&back)) != NULL)
-            take_back(&run, item);
-    }
+    while (run.letters == 0)
+        turn(&run);
     from_us = fake_now_us();
     run.fake->failure =
         (struct fake_failure){.at = run.fake->statements + 2, .code = OBX_E_DB_DEADLOCK};
     go(&run);
     assert_true(fake_now_us() - from_us >= 1000 * 1000);
     check(&run);
+    end(&run);
+}
+
+/* ------------------------------------------------------------------ outages */
+
+#define TWELVE_KEYS                                                                                \
+    {                                                                                              \
+        "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "a", "b", "c", "d", "e", "f",  \
+            "g", "h", "i", "j", "k", "l"                                                           \
+    }
+
+static uint64_t count_of(const struct run *run, enum counter which)
+{
+    return counters_get(&run->shared.counters, which);
+}
+
+static void check_all_applied(const struct run *run)
+{
+    for (int i = 0; i < run->script->messages; i++)
+        assert_int_equal(run->fake->committed.effects[i], 1);
+    assert_int_equal(count_of(run, CNT_DEAD), 0);
+    assert_int_equal(fake_row_count(&run->fake->committed), 0);
+    assert_int_equal(count_of(run, CNT_WORKERS_PAUSING), 0);
+}
+
+/* Every handler asks for a retry for hours, which is longer than all attempts take a hundred times.
+ * What is tried meanwhile is little, and it goes on within a pause after that. */
+static void a_service_down_for_hours_kills_nothing(void **state)
+{
+    const struct script script = {
+        .name = "down", .messages = 24, .keys = TWELVE_KEYS, .down_us = HOURS(3), PLAIN};
+    struct run run;
+
+    (void)state;
+    begin(&run, &script);
+    go(&run);
+    check(&run);
+    check_all_applied(&run);
+    assert_in_range(count_of(&run, CNT_OUTAGES), 1, 3);
+    assert_true(count_of(&run, CNT_ATTEMPTS_KEPT) > 100);
+    assert_in_range(count_of(&run, CNT_RETRIED), 5, 24); /* those that began it */
+    assert_in_range(run.failed_calls, 100, 10000);
+    assert_in_range(fake_now_us() - run.begun_us - script.down_us, 0, 70 * US_PER_S);
+    end(&run);
+}
+
+/* They die of their attempts, and nobody waits. */
+static void poison_among_good_ones_is_no_outage(void **state)
+{
+    struct script script = {.name = "poison", .messages = 24, .keys = TWELVE_KEYS, PLAIN};
+
+    (void)state;
+    for (script.poison = 1; script.poison <= 4; script.poison++) {
+        struct run run;
+
+        begin(&run, &script);
+        go(&run);
+        check(&run);
+        assert_int_equal(count_of(&run, CNT_OUTAGES), 0);
+        assert_int_equal(count_of(&run, CNT_ATTEMPTS_KEPT), 0);
+        assert_int_equal(count_of(&run, CNT_DEAD), script.poison);
+        assert_int_equal(fake_find_row(&run.fake->committed, 0)->attempts, MAX_ATTEMPTS);
+        end(&run);
+    }
+}
+
+/* Many poison messages alone look like an outage. A good one that comes waits for a pause at most. */
+static void a_good_one_among_much_poison_is_applied_soon(void **state)
+{
+    enum { POISON = 10, ALL = 20 };
+    const struct script script = {
+        .name = "poison alone", .messages = POISON, .poison = POISON, PLAIN};
+    struct run run;
+
+    (void)state;
+    begin(&run, &script);
+    while (fake_now_us() - run.begun_us < HOURS(1))
+        turn(&run);
+    assert_int_equal(count_of(&run, CNT_WORKERS_PAUSING), 1);
+    assert_int_equal(count_of(&run, CNT_DEAD), 0);
+    for (int good = POISON; good < ALL; good++) {
+        const uint64_t from_us = fake_now_us();
+
+        deliver(&run, good, false);
+        while (run.fake->committed.effects[good] == 0 && fake_now_us() - from_us < HOURS(1))
+            turn(&run);
+        assert_in_range(fake_now_us() - from_us, 0, 70 * US_PER_S);
+    }
+    end(&run);
+}
+
+static void fail_statement(struct fake_store *fake, enum obx_code code)
+{
+    fake->failure = (struct fake_failure){.at = fake->statements, .code = code};
+}
+
+static bool is_bad(const struct run *run)
+{
+    return fake_now_us() - run->begun_us < run->script->bad_us;
+}
+
+/* Nothing that a handler writes goes through. */
+static void deadlock_effects(struct fake_store *fake, void *ctx)
+{
+    if (is_bad(ctx) && strcmp(fake->last, "effect") == 0)
+        fail_statement(fake, OBX_E_DB_DEADLOCK);
+}
+
+static void lose_commits(struct fake_store *fake, void *ctx)
+{
+    if (is_bad(ctx) && strcmp(fake->last, "commit") == 0)
+        fail_statement(fake, OBX_E_DB_GONE);
+}
+
+static void refuse_writes(struct fake_store *fake, void *ctx)
+{
+    if (is_bad(ctx) && strcmp(fake->last, "insert") == 0)
+        fail_statement(fake, OBX_E_DB_READ_ONLY);
+}
+
+/* The database undoes every batch, in one way or another, for an hour. */
+static void a_database_that_undoes_everything(void **state)
+{
+    static void (*const ways[])(struct fake_store *, void *) = {deadlock_effects, lose_commits,
+                                                                refuse_writes};
+    const struct script script = {
+        .name = "all undone", .messages = 24, .keys = TWELVE_KEYS, .bad_us = HOURS(1), PLAIN};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        struct run run;
+
+        begin(&run, &script);
+        run.fake->at_statement = ways[i];
+        while (is_bad(&run))
+            turn(&run);
+        go(&run);
+        check(&run);
+        check_all_applied(&run);
+        assert_true(count_of(&run, CNT_OUTAGES) > 0);
+        assert_int_equal(count_of(&run, CNT_RETRIED), 0);
+        assert_in_range(count_of(&run, CNT_RERUNS), 10, 3000);
+        end(&run);
+    }
+}
+
+/* It cannot be reached. */
+static void a_database_away_for_hours_costs_no_attempt(void **state)
+{
+    const struct script script = {.name = "away", .messages = 24, .keys = TWELVE_KEYS, PLAIN};
+    struct run run;
+
+    (void)state;
+    begin(&run, &script);
+    for (int i = 0; i < 3; i++)
+        turn(&run);
+    run.fake->is_lost = true;
+    while (fake_now_us() - run.begun_us < HOURS(3)) {
+        run.fake->open_failures = 1;
+        turn(&run);
+    }
+    run.fake->open_failures = 0;
+    go(&run);
+    check(&run);
+    check_all_applied(&run);
+    assert_int_equal(count_of(&run, CNT_RETRIED), 0);
     end(&run);
 }
 
@@ -895,6 +1073,11 @@ int main(void)
         cmocka_unit_test(a_copy_is_acknowledged_when_its_effect_is_durable),
         cmocka_unit_test(what_is_applied_costs_nothing_more),
         cmocka_unit_test(confirmed_letters_are_removed_later),
+        cmocka_unit_test(a_service_down_for_hours_kills_nothing),
+        cmocka_unit_test(poison_among_good_ones_is_no_outage),
+        cmocka_unit_test(a_good_one_among_much_poison_is_applied_soon),
+        cmocka_unit_test(a_database_that_undoes_everything),
+        cmocka_unit_test(a_database_away_for_hours_costs_no_attempt),
     };
     static const char *const names[MODES] = {"consumer_worker", "consumer_worker_blames",
                                              "consumer_worker_halves"};

@@ -707,7 +707,8 @@ static void claim_followers(struct fake_store *fake, const struct fake_row *head
 {
     const char *key = fake->keys[head->message];
 
-    for (uint64_t id = head->id + 1; key != NULL && id <= fake->open.last_row; id++) {
+    for (uint64_t id = head->id + 1;
+         key != NULL && id <= fake->open.last_row && taken->items.count < opts->max_rows; id++) {
         struct fake_row *row = row_by_id(fake, id);
 
         if (row == NULL || !is_key_of(fake, row, key) || !holds_key(fake, row))
@@ -722,7 +723,8 @@ static void take_up(struct fake_store *fake, const struct due_opts *opts, struct
 {
     struct fake_row *row = NULL;
 
-    while ((row = next_due(fake, opts->takes_letters)) != NULL && row->due_us <= now_us) {
+    while (taken->items.count < opts->max_rows &&
+           (row = next_due(fake, opts->takes_letters)) != NULL && row->due_us <= now_us) {
         const bool is_in_doubt = row->claim != 0;
 
         if (is_in_doubt && taken->items.count > 0)

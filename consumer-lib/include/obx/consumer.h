@@ -28,6 +28,8 @@
  *   nothing of is parked first, and tried from there.
  * - Order: while a row of an ordering key waits, the key's deliveries go behind it and are applied
  *   from there, in order; the other keys go on.
+ * - In an outage, when most messages fail for causes that are not theirs, nothing is taken and no
+ *   attempt is charged until one succeeds again; see outage_messages.
  * - After the last attempt, or when it is rejected, the row is dead: kept with its reason until an
  *   operator replays or discards it with `outboxctl dead`. See enum obx_on_dead, and
  *   dead_letter_queue for those who want it in a queue.
@@ -312,9 +314,10 @@ struct obx_consumer_opts {
     uint32_t batch_max_ms;  /**< a batch commits what it has when it has run this long; 0: 100 */
 
     /* Failures. */
-    uint32_t max_attempts;    /**< attempts before a message is dead; 0: 10 */
+    uint32_t max_attempts;    /**< attempts before a message is dead; 0: 30, which take about five
+                                 hours with the waits below */
     uint32_t retry_min_ms;    /**< first wait before the next attempt; doubles, jittered; 0: 200 */
-    uint32_t retry_cap_ms;    /**< longest wait; 0: 30000 */
+    uint32_t retry_cap_ms;    /**< longest wait; 0: 1800000, half an hour */
     enum obx_on_dead on_dead; /**< default: freeze the key */
     /**
      * A queue that dead messages are published to, with confirms, after which their rows are
@@ -367,6 +370,17 @@ struct obx_consumer_opts {
      * given up after max_attempts. 0: 60, at most 86400.
      */
     uint32_t db_idle_s;
+
+    /**
+     * When so many different messages have failed, and they are most of those tried of late, for
+     * causes that need not be theirs (the handler answers OBX_RETRY, deadlocks, lock waits, lost
+     * connections), it is an outage: the worker takes nothing for a pause that grows, tries a few
+     * messages, and charges no attempt for them until one is applied. A message that fails again and
+     * again counts once, so a few poison messages are isolated and die as ever. See
+     * docs/adr/0031-consumer-circuit.md. 0: 5. A number that is never reached switches it off.
+     */
+    uint32_t outage_messages;
+    uint32_t outage_pause_max_ms; /**< longest pause; the first is a second; 0: 30000 */
 };
 
 /* ------------------------------------------------------------------ life */
@@ -514,6 +528,10 @@ struct obx_consumer_stats {
     uint64_t dead_letter_pending; /**< dead letters on their way */
     uint64_t receipts;            /**< confirmed by the producers' queues */
     uint64_t receipts_given_up;   /**< whose queue was not there, or took none for too long */
+    uint64_t workers_pausing;     /**< workers that take nothing for now, since most attempts fail:
+                                   opts.outage_messages. obx_consumer_get_last_errors says why */
+    uint64_t outages;             /**< times that a worker began to pause */
+    uint64_t attempts_kept;       /**< attempts that failed in an outage and were not charged */
 };
 
 /**
@@ -527,7 +545,8 @@ OBX_API void obx_consumer_get_stats(const struct obx_consumer *consumer,
 
 /**
  * Why a side does not work at the moment; code OBX_OK and an empty text when it does. Either
- * pointer may be NULL.
+ * pointer may be NULL. The database's side is that of the handlers too: OBX_E_HANDLER with the last
+ * reason while a worker pauses since they ask for a retry (workers_pausing).
  *
  * @thread any, until obx_consumer_close
  */

@@ -55,6 +55,9 @@ void obx_consumer_get_stats(const struct obx_consumer *consumer, struct obx_cons
         .dead_letter_pending = counters_get(c, CNT_DEAD_LETTER_PENDING),
         .receipts = counters_get(c, CNT_RECEIPTS),
         .receipts_given_up = counters_get(c, CNT_RECEIPTS_GIVEN_UP),
+        .workers_pausing = counters_get(c, CNT_WORKERS_PAUSING),
+        .outages = counters_get(c, CNT_OUTAGES),
+        .attempts_kept = counters_get(c, CNT_ATTEMPTS_KEPT),
     };
 
     memcpy(stats, &now, size < sizeof(now) ? size : sizeof(now));

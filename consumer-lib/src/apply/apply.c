@@ -163,7 +163,9 @@ static enum step judge(const struct run *run, struct item *item, const struct ap
     if (answer->verdict == OBX_REJECT)
         return fail_step(item, ITEM_REJECTED, OBX_E_REJECTED, answer->reason);
     if (answer->verdict != OBX_APPLIED)
-        return fail_step(item, failed_state(run, item), OBX_E_HANDLER, answer->reason);
+        return fail_step(item,
+                         run->apply->policy.keeps_attempts ? ITEM_STALLED : failed_state(run, item),
+                         OBX_E_HANDLER, answer->reason);
     item_set(item, ITEM_APPLIED);
     return STEP_ON;
 }

@@ -39,8 +39,9 @@ struct apply_policy {
     uint32_t max_attempts;
     uint32_t retry_min_ms;
     uint32_t retry_cap_ms;
-    bool skips_dead;    /* a dead message does not hold up its key */
-    bool sends_letters; /* a dead message goes on into the dead-letter queue */
+    bool skips_dead;     /* a dead message does not hold up its key */
+    bool sends_letters;  /* a dead message goes on into the dead-letter queue */
+    bool keeps_attempts; /* in an outage: what asks for a retry waits without an attempt */
 };
 
 struct apply {

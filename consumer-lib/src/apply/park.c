@@ -15,7 +15,10 @@ enum {
     /* Between two probes of a dedup row that is held, which cost little: soon at first, since a
      * session that has broken is undone within milliseconds. */
     HELD_MIN_MS = 50,
-    HELD_CAP_MS = 1000
+    HELD_CAP_MS = 1000,
+    /* Between two tries of what is in nobody's power, and costs a little more: retry_cap_ms is for
+     * failures, and may be hours. */
+    STALL_CAP_MS = 30000
 };
 
 bool run_is_reported(const struct run *run, const struct item *item)
@@ -106,7 +109,10 @@ static enum obx_code wait_without_attempt(struct run *run, const struct item *it
     const bool is_held = item->state == ITEM_HELD;
     const bool is_stall = is_held || item->state == ITEM_STALLED;
     const uint32_t stall_ms = is_held ? HELD_MIN_MS : backoff(run, STALL_TRIES);
-    const uint32_t cap_ms = is_held ? HELD_CAP_MS : run->apply->policy.retry_cap_ms;
+    const uint32_t retry_ms = run->apply->policy.retry_cap_ms;
+    const uint32_t cap_ms = is_held                   ? HELD_CAP_MS
+                            : retry_ms < STALL_CAP_MS ? retry_ms
+                                                      : STALL_CAP_MS;
     const struct park park = {.state = PARK_WAITING,
                               .attempts = uncounted(item),
                               .is_due = true,

@@ -33,11 +33,14 @@ enum counter {
     CNT_DEDUP_REMOVED,
     CNT_RECEIPTS,
     CNT_RECEIPTS_GIVEN_UP,
+    CNT_OUTAGES,
+    CNT_ATTEMPTS_KEPT,
     CNT_IN_FLIGHT, /* from here on levels: they go down too */
     CNT_IN_FLIGHT_BYTES,
     CNT_PARKED_ROWS,
     CNT_DEAD_LETTER_PENDING,
     CNT_DATABASES_UP,
+    CNT_WORKERS_PAUSING,
     CNT_COUNT
 };
 

@@ -33,8 +33,8 @@ enum item_state {
     ITEM_BLOCKED,      /* not tried: its key waits.                              next: PARKED */
     ITEM_SUSPECT,      /* not tried: it may have killed a process; its attempts are to be counted
                           one by one, out of the table.                          next: PARKED */
-    ITEM_STALLED,      /* something that is not its fault is in the way: no attempt was made.
-                                                                                 next: PARKED */
+    ITEM_STALLED,      /* something that is not its fault is in the way (a lock, an outage): no
+                          attempt is charged.                                    next: PARKED */
     ITEM_HELD,         /* so is another transaction that has written its dedup row and has not
                           ended.                                                 next: PARKED */
     ITEM_HAS_ROW,      /* a delivery of which there is a row.                    next: PARKED */

@@ -15,15 +15,17 @@
 #define DEFAULT_MEMORY        ((size_t)64 * 1024 * 1024)
 #define DEFAULT_BATCH_MAX     200
 #define DEFAULT_BATCH_MAX_MS  100
-#define DEFAULT_ATTEMPTS      10
+#define DEFAULT_ATTEMPTS      30
 #define DEFAULT_RETRY_MIN_MS  200
-#define DEFAULT_RETRY_CAP_MS  30000
+#define DEFAULT_RETRY_CAP_MS  (30 * 60 * 1000)
 #define DEFAULT_RETENTION_S   (7 * 24 * 3600)
 #define DEFAULT_CLEANUP_MS    10000
 #define DEFAULT_DRAIN_MS      30000
 #define DEFAULT_DB_TIMEOUT_MS 30000
 #define DEFAULT_DB_IDLE_S     60
 #define DEFAULT_LOCK_WAIT_S   3
+#define DEFAULT_OUTAGE        5
+#define DEFAULT_PAUSE_MAX_MS  30000
 #define DB_IDLE_MAX_S         86400
 #define WORKERS_MAX           256
 #define BATCH_LIMIT           10000
@@ -225,6 +227,8 @@ static void keep_numbers(struct settings *s, const struct obx_consumer_opts *o)
     s->dedup_retention_s = or_default(o->dedup_retention_s, DEFAULT_RETENTION_S);
     s->cleanup_interval_ms = or_default(o->cleanup_interval_ms, DEFAULT_CLEANUP_MS);
     s->drain_timeout_ms = or_default(o->drain_timeout_ms, DEFAULT_DRAIN_MS);
+    s->outage_messages = or_default(o->outage_messages, DEFAULT_OUTAGE);
+    s->outage_pause_max_ms = or_default(o->outage_pause_max_ms, DEFAULT_PAUSE_MAX_MS);
 }
 
 static void keep_choices(struct settings *s, const struct obx_consumer_opts *o)

@@ -41,6 +41,8 @@ struct settings {
     bool no_cleanup;
     bool accept_older_than_retention;
     uint32_t drain_timeout_ms;
+    uint32_t outage_messages;
+    uint32_t outage_pause_max_ms;
     bool fail_fast;
     const struct consumer_embed *embed; /* NULL: an ordinary consumer */
 };

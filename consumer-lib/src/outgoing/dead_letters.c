@@ -14,7 +14,8 @@
 #include "base/log.h"
 #include "base/random.h"
 
-enum { NOT_TAKEN_WAIT_MS = 100 };
+/* retry_cap_ms is for attempts at a message, and may be hours: a letter goes as soon as it can. */
+enum { NOT_TAKEN_WAIT_MS = 100, TRY_CAP_MS = 30000 };
 
 /* ------------------------------------------------------------------ the form of a letter */
 
@@ -118,8 +119,9 @@ static void done(struct dead_letters *dead, struct item *item, enum item_state s
 static void try_later(struct dead_letters *dead, struct dead_letter *letter, const char *what,
                       const char *why)
 {
+    const uint32_t cap_ms = dead->settings->retry_cap_ms;
     const uint32_t wait_ms =
-        backoff_nth_ms(dead->settings->retry_min_ms, dead->settings->retry_cap_ms,
+        backoff_nth_ms(dead->settings->retry_min_ms, cap_ms < TRY_CAP_MS ? cap_ms : TRY_CAP_MS,
                        ++letter->post.tries, random_u64());
 
     counters_add(dead->counters, CNT_DEAD_LETTER_FAILED, 1);

@@ -89,12 +89,13 @@ static enum obx_code take_due(struct parked *parked, const struct store *store,
                               struct item_list *ready, struct item_list *back, struct obx_err *err)
 {
     const struct settings *settings = &parked->shared->settings;
+    const size_t batch = settings->batch_max < ROWS_MAX ? settings->batch_max : ROWS_MAX;
     const struct due_opts opts = {
         .settings = settings,
         .counters = &parked->shared->counters,
         .worker = parked->worker,
         .workers = settings->workers,
-        .max_rows = settings->batch_max < ROWS_MAX ? settings->batch_max : ROWS_MAX,
+        .max_rows = parked->rows_max != 0 && parked->rows_max < batch ? parked->rows_max : batch,
         .max_bytes = settings->max_memory_bytes / MEMORY_SHARE / settings->workers,
         .takes_letters = parked->letters_out == 0,
     };

@@ -26,6 +26,7 @@ struct parked {
     struct obx_buf free_from;   /* after this one */
     uint64_t counted_ms;        /* when all of the group's rows were counted last */
     size_t rows_held;           /* rows under our claim that the worker has */
+    size_t rows_max;            /* so many are taken up at once; 0: as the settings say */
     size_t letters_out;         /* dead letters that the I/O thread has */
     struct item_list confirmed; /* dead letters whose rows can go, */
     uint64_t confirmed_due_ms;  /* not before this, after a failure */

@@ -39,9 +39,12 @@ static void count(struct counters *counters, const struct item *item)
         counters_add(counters, CNT_DEAD, 1);
         counters_add(counters, CNT_PARKED, is_delivery);
         break;
+    case ITEM_STALLED:
+        counters_add(counters, CNT_ATTEMPTS_KEPT, item->why.code == OBX_E_HANDLER);
+        counters_add(counters, CNT_PARKED, is_delivery);
+        break;
     case ITEM_BLOCKED:
     case ITEM_SUSPECT:
-    case ITEM_STALLED:
     case ITEM_HELD:
         counters_add(counters, CNT_PARKED, is_delivery);
         break;

@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "base/alloc.h"
+#include "base/bytes.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "core/embed.h"
@@ -45,6 +46,8 @@ enum obx_code worker_init(struct worker *worker, struct shared *shared, unsigned
     *worker = (struct worker){.shared = shared, .index = index};
     worker->batch_limit = shared->settings.batch_max;
     backoff_init(&worker->undone_wait, UNDONE_MIN_MS, UNDONE_CAP_MS);
+    circuit_init(&worker->circuit, shared->settings.outage_messages,
+                 shared->settings.outage_pause_max_ms);
     parked_init(&worker->parked, shared, index);
     rc = mailbox_init(&worker->box, err);
     if (rc != OBX_OK)
@@ -100,6 +103,32 @@ static void drop_deliveries(struct worker *worker)
         else
             item_list_push(&worker->ready, item);
     }
+}
+
+/*
+ * What was taken up and not tried goes back into the table, with its attempt. When that fails, the
+ * rows are due when their claims have expired: a little later. Without a connection they stay: their
+ * claims are still ours when there is one again, or are not.
+ */
+static void give_rows_back(struct worker *worker)
+{
+    const struct store *store = &worker->link.store;
+    struct item_list all = worker->ready;
+    struct item_list rows = {0};
+    struct item *item = NULL;
+    struct obx_err err = {0};
+
+    if (worker->parked.rows_held == 0 || !worker_link_is_up(&worker->link))
+        return;
+    worker->ready = (struct item_list){0};
+    while ((item = item_list_pop(&all)) != NULL)
+        item_list_push(item->parked_id != 0 ? &rows : &worker->ready, item);
+    if (store->ops->give_back(store->ctx, &rows, &err) != OBX_OK)
+        OBX_LOG(LOG_LVL_INFO, "consumer", "parked.not_given_back",
+                KV_STR("group", worker->shared->settings.group), KV_ERR(&err));
+    worker->parked.rows_held -= rows.count;
+    while ((item = item_list_pop(&rows)) != NULL)
+        drop(worker, item);
 }
 
 /* A letter that comes back, or a delivery; one of a lost broker connection comes again. */
@@ -206,10 +235,13 @@ static bool is_held(const struct worker *worker, const struct item_list *passed_
  * for now is passed over, with those of its key. */
 static size_t take_batch(struct worker *worker)
 {
+    const bool is_probe = worker->circuit.state != CIRCUIT_CLOSED;
+    const uint32_t most =
+        is_probe && worker->batch_limit > CIRCUIT_PROBE ? CIRCUIT_PROBE : worker->batch_limit;
     struct item_list passed_over = {0};
     size_t count = 0;
 
-    while (count < worker->batch_limit && worker->ready.head != NULL) {
+    while (count < most && worker->ready.head != NULL) {
         struct item *item = worker->ready.head;
         const bool is_alone = item->plan != PLAN_TOGETHER;
 
@@ -251,7 +283,8 @@ static void apply(struct worker *worker, size_t count, struct apply_report *repo
                    .retry_min_ms = settings->retry_min_ms,
                    .retry_cap_ms = settings->retry_cap_ms,
                    .skips_dead = settings->skips_dead,
-                   .sends_letters = settings->dead_letter_queue != NULL},
+                   .sends_letters = settings->dead_letter_queue != NULL,
+                   .keeps_attempts = worker->circuit.state != CIRCUIT_CLOSED},
     };
 
     apply_batch(&apply, worker->batch, count, report);
@@ -273,6 +306,96 @@ static void after_undone(struct worker *worker, size_t count, const struct apply
             KV_U64("messages", count), KV_U64("retry_ms", wait_ms), KV_ERR(&report->err));
 }
 
+/* ------------------------------------------------------------------ outages */
+
+/* Never 0, which is of no message. */
+static uint64_t hash_of(const struct item *item)
+{
+    return bytes_hash(item->msg.message_id) | 1;
+}
+
+/* What the messages of a batch say of the handler and the database. An undone batch says it once:
+ * else a message that brings down each batch it is in would look like many. */
+static void note_attempts(struct worker *worker, size_t count, const struct apply_report *report,
+                          bool is_committed)
+{
+    struct circuit *circuit = &worker->circuit;
+    const uint64_t now_ms = clock_now_ms();
+
+    if (!is_committed) {
+        circuit_undone(circuit, report->suspect != NULL ? hash_of(report->suspect) : 0, now_ms);
+        worker->outage = report->err;
+    }
+    for (size_t i = 0; i < count && is_committed; i++) {
+        const struct item *item = worker->batch[i];
+        const bool was_retry = item->state == ITEM_FAILED || item->state == ITEM_EXHAUSTED ||
+                               item->state == ITEM_STALLED;
+
+        if (item->state == ITEM_APPLIED ||
+            (item->state == ITEM_REJECTED && item->why.code == OBX_E_REJECTED)) {
+            circuit_good(circuit, hash_of(item));
+        } else if (was_retry && item->why.code == OBX_E_HANDLER && item->plan != PLAN_GIVE_UP) {
+            circuit_retry(circuit, hash_of(item), item->state == ITEM_EXHAUSTED, now_ms);
+            worker->outage = item->why;
+        }
+    }
+}
+
+static void end_outage(struct worker *worker)
+{
+    const struct circuit *circuit = &worker->circuit;
+
+    counters_sub(&worker->shared->counters, CNT_WORKERS_PAUSING, 1);
+    worker_link_set_error(&worker->link, NULL);
+    worker->parked.rows_max = 0;
+    OBX_LOG(LOG_LVL_INFO, "consumer", "outage.ended",
+            KV_STR("group", worker->shared->settings.group), KV_U64("worker", worker->index),
+            KV_U64("lasted_ms", circuit->ended_ms - circuit->begun_ms));
+}
+
+/* After a batch. While it lasts nothing is held that others could try, but the deliveries: those the
+ * broker would count as tried. */
+static void judge(struct worker *worker, bool is_committed)
+{
+    struct circuit *circuit = &worker->circuit;
+    const enum circuit_event event = circuit_judge(circuit, is_committed, clock_now_ms());
+
+    if (event == CIRCUIT_ENDED)
+        end_outage(worker);
+    if (event != CIRCUIT_BEGUN && event != CIRCUIT_LASTS)
+        return;
+    if (event == CIRCUIT_BEGUN) {
+        counters_add(&worker->shared->counters, CNT_OUTAGES, 1);
+        counters_add(&worker->shared->counters, CNT_WORKERS_PAUSING, 1);
+        worker->parked.rows_max = CIRCUIT_PROBE / 2;
+    }
+    worker_link_set_error(&worker->link, &worker->outage);
+    OBX_LOG(event == CIRCUIT_BEGUN ? LOG_LVL_WARN : LOG_LVL_INFO, "consumer",
+            event == CIRCUIT_BEGUN ? "outage.begun" : "outage.lasts",
+            KV_STR("group", worker->shared->settings.group), KV_U64("worker", worker->index),
+            KV_U64("pause_ms", circuit->pause_ms), KV_ERR(&worker->outage));
+    give_rows_back(worker);
+}
+
+static void sleep_until(struct worker *worker, uint64_t due_ms)
+{
+    wake_wait(&worker->box.wake, due_ms == UINT64_MAX ? -1 : clock_left_ms(due_ms));
+}
+
+/* Nothing is taken: until the next probe, or the connection has to be kept alive. */
+static void rest(struct worker *worker)
+{
+    const uint64_t due_ms = worker->circuit.due_ms;
+    uint64_t ping_ms = UINT64_MAX;
+
+    if (shared_phase(worker->shared) == OBX_CONSUMER_DRAINING)
+        wake_up(&worker->shared->to_io.wake);
+    worker_link_ping_when_idle(&worker->link);
+    if (worker_link_is_up(&worker->link))
+        ping_ms = worker_link_ping_due_ms(&worker->link);
+    sleep_until(worker, due_ms < ping_ms ? due_ms : ping_ms);
+}
+
 static void run_batch(struct worker *worker)
 {
     const struct consumer_embed *embed = worker->shared->settings.embed;
@@ -292,13 +415,15 @@ static void run_batch(struct worker *worker)
         worker_link_disconnect(&worker->link);
     if (is_committed) {
         backoff_reset(&worker->undone_wait);
-        worker_link_set_error(&worker->link, NULL);
+        if (worker->circuit.state == CIRCUIT_CLOSED)
+            worker_link_set_error(&worker->link, NULL);
         worker->batch_limit = worker->batch_limit > most / 2 ? most : worker->batch_limit * 2;
     } else {
         after_undone(worker, count, &report);
     }
     if (embed != NULL)
         embed->after_batch(embed->ctx, worker->index, is_committed);
+    note_attempts(worker, count, &report, is_committed);
     settle_batch(worker->shared, worker->batch, count, &report, &settled);
     worker->parked.rows_held -= settled.rows;
     if (settled.held_until_ms != 0)
@@ -306,6 +431,7 @@ static void run_batch(struct worker *worker)
     item_list_prepend(&worker->ready, &settled.again);
     item_list_append(&worker->back, &settled.back);
     parked_note(&worker->parked, report.due_in_ms);
+    judge(worker, is_committed);
     post_back(worker);
 }
 
@@ -324,11 +450,6 @@ static uint64_t left_to_gather_us(const struct worker *worker)
     return settings->batch_wait_us - age_us;
 }
 
-static void sleep_until(struct worker *worker, uint64_t due_ms)
-{
-    wake_wait(&worker->box.wake, due_ms == UINT64_MAX ? -1 : clock_left_ms(due_ms));
-}
-
 /* Nothing is ready: until a delivery comes, a row is due, or the connection has to be kept alive. */
 static void idle(struct worker *worker)
 {
@@ -340,6 +461,8 @@ static void idle(struct worker *worker)
     worker_link_ping_when_idle(&worker->link);
     if (!worker_link_is_up(&worker->link))
         return;
+    if (!worker->parked.has_rows && circuit_has_nothing_left(&worker->circuit, clock_now_ms()))
+        end_outage(worker);
     due = parked_due_ms(&worker->parked, false);
     sleep_until(worker, due < worker_link_ping_due_ms(&worker->link)
                             ? due
@@ -365,14 +488,22 @@ static void ask_for_rows(struct worker *worker)
 static void do_one_thing(struct worker *worker)
 {
     const bool is_busy = worker->ready.head != NULL;
+    /* Every other probe is for deliveries alone: with one message to a batch, rows that can never
+     * succeed would be all that is ever tried. */
+    const bool skips_rows =
+        is_busy && worker->circuit.state == CIRCUIT_PROBING && worker->circuit.probes % 2 == 0;
     uint64_t gather_us = 0;
 
     if (clock_now_ms() < worker->not_before_ms)
         sleep_until(worker, worker->not_before_ms);
+    else if (!circuit_admits(&worker->circuit, clock_now_ms()))
+        rest(worker);
     else if (!worker_link_is_up(&worker->link))
         worker->not_before_ms =
-            clock_now_ms() + worker_link_connect(&worker->link, worker->undone_wait.tries > 0);
-    else if (parked_due_ms(&worker->parked, is_busy) <= clock_now_ms())
+            clock_now_ms() +
+            worker_link_connect(&worker->link, worker->undone_wait.tries > 0 ||
+                                                   worker->circuit.state != CIRCUIT_CLOSED);
+    else if (!skips_rows && parked_due_ms(&worker->parked, is_busy) <= clock_now_ms())
         ask_for_rows(worker);
     else if (!is_busy)
         idle(worker);
@@ -394,16 +525,12 @@ bool worker_turn(struct worker *worker)
 
 void worker_end(struct worker *worker)
 {
-    struct obx_err err = {0};
     struct item *item = NULL;
-    const struct store *store = &worker->link.store;
 
     drop_deliveries(worker);
-    /* When it fails, the rows are due when their claims have expired: a little later. */
-    if (worker_link_is_up(&worker->link) && worker->ready.head != NULL &&
-        store->ops->give_back(store->ctx, &worker->ready, &err) != OBX_OK)
-        OBX_LOG(LOG_LVL_INFO, "consumer", "parked.not_given_back",
-                KV_STR("group", worker->shared->settings.group), KV_ERR(&err));
+    give_rows_back(worker);
+    if (worker->circuit.state != CIRCUIT_CLOSED)
+        counters_sub(&worker->shared->counters, CNT_WORKERS_PAUSING, 1);
     item_list_append(&worker->ready, &worker->parked.confirmed);
     while ((item = item_list_pop(&worker->ready)) != NULL)
         drop(worker, item);

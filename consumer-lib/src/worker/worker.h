@@ -9,6 +9,7 @@
 #include "base/backoff.h"
 #include "base/thread.h"
 #include "core/shared.h"
+#include "worker/circuit.h"
 #include "worker/parked.h"
 #include "worker/worker_link.h"
 
@@ -29,6 +30,8 @@ struct worker {
     const struct obx_message **messages;
     uint32_t batch_limit;       /* halved by each undone batch, doubled by each commit */
     uint32_t epoch;             /* of the broker connection, of the deliveries it holds */
+    struct circuit circuit;     /* whether it pauses, since all fails */
+    struct obx_err outage;      /* why */
     struct backoff undone_wait; /* after batches that were undone; reset by a commit */
     uint64_t not_before_ms;     /* neither connect nor apply before this */
     bool is_single;             /* a handler has ended a transaction, and will again: dedup rows are
