@@ -499,7 +499,7 @@ struct obx_consumer_stats {
     bool broker_up;        /**< consuming */
     uint32_t databases_up; /**< worker connections that work, of workers */
     uint32_t workers;
-    uint64_t delivered;     /**< deliveries received, redeliveries included */
+    uint64_t delivered;     /**< deliveries received, redeliveries included; a pack is one */
     uint64_t applied;       /**< messages whose effect this process committed */
     uint64_t duplicates;    /**< messages skipped because the dedup row was there */
     uint64_t retried;       /**< attempts that failed and are followed by another */

@@ -47,6 +47,10 @@ enum step {
  * old. */
 static const char *refusal(const struct apply *apply, const struct item *item, enum obx_code *code)
 {
+    if (item->is_bad_pack) { /* from the table, too: a replay makes it no better */
+        *code = item->why.code != OBX_OK ? item->why.code : OBX_E_FORMAT;
+        return item->why.text[0] != '\0' ? item->why.text : "a pack that cannot be taken apart";
+    }
     if (item->parked_id != 0)
         return NULL;
     if (bytes_is_absent(item->msg.message_id)) {
@@ -323,7 +327,8 @@ static enum step run_one(struct run *run, struct item *item)
     }
     refused = refusal(run->apply, item, &code);
     if (refused != NULL) {
-        item_reason(item, code, refused);
+        if (refused != item->why.text)
+            item_reason(item, code, refused);
         return decide(run, item, ITEM_REJECTED);
     }
     if (item->found == FOUND_APPLIED || item->found == FOUND_REJECTED) {

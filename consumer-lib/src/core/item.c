@@ -11,6 +11,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/crash.h"
+#include "bridge/pack.h"
 #include "core/embed.h"
 #include "core/message.h"
 #include "core/settings.h"
@@ -42,6 +43,7 @@ enum obx_code item_create(struct bridge_delivery *delivery, struct counters *cou
     item->arrived_us = clock_now_us();
     item->event_us = message_read(&item->msg, delivery);
     item->lane = stable_hash(item_has_key(item) ? item->msg.ordering_key : item->msg.message_id);
+    item->is_bad_pack = pack_is(&delivery->msg);
     item->wants_receipt = obx_message_header(&item->msg, "x-obx-receipt-to") != NULL;
     counters_add(counters, CNT_IN_FLIGHT, 1);
     counters_add(counters, CNT_IN_FLIGHT_BYTES, item->memory_bytes);

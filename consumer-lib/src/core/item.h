@@ -128,6 +128,13 @@ struct item {
     char last_failed_at[ITEM_TIME_MAX];
 
     struct item_ack ack;
+    /* Packs, which are the I/O thread's affair as well; see io/packs.h. */
+    struct item *pack;      /* the one that it came in; NULL: it came alone */
+    uint32_t messages;      /* of an item that stands for a pack: how many it had; 0: it is none */
+    uint32_t messages_left; /* of these, not dealt with */
+    bool is_incomplete;     /* some of these were dropped */
+    bool is_bad_pack;       /* a pack that cannot be taken apart: no message for a handler, ever */
+
     size_t memory_bytes;
 };
 

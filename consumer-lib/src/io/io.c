@@ -20,6 +20,8 @@
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/log.h"
+#include "bridge/pack.h"
+#include "packs.h"
 #include "topology.h"
 
 enum {
@@ -32,17 +34,43 @@ enum {
 
 /* ------------------------------------------------------------------ items that come back */
 
+/* What stands for a pack was given to no worker. */
 static void free_item(struct io *io, struct item *item)
 {
     acks_forget(&io->acks, item);
-    dispatch_returned(&io->dispatch, item);
+    if (item->messages == 0)
+        dispatch_returned(&io->dispatch, item);
     item_free(item, &io->shared->counters);
+}
+
+/* A message of a pack is not answered by itself; *item becomes the pack when it was the last one.
+ * False: the others are still to come. */
+static bool leave_pack(struct io *io, struct item **item, bool is_dealt_with)
+{
+    struct item *message = *item;
+
+    if (message->pack == NULL)
+        return true;
+    *item = packs_leave(message, is_dealt_with);
+    free_item(io, message);
+    if (*item == NULL)
+        OBX_CRASH_POINT("consumer-pack-in-part");
+    return *item != NULL;
+}
+
+/* Forgotten without an answer. */
+static void drop(struct io *io, struct item *item)
+{
+    if (leave_pack(io, &item, false))
+        free_item(io, item);
 }
 
 /* Linked means: its delivery is of the present epoch and can be answered. */
 static void finish(struct io *io, struct item *item)
 {
-    if (item->ack.state != ACK_UNLINKED)
+    if (!leave_pack(io, &item, true))
+        return;
+    if (item->ack.state != ACK_UNLINKED && !item->is_incomplete)
         acks_done(&io->acks, item);
     else
         free_item(io, item);
@@ -79,7 +107,7 @@ static void take_back(struct io *io, struct item *item)
     case ITEM_LEFT:
     case ITEM_DROPPED:
     case ITEM_CONFIRMED:
-        free_item(io, item);
+        drop(io, item);
         break;
     }
 }
@@ -92,7 +120,7 @@ static void receipt_done(struct item *item, bool is_reported, void *ctx)
     if (is_reported)
         finish(io, item);
     else
-        free_item(io, item);
+        drop(io, item);
 }
 
 /* Runs inside outgoing_service and the like. Its row is its worker's. */
@@ -164,12 +192,39 @@ static void acknowledge_finished(struct io *io)
 
 /* ------------------------------------------------------------------ deliveries */
 
+static enum obx_code make_messages(struct io *io, struct bridge_delivery *delivery,
+                                   struct obx_err *err)
+{
+    struct item_list messages;
+    struct item *item = NULL;
+    enum obx_code rc = packs_open(delivery, &io->shared->counters, &item, &messages, err);
+
+    if (rc != OBX_OK)
+        return rc;
+    acks_add(&io->acks, item);
+    while ((item = item_list_pop(&messages)) != NULL)
+        dispatch_give(&io->dispatch, item);
+    return OBX_OK;
+}
+
+/* A pack that cannot be taken apart is one item, to be refused for why. False: there was no memory. */
 static bool make_item(struct io *io, struct bridge_delivery *delivery)
 {
     struct item *item = NULL;
+    struct obx_err why = {0};
+    enum obx_code rc = OBX_OK;
 
+    if (pack_is(&delivery->msg)) {
+        rc = make_messages(io, delivery, &why);
+        if (rc == OBX_OK || rc == OBX_E_NOMEM)
+            return rc == OBX_OK;
+        OBX_LOG(LOG_LVL_WARN, "consumer", "pack.unreadable",
+                KV_STR("group", io->shared->settings.group), KV_U64("tag", delivery->tag),
+                KV_U64("bytes", delivery->msg.body.len), KV_ERR(&why));
+    }
     if (item_create(delivery, &io->shared->counters, &item) != OBX_OK)
         return false;
+    item->why = why;
     acks_add(&io->acks, item);
     dispatch_give(&io->dispatch, item);
     return true;
