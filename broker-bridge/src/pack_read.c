@@ -57,8 +57,8 @@ struct event {
 struct reading {
     const struct bridge_delivery *pack;
     const struct obx_header *count; /* of the pack's deliveries; NULL: not known */
-    struct obx_buf headers;  /* scratch: the event's headers as a text */
-    struct obx_bytes object; /* the same as an object; absent: there are none */
+    struct obx_buf headers;         /* scratch: the event's headers as a text */
+    struct obx_bytes object;        /* the same as an object; absent: there are none */
     struct bridge_delivery *to;
     struct obx_header *next_header;
     char *at, *end; /* what is left of its block */

@@ -204,7 +204,26 @@ static void check_source(const struct relay_config *root, size_t index, struct c
     }
 }
 
-static void check_topic(const struct topic_rule *topic, struct cfg_report *report)
+/* A headers exchange would look for headers on the pack, which has none of its messages'. */
+static void check_pack(const struct relay_config *root, const struct topic_rule *topic,
+                       struct cfg_report *report)
+{
+    const char *exchange = topic->exchange != NULL ? topic->exchange : root->exchange;
+
+    for (size_t i = 0; topic->pack > 1 && i < root->exchange_count; i++) {
+        if (strcmp(root->exchanges[i].name, exchange) == 0 &&
+            strcmp(keys_exchange_types[root->exchanges[i].type], "headers") == 0)
+            cfg_complain(
+                report, "topic", topic->pattern, "pack",
+                "cannot be with exchange '%s', which routes by the headers of each message",
+                exchange);
+    }
+    if (topic->pack > 1 && topic->pack_bytes > root->lane.max_body_bytes)
+        cfg_complain(report, "topic", topic->pattern, "pack_bytes", "is larger than lane.max_body");
+}
+
+static void check_topic(const struct relay_config *root, const struct topic_rule *topic,
+                        struct cfg_report *report)
 {
     /* Only at the end, so that of several patterns that fit the longest one is the narrowest. */
     const char *star = strchr(topic->pattern, '*');
@@ -214,6 +233,7 @@ static void check_topic(const struct topic_rule *topic, struct cfg_report *repor
     if (star != NULL && star[1] != '\0')
         cfg_complain(report, "topic", topic->pattern, NULL,
                      "a '*' may stand only at the end of the name");
+    check_pack(root, topic, report);
 }
 
 static void check_exchange(const struct exchange_config *exchange, struct cfg_report *report)
@@ -319,7 +339,7 @@ void relay_keys_check(const void *root_bytes, struct cfg_report *report)
     for (size_t i = 0; i < root->source_count; i++)
         check_source(root, i, report);
     for (size_t i = 0; i < root->rule_count; i++)
-        check_topic(&root->rules[i], report);
+        check_topic(root, &root->rules[i], report);
     for (size_t i = 0; i < root->exchange_count; i++)
         check_exchange(&root->exchanges[i], report);
     for (size_t i = 0; i < root->queue_count; i++)

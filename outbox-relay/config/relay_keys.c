@@ -8,6 +8,7 @@
 #include "base/log_keys.h"
 #include "base/partition.h"
 #include "bridge/bridge_keys.h"
+#include "bridge/pack.h"
 #include "service/http_keys.h"
 #include "sql/db_keys.h"
 
@@ -189,6 +190,15 @@ static const struct cfg_key topic_keys[] = {
                "go on."),
     CFG_ROW(struct topic_rule, max_attempts, "max_attempts", CFG_COUNT, "0", 0, 1000000, LANES,
             "Tries of one message before it is parked. 0: as in [lane]."),
+    CFG_ROW(struct topic_rule, pack, "pack", CFG_COUNT, "1", 1, PACK_EVENTS_MAX, LANES,
+            "Messages of these topics, of one exchange and routing key, that may share one message "
+            "of RabbitMQ, a pack. What is ready to go together goes together; nothing waits for "
+            "company. consumer-lib and inbox-relay take packs apart, other consumers have to: "
+            "docs/message-format.md. 1: no packs."),
+    CFG_NUMBER(struct topic_rule, pack_bytes, "pack_bytes", CFG_SIZE, LANE_PACK_BYTES, CFG_KIB,
+               PACK_BYTES_MAX, LANES,
+               "Size of a pack, at most. What is larger than that, or than lane.inline_size, goes "
+               "alone."),
 };
 
 static const struct cfg_key exchange_keys[] = {

@@ -33,7 +33,11 @@ struct topic_rule {
     unsigned partitions;     /* of exchange; 0: it has none */
     enum park_policy on_park;
     uint32_t max_attempts; /* 0: lane_opts.max_attempts */
+    uint32_t pack;         /* rows that may share a message of the broker; 0 and 1: none do */
+    uint32_t pack_bytes;   /* of such a message at most; 0: LANE_PACK_BYTES */
 };
+
+enum { LANE_PACK_BYTES = 256 * 1024 };
 
 /** X(field, number): the default of each of these options; the table of keys has them from here. */
 #define LANE_DEFAULTS(X)                                                                           \
@@ -123,6 +127,7 @@ const char *lane_state_name(enum lane_state state);
 #define LANE_COUNTERS(X)                                                                           \
     X(read, "Rows read from the outbox.")                                                          \
     X(published, "Messages sent to the broker, repetitions included.")                             \
+    X(packs, "Packs sent to the broker: messages of it that have several of ours in them.")        \
     X(confirmed, "Messages that the broker confirmed as stored.")                                  \
     X(returned, "Messages returned because no queue is bound.")                                    \
     X(nacked, "Messages that the broker refused.")                                                 \

@@ -601,6 +601,7 @@ static void fill_broker(struct publish *publish, struct lane_stats *out)
     out->broker_connects = broker.connects;
     out->broker_blocked = broker.blocked;
     out->published = publish->stats.published;
+    out->packs = publish->stats.packs;
     out->confirmed = publish->stats.confirmed;
     out->returned = publish->stats.returned;
     out->nacked = publish->stats.nacked;

@@ -75,12 +75,29 @@ static void check_files(const struct relay_config *config, struct check_out *out
     buf_fini(&lines);
 }
 
+/* What the relay cannot see: who reads the queues that packs get into. */
+static void check_packs(const struct relay_config *config, struct check_out *out)
+{
+    for (size_t i = 0; i < config->rule_count; i++) {
+        const struct topic_rule *rule = &config->rules[i];
+
+        if (rule->pack > 1)
+            check_ok(out, "packs",
+                     "up to %u messages or %u bytes of [topic %s] in one, to exchange %s; its "
+                     "consumers have to take packs apart, as consumer-lib and inbox-relay do "
+                     "(docs/message-format.md)",
+                     rule->pack, rule->pack_bytes, rule->pattern,
+                     rule->exchange != NULL ? rule->exchange : config->exchange);
+    }
+}
+
 bool check_run(const struct relay_config *config, struct check_out *out)
 {
     out->failed = 0;
     check_ok(out, "configuration", "%zu sources, %zu outboxes, %zu topic rules",
              config->source_count, relay_config_lane_count(config), config->rule_count);
     check_files(config, out);
+    check_packs(config, out);
     for (size_t i = 0; i < config->source_count; i++)
         check_source(&config->sources[i], out);
     check_half(config, out);

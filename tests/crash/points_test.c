@@ -94,6 +94,12 @@ static void die_loaded(struct scene *scene, const struct point *point, const cha
     scene_finish(scene);
 }
 
+static void die_packed(struct scene *scene, const struct point *point)
+{
+    scene_pack(scene);
+    die_loaded(scene, point, SCENE_GROUP);
+}
+
 static void die_under_load(struct scene *scene, const struct point *point)
 {
     die_loaded(scene, point, NULL);
@@ -302,7 +308,7 @@ static const struct {
 } situations[] = {
     {"load", die_under_load},  {"start", die_under_load},       {"park", die_parking},
     {"resume", die_resuming},  {"reject", die_rejecting},       {"receipts", die_with_receipts},
-    {"resend", die_resending}, {"delayed", die_moving_delayed},
+    {"resend", die_resending}, {"delayed", die_moving_delayed}, {"packed", die_packed},
 };
 
 static struct scene *scene;
@@ -340,6 +346,17 @@ static void dies_at_the_point(void **state)
     fail_msg("points.txt: there is no situation \"%s\"", point->situation);
 }
 
+static void dies_at_the_point_packed(void **state)
+{
+    die_packed(scene, *state);
+}
+
+/* Under ordinary load every message may as well come in a pack. */
+static bool is_for_packs(const struct point *point)
+{
+    return strcmp(point->situation, "load") == 0;
+}
+
 /* What a consumer does in its database under ordinary load. */
 static bool is_for_database(const struct point *point)
 {
@@ -349,8 +366,8 @@ static bool is_for_database(const struct point *point)
 int main(void)
 {
     static struct point points[POINTS_MAX];
-    static struct CMUnitTest tests[2 * POINTS_MAX];
-    static char names[POINTS_MAX][POINT_NAME_MAX + 32];
+    static struct CMUnitTest tests[3 * POINTS_MAX];
+    static char names[2 * POINTS_MAX][POINT_NAME_MAX + 32];
     const char *seed = getenv("OBX_TEST_SEED");
     const char *only = getenv("OBX_TEST_POINTS");
     size_t listed = points_read(CRASH_POINTS_FILE, points, POINTS_MAX);
@@ -370,6 +387,18 @@ int main(void)
         snprintf(names[i], sizeof(names[i]), "%.80s, database", points[i].name);
         tests[count++] = (struct CMUnitTest){.name = names[i],
                                              .test_func = its_database_dies_at_the_point,
+                                             .setup_func = set_up,
+                                             .teardown_func = tear_down,
+                                             .initial_state = &points[i]};
+    }
+    for (size_t i = 0; i < listed; i++) {
+        char *name = names[POINTS_MAX + i];
+
+        if (!is_for_packs(&points[i]) || (only != NULL && strstr(points[i].name, only) == NULL))
+            continue;
+        snprintf(name, sizeof(names[0]), "%.80s, packed", points[i].name);
+        tests[count++] = (struct CMUnitTest){.name = name,
+                                             .test_func = dies_at_the_point_packed,
                                              .setup_func = set_up,
                                              .teardown_func = tear_down,
                                              .initial_state = &points[i]};

@@ -291,6 +291,8 @@ static void books_are_in_order_after_kills_and_silence(void **state)
     (void)state;
     print_message("OBX_TEST_SEED=%" PRIu64 "\n", seed);
     play.scene = scene_create();
+    if (dice_percent(&play.dice, HALF))
+        scene_pack(play.scene);
     scene_put_proxies(play.scene);
     start_programs(play.scene);
     if (load_start(&opts, &load, &err) != OBX_OK)

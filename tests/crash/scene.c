@@ -47,6 +47,7 @@ struct lines {
 
 struct scene {
     char dir[DIR_MAX];
+    bool is_packed;
     bool is_clean; /* the last audit found nothing: the logs may go */
     struct db *db;
     struct proc *procs[2][SCENE_ACTORS]; /* by enum scene_role */
@@ -189,7 +190,7 @@ static void write_relay_config(const struct scene *scene, unsigned index, const 
             "[broker]\naddresses = %s:%s\nvhost = %s\nuser = %s\npassword = %s\n%s"
             "[lane]\n%s"
             "[source shop]\nhost = %s\nport = %s\nuser = " RELAY_USER "\npassword = %s\n"
-            "database = " LEDGER_PRODUCER_DB "\nreceipt_queue = " SCENE_RECEIPTS "\n",
+            "database = " LEDGER_PRODUCER_DB "\nreceipt_queue = " SCENE_RECEIPTS "\n%s",
             wants_defaults() ? "" : "drain = 1s\n", test_env("OBX_TEST_AMQP_HOST"), broker_port,
             test_env("OBX_TEST_AMQP_VHOST"), test_env("OBX_TEST_AMQP_USER"),
             test_env("OBX_TEST_AMQP_PASSWORD"),
@@ -198,10 +199,16 @@ static void write_relay_config(const struct scene *scene, unsigned index, const 
                              : "lease = 1500ms\nmax_attempts = 3\nretry_min = 50ms\n"
                                "retry_max = 500ms\nreceipt_timeout = 1s\n"
                                "receipt_retry_max = 3s\nmax_sends = 1000\ndelayed_poll = 50ms\n",
-            test_env("OBX_TEST_DB_HOST"), db_port, test_env("OBX_TEST_DB_PASSWORD"));
+            test_env("OBX_TEST_DB_HOST"), db_port, test_env("OBX_TEST_DB_PASSWORD"),
+            scene->is_packed ? "[topic *]\npack = 50\n" : "");
     assert_int_equal(fclose(file), 0);
     assert_int_equal(chmod(new_path, S_IRUSR | S_IWUSR), 0);
     assert_int_equal(rename(new_path, path), 0);
+}
+
+void scene_pack(struct scene *scene)
+{
+    scene->is_packed = true;
 }
 
 static void relay_config(const struct scene *scene, unsigned index, char *path)

@@ -47,6 +47,9 @@ void scene_destroy(struct scene *scene);
  * restarted. */
 struct db *scene_db(struct scene *scene);
 
+/** From now on the relays pack messages. Before the first start. */
+void scene_pack(struct scene *scene);
+
 /** Start relay or consumer number `index`. crash: value of OBX_CRASH ("point:N"), NULL for none. */
 void scene_start(struct scene *scene, enum scene_role role, unsigned index, const char *crash);
 /** The program, or NULL when it is not running because it was never started or was ended by the

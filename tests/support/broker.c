@@ -317,3 +317,16 @@ void broker_servers(const char *arguments)
     (void)snprintf(command, sizeof(command), "'%s' %s >/dev/null", servers, arguments);
     assert_int_equal(system(command), 0);
 }
+
+/* RabbitMQ 3 looks the limit up in its settings, RabbitMQ 4 in a term that it made of them at
+ * start. */
+void broker_max_message_size(unsigned bytes)
+{
+    char command[256];
+
+    snprintf(command, sizeof(command),
+             "rabbitmqctl -q eval 'application:set_env(rabbit, max_message_size, %u), "
+             "persistent_term:put(max_message_size, %u).'",
+             bytes, bytes);
+    broker_servers(command);
+}

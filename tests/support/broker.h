@@ -83,6 +83,10 @@ bool broker_get(struct broker_admin *admin, const char *queue, struct broker_mes
  */
 void broker_settle(void);
 
+/** Set the broker's own limit on the size of a message; DEFAULT sets it back. */
+enum { BROKER_MAX_MESSAGE_DEFAULT = 134217728 };
+void broker_max_message_size(unsigned bytes);
+
 /** Run tests/support/servers with the arguments (one string, split at blanks); fails the test when
  * that fails. */
 void broker_servers(const char *arguments);

@@ -22,6 +22,7 @@
 #include "base/bytes.h"
 #include "bridge/consumer.h"
 #include "consumer_opts.h"
+#include "each_message.h"
 #include "half/api/half_http.h"
 #include "http_call.h"
 #include "lane_rig.h"
@@ -106,6 +107,7 @@ struct wanted {
     struct expected *items;
     size_t count;
     unsigned times; /* each of them */
+    unsigned packs; /* that came */
     struct bridge_consumer *consumer;
     char wrong[3 * SQL_SIZE]; /* the first difference; "" none */
 };
@@ -169,8 +171,9 @@ static void check_bytes(struct wanted *wanted, const struct expected *item, cons
     differ(wanted, item, text);
 }
 
-static void check_message(struct wanted *wanted, const struct bridge_message *msg)
+static void check_message(const struct bridge_message *msg, void *ctx)
 {
+    struct wanted *wanted = ctx;
     const char *const(*headers)[2] = header_values;
     struct expected *item = find_expected(wanted, msg->message_id);
     const struct obx_header *key = message_header(msg, "cloudEvents_partitionkey");
@@ -198,7 +201,7 @@ static void on_delivery(struct bridge_delivery *delivery, void *ctx)
 {
     struct wanted *wanted = ctx;
 
-    check_message(wanted, &delivery->msg);
+    wanted->packs += each_message(delivery, check_message, wanted) > 0;
     assert_int_equal(
         bridge_consumer_ack(wanted->consumer, delivery->epoch, delivery->tag, false, NULL), OBX_OK);
     bridge_delivery_free(delivery);
@@ -283,8 +286,9 @@ static void insert(struct lane_rig *rig, const char *sql, const struct expected 
     ") VALUES (?, ?, ?, ?, "                                                                       \
     "?" more_values ")"
 
-/* All goldens by one statement; the lane is started, and what it sends is compared. */
-static void by_insert(struct lane_rig *rig, const char *way, const char *sql, unsigned times)
+/* All goldens by one statement; the lane is started, and what it sends is compared. Returns how many
+ * packs there were. */
+static unsigned by_insert(struct lane_rig *rig, const char *way, const char *sql, unsigned times)
 {
     struct expected items[GOLDENS];
     struct wanted wanted = {.rig = rig, .items = items, .times = times};
@@ -293,16 +297,29 @@ static void by_insert(struct lane_rig *rig, const char *way, const char *sql, un
         insert(rig, sql, expect(&wanted, &goldens[i], way, "application/json"), goldens[i].topic);
     rig_start(rig);
     receive(&wanted);
+    return wanted.packs;
 }
 
 static void outbox(void **state)
 {
-    by_insert(*state, "outbox", INTO("outbox", "", ""), 1);
+    (void)by_insert(*state, "outbox", INTO("outbox", "", ""), 1);
+}
+
+/* All topics by one route, so that they share packs. */
+static void packed(void **state)
+{
+    static const struct topic_rule rule = {.pattern = "*", .routing_key = "t", .pack = 100};
+    struct lane_rig *rig = *state;
+
+    rig->opts.rules = &rule;
+    rig->opts.rule_count = 1;
+    assert_int_equal(by_insert(rig, "packed", INTO("outbox", "", ""), 1), 1);
 }
 
 static void delayed(void **state)
 {
-    by_insert(*state, "delayed", INTO("outbox_delayed", ", deliver_at", ", UTC_TIMESTAMP(6)"), 1);
+    (void)by_insert(*state, "delayed", INTO("outbox_delayed", ", deliver_at", ", UTC_TIMESTAMP(6)"),
+                    1);
 }
 
 static void sent_again(void **state)
@@ -311,7 +328,7 @@ static void sent_again(void **state)
 
     rig->opts.receipt_queue = "rowpost.receipts.golden";
     rig->opts.receipt_timeout_ms = 100;
-    by_insert(rig, "again", INTO("outbox", ", receipt_from", ", 'g'"), 2);
+    (void)by_insert(rig, "again", INTO("outbox", ", receipt_from", ", 'g'"), 2);
 }
 
 /* ---- half-messages ---- */
@@ -690,6 +707,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(outbox, setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(packed, setup, rig_teardown),
         cmocka_unit_test_setup_teardown(delayed, setup, rig_teardown),
         cmocka_unit_test_setup_teardown(sent_again, setup, rig_teardown),
         cmocka_unit_test_setup_teardown(half_by_http, setup, rig_teardown),

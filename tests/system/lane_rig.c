@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "bridge/consumer.h"
+#include "each_message.h"
 #include "message_header.h"
 #include "sql/schema.h"
 #include "test_log.h"
@@ -296,11 +297,10 @@ struct collector {
     size_t wanted;
 };
 
-static void on_delivery(struct bridge_delivery *delivery, void *ctx)
+static void see(const struct bridge_message *msg, void *ctx)
 {
-    struct collector *collector = ctx;
-    struct lane_rig *rig = collector->rig;
-    const struct obx_header *id = message_header(&delivery->msg, "x-obx-outbox-id");
+    struct lane_rig *rig = ctx;
+    const struct obx_header *id = message_header(msg, "x-obx-outbox-id");
     struct rig_message *message = NULL;
 
     if (rig->seen_count == rig->seen_cap) {
@@ -311,16 +311,22 @@ static void on_delivery(struct bridge_delivery *delivery, void *ctx)
     message = &rig->seen[rig->seen_count++];
     assert_non_null(id);
     message->id = (uint64_t)id->v.i64;
-    copy_header(&delivery->msg, "cloudEvents_partitionkey", message->key, sizeof(message->key));
-    (void)bytes_to_text(delivery->msg.type, message->topic, sizeof(message->topic));
-    (void)bytes_to_text(delivery->msg.message_id, message->message_id, sizeof(message->message_id));
-    message->body_len = delivery->msg.body.len;
-    copy_header(&delivery->msg, "x-obx-receipt-to", message->receipt_to,
-                sizeof(message->receipt_to));
-    copy_header(&delivery->msg, "x-obx-receipt-from", message->receipt_from,
-                sizeof(message->receipt_from));
-    copy_header(&delivery->msg, "x-obx-receipt-token", message->receipt_token,
-                sizeof(message->receipt_token));
+    copy_header(msg, "cloudEvents_partitionkey", message->key, sizeof(message->key));
+    (void)bytes_to_text(msg->type, message->topic, sizeof(message->topic));
+    (void)bytes_to_text(msg->message_id, message->message_id, sizeof(message->message_id));
+    message->body_len = msg->body.len;
+    copy_header(msg, "x-obx-receipt-to", message->receipt_to, sizeof(message->receipt_to));
+    copy_header(msg, "x-obx-receipt-from", message->receipt_from, sizeof(message->receipt_from));
+    copy_header(msg, "x-obx-receipt-token", message->receipt_token, sizeof(message->receipt_token));
+}
+
+static void on_delivery(struct bridge_delivery *delivery, void *ctx)
+{
+    struct collector *collector = ctx;
+    const size_t packed = each_message(delivery, see, collector->rig);
+
+    collector->rig->packs += packed > 0;
+    collector->rig->packed += packed;
     assert_int_equal(
         bridge_consumer_ack(collector->consumer, delivery->epoch, delivery->tag, false, NULL),
         OBX_OK);

@@ -39,6 +39,7 @@ struct lane_rig {
     struct lane *lane;
     struct rig_message *seen;
     size_t seen_count, seen_cap;
+    size_t packs, packed; /* of these, that came in packs */
 };
 
 /** A cmocka setup: rig in *state. The queue is bound for every topic "t*" that rig_bind names. */

@@ -456,19 +456,6 @@ static void a_connection_closed_by_an_operator_comes_back(void **state)
     assert_int_equal(rig->by_outcome[PUB_CONFIRMED], 20);
 }
 
-/* RabbitMQ 3 looks the limit up in its settings, RabbitMQ 4 in a term that it made of them at
- * start. */
-static void set_max_message_size(unsigned bytes)
-{
-    char command[256];
-
-    snprintf(command, sizeof(command),
-             "rabbitmqctl -q eval 'application:set_env(rabbit, max_message_size, %u), "
-             "persistent_term:put(max_message_size, %u).'",
-             bytes, bytes);
-    broker_servers(command);
-}
-
 /* A message that the broker thinks too large closes the channel; it is told apart from those around
  * it. */
 static void a_message_over_the_brokers_own_limit_is_told_apart(void **state)
@@ -478,7 +465,7 @@ static void a_message_over_the_brokers_own_limit_is_told_apart(void **state)
     char *body = calloc(1, LARGE);
 
     assert_non_null(body);
-    set_max_message_size(50000);
+    broker_max_message_size(50000);
     rig_start(rig);
     rig_send_many(rig, QUEUE, 5);
     rig_message(rig, QUEUE, &message);
@@ -486,7 +473,7 @@ static void a_message_over_the_brokers_own_limit_is_told_apart(void **state)
     rig_send(rig, &message);
     rig_send_many(rig, QUEUE, 5);
     rig_until(rig, rig_all_settled);
-    set_max_message_size(134217728);
+    broker_max_message_size(BROKER_MAX_MESSAGE_DEFAULT);
     free(body);
     rig_expect_once_each(rig);
     assert_int_equal(rig->outcomes[5], PUB_NACKED);

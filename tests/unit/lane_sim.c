@@ -33,8 +33,6 @@ enum {
 
 struct sim *sim;
 
-static const struct topic_rule rules[] = {{.pattern = "s*", .on_park = PARK_SKIP}};
-
 /* ---- chance and time ---- */
 
 uint64_t sim_random(void)
@@ -243,6 +241,8 @@ static void turn(struct sim_slot *slot)
     turn_get_stats(slot->turn, &stats);
     sim->running = outer;
     if (slot->turn->state == LANE_STOPPED) {
+        /* A drain leaves a row that somebody has locked: published, and in the outbox. */
+        sim->losses += flight_count(slot->turn->parts.flight, FLIGHT_CONFIRMED) > 0;
         end_lane(slot);
         start_lane(slot);
         return;
@@ -469,13 +469,25 @@ static void calm_down(void)
     settle_down();
 }
 
+static void draw_rules(void)
+{
+    const uint32_t pack = sim_chance(2) ? 2 + (uint32_t)sim_below(SIM_PACK - 1) : 0;
+
+    sim->rules[0] = (struct topic_rule){.pattern = "s*", .on_park = PARK_SKIP, .pack = pack};
+    sim->rules[1] = (struct topic_rule){.pattern = "t*", .pack = sim_chance(4) ? 0 : pack};
+    for (size_t i = 0; i < 2; i++)
+        sim->rules[i].pack_bytes = sim_chance(4) ? 300 + (uint32_t)sim_below(2000) : 0;
+    sim->pack_limit = sim_chance(4) ? 400 + (uint32_t)sim_below(2000) : 0;
+}
+
 static void draw_opts(void)
 {
+    draw_rules();
     sim->opts = (struct lane_opts){
         .source = "shop",
         .outbox = "outbox",
-        .rules = rules,
-        .rule_count = sizeof(rules) / sizeof(rules[0]),
+        .rules = sim->rules,
+        .rule_count = sizeof(sim->rules) / sizeof(sim->rules[0]),
         .window = 1 + (uint32_t)sim_below(SIM_FLIGHT),
         .key_window = sim_chance(6) ? 3 : 1,
         .batch_rows = sim_chance(3) ? 1 + (uint32_t)sim_below(SIM_BATCH) : 60,
@@ -547,13 +559,15 @@ void sim_run(uint64_t seed)
     for (size_t i = 0; i < sim->lanes; i++)
         end_lane(&sim->slots[i]);
     if (getenv("OBX_SIM_TRACE") != NULL)
-        print_message(
-            "seed %llu: %zu rows, %zu delayed, %u hasty %llu sends, %llu queries, %llu read,"
-            " %llu ms, %llu waited, ends with %llx\n",
-            (unsigned long long)seed, sim->row_count, sim->delayed_count, sim->hasty_sends,
-            (unsigned long long)sim->sends, (unsigned long long)sim->queries,
-            (unsigned long long)sim->rows_read, (unsigned long long)(sim->now_us / 1000 - 1000000),
-            (unsigned long long)(sim->waited_us / 1000), (unsigned long long)sim->rng);
+        print_message("seed %llu: %zu rows, %llu packs of %llu, %zu delayed, %u hasty %llu sends, "
+                      "%llu queries, %llu read,"
+                      " %llu ms, %llu waited, ends with %llx\n",
+                      (unsigned long long)seed, sim->row_count, (unsigned long long)sim->pack,
+                      (unsigned long long)sim->packed, sim->delayed_count, sim->hasty_sends,
+                      (unsigned long long)sim->sends, (unsigned long long)sim->queries,
+                      (unsigned long long)sim->rows_read,
+                      (unsigned long long)(sim->now_us / 1000 - 1000000),
+                      (unsigned long long)(sim->waited_us / 1000), (unsigned long long)sim->rng);
     free(sim);
     sim = NULL;
 }

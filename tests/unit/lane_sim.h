@@ -25,6 +25,7 @@ enum {
     SIM_TXS = 8,
     SIM_LANES = 2,
     SIM_FLIGHT = 64,
+    SIM_PACK = 12,
     SIM_UNDO = 1024,
     SIM_BATCH = 16,
     SIM_DELAYED = 40,
@@ -53,6 +54,7 @@ struct sim_row {
     bool may_vanish;     /* an operator asked for its end */
     uint32_t body_len;
     unsigned sent, stored, refused;
+    uint64_t pack;       /* the number of the last pack that it was in */
     uint64_t refused_us; /* when its last answer was a refusal; 0: none, or it is long ago */
     unsigned refused_at; /* how many faults there had been */
     char name[32];       /* its message id; now and then that of another row */
@@ -104,8 +106,10 @@ struct sim_topic {
 
 struct sim_message {
     uint64_t token;
-    size_t row;
-    bool is_done; /* the broker has decided; the answer is on its way */
+    size_t rows[SIM_PACK]; /* of one topic */
+    size_t count;
+    bool is_too_large; /* as a whole: a pack whose rows are not */
+    bool is_done;      /* the broker has decided; the answer is on its way */
     enum pub_outcome outcome;
 };
 
@@ -164,6 +168,10 @@ struct sim {
     struct sim_lease lease;
     struct sim_slot slots[SIM_LANES];
     size_t lanes;
+    struct topic_rule rules[2];
+    uint64_t pack;                  /* how many packs there were */
+    uint64_t packed;                /* rows in them */
+    uint32_t pack_limit;            /* of the broker, in bytes; 0: none is met */
     const struct sim_slot *running; /* whose turn it is; NULL none */
     struct lane_opts opts;
     struct undo undo[SIM_UNDO];

@@ -3,11 +3,14 @@
  * any order, and may vanish at any moment, with what it had decided known to nobody. See
  * lane_sim.h.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "bridge/pack.h"
 #include "lane_sim.h"
 #include "message_header.h"
 
@@ -17,7 +20,8 @@ enum {
     RECONNECT_US = 30000,
     BLOCK_US = 400000,
     REPLY_REFUSED = 403,
-    REPLY_NOT_FOUND = 404
+    REPLY_NOT_FOUND = 404,
+    WHY_SIZE = 100
 };
 
 static const char denied_text[] = "403 ACCESS_REFUSED - write access to topic";
@@ -49,13 +53,15 @@ enum obx_code sim_pub_create(const struct bridge_publisher_opts *opts,
 
 static struct sim_topic *topic_of(const struct sim_message *message)
 {
-    return &sim->topics[sim->rows[message->row].topic];
+    return &sim->topics[sim->rows[message->rows[0]].topic];
 }
 
 static void store(struct sim_message *message)
 {
-    sim->rows[message->row].stored++;
-    sim_delivered(&sim->rows[message->row]);
+    for (size_t i = 0; i < message->count; i++) {
+        sim->rows[message->rows[i]].stored++;
+        sim_delivered(&sim->rows[message->rows[i]]);
+    }
     message->outcome = PUB_CONFIRMED;
 }
 
@@ -66,6 +72,8 @@ static void decide(struct sim_message *message)
     message->is_done = true;
     if (topic->is_unbound)
         message->outcome = PUB_RETURNED;
+    else if (message->is_too_large)
+        message->outcome = PUB_NACKED;
     else if (topic->is_full || (!sim->is_calm && sim_chance(60)))
         message->outcome = PUB_NACKED;
     else
@@ -87,7 +95,8 @@ static void fail_all(struct bridge_publisher *pub, const struct sim_topic *culpr
         bool is_culprit = culprit != NULL && topic_of(&lost[i]) == culprit && !lost[i].is_done;
 
         sim->work++;
-        sim->rows[lost[i].row].refused += is_culprit;
+        for (size_t k = 0; k < lost[i].count; k++)
+            sim->rows[lost[i].rows[k]].refused += is_culprit;
         pub->opts.on_result(lost[i].token, is_culprit ? outcome : PUB_UNKNOWN, why, pub->opts.ctx);
     }
 }
@@ -127,20 +136,26 @@ static void lose_connection(struct bridge_publisher *pub)
     fail_all(pub, NULL, PUB_UNKNOWN, "simulated");
 }
 
-static const char *why_of(enum pub_outcome outcome)
+static const char *why_of(const struct sim_message *message, char text[WHY_SIZE])
 {
-    if (outcome == PUB_RETURNED)
+    if (message->outcome == PUB_RETURNED)
         return "312 NO_ROUTE: no queue is bound";
-    return outcome == PUB_NACKED ? "basic.nack" : NULL;
+    if (message->outcome != PUB_NACKED)
+        return NULL;
+    (void)snprintf(text, WHY_SIZE, "message size is larger than configured max size %u",
+                   (unsigned)sim->pack_limit);
+    return message->is_too_large ? text : "basic.nack";
 }
 
 static void note_answer(const struct sim_message *message)
 {
-    struct sim_row *row = &sim->rows[message->row];
+    for (size_t i = 0; i < message->count && !message->is_too_large; i++) {
+        struct sim_row *row = &sim->rows[message->rows[i]];
 
-    row->refused_us = message->outcome == PUB_CONFIRMED ? 0 : sim->now_us;
-    row->refused_at = sim->losses;
-    row->refused += message->outcome != PUB_CONFIRMED && message->outcome != PUB_UNKNOWN;
+        row->refused_us = message->outcome == PUB_CONFIRMED ? 0 : sim->now_us;
+        row->refused_at = sim->losses;
+        row->refused += message->outcome != PUB_CONFIRMED && message->outcome != PUB_UNKNOWN;
+    }
     if (message->outcome == PUB_CONFIRMED)
         topic_of(message)->confirmed_us = sim->now_us;
 }
@@ -152,6 +167,7 @@ static void answer(struct bridge_publisher *pub)
 
     while (i < pub->flight_count) {
         struct sim_message message = pub->flight[i];
+        char why[WHY_SIZE];
 
         if (!message.is_done || sim_chance(4)) {
             i++;
@@ -162,7 +178,7 @@ static void answer(struct bridge_publisher *pub)
                 (pub->flight_count - i) * sizeof(pub->flight[0]));
         sim->work++;
         note_answer(&message);
-        pub->opts.on_result(message.token, message.outcome, why_of(message.outcome), pub->opts.ctx);
+        pub->opts.on_result(message.token, message.outcome, why_of(&message, why), pub->opts.ctx);
     }
 }
 
@@ -226,6 +242,9 @@ static void check_order(const struct sim_row *row)
     for (const struct sim_row *other = sim->rows; other < &sim->rows[sim->row_count]; other++) {
         if (other->key != row->key || other == row)
             continue;
+        /* Before it in the same message. */
+        if (row->pack != 0 && other->pack == row->pack && row->pack == sim->pack)
+            continue;
         if (other->state == SIM_PARKED && other->holds_key && other->id < row->id)
             sim_fail("row %llu is sent, and its key is frozen by row %llu",
                      (unsigned long long)row->id, (unsigned long long)other->id);
@@ -256,8 +275,50 @@ static void check_send(struct sim_row *row, struct sim_slot *slot, uint64_t toke
         sim->topics[row->topic].confirmed_us < row->refused_us &&
         sim->now_us < row->refused_us + RETRY_MIN_US && ++sim->hasty_sends > HASTY_MAX)
         sim_fail("%u messages were sent again at once after a refusal", sim->hasty_sends);
-    if (flight_by_token(slot->turn->parts.flight, token) == NULL)
+    if (row->pack == 0 && flight_by_token(slot->turn->parts.flight, token) == NULL)
         sim_fail("row %llu is sent with a token of nobody", (unsigned long long)row->id);
+    row->sent++;
+}
+
+static struct sim_row *row_of(const struct bridge_message *msg)
+{
+    const struct obx_header *id = message_header(msg, "x-obx-outbox-id");
+    struct sim_row *row = id == NULL ? NULL : sim_find((uint64_t)id->v.i64);
+
+    if (row == NULL || msg->body.len != row->body_len || !bytes_is(msg->message_id, row->name))
+        sim_fail("a message of no row is sent");
+    return row;
+}
+
+/* A row is marked when it is looked at: those before it in the pack are, those after it are not. */
+static void take_pack(const struct bridge_message *msg, struct sim_slot *slot, uint64_t token,
+                      struct sim_message *message)
+{
+    const struct bridge_delivery delivery = {.msg = *msg};
+    struct bridge_delivery **events = NULL;
+    struct obx_err err = {0};
+    size_t count = 0;
+
+    if (pack_read(&delivery, &events, &count, &err) != OBX_OK || count < 2 || count > SIM_PACK)
+        sim_fail("a pack of %zu rows is sent: %s", count, err.text);
+    sim->pack++;
+    sim->packed += count;
+    for (size_t i = 0; i < count; i++) {
+        struct sim_row *row = row_of(&events[i]->msg);
+
+        if (row->topic !=
+            sim->rows[message->count == 0 ? (size_t)(row - sim->rows) : message->rows[0]].topic)
+            sim_fail("a pack has rows of two routes");
+        if (row->pack == sim->pack)
+            sim_fail("row %llu is twice in a pack", (unsigned long long)row->id);
+        row->pack = sim->pack;
+        slot->stale_sends -= i > 0 && slot->stale_sends > 0; /* all of it is one message */
+        check_send(row, slot, token);
+        message->rows[message->count++] = (size_t)(row - sim->rows);
+        bridge_delivery_free(events[i]);
+    }
+    obx_free(events);
+    message->is_too_large = sim->pack_limit != 0 && msg->body.len > sim->pack_limit;
 }
 
 enum obx_code sim_pub_publish(struct bridge_publisher *pub, const struct bridge_message *msg,
@@ -265,24 +326,27 @@ enum obx_code sim_pub_publish(struct bridge_publisher *pub, const struct bridge_
 enum obx_code sim_pub_publish(struct bridge_publisher *pub, const struct bridge_message *msg,
                               uint64_t token, struct obx_err *err)
 {
-    const struct obx_header *id = message_header(msg, "x-obx-outbox-id");
-    struct sim_row *row = id == NULL ? NULL : sim_find((uint64_t)id->v.i64);
     struct sim_slot *slot = sim_slot_of(pub->opts.ctx);
+    struct sim_message message = {.token = token};
 
     if (!pub->is_up || pub->is_blocked)
         return obx_fail(err, OBX_E_MQ_GONE, "down");
     if (pub->flight_count == pub->opts.window)
         sim_fail("more is sent than the window has room for");
-    if (row == NULL || msg->body.len != row->body_len || !bytes_is(msg->message_id, row->name))
-        sim_fail("a message of no row is sent");
     if (!sim->is_calm && sim_chance(sim->chaos.pause * 4))
         sim_freeze(slot);
-    check_send(row, slot, token);
-    row->sent++;
+    if (pack_is(msg)) {
+        take_pack(msg, slot, token, &message);
+    } else {
+        struct sim_row *row = row_of(msg);
+
+        row->pack = 0;
+        check_send(row, slot, token);
+        message.rows[message.count++] = (size_t)(row - sim->rows);
+    }
     sim->sends++;
     sim->work++;
-    pub->flight[pub->flight_count++] =
-        (struct sim_message){.token = token, .row = (size_t)(row - sim->rows)};
+    pub->flight[pub->flight_count++] = message;
     sim->now_us += 2 + sim_below(30);
     return OBX_OK;
 }

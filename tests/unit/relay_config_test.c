@@ -172,6 +172,7 @@ static void topics_and_topology(void **state)
 {
     struct relay_config *config =
         good(SOURCE "[topic order.*]\nexchange = orders\non_park = skip\nmax_attempts = 3\n"
+                    "pack = 100\npack_bytes = 64KiB\n"
                     "[topic mail]\nrouting_key = post\nexchange = amq.topic\n"
                     "[exchange orders]\ntype = direct\n"
                     "[queue q1]\nbind = orders:a.b, rowpost:#, rowpost:x:y\n"
@@ -187,6 +188,9 @@ static void topics_and_topology(void **state)
     assert_null(config->rules[0].routing_key);
     assert_int_equal(config->rules[0].on_park, PARK_SKIP);
     assert_int_equal(config->rules[0].max_attempts, 3);
+    assert_int_equal(config->rules[0].pack, 100);
+    assert_int_equal(config->rules[0].pack_bytes, 65536);
+    assert_int_equal(config->rules[1].pack, 1);
     assert_string_equal(config->rules[1].routing_key, "post");
     assert_ptr_equal(config->sources[0].lane.rules, config->rules);
     assert_int_equal(topology->exchange_count, 2); /* the broker's own amq.topic is not declared */
@@ -284,6 +288,13 @@ static void wrong_values_name_file_line_and_key(void **state)
     bad("[source a/c]\nuser = u\ndatabase = d\n", "relay.conf:1: source.a/c: the name of a source");
     bad(SOURCE "host =\n", "relay.conf:4: source.shop.host: is empty");
     bad(SOURCE "outboxes = a, out-box\n", "relay.conf:4: source.shop.outboxes: 'out-box'");
+    bad(SOURCE "[topic a]\npack = 1001\n", "topic.a.pack: \"1001\"");
+    bad(SOURCE "[topic a]\npack = 0\n", "topic.a.pack: \"0\"");
+    bad(SOURCE "[topic a]\npack_bytes = 5MiB\n", "topic.a.pack_bytes: \"5MiB\"");
+    bad(SOURCE "[lane]\nmax_body = 100KiB\n[topic a]\npack = 2\n",
+        "topic.a.pack_bytes: is larger than lane.max_body");
+    bad(SOURCE "[exchange h]\ntype = headers\n[topic a]\npack = 2\nexchange = h\n",
+        "topic.a.pack: cannot be with exchange 'h'");
     bad(SOURCE "outboxes = a, b, a\n", "'a' is there twice");
     /* One table where the server does not tell them apart (lower_case_table_names = 1). */
     bad(SOURCE "outboxes = orders, Orders\n", "'Orders' is there twice");

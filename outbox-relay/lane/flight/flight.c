@@ -27,7 +27,7 @@ enum {
 
 /* What may follow each state. */
 static const unsigned edges[FLIGHT_STATES] = {
-    [FLIGHT_WAITING] = BIT(FLIGHT_READY) | BIT(FLIGHT_TO_PARK),
+    [FLIGHT_WAITING] = BIT(FLIGHT_READY) | BIT(FLIGHT_TO_PARK) | BIT(FLIGHT_INFLIGHT),
     [FLIGHT_READY] =
         BIT(FLIGHT_INFLIGHT) | BIT(FLIGHT_RETRYING) | BIT(FLIGHT_TO_PARK) | BIT(FLIGHT_WAITING),
     [FLIGHT_INFLIGHT] =
@@ -448,6 +448,14 @@ static void leave_key(struct flight *flight, struct flight_row *row)
         return;
     keys_unlink(flight, row);
     rebalance(flight, key);
+}
+
+struct flight_row *flight_follower(const struct flight_row *row)
+{
+    struct flight_row *next = row->key_next;
+
+    return next != NULL && (next->state == FLIGHT_WAITING || next->state == FLIGHT_READY) ? next
+                                                                                          : NULL;
 }
 
 void flight_sent(struct flight *flight, struct flight_row *row)

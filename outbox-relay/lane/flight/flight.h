@@ -4,7 +4,8 @@
  *
  * Pure logic: no clock, no server; times are given. Owned by one lane thread. The states and their
  * edges are in docs/adr/0002-lane.md. Invariants: an id is here at most once; of one key at most
- * key_window rows are READY or INFLIGHT, and they are the lowest of the key; after a RETRYING or
+ * key_window rows are READY or INFLIGHT, or more that were sent in one message, and they are the
+ * lowest of the key; after a RETRYING or
  * TO_PARK row nothing of its key is READY. Proved by tests/unit/flight_test.c against a simple
  * model.
  */
@@ -20,7 +21,8 @@
 #include "outbox/outbox_row.h"
 
 enum flight_state {
-    FLIGHT_WAITING,   /* its key is busy with an earlier row.     next: READY, TO_PARK   */
+    FLIGHT_WAITING,   /* its key is busy with an earlier row.     next: READY, TO_PARK, INFLIGHT (in
+                         one message with that row)  */
     FLIGHT_READY,     /* may be published now.                    next: INFLIGHT, RETRYING, TO_PARK,
                          WAITING  */
     FLIGHT_INFLIGHT,  /* sent, no answer yet.                     next: CONFIRMED, RETRYING, READY,
@@ -56,6 +58,8 @@ struct flight_row {
     uint16_t waits;     /* user's: how often somebody had it locked then */
     bool wants_receipt; /* it asks for receipts, so a confirm is not the end of it */
     bool is_reported;   /* user's: TO_PARK: what it is has been logged */
+    bool is_alone;      /* user's: it shares its message with no other row */
+    bool is_packed;     /* user's: it is in the message that is being put together */
     uint64_t
         held_until_ms; /* user's: CONFIRMED, TO_PARK: not settled or parked before; 0: at once */
     uint64_t
@@ -117,7 +121,11 @@ struct flight_row *flight_next(const struct flight_row *row);
 /** Give a READY row the data that was read for it; taken. */
 void flight_attach_take(struct flight *flight, struct flight_row *row, struct outbox_row *data);
 
-/** READY -> INFLIGHT. Its data is freed. */
+/** The next row of its key, if that may be sent in one message with this one: it is READY, or WAITING
+ * for nothing but this one and those before it. NULL: there is none. */
+struct flight_row *flight_follower(const struct flight_row *row);
+/** READY -> INFLIGHT; WAITING likewise, for a row whose predecessors of the key are READY and are
+ * sent in the same message, before it. Its data is freed. */
 void flight_sent(struct flight *flight, struct flight_row *row);
 /** INFLIGHT -> CONFIRMED. The key goes on. Two refused rows of the same topic become READY, lowest
  * ids first. */

@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 
+#include "base/alloc.h"
 #include "base/backoff.h"
 #include "base/bytes.h"
 #include "base/clock.h"
@@ -31,33 +32,51 @@ static int compare_ids(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* The next rows that have to be read before they can be published. */
-/* As many as are worth a statement, and no more bytes than a batch may have. */
-static size_t missing_ids(const struct publish *publish, uint64_t *ids, size_t cap)
+/* Rows that have to be read before they can be published: as many as are worth a statement, and no
+ * more bytes than a batch may have. */
+struct missing {
+    uint64_t ids[FETCH_ROWS];
+    size_t count;
+    uint64_t bytes;
+};
+
+static bool add_missing(struct missing *missing, const struct flight_row *row,
+                        const struct lane_opts *opts)
 {
-    uint64_t bytes = 0;
-    size_t count = 0;
+    if (missing->count == FETCH_ROWS || missing->bytes >= FETCH_BYTES)
+        return false;
+    if (row->data != NULL)
+        return true;
+    missing->ids[missing->count++] = row->id;
+    missing->bytes += row->body_len < opts->inline_bytes ? row->body_len : opts->inline_bytes;
+    return true;
+}
+
+/* Those that may go, and, where rows are packed, those that may go with them: without their data a
+ * key with a long backlog would have packs of one. */
+static void find_missing(const struct publish *publish, struct missing *missing)
+{
+    bool has_room = true;
 
     for (const struct flight_row *row = flight_first(publish->flight, FLIGHT_READY);
-         row != NULL && count < cap && bytes < FETCH_BYTES; row = flight_next(row)) {
-        if (row->data != NULL)
-            continue;
-        ids[count++] = row->id;
-        bytes += row->body_len < publish->opts->inline_bytes ? row->body_len
-                                                             : publish->opts->inline_bytes;
+         row != NULL && has_room; row = flight_next(row)) {
+        has_room = add_missing(missing, row, publish->opts);
+        for (const struct flight_row *next = flight_follower(row);
+             publish->packing.is_wanted && has_room && next != NULL && next->state != FLIGHT_READY;
+             next = flight_follower(next))
+            has_room = add_missing(missing, next, publish->opts);
     }
-    return count;
 }
 
 static enum obx_code fetch_missing(struct publish *publish, struct obx_err *err)
 {
-    uint64_t ids[FETCH_ROWS];
-    size_t count = missing_ids(publish, ids, FETCH_ROWS);
+    struct missing missing = {.count = 0};
     enum obx_code rc = OBX_OK;
 
-    qsort(ids, count, sizeof(ids[0]), compare_ids);
+    find_missing(publish, &missing);
+    qsort(missing.ids, missing.count, sizeof(missing.ids[0]), compare_ids);
     row_batch_clear(&publish->fetched);
-    rc = outbox_store_fetch(publish->store, ids, count, &publish->fetched, err);
+    rc = outbox_store_fetch(publish->store, missing.ids, missing.count, &publish->fetched, err);
     if (rc != OBX_OK)
         return rc;
     for (size_t i = 0; i < publish->fetched.count; i++) {
@@ -66,8 +85,8 @@ static enum obx_code fetch_missing(struct publish *publish, struct obx_err *err)
         if (row != NULL)
             flight_attach_take(publish->flight, row, row_batch_take(&publish->fetched, i));
     }
-    for (size_t i = 0; i < count; i++) {
-        struct flight_row *row = flight_find(publish->flight, ids[i]);
+    for (size_t i = 0; i < missing.count; i++) {
+        struct flight_row *row = flight_find(publish->flight, missing.ids[i]);
 
         /* Somebody deleted it: then nobody wants it published. */
         if (row != NULL && row->data == NULL)
@@ -178,6 +197,68 @@ static enum step send_whole(struct publish *publish, struct flight_row *row,
     return send_built(publish, row, &msg, is_probe);
 }
 
+static size_t room_for_rows(const struct publish *publish)
+{
+    const size_t inflight = flight_count(publish->flight, FLIGHT_INFLIGHT);
+
+    return inflight < publish->faults.limit ? publish->faults.limit - inflight : 0;
+}
+
+/* As send_built, for the rows of the pack that was put together. One that the publisher refuses for
+ * good is none: each row says then by itself what is wrong with it. */
+static enum step send_pack(struct publish *publish, const struct bridge_message *msg)
+{
+    struct packing *packing = &publish->packing;
+    struct obx_err err = {0};
+    const uint64_t now_us = clock_now_us();
+    uint64_t token = 0;
+    enum obx_code rc = OBX_OK;
+
+    if (!lease_holds(publish->lease, now_us / US_PER_MS))
+        return STEP_STOP;
+    rc = packing_keep(packing, &token, &err);
+    if (rc != OBX_OK) {
+        conditions_set(publish->conditions, CONDITION_ROW, err.text);
+        return STEP_STOP;
+    }
+    OBX_CRASH_POINT("lane-before-publish");
+    rc = bridge_publisher_publish(publish->publisher, msg, token, &err);
+    if (rc != OBX_OK)
+        obx_free(packing_take(packing, token));
+    if (rc == OBX_E_TOO_LARGE || rc == OBX_E_FORMAT) {
+        for (size_t i = 0; i < packing->count; i++)
+            packing->rows[i]->is_alone = true;
+        return STEP_NEXT;
+    }
+    if (rc != OBX_OK)
+        return STEP_STOP;
+    OBX_CRASH_POINT("lane-published");
+    publish->stats.packs++;
+    publish->stats.published += packing->count;
+    for (size_t i = 0; i < packing->count; i++) {
+        packing->rows[i]->sent_us = now_us;
+        flight_sent(publish->flight, packing->rows[i]);
+    }
+    return STEP_NEXT;
+}
+
+/* In company where there is some, otherwise as a message of its own: a consumer sees a pack only where
+ * it saves something. */
+static enum step send_packed(struct publish *publish, struct flight_row *row,
+                             const struct route *route)
+{
+    struct bridge_message msg;
+    struct obx_err err = {0};
+
+    if (packing_build(&publish->packing, publish->envelope, row, route, room_for_rows(publish),
+                      &msg, &err) != OBX_OK) {
+        conditions_set(publish->conditions, CONDITION_ROW, err.text);
+        return STEP_STOP;
+    }
+    return publish->packing.count > 1 ? send_pack(publish, &msg)
+                                      : send_whole(publish, row, route, row->data, false);
+}
+
 static void give_up_for_size(struct publish *publish, struct flight_row *row, const char *what,
                              uint64_t bytes)
 {
@@ -261,15 +342,17 @@ static enum obx_code send_first(struct publish *publish, enum step *step, struct
         return OBX_OK;
     if (row->data->payload.p == NULL)
         return send_large(publish, row, &route, is_probe, step, err);
-    *step = send_whole(publish, row, &route, row->data, is_probe);
+    if (!is_probe && packing_can(row, &route, room_for_rows(publish)))
+        *step = send_packed(publish, row, &route);
+    else
+        *step = send_whole(publish, row, &route, row->data, is_probe);
     return OBX_OK;
 }
 
 /* The limit is one while a culprit is sought: see faults.h. */
 static bool has_room(const struct publish *publish)
 {
-    return bridge_publisher_room(publish->publisher) > 0 &&
-           flight_count(publish->flight, FLIGHT_INFLIGHT) < publish->faults.limit;
+    return bridge_publisher_room(publish->publisher) > 0 && room_for_rows(publish) > 0;
 }
 
 bool publish_can(const struct publish *publish)
@@ -335,7 +418,6 @@ static void on_confirmed(struct publish *publish, struct flight_row *row)
     uint64_t db_now_us = lease_db_now_us(publish->lease);
 
     OBX_CRASH_POINT("lane-confirmed");
-    publish->stats.confirmed++;
     hist_record(publish->publish_to_confirm, now_us - row->sent_us);
     if (db_now_us != 0)
         hist_record(publish->commit_to_confirm,
@@ -351,7 +433,6 @@ static void on_returned(struct publish *publish, struct flight_row *row, const c
 {
     struct obx_bytes exchange = route_of(publish->opts, row->rule).exchange;
 
-    publish->stats.returned++;
     show_route(publish, row, why);
     if (faults_is_of_exchange(PUB_RETURNED, why)) {
         publish->stats.exchange_faults++;
@@ -366,7 +447,6 @@ static void on_returned(struct publish *publish, struct flight_row *row, const c
 /* The exchange is as good as before: its other topics are not to blame. */
 static void on_denied(struct publish *publish, struct flight_row *row, const char *why)
 {
-    publish->stats.returned++;
     show_route(publish, row, why);
     faults_exchange_failed(&publish->faults, topic_name(row), clock_now_ms(), why);
     refuse(publish, row, OBX_E_MQ_DENIED, why);
@@ -375,7 +455,6 @@ static void on_denied(struct publish *publish, struct flight_row *row, const cha
 /* Queue full, or an error within the broker: temporary, so it is tried for as long as it takes. */
 static void on_nacked(struct publish *publish, struct flight_row *row, const char *why)
 {
-    publish->stats.nacked++;
     if (faults_learn_size(&publish->faults, why)) {
         give_up(publish, row, OBX_E_TOO_LARGE, why);
         return;
@@ -390,7 +469,6 @@ static void on_unknown(struct publish *publish, struct flight_row *row, const ch
 {
     const struct obx_err *trouble = bridge_publisher_trouble(publish->publisher);
 
-    publish->stats.unknown++;
     if (faults_is_objection(trouble) &&
         faults_isolate(&publish->faults, publish->stats.published,
                        flight_count(publish->flight, FLIGHT_INFLIGHT)))
@@ -399,15 +477,20 @@ static void on_unknown(struct publish *publish, struct flight_row *row, const ch
         flight_unsent(publish->flight, row);
 }
 
-static void on_result(uint64_t token, enum pub_outcome outcome, const char *why, void *ctx)
+static void count_outcome(struct publish_stats *stats, enum pub_outcome outcome, size_t rows)
 {
-    struct publish *publish = ctx;
-    struct flight_row *row = publish->is_dropping ? NULL : flight_by_token(publish->flight, token);
+    uint64_t *const counters[] = {
+        [PUB_CONFIRMED] = &stats->confirmed, [PUB_NACKED] = &stats->nacked,
+        [PUB_RETURNED] = &stats->returned,   [PUB_DENIED] = &stats->returned,
+        [PUB_UNKNOWN] = &stats->unknown,
+    };
 
-    if (row == NULL)
-        return;
-    /* Of its exchange and of its topic, whichever the answer is about. */
-    faults_probe_ended(&publish->faults, token);
+    *counters[outcome] += rows;
+}
+
+static void on_row(struct publish *publish, struct flight_row *row, enum pub_outcome outcome,
+                   const char *why)
+{
     switch (outcome) {
     case PUB_CONFIRMED:
         on_confirmed(publish, row);
@@ -425,6 +508,73 @@ static void on_result(uint64_t token, enum pub_outcome outcome, const char *why,
         on_unknown(publish, row, why);
         break;
     }
+}
+
+/*
+ * Its rows go alone from now on, so that the one at fault is found. All of them come back first: then
+ * those that may go are the first ones of their keys, and what was said of the pack is said of these;
+ * the others wait for them as before. Where the pack was too large nothing is said of any row.
+ */
+static void on_refused_pack(struct publish *publish, const struct sent_pack *pack,
+                            enum pub_outcome outcome, const char *why)
+{
+    for (size_t i = 0; i < pack->count; i++) {
+        struct flight_row *row = flight_by_token(publish->flight, pack->rows[i]);
+
+        if (row == NULL)
+            continue;
+        row->is_alone = true;
+        flight_unsent(publish->flight, row);
+    }
+    if (outcome == PUB_NACKED && faults_learn_size(&publish->faults, why))
+        return;
+    for (size_t i = 0; i < pack->count; i++) {
+        struct flight_row *row = flight_by_token(publish->flight, pack->rows[i]);
+
+        /* One that was refused before it may have taken it out of memory. */
+        if (row != NULL && row->state == FLIGHT_READY)
+            on_row(publish, row, outcome, why);
+    }
+}
+
+static void on_pack(struct publish *publish, const struct sent_pack *pack, enum pub_outcome outcome,
+                    const char *why)
+{
+    count_outcome(&publish->stats, outcome, pack->count);
+    if (outcome != PUB_CONFIRMED && outcome != PUB_UNKNOWN) {
+        on_refused_pack(publish, pack, outcome, why);
+        return;
+    }
+    for (size_t i = 0; i < pack->count; i++) {
+        struct flight_row *row = flight_by_token(publish->flight, pack->rows[i]);
+
+        if (row != NULL)
+            on_row(publish, row, outcome, why);
+    }
+}
+
+static void on_result(uint64_t token, enum pub_outcome outcome, const char *why, void *ctx)
+{
+    struct publish *publish = ctx;
+    struct sent_pack *pack = packing_take(&publish->packing, token);
+    struct flight_row *row = NULL;
+
+    if (publish->is_dropping) {
+        obx_free(pack);
+        return;
+    }
+    if (pack != NULL) {
+        on_pack(publish, pack, outcome, why);
+        obx_free(pack);
+        return;
+    }
+    row = flight_by_token(publish->flight, token);
+    if (row == NULL)
+        return;
+    /* Of its exchange and of its topic, whichever the answer is about. */
+    faults_probe_ended(&publish->faults, token);
+    count_outcome(&publish->stats, outcome, 1);
+    on_row(publish, row, outcome, why);
 }
 
 /* ---- the broker's connection ---- */
@@ -513,6 +663,9 @@ enum obx_code publish_init(struct publish *publish, const struct publish_parts *
                                 .commit_to_confirm = parts->commit_to_confirm,
                                 .publish_to_confirm = parts->publish_to_confirm};
     faults_init(&publish->faults, opts->window, opts->retry_min_ms, opts->retry_cap_ms);
+    packing_init(
+        &publish->packing,
+        &(struct packing_parts){.opts = opts, .faults = &publish->faults, .settle = parts->settle});
     rc = envelope_create(opts->source, opts->outbox, &publish->envelope, err);
     if (rc == OBX_OK && opts->receipt_queue != NULL)
         envelope_offer_receipts(publish->envelope, opts->receipt_queue, &publish->receipt_keys);
@@ -522,5 +675,6 @@ enum obx_code publish_init(struct publish *publish, const struct publish_parts *
 void publish_fini(struct publish *publish)
 {
     envelope_destroy(publish->envelope);
+    packing_fini(&publish->packing);
     row_batch_fini(&publish->fetched);
 }

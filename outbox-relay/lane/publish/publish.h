@@ -22,6 +22,7 @@
 #include "lane/settle/settle.h"
 #include "outbox/envelope.h"
 #include "outbox/receipt_key.h"
+#include "packing.h"
 #include "route.h"
 
 /** What it stands on; all borrowed, and outlive it. */
@@ -44,7 +45,7 @@ struct publish_broker {
 };
 
 struct publish_stats {
-    uint64_t published, confirmed, returned, nacked, unknown, exchange_faults;
+    uint64_t published, packs, confirmed, returned, nacked, unknown, exchange_faults;
 };
 
 struct publish {
@@ -64,6 +65,7 @@ struct publish {
     struct envelope *envelope;
     struct receipt_keys receipt_keys; /* loaded by a new owner */
     struct faults faults;
+    struct packing packing;
     struct row_batch fetched; /* scratch */
     uint64_t route_topic;     /* hash of the topic that CONDITION_ROUTE is about */
     uint64_t route_until_ms;  /* 0: it is about none */

@@ -34,7 +34,9 @@ struct route route_of(const struct lane_opts *opts, uint16_t rule_index)
                           .routing_key = {.p = NULL, .len = 0},
                           .partitions = opts->partitions,
                           .on_park = PARK_FREEZE,
-                          .max_attempts = opts->max_attempts};
+                          .max_attempts = opts->max_attempts,
+                          .pack = 1,
+                          .pack_bytes = LANE_PACK_BYTES};
 
     if (rule_index >= opts->rule_count)
         return route;
@@ -47,6 +49,10 @@ struct route route_of(const struct lane_opts *opts, uint16_t rule_index)
         route.routing_key = bytes_of(rule->routing_key);
     if (rule->max_attempts != 0)
         route.max_attempts = rule->max_attempts;
+    if (rule->pack != 0)
+        route.pack = rule->pack;
+    if (rule->pack_bytes != 0)
+        route.pack_bytes = rule->pack_bytes;
     route.on_park = rule->on_park;
     return route;
 }

@@ -17,6 +17,7 @@ struct route {
     unsigned partitions;          /* of the exchange; 0: it has none */
     enum park_policy on_park;
     uint32_t max_attempts;
+    uint32_t pack, pack_bytes; /* as in struct topic_rule; pack is 1 at least */
 };
 
 /** The index of the rule for a topic, or ROUTE_DEFAULT. */
