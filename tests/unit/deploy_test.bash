@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# The compose files of deploy/ are YAML, name only files that are there, and configure the programs with keys that these have.
+# What deploy/ has for compose and Kubernetes is YAML, names only files that are there, and configures the programs with keys
+# that these have. The chart is rendered where there is a helm (in PATH, or OBX_HELM names it), with all of it on and off.
 #
 # usage: deploy_test.bash SOURCE_DIR OUTBOX_RELAY INBOX_RELAY
 set -u -o pipefail
 export LC_ALL=C
+echo '[==========] Running 3 test(s).'
+echo '[ RUN      ] compose_files_and_their_configuration'
 exec python3 - "$@" <<'PYTHON'
-import json, os, re, subprocess, sys, tempfile
+import glob, json, os, re, shutil, subprocess, sys, tempfile
 import yaml
 
 ROOT, RELAY, INBOX = sys.argv[1:]
@@ -67,8 +70,113 @@ sidecar = check_compose("sidecar.yaml")
 load(RELAY, None, sidecar["services"]["outbox-relay"]["environment"], "sidecar.yaml")
 with open(FOLDER + "/definitions.json") as file:
     json.load(file)
-for problem in problems:
-    print(problem)
-print(f"[{'  FAILED  ' if problems else '       OK '}] compose files and their configuration")
-sys.exit(1 if problems else 0)
+
+
+def ends(name):
+    """Prints what is wrong, and the case's verdict."""
+    global failed
+    for problem in problems:
+        print(problem)
+    print(f"[{'  FAILED  ' if problems else '       OK '}] {name}")
+    failed = failed or bool(problems)
+    problems.clear()
+
+
+failed = False
+ends("compose_files_and_their_configuration")
+print("[ RUN      ] chart_values_and_examples")
+CHART = ROOT + "/deploy/helm/rowpost"
+with open(CHART + "/values.yaml") as file:
+    values = yaml.safe_load(file)
+with open(CHART + "/Chart.yaml") as file:
+    chart = yaml.safe_load(file)
+with open(ROOT + "/CMakeLists.txt") as file:
+    version = re.search(r"VERSION (\d+\.\d+\.\d+)", file.read())[1]
+for key in ("version", "appVersion"):
+    if chart[key] != version:
+        problems.append(f"Chart.yaml: {key} is {chart[key]}, the product's version is {version}")
+load(RELAY, values["relay"]["config"], {}, "values.yaml: relay")
+load(INBOX, values["inboxRelay"]["config"], {}, "values.yaml: inboxRelay")
+
+
+def check_pod(pod, where):
+    for container in pod["containers"]:
+        if "rowpost" not in container["image"]:
+            continue
+        secure = container.get("securityContext", {})
+        if not secure.get("readOnlyRootFilesystem") or secure.get("allowPrivilegeEscalation") is not False or \
+                secure["capabilities"] != {"drop": ["ALL"]}:
+            problems.append(f"{where}: the container may do more than it has to")
+        if not (pod["securityContext"].get("runAsNonRoot") or secure.get("runAsNonRoot")):
+            problems.append(f"{where}: may run as root")
+        if "livenessProbe" not in container or "memory" not in container["resources"]["limits"]:
+            problems.append(f"{where}: no probe, or no limit of memory")
+        if pod.get("enableServiceLinks") is not False:
+            problems.append(f"{where}: variables of Services would be taken for configuration")
+
+
+for path in sorted(glob.glob(ROOT + "/deploy/helm/examples/*.yaml")):
+    with open(path) as file:
+        for document in yaml.safe_load_all(file):
+            if document["kind"] == "Deployment":
+                pod = document["spec"]["template"]["spec"]
+                check_pod(pod, os.path.basename(path))
+                for container in pod["containers"]:
+                    if "env" in container:
+                        load(RELAY, None, {entry["name"]: entry["value"] for entry in container["env"]}, os.path.basename(path))
+ends("chart_values_and_examples")
+
+print("[ RUN      ] rendered_chart")
+helm = os.environ.get("OBX_HELM") or shutil.which("helm")
+if helm is None:
+    print("no helm here: the chart is not rendered\n[  SKIPPED ] rendered_chart")
+    sys.exit(1 if failed else 0)
+
+
+def render(*settings):
+    arguments = [helm, "template", "t", CHART, "--kube-version", "1.29.0"]
+    done = subprocess.run(arguments + [f"--set={setting}" for setting in settings], capture_output=True, text=True)
+    if done.returncode != 0:
+        problems.append(f"helm template {settings}: {done.stderr}")
+        return []
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+if subprocess.run([helm, "lint", "--strict", CHART], capture_output=True).returncode != 0:
+    problems.append("helm lint")
+ALL = ("inboxRelay.enabled=true", "relay.halfApi.enabled=true", "serviceMonitor.enabled=true", "prometheusRule.enabled=true",
+       "prometheusRule.runbookBase=https://docs.example.com/", "networkPolicy.egressTo[0].ipBlock.cidr=10.0.0.0/8")
+expected = {"NetworkPolicy": 1, "PodDisruptionBudget": 1, "ServiceAccount": 1, "ConfigMap": 1, "Service": 1, "Deployment": 1}
+for settings, kinds in (((), expected),
+                        (ALL, expected | {"PodDisruptionBudget": 2, "Service": 2, "Deployment": 2, "ServiceMonitor": 1, "PrometheusRule": 1}),
+                        (("relay.enabled=false", "networkPolicy.enabled=false", "serviceAccount.create=false"), {"ConfigMap": 1})):
+    documents = render(*settings)
+    found = {kind: sum(document["kind"] == kind for document in documents) for kind in {document["kind"] for document in documents}}
+    if found != kinds:
+        problems.append(f"with {settings} the chart makes {found}")
+    maps = {document["metadata"]["name"]: document["data"] for document in documents if document["kind"] == "ConfigMap"}
+    services = [document for document in documents if document["kind"] == "Service"]
+    for document in documents:
+        if document["kind"] == "PrometheusRule":
+            alert = document["spec"]["groups"][1]["rules"][0]
+            if not alert["annotations"]["runbook_url"].startswith("https://docs.example.com/docs/operations.md#"):
+                problems.append("the rules' runbooks lead elsewhere")
+        if document["kind"] != "Deployment":
+            continue
+        pod, name = document["spec"]["template"]["spec"], document["metadata"]["name"]
+        labels = document["spec"]["template"]["metadata"]["labels"]
+        check_pod(pod, name)
+        container = pod["containers"][0]
+        text = maps[pod["volumes"][0]["configMap"]["name"]][pod["volumes"][0]["configMap"]["items"][0]["key"]]
+        if "half-api" in str(container["ports"]):
+            text += "[half]\nsource = shop\ntoken = 0123456789abcdef\n"
+        load({"outbox-relay": RELAY, "inbox-relay": INBOX}[container["command"][0]], text,
+             {entry["name"]: entry["value"] for entry in container["env"]}, name)
+        ports = {port["name"] for port in container["ports"]}
+        for service in services:
+            selector = service["spec"]["selector"]
+            if selector.items() <= labels.items() and {port["targetPort"] for port in service["spec"]["ports"]} != ports:
+                problems.append(f"{name}: its Service has other ports")
+ends("rendered_chart")
+sys.exit(1 if failed else 0)
 PYTHON
