@@ -6,16 +6,26 @@
  * distinct gids, and rows are locked in the order of gid, so that two batches do not deadlock with
  * each other. Called by the store's workers and by outboxctl.
  *
+ * A transaction is three round trips, however many requests share it: what it reads and locks, what
+ * it writes, COMMIT. Times are the database's of its begin, read once, and the ids of new messages
+ * are made here, so that nothing that was written is read back. See docs/adr/0032-half-throughput.md.
+ *
  * Nobody waits for a row that somebody else holds: an application's transaction that hangs would
  * hold up every caller. Rows of verdicts are locked with SKIP LOCKED; where an INSERT or a DELETE
  * would wait (a prepare of the same gid by SQL, a part), a probe with NOWAIT comes first. What is
  * held is answered HALF_ANS_BUSY. Proved by half_store_test (a_held_row_holds_up_no_other).
  */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/alloc.h"
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/crash.h"
+#include "base/random.h"
 #include "half/half.h"
 #include "half_record.h"
 #include "tables/outbox_columns.h"
@@ -23,28 +33,63 @@
 #define BATCH_TRIES    6    /* of a transaction that met a deadlock */
 #define CONFLICTS_KEPT "10" /* rows of half_history of one half-message */
 #define WAITS_MAX      2 /* lock waits in a row, one by one: then it is not the row that is held */
+#define ROW_WAIT_MS    500
+#define STEPS_MAX      24
+#define STEPS_BYTES    ((size_t)1024 * 1024) /* gathered statements are sent before they grow larger */
 #define LARGE_BYTES                                                                                \
     ((size_t)256 * 1024) /* a payload that is sent as a value, not written into a text */
 
 #define SELECT_RECORDS "SELECT " HALF_RECORD_COLUMNS " FROM half_message WHERE gid IN "
 
+/* What a row says about the request of its gid. */
+enum take {
+    NOTHING,
+    ANSWER, /* the record, and by it the answer */
+    HELD,   /* it is there, although it could not be read under a lock: somebody holds it */
+    KNOWN_CONFLICT,
+    AN_ID, /* of one of its messages */
+    CLOCK, /* the database's time, and how many of the prepares are there already */
+    MOVED, /* rows into the outbox */
+};
+
+/* Which requests of the batch a statement is about. */
+enum pick {
+    PREPARES,
+    OPEN_PREPARES, /* not answered: a gid that was not there */
+    LOOKUPS,
+    VERDICTS,
+    OPEN_VERDICTS, /* whose row was not read: not there, or held */
+    DECISIONS, /* verdicts that change their row in this transaction: found, not decided before */
+    COMMITS,   /* of those */
+    ROLLBACKS,
+    CONFLICTS,
+    MEMORABLE,   /* what an operator will want to read later: conflicts, and every decision that the
+                  producer did not simply give */
+    WANTING_IDS, /* of a repeated prepare or a look-up that is not decided */
+    NOBODY,
+};
+
 struct batch {
     struct db *db;
     const char *outbox;
-    struct half_request **reqs;
+    struct half_request **reqs; /* in the order of their gids */
     size_t count;
-    struct obx_buf sql; /* the statement in the making */
+    /* The statements in the making, and what is to be done with what each of them gives. */
+    struct obx_buf sql;
+    struct {
+        enum take what;
+        enum pick pick;
+    } steps[STEPS_MAX];
+    size_t step_count;
+    uint64_t now_us;  /* the database's, at the begin of the transaction */
+    uint64_t present; /* prepares whose gid was there then */
+    uint64_t random;  /* of the ids that this transaction makes */
+    uint32_t ids_made;
+    bool is_probing; /* the statements that fail at once where a row is held */
     bool outbox_rows;
 };
 
-/* Text building: begin, add, then exec_built or for_rows, which report the first append that failed
- * (it sticks to the buffer). */
-
-static void begin(struct batch *b, const char *text)
-{
-    buf_reset(&b->sql);
-    buf_add_text(&b->sql, text);
-}
+/* ---- statements in the making: the first append that failed sticks to the buffer ---- */
 
 static void add(struct batch *b, const char *text)
 {
@@ -73,29 +118,22 @@ static void add_binary(struct batch *b, struct obx_bytes bytes)
     add_text(b, bytes_is_absent(bytes) ? bytes_of("") : bytes);
 }
 
-static enum obx_code exec_built(struct batch *b, uint64_t *affected, struct obx_err *err)
+static void add_time(struct batch *b, uint64_t us)
 {
-    if (b->sql.rc != OBX_OK)
-        return obx_fail(err, b->sql.rc, "statement of a batch");
-    return db_exec_text(b->db, buf_bytes(&b->sql), affected, err);
+    const time_t seconds = (time_t)(us / 1000000);
+    char text[48];
+    struct tm tm;
+
+    if (gmtime_r(&seconds, &tm) == NULL || strftime(text, sizeof(text), "'%F %T", &tm) == 0)
+        b->sql.rc = OBX_E_INVALID; /* a year that no calendar has */
+    else
+        buf_addf(&b->sql, "%s.%06u'", text, (unsigned)(us % 1000000));
 }
 
-/* Which requests of the batch a statement is about. */
-enum pick {
-    PREPARES,
-    OPEN_PREPARES, /* not answered: a gid that was not there */
-    LOOKUPS,
-    VERDICTS,
-    OPEN_VERDICTS, /* whose row was not read: not there, or held */
-    DECISIONS, /* verdicts that change their row in this transaction: found, not decided before */
-    COMMITS,   /* of those */
-    ROLLBACKS,
-    CONFLICTS,
-    MEMORABLE,   /* what an operator will want to read later: conflicts, and every decision that the
-                    producer did not simply give */
-    FRESH,       /* rows that this transaction makes or changes */
-    WANTING_IDS, /* of a prepare or a look-up that is not decided */
-};
+static bool is_undecided(const struct half_request *req)
+{
+    return req->rec.state == HALF_PREPARED || req->rec.state == HALF_PARKED;
+}
 
 static bool picks(enum pick pick, const struct half_request *req)
 {
@@ -103,7 +141,6 @@ static bool picks(enum pick pick, const struct half_request *req)
     const bool is_verdict = req->kind == HALF_REQ_VERDICT;
     const bool is_ok = req->is_answered && req->answer == HALF_ANS_OK;
     const bool is_decision = is_verdict && is_ok && !req->is_repeat;
-    const bool is_open_row = req->rec.state == HALF_PREPARED || req->rec.state == HALF_PARKED;
     const bool is_conflict = is_verdict && req->is_answered && req->answer == HALF_ANS_CONFLICT;
 
     switch (pick) {
@@ -129,11 +166,10 @@ static bool picks(enum pick pick, const struct half_request *req)
         return (is_conflict && !req->is_known_conflict) ||
                (is_decision &&
                 (req->rec.state != HALF_PREPARED || strcmp(req->actor, "producer") != 0));
-    case FRESH:
-        return (is_prepare && !req->is_answered) || is_decision;
     case WANTING_IDS:
-        return req->wants_ids && (is_prepare || req->kind == HALF_REQ_LOOKUP) &&
-               (!req->is_answered || (is_ok && is_open_row));
+        return req->wants_ids && is_ok && !is_verdict && is_undecided(req);
+    case NOBODY:
+        break;
     }
     return false;
 }
@@ -146,15 +182,39 @@ static bool any(const struct batch *b, enum pick pick)
     return false;
 }
 
+static int compare_gids(struct obx_bytes a, struct obx_bytes b)
+{
+    const size_t len = a.len < b.len ? a.len : b.len;
+    const int order = len == 0 ? 0 : memcmp(a.p, b.p, len);
+
+    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
+}
+
+static int compare_requests(const void *a, const void *b)
+{
+    return compare_gids((*(struct half_request *const *)a)->gid,
+                        (*(struct half_request *const *)b)->gid);
+}
+
 static struct half_request *find(const struct batch *b, enum pick pick, struct obx_bytes gid)
 {
-    for (size_t i = 0; i < b->count; i++)
-        if (picks(pick, b->reqs[i]) && bytes_equal(b->reqs[i]->gid, gid))
-            return b->reqs[i];
+    size_t low = 0, high = b->count;
+
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        const int order = compare_gids(gid, b->reqs[middle]->gid);
+
+        if (order == 0)
+            return picks(pick, b->reqs[middle]) ? b->reqs[middle] : NULL;
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
     return NULL;
 }
 
-/* "(gid, gid, ...)" of those picked; nothing picked gives "()", which no caller asks for. */
+/* "(gid, gid, ...)" of those picked. */
 static void add_gids(struct batch *b, enum pick pick)
 {
     const char *comma = "(";
@@ -169,42 +229,63 @@ static void add_gids(struct batch *b, enum pick pick)
     add(b, ")");
 }
 
-/* What a row says about the request of its gid. */
-enum take {
-    NOTHING,
-    RECORD, /* the row as it is now */
-    ANSWER, /* the record, and by it the answer */
-    HELD,   /* it is there, although it could not be read under a lock: somebody holds it */
-    KNOWN_CONFLICT,
-    AN_ID, /* of one of its messages */
-};
-static enum obx_code take(enum take what, struct half_request *req, const struct db_rows *rows,
-                          struct obx_err *err);
+/* ---- steps: statements that are gathered, and run together ---- */
 
-/* Run "head (gids of those picked) tail" and take each of its rows, whose first column is the gid.
- * Nothing is asked when nothing is picked. */
-static enum obx_code for_rows(struct batch *b, const char *head, enum pick pick, const char *tail,
-                              enum take what, struct obx_err *err)
+static enum obx_code take_rows(struct batch *b, size_t step, struct db_step *result,
+                               struct obx_err *err);
+
+static void begin(struct batch *b, const char *text)
 {
-    struct db_rows *rows = NULL;
+    if (b->step_count > 0)
+        add(b, ";");
+    add(b, text);
+}
+
+static void end(struct batch *b, enum take what, enum pick pick)
+{
+    b->steps[b->step_count].what = what;
+    b->steps[b->step_count].pick = pick;
+    b->step_count++;
+}
+
+/* Run what was gathered, and take what it gives. */
+static enum obx_code run(struct batch *b, struct obx_err *err)
+{
+    struct db_step results[STEPS_MAX];
+    const size_t count = b->step_count;
+    size_t done = 0;
     enum obx_code rc = OBX_OK;
 
+    if (b->sql.rc != OBX_OK)
+        rc = obx_fail(err, b->sql.rc, "statement of a batch");
+    else if (count > 0)
+        rc = db_run_steps(b->db, buf_bytes(&b->sql), results, count, &done, err);
+    for (size_t i = 0; i < done; i++) {
+        if (rc == OBX_OK)
+            rc = take_rows(b, i, &results[i], err);
+        db_rows_free(results[i].rows);
+    }
+    buf_reset(&b->sql);
+    b->step_count = 0;
+    return rc;
+}
+
+/* Between two statements, so that a text stays within what the server takes at once. */
+static enum obx_code run_when_large(struct batch *b, struct obx_err *err)
+{
+    return b->sql.len > STEPS_BYTES || b->step_count > STEPS_MAX / 2 ? run(b, err) : OBX_OK;
+}
+
+/* "head (gids of those picked) tail". Nothing is asked when nothing is picked. */
+static void gather(struct batch *b, const char *head, enum pick pick, const char *tail,
+                   enum take what)
+{
     if (!any(b, pick))
-        return OBX_OK;
+        return;
     begin(b, head);
     add_gids(b, pick);
     add(b, tail);
-    if (b->sql.rc != OBX_OK)
-        return obx_fail(err, b->sql.rc, "statement of a batch");
-    rc = db_query_text(b->db, buf_bytes(&b->sql), &rows, err);
-    while (rc == OBX_OK && db_rows_next(rows)) {
-        struct half_request *req = find(b, pick, db_rows_bytes(rows, HALF_COLUMN_GID));
-
-        if (req != NULL)
-            rc = take(what, req, rows, err);
-    }
-    db_rows_free(rows);
-    return rc;
+    end(b, what, pick);
 }
 
 static void answer(struct half_request *req, enum half_answer what, bool is_repeat)
@@ -227,7 +308,7 @@ static void answer_by_record(struct half_request *req, const struct db_rows *row
         answer(req, is_same ? HALF_ANS_OK : HALF_ANS_REUSED, is_same);
         break;
     case HALF_REQ_VERDICT:
-        if (req->rec.state == HALF_PREPARED || req->rec.state == HALF_PARKED)
+        if (is_undecided(req))
             answer(req, HALF_ANS_OK, false);
         else if (req->rec.state == half_state_after(req->verdict))
             answer(req, HALF_ANS_OK, true);
@@ -241,32 +322,33 @@ static void answer_by_record(struct half_request *req, const struct db_rows *row
     }
 }
 
-static enum obx_code take_id(struct half_request *req, const struct db_rows *rows,
-                             struct obx_err *err)
+/* Room for one more id; NULL where there is none. */
+static struct half_id *next_id(struct half_request *req)
 {
     const size_t room = req->kind == HALF_REQ_PREPARE ? req->part_count : HALF_PARTS_ALL;
-    struct half_id *id;
 
     if (req->ids == NULL)
         req->ids = obx_calloc(room, sizeof(*req->ids));
-    if (req->ids == NULL)
-        return obx_fail(err, OBX_E_NOMEM, "ids of a half-message");
-    if (req->id_count == room)
-        return OBX_OK; /* by SQL there may be more */
-    id = &req->ids[req->id_count++];
+    return req->ids == NULL || req->id_count == room ? NULL : &req->ids[req->id_count++];
+}
+
+static enum obx_code take_id(struct half_request *req, const struct db_rows *rows,
+                             struct obx_err *err)
+{
+    struct half_id *id = next_id(req);
+
+    if (id == NULL) /* by SQL there may be more than ours have */
+        return req->ids == NULL ? obx_fail(err, OBX_E_NOMEM, "ids of a half-message") : OBX_OK;
     id->on = bytes_is(db_rows_bytes(rows, 1), half_verdict_name(HALF_COMMIT)) ? HALF_COMMIT
                                                                               : HALF_ROLLBACK;
     (void)bytes_to_text(db_rows_bytes(rows, 2), id->message_id, sizeof(id->message_id));
     return OBX_OK;
 }
 
-static enum obx_code take(enum take what, struct half_request *req, const struct db_rows *rows,
-                          struct obx_err *err)
+static enum obx_code take_row(enum take what, struct half_request *req, const struct db_rows *rows,
+                              struct obx_err *err)
 {
     switch (what) {
-    case RECORD:
-        half_record_read(rows, &req->rec);
-        break;
     case ANSWER:
         half_record_read(rows, &req->rec);
         answer_by_record(req, rows);
@@ -280,18 +362,121 @@ static enum obx_code take(enum take what, struct half_request *req, const struct
     case AN_ID:
         return take_id(req, rows, err);
     case NOTHING:
+    case CLOCK:
+    case MOVED:
         break;
     }
     return OBX_OK;
 }
 
-/* Prepare */
+static enum obx_code take_rows(struct batch *b, size_t step, struct db_step *result,
+                               struct obx_err *err)
+{
+    const enum take what = b->steps[step].what;
+    enum obx_code rc = OBX_OK;
 
-static enum obx_code insert_messages(struct batch *b, struct obx_err *err)
+    if (what == MOVED && result->affected > 0)
+        b->outbox_rows = true;
+    if (result->rows == NULL)
+        return OBX_OK;
+    while (rc == OBX_OK && db_rows_next(result->rows)) {
+        struct half_request *req;
+
+        if (what == CLOCK) {
+            b->now_us = db_rows_u64(result->rows, 0);
+            b->present = db_rows_u64(result->rows, 1);
+            continue;
+        }
+        req = find(b, b->steps[step].pick, db_rows_bytes(result->rows, HALF_COLUMN_GID));
+        if (req != NULL)
+            rc = take_row(what, req, result->rows, err);
+    }
+    return rc;
+}
+
+/* ---- what a transaction reads and locks ---- */
+
+#define CLOCK_US "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
+
+/* Lock what would be waited for later, or fail at once: the rows of gids that are to be prepared,
+ * which are there only for repeats, and the parts of those that get their verdict. */
+static void gather_probes(struct batch *b)
+{
+    if (any(b, PREPARES))
+        gather(b,
+               "SELECT " CLOCK_US
+               ", COUNT(*) FROM half_message FORCE INDEX (PRIMARY) WHERE gid IN ",
+               PREPARES, " FOR UPDATE NOWAIT", CLOCK);
+    else {
+        begin(b, "SELECT " CLOCK_US ", 0");
+        end(b, CLOCK, NOBODY);
+    }
+    gather(b, "SELECT COUNT(*) FROM half_part FORCE INDEX (PRIMARY) WHERE gid IN ", VERDICTS,
+           " FOR UPDATE NOWAIT", NOTHING);
+}
+
+static enum obx_code read_all(struct batch *b, struct obx_err *err)
+{
+    enum obx_code rc;
+
+    b->is_probing = true;
+    begin(b, "START TRANSACTION");
+    end(b, NOTHING, NOBODY);
+    gather_probes(b);
+    gather(b, SELECT_RECORDS, VERDICTS, " ORDER BY gid FOR UPDATE SKIP LOCKED", ANSWER);
+    gather(b, SELECT_RECORDS, LOOKUPS, "", ANSWER);
+    rc = run(b, err);
+    if (rc != OBX_OK)
+        return rc;
+    b->is_probing = false;
+    /* What few transactions need. */
+    if (b->present > 0)
+        gather(b, SELECT_RECORDS, OPEN_PREPARES, "", ANSWER);
+    gather(b, "SELECT gid FROM half_message WHERE gid IN ", OPEN_VERDICTS, "", HELD);
+    /* A caller may repeat a conflict without end; the first few of a half-message say all there
+     * is. The metric counts each. */
+    gather(b, "SELECT gid FROM half_history WHERE event = 'conflict' AND gid IN ", CONFLICTS,
+           " GROUP BY gid HAVING COUNT(*) >= " CONFLICTS_KEPT, KNOWN_CONFLICT);
+    return run(b, err);
+}
+
+/* ---- prepares ---- */
+
+/* As the column's default makes it (sql/schema): UUID version 7 by the database's time. Its 60
+ * random bits are drawn once for a transaction, and counted on, so that ids stay in order. */
+static void make_id(struct batch *b, char id[HALF_MESSAGE_ID_MAX + 1])
+{
+    const uint64_t ms = b->now_us / 1000;
+    const uint32_t next = (uint32_t)(b->random >> 32) + b->ids_made++;
+
+    snprintf(id, HALF_MESSAGE_ID_MAX + 1, "%08" PRIx32 "-%04x-7%03x-a%03x-%05x%07x",
+             (uint32_t)(ms >> 16), (unsigned)(ms & 0xffff), (unsigned)(b->now_us % 1000 * 4),
+             (unsigned)(next >> 20), (unsigned)(next & 0xfffff), (unsigned)(b->random & 0xfffffff));
+}
+
+static enum obx_code make_ids(struct batch *b, struct half_request *req, struct obx_err *err)
+{
+    req->id_count = 0;
+    for (size_t i = 0; i < req->part_count; i++) {
+        struct half_id *id = next_id(req);
+
+        if (id == NULL)
+            return obx_fail(err, OBX_E_NOMEM, "ids of a half-message");
+        id->on = req->parts[i].on;
+        if (bytes_is_absent(req->parts[i].message_id))
+            make_id(b, id->message_id);
+        else
+            (void)bytes_to_text(req->parts[i].message_id, id->message_id, sizeof(id->message_id));
+    }
+    return OBX_OK;
+}
+
+static void gather_messages(struct batch *b)
 {
     const char *comma = "";
 
-    begin(b, "INSERT INTO half_message (gid, producer, digest, next_check_at) VALUES ");
+    begin(b,
+          "INSERT INTO half_message (gid, producer, digest, prepared_at, next_check_at) VALUES ");
     for (size_t i = 0; i < b->count; i++) {
         const struct half_request *req = b->reqs[i];
 
@@ -304,22 +489,26 @@ static enum obx_code insert_messages(struct batch *b, struct obx_err *err)
         add_text(b, req->producer);
         add(b, ", ");
         add_binary(b, (struct obx_bytes){req->digest, HALF_DIGEST_LEN});
-        buf_addf(&b->sql, ", UTC_TIMESTAMP(6) + INTERVAL %llu MICROSECOND)",
-                 req->first_check_ms * 1000ULL);
+        add(b, ", ");
+        add_time(b, b->now_us);
+        add(b, ", ");
+        add_time(b, b->now_us + req->first_check_ms * 1000ULL);
+        add(b, ")");
         comma = ", ";
     }
-    return exec_built(b, NULL, err);
+    end(b, NOTHING, NOBODY);
 }
 
 #define INSERT_PART "INSERT INTO half_part (gid, verdict, seq, " MESSAGE_COLUMNS ") VALUES "
 
-static void add_part(struct batch *b, struct obx_bytes gid, size_t seq,
-                     const struct half_part *part)
+static void add_part(struct batch *b, const struct half_request *req, size_t seq)
 {
+    const struct half_part *part = &req->parts[seq];
+
     add(b, "(");
-    add_text(b, gid);
+    add_text(b, req->gid);
     buf_addf(&b->sql, ", '%s', %zu, ", half_verdict_name(part->on), seq);
-    add_text_or_default(b, part->message_id);
+    add_text(b, bytes_of(req->ids[seq].message_id));
     add(b, ", ");
     add_text(b, part->topic);
     add(b, ", ");
@@ -337,33 +526,12 @@ static void add_part(struct batch *b, struct obx_bytes gid, size_t seq,
     add(b, ")");
 }
 
-/* Escaped in a text a payload may need twice its bytes, and the server's limit is on the text: a
- * large one goes alone, as a value. */
-static enum obx_code insert_large_part(struct batch *b, struct obx_bytes gid, size_t seq,
-                                       const struct half_part *part, struct obx_err *err)
+static void gather_parts(struct batch *b)
 {
-    begin(b, INSERT_PART "(?, ?, ?, ");
-    add_text_or_default(b, part->message_id);
-    add(b, ", ?, ?, ?, ");
-    add_text_or_default(b, part->content_type);
-    add(b, ", ?, ?, ?)");
-    if (b->sql.rc != OBX_OK)
-        return obx_fail(err, b->sql.rc, "statement of a batch");
-    return db_exec(b->db, b->sql.data,
-                   DB_ARGS(DB_BYTES(gid), DB_TEXT(half_verdict_name(part->on)), DB_U64(seq),
-                           DB_BYTES(part->topic), DB_BYTES(part->ordering_key),
-                           DB_BYTES(part->headers), DB_BYTES(part->payload),
-                           DB_BYTES(part->receipt_from), DB_BYTES(part->on_rejected)),
-                   NULL, err);
-}
+    const char *comma = INSERT_PART;
 
-/* The small ones of all prepares in one statement, the large ones after it. */
-static enum obx_code insert_parts(struct batch *b, struct obx_err *err)
-{
-    const char *comma = "";
-    enum obx_code rc = OBX_OK;
-
-    begin(b, INSERT_PART);
+    if (b->step_count > 0)
+        comma = ";" INSERT_PART;
     for (size_t i = 0; i < b->count; i++) {
         const struct half_request *req = b->reqs[i];
 
@@ -371,45 +539,59 @@ static enum obx_code insert_parts(struct batch *b, struct obx_err *err)
             if (req->parts[seq].payload.len >= LARGE_BYTES)
                 continue;
             add(b, comma);
-            add_part(b, req->gid, seq, &req->parts[seq]);
+            add_part(b, req, seq);
             comma = ", ";
         }
     }
-    if (*comma != '\0' || b->sql.rc != OBX_OK)
-        rc = exec_built(b, NULL, err);
+    if (comma[0] == ',')
+        end(b, NOTHING, NOBODY);
+}
+
+/* Escaped in a text a payload may need twice its bytes, and the server's limit is on the text: a
+ * large one goes alone, as a value. */
+static enum obx_code insert_large_part(struct batch *b, const struct half_request *req, size_t seq,
+                                       struct obx_err *err)
+{
+    const struct half_part *part = &req->parts[seq];
+    struct obx_buf sql = {0};
+    enum obx_code rc;
+
+    buf_add_text(&sql, INSERT_PART "(?, ?, ?, ?, ?, ?, ?, ");
+    if (bytes_is_absent(part->content_type))
+        buf_add_text(&sql, "DEFAULT");
+    else
+        (void)db_add_literal(b->db, &sql, part->content_type);
+    rc = buf_add_text(&sql, ", ?, ?, ?)");
+    rc = rc != OBX_OK ? obx_fail(err, rc, "statement of a batch")
+                      : db_exec(b->db, sql.data,
+                                DB_ARGS(DB_BYTES(req->gid), DB_TEXT(half_verdict_name(part->on)),
+                                        DB_U64(seq), DB_TEXT(req->ids[seq].message_id),
+                                        DB_BYTES(part->topic), DB_BYTES(part->ordering_key),
+                                        DB_BYTES(part->headers), DB_BYTES(part->payload),
+                                        DB_BYTES(part->receipt_from), DB_BYTES(part->on_rejected)),
+                                NULL, err);
+    buf_fini(&sql);
+    return rc;
+}
+
+static enum obx_code insert_large_parts(struct batch *b, struct obx_err *err)
+{
+    enum obx_code rc = OBX_OK;
+
     for (size_t i = 0; i < b->count; i++) {
         const struct half_request *req = b->reqs[i];
 
         for (size_t seq = 0; rc == OBX_OK && picks(OPEN_PREPARES, req) && seq < req->part_count;
              seq++)
             if (req->parts[seq].payload.len >= LARGE_BYTES)
-                rc = insert_large_part(b, req->gid, seq, &req->parts[seq], err);
+                rc = insert_large_part(b, req, seq, err);
     }
     return rc;
 }
 
-/*
- * Insert all prepares at once. On a duplicate the server has undone the statement only: answer
- * those that are there and insert the others. A row that appears in between makes another round;
- * each round answers at least one.
- */
-static enum obx_code run_prepares(struct batch *b, struct obx_err *err)
-{
-    enum obx_code rc = OBX_OK;
+/* ---- verdicts ---- */
 
-    while (rc == OBX_OK && any(b, OPEN_PREPARES)) {
-        rc = insert_messages(b, err);
-        if (rc == OBX_OK)
-            return insert_parts(b, err);
-        if (rc == OBX_E_DB_DUPLICATE)
-            rc = for_rows(b, SELECT_RECORDS, OPEN_PREPARES, "", ANSWER, err);
-    }
-    return rc;
-}
-
-/* Verdict */
-
-static bool same_note(const char *a, const char *b)
+static bool same_text(const char *a, const char *b)
 {
     return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
@@ -417,22 +599,23 @@ static bool same_note(const char *a, const char *b)
 /* The same verdict by the same actor with the same note: one statement for all of them. */
 static bool is_same_decision(const struct half_request *a, const struct half_request *b)
 {
-    return picks(DECISIONS, b) && a->verdict == b->verdict && strcmp(a->actor, b->actor) == 0 &&
-           same_note(a->note, b->note);
+    return picks(DECISIONS, b) && a->verdict == b->verdict && same_text(a->actor, b->actor) &&
+           same_text(a->note, b->note);
 }
 
 /* Decide all that are decided as the request at `first` is; none where an earlier one has done it.
  */
-static enum obx_code update_same(struct batch *b, size_t first, struct obx_err *err)
+static void gather_same(struct batch *b, size_t first)
 {
     const struct half_request *like = b->reqs[first];
     const char *comma = " WHERE gid IN (";
 
     for (size_t i = 0; i < first; i++)
         if (is_same_decision(like, b->reqs[i]))
-            return OBX_OK;
-    begin(b, "UPDATE half_message FORCE INDEX (PRIMARY) SET next_check_at = NULL, "
-             "decided_at = UTC_TIMESTAMP(6), decided_by = ");
+            return;
+    begin(b, "UPDATE half_message FORCE INDEX (PRIMARY) SET next_check_at = NULL, decided_at = ");
+    add_time(b, b->now_us);
+    add(b, ", decided_by = ");
     add_text(b, bytes_of(like->actor));
     add(b, ", state = ");
     add_text(b, bytes_of(half_state_name(half_state_after(like->verdict))));
@@ -448,60 +631,47 @@ static enum obx_code update_same(struct batch *b, size_t first, struct obx_err *
         comma = ", ";
     }
     add(b, ")");
-    return exec_built(b, NULL, err);
+    end(b, NOTHING, NOBODY);
 }
 
 /* The chosen parts become outbox rows, in the order in which they were prepared. */
-static enum obx_code move_parts(struct batch *b, enum pick pick, enum half_verdict verdict,
-                                struct obx_err *err)
+static void gather_move(struct batch *b, enum pick pick, enum half_verdict verdict)
 {
-    uint64_t moved = 0;
-    enum obx_code rc;
-
     if (!any(b, pick))
-        return OBX_OK;
+        return;
     begin(b, "INSERT INTO ");
     (void)db_add_identifier(&b->sql, b->outbox);
     add(b, " (" MESSAGE_COLUMNS ") SELECT " MESSAGE_COLUMNS " FROM half_part WHERE gid IN ");
     add_gids(b, pick);
     buf_addf(&b->sql, " AND verdict = '%s' ORDER BY gid, seq", half_verdict_name(verdict));
-    rc = exec_built(b, &moved, err);
-    if (rc == OBX_OK && moved > 0)
-        b->outbox_rows = true;
-    return rc;
+    end(b, MOVED, NOBODY);
 }
 
-static enum obx_code decide(struct batch *b, struct obx_err *err)
+static enum obx_code gather_decisions(struct batch *b, struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
 
-    if (!any(b, DECISIONS))
-        return OBX_OK;
-    for (size_t i = 0; rc == OBX_OK && i < b->count; i++)
-        if (picks(DECISIONS, b->reqs[i]))
-            rc = update_same(b, i, err);
-    if (rc == OBX_OK)
-        rc = move_parts(b, COMMITS, HALF_COMMIT, err);
-    if (rc == OBX_OK)
-        rc = move_parts(b, ROLLBACKS, HALF_ROLLBACK, err);
+    for (size_t i = 0; rc == OBX_OK && i < b->count; i++) {
+        if (!picks(DECISIONS, b->reqs[i]))
+            continue;
+        gather_same(b, i);
+        rc = run_when_large(b, err);
+    }
     if (rc != OBX_OK)
         return rc;
-    begin(b, "DELETE p FROM half_part p FORCE INDEX (PRIMARY) WHERE p.gid IN ");
-    add_gids(b, DECISIONS);
-    return exec_built(b, NULL, err);
+    gather_move(b, COMMITS, HALF_COMMIT);
+    gather_move(b, ROLLBACKS, HALF_ROLLBACK);
+    gather(b, "DELETE p FROM half_part p FORCE INDEX (PRIMARY) WHERE p.gid IN ", DECISIONS, "",
+           NOTHING);
+    return OBX_OK;
 }
 
-static enum obx_code write_history(struct batch *b, struct obx_err *err)
+static void gather_history(struct batch *b)
 {
     const char *comma = "";
-    /* A caller may repeat a conflict without end; the first few of a half-message say all there
-     * is. The metric counts each. */
-    enum obx_code rc =
-        for_rows(b, "SELECT gid FROM half_history WHERE event = 'conflict' AND gid IN ", CONFLICTS,
-                 " GROUP BY gid HAVING COUNT(*) >= " CONFLICTS_KEPT, KNOWN_CONFLICT, err);
 
-    if (rc != OBX_OK || !any(b, MEMORABLE))
-        return rc;
+    if (!any(b, MEMORABLE))
+        return;
     begin(b, "INSERT INTO half_history (gid, event, actor, detail) VALUES ");
     for (size_t i = 0; i < b->count; i++) {
         const struct half_request *req = b->reqs[i];
@@ -520,72 +690,66 @@ static enum obx_code write_history(struct batch *b, struct obx_err *err)
         add(b, "))");
         comma = ", ";
     }
-    return exec_built(b, NULL, err);
+    end(b, NOTHING, NOBODY);
 }
 
-static enum obx_code run_verdicts(struct batch *b, struct obx_err *err)
-{
-    enum obx_code rc =
-        for_rows(b, SELECT_RECORDS, VERDICTS, " ORDER BY gid FOR UPDATE SKIP LOCKED", ANSWER, err);
+/* ---- the transaction ---- */
 
-    if (rc == OBX_OK)
-        rc =
-            for_rows(b, "SELECT gid FROM half_message WHERE gid IN ", OPEN_VERDICTS, "", HELD, err);
-    if (rc == OBX_OK)
-        rc = decide(b, err);
-    return rc == OBX_OK ? write_history(b, err) : rc;
-}
-
-static enum obx_code run_lists(struct batch *b, struct obx_err *err)
+static enum obx_code write_prepares(struct batch *b, struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
 
-    for (size_t i = 0; rc == OBX_OK && i < b->count; i++) {
-        if (b->reqs[i]->kind != HALF_REQ_LIST)
-            continue;
-        rc = half_list_run(b->db, b->reqs[i]->list, err);
-        if (rc == OBX_OK)
-            answer(b->reqs[i], HALF_ANS_OK, false);
-    }
-    return rc;
+    if (!any(b, OPEN_PREPARES))
+        return OBX_OK;
+    b->random = random_u64();
+    b->ids_made = 0;
+    for (size_t i = 0; rc == OBX_OK && i < b->count; i++)
+        if (picks(OPEN_PREPARES, b->reqs[i]))
+            rc = make_ids(b, b->reqs[i], err);
+    if (rc != OBX_OK)
+        return rc;
+    gather_messages(b);
+    gather_parts(b);
+    return run_when_large(b, err);
 }
 
-/* What the caller learns of what this transaction has made */
-
-/* The transaction */
-
-static enum obx_code run_statements(struct batch *b, struct obx_err *err)
+static enum obx_code write_all(struct batch *b, struct obx_err *err)
 {
-    enum obx_code rc = run_lists(b, err); /* first: no row is locked yet */
+    enum obx_code rc = write_prepares(b, err);
 
     if (rc == OBX_OK)
-        rc = run_prepares(b, err);
-    if (rc == OBX_OK)
-        rc = run_verdicts(b, err);
-    if (rc == OBX_OK)
-        rc = for_rows(b, SELECT_RECORDS, LOOKUPS, "", ANSWER, err);
-    if (rc == OBX_OK) /* the times are the database's: they are read back, not guessed */
-        rc = for_rows(b, SELECT_RECORDS, FRESH, "", RECORD, err);
-    if (rc == OBX_OK)
-        rc = for_rows(b, "SELECT gid, verdict, message_id FROM half_part WHERE gid IN ",
-                      WANTING_IDS, " ORDER BY gid, verdict, seq", AN_ID, err);
-    return rc;
+        rc = gather_decisions(b, err);
+    if (rc == OBX_OK) {
+        gather_history(b);
+        gather(b, "SELECT gid, verdict, message_id FROM half_part WHERE gid IN ", WANTING_IDS,
+               " ORDER BY gid, verdict, seq", AN_ID);
+        rc = run(b, err);
+    }
+    return rc == OBX_OK ? insert_large_parts(b, err) : rc;
+}
+
+static void reset(struct batch *b)
+{
+    b->outbox_rows = false;
+    b->now_us = b->present = 0;
+    b->step_count = 0;
+    buf_reset(&b->sql);
+    for (size_t i = 0; i < b->count; i++) { /* of a try before this one */
+        b->reqs[i]->is_answered = b->reqs[i]->kind == HALF_REQ_LIST;
+        b->reqs[i]->id_count = 0;
+        b->reqs[i]->is_known_conflict = false;
+        memset(&b->reqs[i]->rec, 0, sizeof(b->reqs[i]->rec));
+    }
 }
 
 static enum obx_code run_once(struct batch *b, struct obx_err *err)
 {
     enum obx_code rc;
 
-    b->outbox_rows = false;
-    for (size_t i = 0; i < b->count; i++) { /* of a try before this one */
-        b->reqs[i]->is_answered = false;
-        b->reqs[i]->id_count = 0;
-        b->reqs[i]->is_known_conflict = false;
-        memset(&b->reqs[i]->rec, 0, sizeof(b->reqs[i]->rec));
-    }
-    rc = db_begin(b->db, err);
+    reset(b);
+    rc = read_all(b, err);
     if (rc == OBX_OK)
-        rc = run_statements(b, err);
+        rc = write_all(b, err);
     if (rc != OBX_OK)
         return rc;
     OBX_CRASH_POINT("half-before-commit");
@@ -595,16 +759,39 @@ static enum obx_code run_once(struct batch *b, struct obx_err *err)
     return rc;
 }
 
+/* What the row of a new half-message says. */
+static void record_prepare(const struct batch *b, struct half_request *req)
+{
+    req->rec.state = HALF_PREPARED;
+    (void)bytes_to_text(req->producer, req->rec.producer, sizeof(req->rec.producer));
+    req->rec.prepared_us = b->now_us;
+    req->rec.next_check_us = b->now_us + req->first_check_ms * 1000ULL;
+}
+
+static void record_decision(const struct batch *b, struct half_request *req)
+{
+    req->rec.state = half_state_after(req->verdict);
+    req->rec.decided_us = b->now_us;
+    req->rec.next_check_us = 0;
+    (void)bytes_to_text(bytes_of(req->actor), req->rec.decided_by, sizeof(req->rec.decided_by));
+    if (req->note != NULL)
+        (void)bytes_to_text(bytes_of(req->note), req->rec.note, sizeof(req->rec.note));
+}
+
 /* After the commit: a prepare without an answer is new, anything else was not found. */
 static void finish(struct batch *b)
 {
     for (size_t i = 0; i < b->count; i++) {
         struct half_request *req = b->reqs[i];
 
-        if (picks(OPEN_PREPARES, req))
+        if (picks(OPEN_PREPARES, req)) {
             answer(req, HALF_ANS_OK, false);
-        else if (!req->is_answered)
+            record_prepare(b, req);
+        } else if (picks(DECISIONS, req)) {
+            record_decision(b, req);
+        } else if (!req->is_answered) {
             answer(req, HALF_ANS_NOT_FOUND, false);
+        }
     }
 }
 
@@ -626,6 +813,7 @@ static bool connection_is_sound(enum obx_code rc)
 static enum obx_code run_with_retries(struct batch *b, struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
+    bool was_duplicate = false;
 
     for (int tries = 0; tries < BATCH_TRIES; tries++) {
         obx_err_clear(err);
@@ -634,10 +822,20 @@ static enum obx_code run_with_retries(struct batch *b, struct obx_err *err)
             return rc;
         if (db_rollback(b->db, NULL) != OBX_OK)
             return obx_fail(err, OBX_E_DB_GONE, "rollback of a batch failed");
-        if (rc != OBX_E_DB_DEADLOCK)
+        /* A gid that appeared after the probe makes a duplicate once, and is found by the next one;
+         * parts that are there without a half-message make one again and again. */
+        if (rc != OBX_E_DB_DEADLOCK && (rc != OBX_E_DB_DUPLICATE || was_duplicate))
             return rc;
+        was_duplicate = was_duplicate || rc == OBX_E_DB_DUPLICATE;
     }
     return rc;
+}
+
+/* Whether a lock wait is none of a row, for which nobody waits longer than this: the whole table is
+ * locked (DDL, a backup), and each further request would wait as long. */
+static bool is_of_the_table(uint64_t since_ms)
+{
+    return clock_now_ms() - since_ms >= ROW_WAIT_MS;
 }
 
 /* A statement that the server refuses (a value that does not fit, say) or that waited for a lock
@@ -651,6 +849,7 @@ static enum obx_code run_apart(struct batch *b, struct obx_err *err)
     b->outbox_rows = false; /* what the whole batch has made is undone */
     for (size_t i = 0; i < b->count; i++) {
         struct batch rest = {.reqs = &b->reqs[i], .count = b->count - i};
+        const uint64_t since_ms = clock_now_ms();
 
         if (waits == WAITS_MAX) {
             answer_all(&rest, HALF_ANS_BUSY, NULL);
@@ -659,7 +858,7 @@ static enum obx_code run_apart(struct batch *b, struct obx_err *err)
         }
         one.reqs = rest.reqs;
         rc = run_with_retries(&one, err);
-        waits = rc == OBX_E_DB_LOCK_WAIT ? waits + 1 : 0;
+        waits = rc != OBX_E_DB_LOCK_WAIT ? 0 : waits + is_of_the_table(since_ms);
         if (!connection_is_sound(rc)) {
             answer_all(&rest, HALF_ANS_FAILED, err);
             break;
@@ -677,43 +876,75 @@ static enum obx_code run_apart(struct batch *b, struct obx_err *err)
     return rc;
 }
 
-/* Before the transaction, so that nothing is undone by a wait and no lock is kept. */
-
-/* Whether all rows that would be waited for can be locked at once; OBX_E_DB_LOCK_WAIT when not. */
-static enum obx_code probe(struct batch *b, struct obx_err *err)
-{
-    enum obx_code rc = for_rows(b, "SELECT gid FROM half_message WHERE gid IN ", PREPARES,
-                                " FOR UPDATE NOWAIT", NOTHING, err);
-
-    return rc != OBX_OK ? rc
-                        : for_rows(b, "SELECT gid FROM half_part WHERE gid IN ", VERDICTS,
-                                   " FOR UPDATE NOWAIT", NOTHING, err);
-}
-
-/* Put those whose rows are held after the others, with their answer; b->count is what is left. */
+/* A probe has found a row that somebody holds: put those whose rows are held after the others, with
+ * their answer; b->count is what is left. */
 static enum obx_code set_held_apart(struct batch *b, struct obx_err *err)
 {
     struct batch one = {.db = b->db, .count = 1};
-    enum obx_code rc = probe(b, err);
+    enum obx_code rc = OBX_OK;
+    unsigned waits = 0;
 
-    if (rc != OBX_E_DB_LOCK_WAIT)
-        return rc;
-    rc = OBX_OK;
     for (size_t i = b->count; rc == OBX_OK && i-- > 0;) {
         struct half_request *req = b->reqs[i];
+        const uint64_t since_ms = clock_now_ms();
 
         one.reqs = &b->reqs[i];
-        rc = probe(&one, err);
-        if (rc == OBX_E_DB_LOCK_WAIT) {
-            answer(req, HALF_ANS_BUSY, false);
-            b->reqs[i] = b->reqs[--b->count];
-            b->reqs[b->count] = req;
-            rc = OBX_OK;
-        }
+        reset(&one);
+        gather_probes(&one);
+        rc = waits == WAITS_MAX ? OBX_E_DB_LOCK_WAIT : run(&one, err);
+        if (rc != OBX_E_DB_LOCK_WAIT)
+            continue;
+        if (waits < WAITS_MAX)
+            waits += is_of_the_table(since_ms);
+        answer(req, HALF_ANS_BUSY, false);
+        b->reqs[i] = b->reqs[--b->count];
+        b->reqs[b->count] = req;
+        rc = OBX_OK;
     }
     buf_fini(&one.sql);
+    qsort(b->reqs, b->count, sizeof(struct half_request *), compare_requests);
     if (rc == OBX_OK)
         obx_err_clear(err);
+    return rc;
+}
+
+/* Before the transaction, so that a page that is read in a long list holds up no row. One that fails
+ * fails alone. */
+static enum obx_code run_lists(struct batch *b, struct obx_err *err)
+{
+    for (size_t i = 0; i < b->count; i++) {
+        struct half_request *req = b->reqs[i];
+        enum obx_code rc;
+
+        if (req->kind != HALF_REQ_LIST)
+            continue;
+        rc = half_list_run(b->db, req->list, err);
+        if (!connection_is_sound(rc))
+            return rc;
+        answer(req, rc == OBX_OK ? HALF_ANS_OK : HALF_ANS_FAILED, false);
+        if (rc != OBX_OK)
+            req->err = *err;
+        obx_err_clear(err);
+    }
+    return OBX_OK;
+}
+
+static enum obx_code run_all(struct batch *b, struct obx_err *err)
+{
+    enum obx_code rc = run_lists(b, err);
+    bool is_more = false;
+
+    for (size_t i = 0; i < b->count; i++)
+        is_more = is_more || b->reqs[i]->kind != HALF_REQ_LIST;
+    if (rc != OBX_OK || !is_more)
+        return rc;
+    qsort(b->reqs, b->count, sizeof(struct half_request *), compare_requests);
+    rc = run_with_retries(b, err);
+    if (rc == OBX_E_DB_LOCK_WAIT && b->is_probing) {
+        rc = set_held_apart(b, err);
+        if (rc == OBX_OK && b->count > 0)
+            rc = run_with_retries(b, err);
+    }
     return rc;
 }
 
@@ -722,10 +953,8 @@ enum obx_code half_batch_run(struct db *db, const char *outbox, struct half_requ
 {
     struct batch b = {.db = db, .outbox = outbox, .reqs = reqs, .count = count};
     struct obx_err own = {0};
-    enum obx_code rc = set_held_apart(&b, &own);
+    enum obx_code rc = run_all(&b, &own);
 
-    if (rc == OBX_OK && b.count > 0)
-        rc = run_with_retries(&b, &own);
     if (rc == OBX_OK)
         finish(&b);
     else if (connection_is_sound(rc))
@@ -734,6 +963,13 @@ enum obx_code half_batch_run(struct db *db, const char *outbox, struct half_requ
         answer_all(&b, HALF_ANS_FAILED, &own);
     *outbox_rows = b.outbox_rows;
     buf_fini(&b.sql);
+    for (size_t i = 0; i < count; i++) {
+        if (reqs[i]->wants_ids)
+            continue;
+        obx_free(reqs[i]->ids); /* they were made for the statements alone */
+        reqs[i]->ids = NULL;
+        reqs[i]->id_count = 0;
+    }
     if (rc != OBX_OK && err != NULL)
         *err = own;
     return rc;

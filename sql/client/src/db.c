@@ -149,6 +149,20 @@ enum obx_code db_query_text(struct db *db, struct obx_bytes sql, struct db_rows 
     return run_text(db, sql, rows, err);
 }
 
+enum obx_code db_run_steps(struct db *db, struct obx_bytes sql, struct db_step *steps, size_t count,
+                           size_t *done, struct obx_err *err)
+{
+    struct db_pipe_guard guard;
+    enum obx_code rc = OBX_OK;
+
+    memset(steps, 0, count * sizeof(*steps));
+    db_pipe_enter(&guard);
+    rc = db_text_run_steps(db, sql, steps, count, done, err);
+    db_pipe_leave(&guard);
+    db->statements += *done + (rc == OBX_OK ? 0 : 1);
+    return rc;
+}
+
 uint64_t db_insert_id(const struct db *db)
 {
     return db->insert_id;

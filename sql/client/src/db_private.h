@@ -28,6 +28,7 @@ struct db {
     uint64_t connection_id;
     uint64_t insert_id; /* of the last statement, as `affected` */
     uint64_t affected;
+    bool takes_many;          /* several statements at once */
     uint64_t statements;      /* run by its user */
     size_t max_packet;        /* the server's max_allowed_packet */
     uint32_t read_timeout_ms; /* as the client library has it, in whole seconds */
@@ -63,6 +64,11 @@ enum obx_code db_failed_last(struct db *db, uint64_t started_ms, struct obx_err 
  * one. */
 OBX_NODISCARD enum obx_code db_text_run(struct db *db, struct obx_bytes sql, struct db_rows **rows,
                                         struct obx_err *err);
+
+/** As db_run_steps. */
+OBX_NODISCARD enum obx_code db_text_run_steps(struct db *db, struct obx_bytes sql,
+                                              struct db_step *steps, size_t count, size_t *done,
+                                              struct obx_err *err);
 
 /* ---- db_stmt.c: prepared statements ---- */
 

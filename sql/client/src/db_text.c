@@ -84,3 +84,68 @@ enum obx_code db_text_run(struct db *db, struct obx_bytes sql, struct db_rows **
         *rows = got;
     return OBX_OK;
 }
+
+/* A server takes several statements in one text only when it is asked to: where nobody does, a
+ * fault in the building of a text can make no second statement of it. */
+static enum obx_code take_many(struct db *db, struct obx_err *err)
+{
+    const uint64_t started_ms = clock_now_ms();
+
+    if (db->takes_many)
+        return OBX_OK;
+    if (mysql_set_server_option(db->mysql, MYSQL_OPTION_MULTI_STATEMENTS_ON) != 0)
+        return db_failed_last(db, started_ms, err);
+    db->takes_many = true;
+    return OBX_OK;
+}
+
+/* What the server says to the statement that is next. */
+static enum obx_code read_step(struct db *db, struct db_step *step, uint64_t started_ms,
+                               struct obx_err *err)
+{
+    MYSQL_RES *result = mysql_use_result(db->mysql);
+    bool fits = true;
+
+    if (result == NULL && mysql_field_count(db->mysql) != 0)
+        return db_failed_last(db, started_ms, err);
+    if (result == NULL) {
+        step->affected = mysql_affected_rows(db->mysql);
+        return OBX_OK;
+    }
+    step->rows = db_rows_create(mysql_num_fields(result));
+    fits = step->rows != NULL;
+    fits = read_result(result, step->rows) && fits;
+    mysql_free_result(result);
+    if (mysql_errno(db->mysql) != 0)
+        return db_failed_last(db, started_ms, err);
+    return fits ? OBX_OK : obx_fail(err, OBX_E_NOMEM, "result of a statement");
+}
+
+enum obx_code db_text_run_steps(struct db *db, struct obx_bytes sql, struct db_step *steps,
+                                size_t count, size_t *done, struct obx_err *err)
+{
+    const uint64_t started_ms = clock_now_ms();
+    enum obx_code rc = db_ready(db, sql.len, err);
+    int more = 0;
+
+    *done = 0;
+    if (rc == OBX_OK)
+        rc = take_many(db, err);
+    if (rc == OBX_OK && mysql_real_query(db->mysql, sql.p, (unsigned long)sql.len) != 0)
+        rc = db_failed_last(db, started_ms, err);
+    while (rc == OBX_OK && *done < count && more == 0) {
+        rc = read_step(db, &steps[*done], started_ms, err);
+        if (rc != OBX_OK)
+            break;
+        ++*done;
+        more = mysql_next_result(db->mysql);
+        if (more > 0)
+            rc = db_failed_last(db, started_ms, err);
+    }
+    if (rc == OBX_OK && (*done < count || more == 0))
+        rc = obx_fail(err, OBX_E_INVALID, "%zu results for %zu statements", *done, count);
+    /* What is left unread would answer the next statement. */
+    if (!db->dead && mysql_more_results(db->mysql) && !drop_further_results(db->mysql))
+        rc = db_failed_last(db, started_ms, err);
+    return rc;
+}

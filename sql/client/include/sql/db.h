@@ -129,6 +129,18 @@ OBX_NODISCARD enum obx_code db_exec(struct db *db, const char *sql, const struct
  * DDL. */
 OBX_NODISCARD enum obx_code db_exec_text(struct db *db, struct obx_bytes sql, uint64_t *affected,
                                          struct obx_err *err);
+/** What one of several statements has given. */
+struct db_step {
+    struct db_rows *rows; /* of a statement with a result set, the caller's to free; else NULL */
+    uint64_t affected;
+};
+/**
+ * Run count statements, with ';' between them, in one round trip. The server stops at the first one
+ * that fails: *done of them were run, and their steps are filled in, also on failure. Their values
+ * must stand in the text by db_add_literal. Errors as db_exec, of the one that failed.
+ */
+OBX_NODISCARD enum obx_code db_run_steps(struct db *db, struct obx_bytes sql, struct db_step *steps,
+                                         size_t count, size_t *done, struct obx_err *err);
 /** Id given by AUTO_INCREMENT in the last statement. */
 uint64_t db_insert_id(const struct db *db);
 
