@@ -126,6 +126,10 @@ struct half_request {
     bool wants_ids;
     half_done_fn *done;
     void *ctx;
+    /** Runs after the done calls of a batch, with after_ctx, once for all requests that have the same
+     * two: to wake somebody once. May be NULL. On the same thread; the store is destroyed after it. */
+    void (*after)(void *after_ctx);
+    void *after_ctx;
     /* the answer */
     enum half_answer answer;
     bool is_repeat;

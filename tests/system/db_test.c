@@ -585,6 +585,56 @@ static void a_query_without_a_result_is_a_mistake(void **state)
     assert_int_equal(db_ping(db, &err), OBX_OK);
 }
 
+static enum obx_code run_steps(const char *sql, struct db_step *steps, size_t count, size_t *done)
+{
+    return db_run_steps(db, bytes_of(sql), steps, count, done, &err);
+}
+
+/* In one round trip, each with its own result; where one fails, what comes after it is not run, and
+ * no result is left for the next call. */
+static void several_statements_at_once(void **state)
+{
+    struct db_step steps[4];
+    const uint64_t before = db_statements(db);
+    size_t done = 0;
+
+    (void)state;
+    assert_int_equal(run_steps("INSERT INTO t (id, s) VALUES (1, 'a;b'), (2, 'c');"
+                               "SELECT id, s FROM t ORDER BY id; DELETE FROM t WHERE id = 2",
+                               steps, 3, &done),
+                     OBX_OK);
+    assert_int_equal(done, 3);
+    assert_int_equal(db_statements(db) - before, 3);
+    assert_int_equal(steps[0].affected, 2);
+    assert_null(steps[0].rows);
+    assert_int_equal(db_rows_count(steps[1].rows), 2);
+    assert_true(db_rows_next(steps[1].rows));
+    assert_true(bytes_is(db_rows_bytes(steps[1].rows, 1), "a;b"));
+    db_rows_free(steps[1].rows);
+    assert_int_equal(steps[2].affected, 1);
+
+    assert_int_equal(run_steps("SELECT 1; INSERT INTO t (id) VALUES (1); INSERT INTO t (id) VALUES "
+                               "(3)",
+                               steps, 3, &done),
+                     OBX_E_DB_DUPLICATE);
+    assert_int_equal(done, 1);
+    assert_int_equal(db_rows_count(steps[0].rows), 1);
+    db_rows_free(steps[0].rows);
+    assert_int_equal(test_db_number(db, "SELECT COUNT(*) FROM t"), 1);
+    assert_int_equal(run_steps("SELEKT", steps, 1, &done), OBX_E_DB_QUERY);
+    assert_int_equal(done, 0);
+
+    /* A caller that counts wrong learns it, and the connection stays in step. */
+    assert_int_equal(run_steps("SELECT 1; SELECT 2; SELECT 3", steps, 2, &done), OBX_E_INVALID);
+    assert_int_equal(done, 2);
+    db_rows_free(steps[0].rows);
+    db_rows_free(steps[1].rows);
+    assert_int_equal(test_db_number(db, "SELECT 41 + 1"), 42);
+    assert_int_equal(run_steps("SELECT 7", steps, 2, &done), OBX_E_INVALID);
+    db_rows_free(steps[0].rows);
+    assert_int_equal(test_db_number(db, "SELECT 41 + 2"), 43);
+}
+
 static void ids_given_by_the_server(void **state)
 {
     (void)state;
@@ -757,6 +807,7 @@ int main(void)
         TEST(statements_that_the_server_has_forgotten),
         TEST(procedures_with_several_results),
         TEST(a_query_without_a_result_is_a_mistake),
+        TEST(several_statements_at_once),
         TEST(ids_given_by_the_server),
         TEST(a_transaction_is_seen_and_undone),
         TEST(the_state_of_a_transaction_is_current),

@@ -384,6 +384,20 @@ static void first_answers_are_whole(void **state)
     assert_null(strstr(again.body, "message_ids"));
 }
 
+/* Somebody's SQL has written messages and no half-message: this gid can never be prepared, and
+ * repeating it does not help. Its neighbours in the batch are prepared. */
+static void messages_without_a_half_message_are_a_conflict(void **state)
+{
+    struct rig *rig = *state;
+    struct http_answer answer;
+
+    test_db_run(rig->db, "INSERT INTO half_part (gid, topic, payload) VALUES ('p-1', 't', 'x')");
+    assert_int_equal(post(rig, ROOT, PREPARE("p-1"), &answer), 409);
+    assert_non_null(strstr(answer.body, "\"reason\":\"gid_reused\""));
+    assert_int_equal(post(rig, ROOT, PREPARE("p-2"), &answer), 201);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_message"), 1);
+}
+
 /* Said a hundred times, written down ten. */
 static void repeated_conflicts_are_bounded(void **state)
 {
@@ -755,6 +769,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_the_database_cannot_take_is_too_large, setup_database,
                                         teardown),
         cmocka_unit_test_setup_teardown(first_answers_are_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(messages_without_a_half_message_are_a_conflict, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(repeated_conflicts_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(a_gid_may_be_encoded, setup, teardown),
         cmocka_unit_test_setup_teardown(refusals_are_json, setup, teardown),

@@ -420,13 +420,6 @@ static void without_memory_it_is_503_and_nothing_leaks(void **state)
     half_prepare_free(prepare);
 }
 
-static struct budget jansson_budget;
-
-static void *allow_jansson(size_t size)
-{
-    return allow(&jansson_budget) ? malloc(size) : NULL;
-}
-
 static enum obx_code build_answers(struct obx_buf *out)
 {
     const struct half_record rec = {.state = HALF_COMMITTED,
@@ -437,11 +430,45 @@ static enum obx_code build_answers(struct obx_buf *out)
                                     .decided_us = 2};
     struct half_item items[2] = {{.gid = "a", .rec = rec}, {.gid = "b", .rec = rec}};
     const struct half_list list = {.items = items, .count = 2, .next = "b"};
-    enum obx_code rc = half_json_add_record(out, bytes_of("g"), &rec, true);
+    struct half_id ids[2] = {{HALF_COMMIT, "m-1"}, {HALF_ROLLBACK, "m-2"}};
+    const struct half_request req = {
+        .gid = bytes_of("g"), .rec = rec, .is_repeat = true, .ids = ids, .id_count = 2};
+    enum obx_code rc = half_json_add_answer(out, &req);
 
     if (rc == OBX_OK)
         rc = half_json_add_list(out, &list);
     return rc == OBX_OK ? half_json_add_error(out, "why", "text", bytes_of("g"), &rec) : rc;
+}
+
+/* A text of the database's that was cut within a character, and what JSON must escape. */
+static void an_answer_is_json_whatever_it_says(void **state)
+{
+    static const struct {
+        const char *text, *shown;
+    } texts[] = {
+        {"a\"b\\c\n\x01/", "a\"b\\c\n\x01/"},
+        {"gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x90\xaf",
+         "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x90\xaf"},
+        {"cut \xe2\x82", "cut ??"},
+        {"\xff\xc0\xaf\xed\xa0\x80 end", "?????? end"},
+        {"\xf4\x90\x80\x80", "????"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        struct obx_buf out = {0};
+        json_t *root;
+
+        assert_int_equal(
+            half_json_add_error(&out, "why", texts[i].text, (struct obx_bytes){0}, NULL), OBX_OK);
+        root = json_loadb(out.data, out.len, JSON_REJECT_DUPLICATES, NULL);
+        assert_non_null(root);
+        assert_string_equal(
+            json_string_value(json_object_get(json_object_get(root, "error"), "message")),
+            texts[i].shown);
+        json_decref(root);
+        buf_fini(&out);
+    }
 }
 
 /* An answer is whole, or there is none: a member that is missing would be read as its absence. */
@@ -457,12 +484,9 @@ static void no_answer_is_written_in_part(void **state)
         struct budget budget = {n};
 
         assert_true(n < 500);
-        jansson_budget.left = n;
-        json_set_alloc_funcs(allow_jansson, free);
         obx_alloc_set_hook(allow, &budget);
         rc = build_answers(&out);
         obx_alloc_set_hook(NULL, NULL);
-        json_set_alloc_funcs(malloc, free);
         assert_true(rc == OBX_OK || rc == OBX_E_NOMEM);
         assert_true(out.len <= whole.len &&
                     (out.len == 0 || memcmp(out.data, whole.data, out.len) == 0));
@@ -484,6 +508,7 @@ int main(void)
         cmocka_unit_test(base64_of_any_length),
         cmocka_unit_test(what_cannot_be_published_is_refused),
         cmocka_unit_test(the_same_is_what_sends_the_same_bytes),
+        cmocka_unit_test(an_answer_is_json_whatever_it_says),
         cmocka_unit_test(no_answer_is_written_in_part),
         cmocka_unit_test(what_is_wrong_is_named),
         cmocka_unit_test(the_digest_tells_contents_apart),

@@ -415,6 +415,7 @@ void http_server_destroy(struct http_server *server)
     for (size_t i = 0; i < server->host_count; i++)
         obx_free(server->hosts[i]);
     obx_free(server->hosts);
+    buf_fini(&server->head);
     obx_free(server);
 }
 

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
@@ -45,6 +46,7 @@ static const char *reason_of(int status)
         const char *reason;
     } reasons[] = {{200, "OK"},
                    {201, "Created"},
+                   {202, "Accepted"},
                    {204, "No Content"},
                    {400, "Bad Request"},
                    {401, "Unauthorized"},
@@ -220,29 +222,68 @@ static bool is_read(const struct http_exchange *x)
     return x->state == PEER_HANDLING;
 }
 
-void http_respond(struct http_exchange *x, const struct http_response *answer)
+/* Hand head and body to the kernel at once; what it does not take is *left of them. Nearly always it
+ * takes all, and the event loop's way (wait until it may be written to, write, wait no more) costs
+ * three more calls for each answer. Not with TLS, and not while something before it waits. */
+static size_t send_now(struct http_exchange *x, struct obx_bytes head, struct obx_bytes body)
+{
+    struct iovec parts[] = {
+        {.iov_base = (void *)(uintptr_t)head.p, .iov_len = head.len},
+        {.iov_base = (void *)(uintptr_t)body.p, .iov_len = body.len},
+    };
+    const struct msghdr message = {.msg_iov = parts, .msg_iovlen = body.len > 0 ? 2 : 1};
+    ssize_t sent;
+
+    if (x->server->tls != NULL || evbuffer_get_length(bufferevent_get_output(x->bev)) > 0)
+        return 0;
+    sent = sendmsg(bufferevent_getfd(x->bev), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return sent < 0 ? 0 : (size_t)sent; /* a broken connection shows in the loop */
+}
+
+static void go_on(struct http_exchange *x);
+
+/* Head and body on their way; false: no memory for them. */
+static bool send_answer(struct http_exchange *x, const struct http_response *answer)
 {
     struct evbuffer *out = bufferevent_get_output(x->bev);
-    const char *type =
-        answer->content_type == NULL ? "text/plain; charset=utf-8" : answer->content_type;
+    const struct obx_bytes body = x->is_head ? (struct obx_bytes){"", 0} : answer->body;
+    struct obx_buf *head = &x->server->head;
+    size_t sent;
 
+    buf_reset(head);
+    if (buf_addf(head,
+                 "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
+                 "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n%s%s\r\n",
+                 answer->status, reason_of(answer->status), date_now(x->server),
+                 answer->content_type == NULL ? "text/plain; charset=utf-8" : answer->content_type,
+                 answer->body.len, answer->fields == NULL ? "" : answer->fields,
+                 x->is_last ? "Connection: close\r\n" : "") != OBX_OK)
+        return false;
+    sent = send_now(x, buf_bytes(head), body);
+    x->is_out = sent == head->len + body.len;
+    if (x->is_out)
+        return true;
+    if (sent < head->len && evbuffer_add(out, head->data + sent, head->len - sent) != 0)
+        return false;
+    sent = sent < head->len ? 0 : sent - head->len;
+    return sent == body.len || evbuffer_add(out, (const char *)body.p + sent, body.len - sent) == 0;
+}
+
+void http_respond(struct http_exchange *x, const struct http_response *answer)
+{
     x->is_last = x->is_last || x->has_ended || !is_read(x);
-    if (evbuffer_add_printf(out,
-                            "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\n"
-                            "Content-Length: %zu\r\nCache-Control: no-store\r\n"
-                            "X-Content-Type-Options: nosniff\r\n%s%s\r\n",
-                            answer->status, reason_of(answer->status), date_now(x->server), type,
-                            answer->body.len, answer->fields == NULL ? "" : answer->fields,
-                            x->is_last ? "Connection: close\r\n" : "") < 0 ||
-        (!x->is_head && answer->body.len > 0 &&
-         evbuffer_add(out, answer->body.p, answer->body.len) != 0)) {
-        /* No memory for an answer: half of one must not go out. */
+    if (!send_answer(x, answer)) { /* half of an answer must not go out */
+        struct evbuffer *out = bufferevent_get_output(x->bev);
+
         evbuffer_drain(out, evbuffer_get_length(out));
         shutdown(bufferevent_getfd(x->bev), SHUT_RDWR);
         x->is_last = true;
     }
     set_state(x, PEER_ANSWERING);
     end_exchange(x);
+    /* From a handler of ours that answers later; within go_on it is go_on that looks. */
+    if (x->is_out && !x->is_taking)
+        go_on(x);
 }
 
 static void refuse(struct http_exchange *x, int status, const char *reason, const char *text)
@@ -473,8 +514,27 @@ static void read_head(struct http_exchange *x, struct evbuffer *in)
 
 /* ---------------------------------------------------------------- events */
 
-/* Take what has come, request after request as long as they are answered at once. */
-static void go_on(struct http_exchange *x)
+/* The answer is out: the next request, or the end. False: x is gone. */
+static bool end_answer(struct http_exchange *x)
+{
+    x->is_out = false;
+    if (x->has_ended) {
+        exchange_free(x);
+        return false;
+    }
+    if (!x->is_last) {
+        set_state(x, PEER_IDLE);
+        return true;
+    }
+    set_state(x, PEER_LINGERING);
+    if (x->server->tls != NULL)
+        http_tls_end(x->bev);
+    shutdown(bufferevent_getfd(x->bev), SHUT_WR);
+    return true;
+}
+
+/* One step with what has come. False: x is gone. */
+static bool take_input(struct http_exchange *x)
 {
     struct evbuffer *in = bufferevent_get_input(x->bev);
     const size_t len = evbuffer_get_length(in);
@@ -496,10 +556,24 @@ static void go_on(struct http_exchange *x)
     case PEER_LINGERING:
         x->thrown_away += len;
         evbuffer_drain(in, len);
-        if (x->thrown_away > LINGER_MAX)
-            exchange_free(x);
-        break;
+        if (x->thrown_away <= LINGER_MAX)
+            break;
+        exchange_free(x);
+        return false;
     }
+    return true;
+}
+
+/* Take what has come, request after request as long as they are answered at once. In a loop, or a
+ * peer that sends many ahead would make us call ourselves as deep as it likes. */
+static void go_on(struct http_exchange *x)
+{
+    x->is_taking = true;
+    do {
+        if ((x->is_out && !end_answer(x)) || !take_input(x))
+            return;
+    } while (x->is_out);
+    x->is_taking = false;
 }
 
 static void on_read(struct bufferevent *bev, void *ctx)
@@ -508,26 +582,13 @@ static void on_read(struct bufferevent *bev, void *ctx)
     go_on(ctx);
 }
 
-/* The answer is out. */
 static void on_written(struct bufferevent *bev, void *ctx)
 {
     struct http_exchange *x = ctx;
 
-    if (x->state != PEER_ANSWERING)
-        return; /* a "100 Continue", or the end */
-    if (x->has_ended) {
-        exchange_free(x);
-        return;
-    }
-    if (!x->is_last) {
-        set_state(x, PEER_IDLE);
+    (void)bev;
+    if (x->state == PEER_ANSWERING && end_answer(x)) /* else: a "100 Continue", or the end */
         go_on(x);
-        return;
-    }
-    set_state(x, PEER_LINGERING);
-    if (x->server->tls != NULL)
-        http_tls_end(bev);
-    shutdown(bufferevent_getfd(bev), SHUT_WR);
 }
 
 static void on_event(struct bufferevent *bev, short what, void *ctx)

@@ -39,6 +39,8 @@ struct http_exchange {
     bool has_ended;            /* it sends no more */
     bool is_head;              /* the method was HEAD */
     bool is_last;              /* the connection ends with this answer */
+    bool is_taking;            /* within go_on */
+    bool is_out;               /* the answer left at once, and nobody has gone on after it yet */
     size_t thrown_away;
     struct obx_buf head_text;
     struct http_head head;
@@ -72,6 +74,7 @@ struct http_server {
     struct peer_list peers;
     struct log_limit accept_limit, refuse_limit;
     struct counters stats;
+    struct obx_buf head; /* of the answer that is being sent */
     time_t date;
     char date_text[32];
 };

@@ -156,6 +156,10 @@ static int failed_body(struct obx_buf *body, const struct call *call)
     case OBX_E_DB_DATA:
         add_error(body, call, "invalid_value", err->text);
         return 400;
+    case OBX_E_DB_DUPLICATE: /* somebody's SQL has put them there */
+        add_error(body, call, "gid_reused",
+                  "there are messages of this gid without a half-message");
+        return 409;
     default:
         add_error(body, call, "database_unavailable", err->text);
         return 503;
@@ -230,16 +234,20 @@ static void on_done(struct half_request *req, void *ctx)
 {
     struct call *call = ctx;
     struct half_http *api = call->api;
-    bool first;
 
     (void)req;
     pthread_mutex_lock(&api->mutex);
-    first = api->done == NULL;
     call->next = api->done;
     api->done = call;
-    if (first)
-        wake_up(&api->wake);
     pthread_mutex_unlock(&api->mutex);
+}
+
+/* On a worker's thread: once a batch, or the loop would be woken again for each of its answers. */
+static void after_done(void *ctx)
+{
+    struct half_http *api = ctx;
+
+    wake_up(&api->wake);
 }
 
 static void take_done(struct half_http *api)
@@ -313,6 +321,8 @@ static void submit(struct half_http *api, struct call *call)
 
     call->req->done = on_done;
     call->req->ctx = call;
+    call->req->after = after_done;
+    call->req->after_ctx = api;
     rc = submit_unless_stopped(api, call->req, &err);
     if (rc != OBX_OK) {
         free_call(call);

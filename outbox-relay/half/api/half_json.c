@@ -5,7 +5,7 @@
  * A prepare is one copy of the body, and everything in the request points into it: payload and
  * headers are the very bytes that were sent (base/json_span.h), strings are decoded where they
  * stand. So no number is read and printed again, and a large body costs its own size once. Answers
- * are written with jansson.
+ * are written member by member: a tree of them took longer to make than all else in a request.
  */
 #include "half_json.h"
 
@@ -16,7 +16,6 @@
 #include <string.h>
 #include <time.h>
 
-#include <jansson.h>
 #include <openssl/evp.h>
 
 #include "base/alloc.h"
@@ -31,13 +30,16 @@
 #define CONTENT_MAX      255
 #define FIRST_CHECK_MAX  604800000UL /* seven days */
 #define FIELD_NAME_MAX   64
+#define PARTS_FEW        4
 #define BASE64_GROUP     4 /* characters that make BASE64_BYTES */
 #define BASE64_BYTES     3
 #define BASE64_STEP      64 /* groups decoded at once */
 
 struct half_prepare {
     struct half_request req;
-    struct half_part parts[HALF_PARTS_ALL];
+    struct half_part *parts; /* the request's; few, or grown */
+    size_t room;
+    struct half_part few[PARTS_FEW]; /* most have one or two */
     char *body; /* ours; all that the request points to, but for static texts */
 };
 
@@ -293,6 +295,25 @@ enum part_field {
     PART_ON_REJECTED
 };
 
+/* Room for one more message. */
+static enum obx_code grow_parts(struct half_prepare *prepare, struct half_refusal *refusal)
+{
+    const size_t count = prepare->req.part_count;
+    struct half_part *grown;
+
+    if (count < prepare->room)
+        return OBX_OK;
+    grown = obx_calloc(prepare->room * 2, sizeof(*grown));
+    if (grown == NULL)
+        return refuse_memory(refusal);
+    memcpy(grown, prepare->parts, count * sizeof(*grown));
+    if (prepare->parts != prepare->few)
+        obx_free(prepare->parts);
+    prepare->parts = grown;
+    prepare->room *= 2;
+    return OBX_OK;
+}
+
 static enum obx_code read_part(struct half_prepare *prepare, struct obx_bytes object,
                                enum half_verdict on, struct half_refusal *refusal)
 {
@@ -357,8 +378,11 @@ static enum obx_code read_parts(struct half_prepare *prepare, const struct field
         return refuse(refusal, 400, "invalid_value", "\"%s\" must be a list of messages",
                       field->name);
     rest = json_span_enter(field->value);
-    while (rc == OBX_OK && json_span_next_element(&rest, &object))
-        rc = read_part(prepare, object, on, refusal);
+    while (rc == OBX_OK && json_span_next_element(&rest, &object)) {
+        rc = grow_parts(prepare, refusal);
+        if (rc == OBX_OK)
+            rc = read_part(prepare, object, on, refusal);
+    }
     return rc;
 }
 
@@ -460,7 +484,6 @@ static enum obx_code read_prepare(struct half_prepare *prepare, struct obx_bytes
     enum obx_code rc = read_fields(root, fields, refusal);
 
     req->kind = HALF_REQ_PREPARE;
-    req->parts = prepare->parts;
     if (rc == OBX_OK)
         rc = read_names(prepare, fields, refusal);
     if (rc == OBX_OK)
@@ -472,6 +495,7 @@ static enum obx_code read_prepare(struct half_prepare *prepare, struct obx_bytes
     if (rc == OBX_OK && req->part_count == 0)
         rc = refuse(refusal, 400, "missing_field",
                     "no message: give \"commit\", \"rollback\" or both");
+    req->parts = prepare->parts;
     return rc == OBX_OK ? make_digest(req, refusal) : rc;
 }
 
@@ -497,6 +521,8 @@ enum obx_code half_json_parse_prepare(struct obx_bytes body, uint32_t default_fi
     *out = NULL;
     if (prepare == NULL)
         return refuse_memory(refusal);
+    prepare->parts = prepare->few;
+    prepare->room = PARTS_FEW;
     prepare->body = obx_malloc(body.len);
     if (prepare->body == NULL) {
         rc = refuse_memory(refusal);
@@ -521,145 +547,153 @@ void half_prepare_free(struct half_prepare *prepare)
 {
     if (prepare == NULL)
         return;
+    if (prepare->parts != prepare->few)
+        obx_free(prepare->parts);
     obx_free(prepare->body);
     obx_free(prepare);
 }
 
-/* Answers */
+/* ---- answers: a member that could not be appended spoils the whole, for the failure sticks ---- */
 
-/* An object in the making. A member that could not be made is one that the reader would miss, so
- * it spoils the whole. */
-struct answer {
-    json_t *object;
-    bool is_whole;
-};
-
-static struct answer new_answer(void)
+/* How long the UTF-8 character at p is; 0: there is none. */
+static size_t utf8_len(const unsigned char *p, size_t left)
 {
-    json_t *object = json_object();
+    const size_t len = p[0] < 0x80             ? 1
+                       : (p[0] & 0xe0) == 0xc0 ? 2
+                       : (p[0] & 0xf0) == 0xe0 ? 3
+                       : (p[0] & 0xf8) == 0xf0 ? 4
+                                               : 0;
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    uint32_t code = len == 0 ? 0 : p[0] & (0xffU >> len);
 
-    return (struct answer){object, object != NULL};
+    if (len < 2 || len > left)
+        return len > left ? 0 : len;
+    for (size_t i = 1; i < len; i++) {
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+        code = code << 6 | (p[i] & 0x3fU);
+    }
+    return code < least[len] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000) ? 0 : len;
 }
 
-static void set(struct answer *answer, const char *name, json_t *value)
+/* What is not UTF-8 (a text of the database's that was cut) becomes a question mark: the answer must
+ * be JSON, whatever it says. */
+static void add_string(struct obx_buf *out, struct obx_bytes text)
 {
-    if (json_object_set_new(answer->object, name, value) != 0)
-        answer->is_whole = false;
+    const unsigned char *p = text.p;
+    size_t from = 0;
+
+    buf_add(out, "\"", 1);
+    for (size_t i = 0; i < text.len;) {
+        const size_t len = utf8_len(p + i, text.len - i);
+
+        if (len > 0 && p[i] >= ' ' && p[i] != '"' && p[i] != '\\') {
+            i += len;
+            continue;
+        }
+        buf_add(out, p + from, i - from);
+        if (len == 0)
+            buf_add(out, "?", 1);
+        else
+            buf_addf(out, "\\u%04x", p[i]);
+        from = ++i;
+    }
+    if (text.len > from)
+        buf_add(out, p + from, text.len - from);
+    buf_add(out, "\"", 1);
 }
 
-/* RFC 3339 in UTC with microseconds. */
-static json_t *json_time(uint64_t us)
+static void add_text_or_null(struct obx_buf *out, const char *name, const char *text)
 {
-    time_t seconds = (time_t)(us / 1000000);
-    char text[48];
-    size_t len;
+    buf_add_text(out, name);
+    if (*text == '\0')
+        buf_add_text(out, "null");
+    else
+        add_string(out, bytes_of(text));
+}
+
+/* RFC 3339 in UTC with microseconds; 0 is none. */
+static void add_time(struct obx_buf *out, const char *name, uint64_t us)
+{
+    const time_t seconds = (time_t)(us / 1000000);
     struct tm tm;
 
+    buf_add_text(out, name);
     if (us == 0 || gmtime_r(&seconds, &tm) == NULL)
-        return json_null();
-    len = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(text + len, sizeof(text) - len, ".%06" PRIu64 "Z", us % 1000000);
-    return json_string(text);
+        buf_add_text(out, "null");
+    else
+        buf_addf(out, "\"%04d-%02d-%02dT%02d:%02d:%02d.%06uZ\"", tm.tm_year + 1900, tm.tm_mon + 1,
+                 tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (unsigned)(us % 1000000));
 }
 
-static json_t *json_text_or_null(const char *text)
-{
-    return *text == '\0' ? json_null() : json_string(text);
-}
-
-static void add_record_fields(struct answer *answer, struct obx_bytes gid,
+static void add_record_fields(struct obx_buf *out, struct obx_bytes gid,
                               const struct half_record *rec)
 {
-    set(answer, "gid", json_stringn(gid.p, gid.len));
-    set(answer, "state", json_string(half_state_name(rec->state)));
-    set(answer, "producer", json_text_or_null(rec->producer));
-    set(answer, "prepared_at", json_time(rec->prepared_us));
-    set(answer, "decided_at", json_time(rec->decided_us));
-    set(answer, "decided_by", json_text_or_null(rec->decided_by));
-    set(answer, "next_check_at", json_time(rec->next_check_us));
-    set(answer, "checks_asked", json_integer(rec->checks_asked));
-    set(answer, "checks_answered", json_integer(rec->checks_answered));
-    set(answer, "note", json_text_or_null(rec->note));
+    buf_add_text(out, "\"gid\":");
+    add_string(out, gid);
+    buf_add_text(out, ",\"state\":\"");
+    buf_add_text(out, half_state_name(rec->state));
+    add_text_or_null(out, "\",\"producer\":", rec->producer);
+    add_time(out, ",\"prepared_at\":", rec->prepared_us);
+    add_time(out, ",\"decided_at\":", rec->decided_us);
+    add_text_or_null(out, ",\"decided_by\":", rec->decided_by);
+    add_time(out, ",\"next_check_at\":", rec->next_check_us);
+    buf_addf(out, ",\"checks_asked\":%" PRIu32 ",\"checks_answered\":%" PRIu32, rec->checks_asked,
+             rec->checks_answered);
+    add_text_or_null(out, ",\"note\":", rec->note);
 }
 
-/* Ends the answer: its object is gone afterwards. */
-static enum obx_code add_answer(struct obx_buf *out, struct answer answer)
+static void add_ids(struct obx_buf *out, const struct half_request *req, enum half_verdict on)
 {
-    char *text = answer.is_whole ? json_dumps(answer.object, JSON_COMPACT) : NULL;
-    enum obx_code rc = text == NULL ? OBX_E_NOMEM : buf_add_text(out, text);
+    const char *comma = "";
 
-    free(text);
-    json_decref(answer.object);
-    return rc;
-}
-
-enum obx_code half_json_add_record(struct obx_buf *out, struct obx_bytes gid,
-                                   const struct half_record *rec, bool is_repeat)
-{
-    struct answer answer = new_answer();
-
-    add_record_fields(&answer, gid, rec);
-    set(&answer, "repeated", json_boolean(is_repeat));
-    return add_answer(out, answer);
-}
-
-static json_t *json_ids(const struct half_request *req, enum half_verdict on, bool *is_whole)
-{
-    json_t *list = json_array();
-
-    for (size_t i = 0; i < req->id_count; i++)
-        if (req->ids[i].on == on &&
-            json_array_append_new(list, json_string(req->ids[i].message_id)) != 0)
-            *is_whole = false;
-    return list;
+    for (size_t i = 0; i < req->id_count; i++) {
+        if (req->ids[i].on != on)
+            continue;
+        buf_add_text(out, comma);
+        add_string(out, bytes_of(req->ids[i].message_id));
+        comma = ",";
+    }
 }
 
 enum obx_code half_json_add_answer(struct obx_buf *out, const struct half_request *req)
 {
-    struct answer answer = new_answer();
-    struct answer ids;
-
-    add_record_fields(&answer, req->gid, &req->rec);
-    set(&answer, "repeated", json_boolean(req->is_repeat));
+    buf_add_text(out, "{");
+    add_record_fields(out, req->gid, &req->rec);
+    buf_add_text(out, req->is_repeat ? ",\"repeated\":true" : ",\"repeated\":false");
     if (req->id_count > 0) {
-        ids = new_answer();
-        set(&ids, "commit", json_ids(req, HALF_COMMIT, &ids.is_whole));
-        set(&ids, "rollback", json_ids(req, HALF_ROLLBACK, &ids.is_whole));
-        answer.is_whole = answer.is_whole && ids.is_whole;
-        set(&answer, "message_ids", ids.object);
+        buf_add_text(out, ",\"message_ids\":{\"commit\":[");
+        add_ids(out, req, HALF_COMMIT);
+        buf_add_text(out, "],\"rollback\":[");
+        add_ids(out, req, HALF_ROLLBACK);
+        buf_add_text(out, "]}");
     }
-    return add_answer(out, answer);
+    return buf_add_text(out, "}");
 }
 
 enum obx_code half_json_add_list(struct obx_buf *out, const struct half_list *list)
 {
-    struct answer root = new_answer();
-    json_t *items = json_array();
-
+    buf_add_text(out, "{\"items\":[");
     for (size_t i = 0; i < list->count; i++) {
-        struct answer item = new_answer();
-
-        add_record_fields(&item, bytes_of(list->items[i].gid), &list->items[i].rec);
-        if (json_array_append_new(items, item.object) != 0 || !item.is_whole)
-            root.is_whole = false;
+        buf_add_text(out, i == 0 ? "{" : ",{");
+        add_record_fields(out, bytes_of(list->items[i].gid), &list->items[i].rec);
+        buf_add_text(out, "}");
     }
-    set(&root, "items", items);
-    set(&root, "next", json_text_or_null(list->next));
-    return add_answer(out, root);
+    add_text_or_null(out, "],\"next\":", list->next);
+    return buf_add_text(out, "}");
 }
 
 enum obx_code half_json_add_error(struct obx_buf *out, const char *reason, const char *text,
                                   struct obx_bytes gid, const struct half_record *rec)
 {
-    struct answer answer = new_answer();
-    struct answer error = new_answer();
-
-    set(&error, "reason", json_string(reason));
-    set(&error, "message", json_string(text));
-    if (!error.is_whole)
-        answer.is_whole = false;
-    set(&answer, "error", error.object);
-    if (rec != NULL)
-        add_record_fields(&answer, gid, rec);
-    return add_answer(out, answer);
+    buf_add_text(out, "{\"error\":{\"reason\":");
+    add_string(out, bytes_of(reason));
+    buf_add_text(out, ",\"message\":");
+    add_string(out, bytes_of(text));
+    buf_add_text(out, "}");
+    if (rec != NULL) {
+        buf_add_text(out, ",");
+        add_record_fields(out, gid, rec);
+    }
+    return buf_add_text(out, "}");
 }

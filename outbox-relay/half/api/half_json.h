@@ -38,9 +38,6 @@ bool half_gid_is_valid(struct obx_bytes gid);
 /** Whether name may name a producer: 1 to 64 of letters, digits and -._ */
 bool half_producer_is_valid(struct obx_bytes name);
 
-/** Append {"gid":..., "state":..., ...}. OBX_E_NOMEM. */
-OBX_NODISCARD enum obx_code half_json_add_record(struct obx_buf *out, struct obx_bytes gid,
-                                                 const struct half_record *rec, bool is_repeat);
 /** Append the answer to a request: its record, and the ids of its messages if it wanted them.
  * OBX_E_NOMEM. */
 OBX_NODISCARD enum obx_code half_json_add_answer(struct obx_buf *out,

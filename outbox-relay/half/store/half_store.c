@@ -18,6 +18,7 @@
 #include "sql/schema.h"
 
 #define BATCH_LIMIT      256
+#define PART_COST        128 /* of a part's names and small values, in bytes of a statement */
 #define BUSY_WAIT_MIN_MS 10
 #define BUSY_WAIT_MAX_MS 160
 #define IDLE_S           10   /* of a session that stands still within a transaction */
@@ -51,9 +52,12 @@ enum obx_code half_store_submit(struct half_store *store, struct half_request *r
 
     req->gid_hash = bytes_hash(req->gid);
     req->cost = req->gid.len;
-    for (size_t i = 0; i < req->part_count; i++)
-        req->cost +=
-            req->parts[i].payload.len + req->parts[i].headers.len + req->parts[i].topic.len;
+    for (size_t i = 0; i < req->part_count; i++) {
+        const struct half_part *part = &req->parts[i];
+
+        req->cost += PART_COST + part->payload.len + part->headers.len + part->topic.len +
+                     part->ordering_key.len + part->receipt_from.len + part->on_rejected.len;
+    }
     req->is_answered = false;
     req->busy_since_ms = req->due_ms = 0;
     req->busy_wait_ms = 0;
@@ -84,12 +88,14 @@ static size_t take_batch(struct half_store *store, uint64_t now_ms, struct half_
         size_t same = 0;
 
         next = TAILQ_NEXT(req, in_queue);
+        if (req->due_ms > now_ms)
+            continue;
         if (count > 0 && cost + req->cost > store->opts.batch_max_bytes)
             break;
         while (same < count &&
                !(batch[same]->gid_hash == req->gid_hash && bytes_equal(batch[same]->gid, req->gid)))
             same++;
-        if (req->due_ms > now_ms || same < count)
+        if (same < count)
             continue;
         TAILQ_REMOVE(&store->queue, req, in_queue);
         cost += req->cost;
@@ -150,11 +156,26 @@ static void count_answers(struct half_store *store, struct half_request *const *
 /* Answer all of a batch: numbers first, because done may free the requests. */
 static void answer_batch(struct half_store *store, struct half_request **batch, size_t count)
 {
+    void (*after)(void *) = NULL;
+    void *after_ctx = NULL;
+
     pthread_mutex_lock(&store->mutex);
     count_answers(store, batch, count);
     pthread_mutex_unlock(&store->mutex);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        void (*const next)(void *) = batch[i]->after;
+        void *const next_ctx = batch[i]->after_ctx;
+
+        if (after != NULL && next != NULL && (next != after || next_ctx != after_ctx))
+            after(after_ctx);
+        if (next != NULL) {
+            after = next;
+            after_ctx = next_ctx;
+        }
         batch[i]->done(batch[i], batch[i]->ctx);
+    }
+    if (after != NULL)
+        after(after_ctx);
 }
 
 /* Put a request at the end of the queue again. Called with the mutex held. */
