@@ -274,7 +274,7 @@ static const struct cfg_key half_keys[] = {
            "Requests that share a commit, at most."),
     ROW(struct half_config, check_back, "check_back", CFG_BOOL, "yes", 0, 0,
         "Ask silent producers. Of several relays the one with the lease does."),
-    ROW(struct half_config, api.first_check_ms, "first_check", CFG_DURATION, "60s", 0,
+    ROW(struct half_config, api.first_check_ms, "first_check", CFG_DURATION, "60s", 1,
         24 * CFG_HOUR,
         "Silence after a prepare before its producer is asked, where the prepare does not say."),
     NUMBER(struct half_config, check.backoff_min_ms, "retry_min", CFG_DURATION,

@@ -59,6 +59,7 @@ static enum obx_code start_front(struct half_role *role, struct obx_err *err)
     opts.producers = role->producer_names;
     opts.producer_count = role->config->producer_count;
     opts.store = role->store;
+    opts.takes_async = role->half->check_back; /* it finds out about a verdict that is lost */
     return opts.port == 0 ? OBX_OK : half_http_create(&opts, &role->front, err);
 }
 

@@ -5,8 +5,8 @@
  *     pairs_per_second prepare_p50_us prepare_p99_us
  *
  * usage: bench_half http --port P --token T [--connections N] [--ms N] [--rate PAIRS_PER_S] [--body
- * N] bench_half sql [--connections N] [--ms N]         one INSERT and one UPDATE a pair, each its
- * own commit bench_half commit [--ms N]                        one INSERT at a time, one
+ * N] [--async 1] bench_half sql [--connections N] [--ms N] [--rate PAIRS_PER_S]  one INSERT and one
+ * UPDATE a pair, each its own commit bench_half commit [--ms N]                        one INSERT at a time, one
  * connection: what a commit costs bench_half barrier [--connections N] [--pairs N] [--ms N] local
  * transactions without and with the barrier row in turns: lines "without with" per second
  */
@@ -37,6 +37,7 @@ struct plan {
     uint16_t port;
     const char *token;
     size_t body_len;
+    bool is_async; /* the verdict is answered when it is queued */
 };
 
 struct client {
@@ -72,14 +73,14 @@ static void connect_http(struct client *client)
 }
 
 /* One request on the kept connection; the status. */
-static int request(struct client *client, const char *path, const char *body)
+static int request(struct client *client, const char *path, const char *fields, const char *body)
 {
     char text[16384];
     size_t got = 0, want = 0;
     int len = snprintf(text, sizeof(text),
                        "POST %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n"
-                       "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
-                       path, client->plan->token, strlen(body), body);
+                       "Content-Type: application/json\r\nContent-Length: %zu\r\n%s\r\n%s",
+                       path, client->plan->token, strlen(body), fields, body);
 
     if (len < 0 || (size_t)len >= sizeof(text) || write(client->fd, text, (size_t)len) != len)
         return 0;
@@ -112,11 +113,13 @@ static void http_pair(struct client *client, uint64_t number)
              "{\"gid\":\"b-%u-%u-%" PRIu64
              "\",\"producer\":\"bench\",\"commit\":[{\"topic\":\"bench\",\"payload\":\"%s\"}]}",
              (unsigned)getpid(), client->index, number, fill);
-    status = request(client, "/v1/half-messages", body);
+    status = request(client, "/v1/half-messages", "", body);
     sample(client, clock_now_us() - start_us);
     snprintf(path, sizeof(path), "/v1/half-messages/b-%u-%u-%" PRIu64 "/commit", (unsigned)getpid(),
              client->index, number);
-    if (status != 201 || (status = request(client, path, "")) != 200) {
+    if (status != 201 ||
+        (status = request(client, path, client->plan->is_async ? "Prefer: respond-async\r\n" : "",
+                          "")) != (client->plan->is_async ? 202 : 200)) {
         fprintf(stderr, "bench_half: status %d\n", status);
         exit(1);
     }
@@ -293,7 +296,8 @@ int main(int argc, char **argv)
                                          : sql_pair,
                         .port = (uint16_t)number_option(argc, argv, "--port", 0),
                         .token = text_option(argc, argv, "--token", ""),
-                        .body_len = number_option(argc, argv, "--body", 256)};
+                        .body_len = number_option(argc, argv, "--body", 256),
+                        .is_async = number_option(argc, argv, "--async", 0) != 0};
 
     if (!http && !barrier && !commit && strcmp(mode, "sql") != 0)
         bench_die("usage: bench_half http|sql|commit|barrier", NULL);

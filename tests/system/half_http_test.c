@@ -41,8 +41,10 @@ struct rig {
 static void start(struct rig *rig, const struct half_store_opts *store_opts, uint32_t max_body)
 {
     static const char *const tokens[] = {"an-older-token-of-the-tests", TOKEN};
-    struct half_http_opts opts = {
-        .tokens = tokens, .token_count = 2, .limits = {.body_bytes = max_body}};
+    struct half_http_opts opts = {.tokens = tokens,
+                                  .token_count = 2,
+                                  .takes_async = true, /* as with check_back, the default */
+                                  .limits = {.body_bytes = max_body}};
     struct obx_err err = {0};
 
     assert_int_equal(half_store_create(store_opts, &rig->store, &err), OBX_OK);
@@ -611,6 +613,85 @@ static void an_unknown_commit_is_said_and_a_repeat_settles_it(void **state)
     cut_proxy_destroy(proxy);
 }
 
+/* ---- verdicts that do not wait ---- */
+
+static int commit_async(struct rig *rig, const char *gid, const char *prefer,
+                        struct obx_buf *answer)
+{
+    char request[512];
+
+    snprintf(request, sizeof(request),
+             "POST " ROOT "/%s/commit HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " TOKEN
+             "\r\nContent-Length: 0\r\nPrefer: %s\r\n\r\n",
+             gid, prefer);
+    return raw(rig, request, answer);
+}
+
+static bool is_committed(void *ctx)
+{
+    struct http_answer answer;
+
+    return get(ctx, ROOT "/a-1", &answer) == 200 &&
+           strstr(answer.body, "\"state\":\"committed\"") != NULL;
+}
+
+static bool has_lost_two(void *ctx)
+{
+    struct half_http_stats stats;
+
+    half_http_get_stats(((struct rig *)ctx)->front, &stats);
+    return stats.async_lost == 2;
+}
+
+/* 202 says that it is queued, and nothing more: it is applied soon, and one that cannot be is
+ * counted. Without the preference the answer is the outcome. */
+static void a_verdict_need_not_be_waited_for(void **state)
+{
+    struct rig *rig = *state;
+    struct half_http_stats stats;
+    struct obx_buf answer = {0};
+    struct http_answer plain;
+
+    assert_int_equal(post(rig, ROOT, PREPARE("a-1"), &plain), 201);
+    assert_int_equal(commit_async(rig, "a-1", "wait=5, Respond-Async; x", &answer), 202);
+    assert_non_null(strstr(answer.data, "Preference-Applied: respond-async\r\n"));
+    assert_non_null(
+        strstr(answer.data, "{\"gid\":\"a-1\",\"state\":\"accepted\",\"verdict\":\"commit\"}"));
+    assert_true(wait_until(10000, is_committed, rig));
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM outbox"), 1);
+    /* Again, of one that nobody has prepared, and of one that was rolled back. */
+    assert_int_equal(commit_async(rig, "a-1", "respond-async", &answer), 202);
+    assert_int_equal(commit_async(rig, "a-2", "respond-async", &answer), 202);
+    assert_int_equal(post(rig, ROOT, PREPARE("a-3"), &plain), 201);
+    assert_int_equal(post(rig, ROOT "/a-3/rollback", "", &plain), 200);
+    assert_int_equal(commit_async(rig, "a-3", "respond-async", &answer), 202);
+    assert_true(wait_until(10000, has_lost_two, rig));
+    half_http_get_stats(rig->front, &stats);
+    assert_int_equal(stats.async, 4);
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM half_history WHERE gid = 'a-3' "
+                                             "AND event = 'conflict'"),
+                     1);
+    assert_int_equal(commit_async(rig, "a-3", "respond-asynchronously", &answer), 409);
+    buf_fini(&answer);
+}
+
+/* Where nobody asks, a lost verdict would be lost: the preference is not taken up. */
+static void without_check_back_every_verdict_waits(void **state)
+{
+    static const char *const tokens[] = {TOKEN};
+    struct rig *rig = *state;
+    struct half_store_opts store_opts = {.db = rig->database.opts};
+    struct half_http_opts opts = {.tokens = tokens, .token_count = 1};
+    struct obx_buf answer = {0};
+
+    assert_int_equal(half_store_create(&store_opts, &rig->store, NULL), OBX_OK);
+    opts.store = rig->store;
+    assert_int_equal(half_http_create(&opts, &rig->front, NULL), OBX_OK);
+    rig->port = half_http_port(rig->front);
+    assert_int_equal(commit_async(rig, "a-9", "respond-async", &answer), 404);
+    buf_fini(&answer);
+}
+
 /* ---- callers that stop half-way ---- */
 
 /* A prepare with a payload of len bytes, as a whole request; free it. */
@@ -777,6 +858,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_token_is_looked_at_first, setup, teardown),
         cmocka_unit_test_setup_teardown(silent_callers_keep_nobody_out, setup, teardown),
         cmocka_unit_test_setup_teardown(a_hostile_peer_changes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_verdict_need_not_be_waited_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(without_check_back_every_verdict_waits, setup_database,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_body_that_ends_after_the_stop_is_refused, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(what_the_gone_have_sent_still_counts, setup_database,

@@ -45,6 +45,7 @@ struct call {
     struct half_request *req;
     struct half_list list;
     char gid[HALF_GID_MAX + 1];
+    bool is_async; /* answered when it was queued */
     uint64_t start_us;
     struct call *next;
 };
@@ -59,7 +60,7 @@ struct half_http {
     size_t token_count;
     char **producers;
     size_t producer_count;
-    bool reads_need_token;
+    bool reads_need_token, takes_async;
     uint32_t first_check_ms;
     struct thread thread;
     atomic_bool is_stopping; /* written under mutex, so that no submit is in progress then */
@@ -218,6 +219,7 @@ static void finish_call(struct half_http *api, struct call *call)
     pthread_mutex_lock(&api->mutex);
     api->stats.answered++;
     api->stats.latency_us_sum += took_us;
+    api->stats.async_lost += call->is_async && call->req->answer != HALF_ANS_OK;
     pthread_mutex_unlock(&api->mutex);
     if (call->exchange != NULL) {
         status = answer_body(&body, call);
@@ -313,7 +315,25 @@ static enum obx_code submit_unless_stopped(struct half_http *api, struct half_re
     return rc;
 }
 
-static void submit(struct half_http *api, struct call *call)
+/* The verdict waits for its transaction, and the caller does not. If it is lost with this process,
+ * or cannot be applied, check-back finds out what became of the local transaction. */
+static void answer_async(struct half_http *api, struct call *call)
+{
+    struct http_exchange *x = call->exchange;
+    struct obx_buf body = {0};
+
+    call->exchange = NULL;
+    call->is_async = true;
+    pthread_mutex_lock(&api->mutex);
+    api->stats.async++;
+    pthread_mutex_unlock(&api->mutex);
+    if (half_json_add_accepted(&body, call->req->gid, call->req->verdict) != OBX_OK)
+        buf_reset(&body);
+    send_json(x, 202, "Preference-Applied: respond-async\r\n", &body);
+    buf_fini(&body);
+}
+
+static void submit(struct half_http *api, struct call *call, bool is_async)
 {
     struct http_exchange *x = call->exchange;
     struct obx_err err = {0};
@@ -331,8 +351,25 @@ static void submit(struct half_http *api, struct call *call)
     }
     /* Safe after the submit: the answer can only come through the mailbox, which this thread reads.
      */
-    http_set_user(x, call);
     api->calls++;
+    if (is_async)
+        answer_async(api, call);
+    else
+        http_set_user(x, call);
+}
+
+/* Whether a field of preferences (RFC 7240) has this one, with or without parameters. */
+static bool prefers(const char *field, const char *preference)
+{
+    while (field != NULL && *field != '\0') {
+        const size_t len = strcspn(field, ",; \t");
+
+        if (len == strlen(preference) && strncasecmp(field, preference, len) == 0)
+            return true;
+        field += strcspn(field, ",");
+        field += strspn(field, ", \t");
+    }
+    return false;
 }
 
 static struct call *new_call(struct half_http *api, struct http_exchange *x)
@@ -383,7 +420,7 @@ static void on_prepare(struct half_http *api, struct http_exchange *x)
                "the relay's configuration has no [producer] section of this name");
         return;
     }
-    submit(api, call);
+    submit(api, call, false);
 }
 
 static void on_gid(struct half_http *api, struct http_exchange *x, const struct route *route)
@@ -403,7 +440,9 @@ static void on_gid(struct half_http *api, struct http_exchange *x, const struct 
                                       .verdict = route->verdict,
                                       .wants_ids = route->kind == HALF_REQ_LOOKUP,
                                       .actor = "producer"};
-    submit(api, call);
+    submit(api, call,
+           route->kind == HALF_REQ_VERDICT && api->takes_async &&
+               prefers(http_field(x, "Prefer"), "respond-async"));
 }
 
 static void on_list(struct half_http *api, struct http_exchange *x)
@@ -418,7 +457,7 @@ static void on_list(struct half_http *api, struct http_exchange *x)
         return;
     }
     call->own = (struct half_request){.kind = HALF_REQ_LIST, .list = &call->list};
-    submit(api, call);
+    submit(api, call, false);
 }
 
 /* Heads */
@@ -646,6 +685,7 @@ enum obx_code half_http_create(const struct half_http_opts *opts, struct half_ht
     api->store = opts->store;
     api->wake.fd = -1;
     api->reads_need_token = !opts->open_lookup;
+    api->takes_async = opts->takes_async;
     api->first_check_ms =
         opts->first_check_ms == 0 ? HALF_HTTP_FIRST_CHECK_MS : opts->first_check_ms;
     pthread_mutex_init(&api->mutex, NULL);

@@ -24,6 +24,9 @@ struct half_http_opts {
         *tokens; /* any of them may write; more than one for a rotation; borrowed for the call */
     size_t token_count; /* 0: refused, a writing API without a token is not started */
     bool open_lookup;   /* a gid is looked up without a token too */
+    /** `Prefer: respond-async` on a verdict: answered 202 once it is queued. Only where check-back
+     * finds out about one that is lost. */
+    bool takes_async;
     /** Those that a prepare may name, borrowed for the call. NULL: any. */
     const char *const *producers;
     size_t producer_count;
@@ -39,6 +42,8 @@ struct half_http_stats {
     uint64_t requests, refused, unauthorized, overloaded;
     uint64_t answered;       /* by the store, whatever the answer */
     uint64_t latency_us_sum; /* from the whole request to the answer, of those */
+    uint64_t async;          /* verdicts answered 202 before they were applied */
+    uint64_t async_lost;     /* of those: not applied (database away, held, refused) */
     struct http_stats http;
 };
 

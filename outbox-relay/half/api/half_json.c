@@ -671,6 +671,14 @@ enum obx_code half_json_add_answer(struct obx_buf *out, const struct half_reques
     return buf_add_text(out, "}");
 }
 
+enum obx_code half_json_add_accepted(struct obx_buf *out, struct obx_bytes gid,
+                                     enum half_verdict verdict)
+{
+    buf_add_text(out, "{\"gid\":");
+    add_string(out, gid);
+    return buf_addf(out, ",\"state\":\"accepted\",\"verdict\":\"%s\"}", half_verdict_name(verdict));
+}
+
 enum obx_code half_json_add_list(struct obx_buf *out, const struct half_list *list)
 {
     buf_add_text(out, "{\"items\":[");

@@ -42,6 +42,9 @@ bool half_producer_is_valid(struct obx_bytes name);
  * OBX_E_NOMEM. */
 OBX_NODISCARD enum obx_code half_json_add_answer(struct obx_buf *out,
                                                  const struct half_request *req);
+/** Append {"gid":...,"state":"accepted","verdict":...}: of a verdict that is queued. OBX_E_NOMEM. */
+OBX_NODISCARD enum obx_code half_json_add_accepted(struct obx_buf *out, struct obx_bytes gid,
+                                                   enum half_verdict verdict);
 /** Append {"items":[...],"next":gid or null}. OBX_E_NOMEM. */
 OBX_NODISCARD enum obx_code half_json_add_list(struct obx_buf *out, const struct half_list *list);
 /** Append {"error":{"reason":...,"message":...}}, with the record beside it where there is one.

@@ -126,26 +126,25 @@ enum obx_code db_text_run_steps(struct db *db, struct obx_bytes sql, struct db_s
 {
     const uint64_t started_ms = clock_now_ms();
     enum obx_code rc = db_ready(db, sql.len, err);
-    int more = 0;
+    bool is_more = true;
 
     *done = 0;
     if (rc == OBX_OK)
         rc = take_many(db, err);
     if (rc == OBX_OK && mysql_real_query(db->mysql, sql.p, (unsigned long)sql.len) != 0)
         rc = db_failed_last(db, started_ms, err);
-    while (rc == OBX_OK && *done < count && more == 0) {
+    while (rc == OBX_OK && *done < count && is_more) {
         rc = read_step(db, &steps[*done], started_ms, err);
-        if (rc != OBX_OK)
-            break;
-        ++*done;
-        more = mysql_next_result(db->mysql);
-        if (more > 0)
+        *done += rc == OBX_OK;
+        is_more = mysql_more_results(db->mysql);
+        if (rc == OBX_OK && is_more && *done < count && mysql_next_result(db->mysql) > 0)
             rc = db_failed_last(db, started_ms, err);
     }
-    if (rc == OBX_OK && (*done < count || more == 0))
+    if (rc == OBX_OK && (*done < count || is_more))
         rc = obx_fail(err, OBX_E_INVALID, "%zu results for %zu statements", *done, count);
-    /* What is left unread would answer the next statement. */
+    /* What is left unread would answer the next statement; a connection that is lost meanwhile is
+     * marked so, and the first error stays. */
     if (!db->dead && mysql_more_results(db->mysql) && !drop_further_results(db->mysql))
-        rc = db_failed_last(db, started_ms, err);
+        (void)db_failed_last(db, started_ms, NULL);
     return rc;
 }
