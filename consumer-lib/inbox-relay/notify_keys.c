@@ -150,12 +150,13 @@ static const struct cfg_key queue_keys[] = {
           "Threads that store, each with a database connection. Keys are shared out among them."),
     QUEUE(inbox.consumer.batch_max, "batch", CFG_COUNT, "500", 1, 10000,
           "Messages that share a commit, at most."),
-    QUEUE(inbox.max_attempts, "max_attempts", CFG_COUNT, "10", 1, 1000000,
-          "Attempts of the service before a message is dead. Like the next three it is stored with "
-          "each message, so a change is for those that come."),
+    QUEUE(
+        inbox.max_attempts, "max_attempts", CFG_COUNT, "30", 1, 1000000,
+        "Attempts of the service before a message is dead: with the waits below about six hours. "
+        "Like the next three it is stored with each message, so a change is for those that come."),
     QUEUE(inbox.retry_min_ms, "retry_min", CFG_DURATION, "200ms", 1, DAY,
           "First wait before the next attempt; doubles, with jitter."),
-    QUEUE(inbox.retry_max_ms, "retry_max", CFG_DURATION, "30s", 1, DAY, "Longest wait."),
+    QUEUE(inbox.retry_max_ms, "retry_max", CFG_DURATION, "30m", 1, DAY, "Longest wait."),
     CFG_CHOICE(struct queue_config, on_dead, "on_dead", "freeze", on_dead_choices, CFG_PROCESS,
                "freeze: the later messages of a dead one's key wait until an operator replays or "
                "discards it; skip: they go on. Where the producer is told of the rejection they go "

@@ -200,7 +200,7 @@ static void add_process(struct obx_buf *buf, const struct pages *pages)
 /* What is known of one inbox at this moment. */
 struct inbox_numbers {
     struct inbox_view view;
-    uint64_t broker_up, databases_up, parked_rows;
+    uint64_t broker_up, databases_up, parked_rows, workers_pausing;
 };
 
 static const struct prom_row inbox_rows[] = {
@@ -211,6 +211,8 @@ static const struct prom_row inbox_rows[] = {
              "1 while consuming."),
     PROM_ROW(struct inbox_numbers, databases_up, "rowpost_inbox_databases_up", "gauge",
              "Connections that store."),
+    PROM_ROW(struct inbox_numbers, workers_pausing, "rowpost_inbox_workers_pausing", "gauge",
+             "Workers that take no message for now, since the database undoes most of them."),
 };
 
 static enum obx_code add_inboxes(struct obx_buf *buf, const struct pages *pages)
@@ -228,6 +230,7 @@ static enum obx_code add_inboxes(struct obx_buf *buf, const struct pages *pages)
         numbers[i].broker_up = stats.broker_up; /* smaller types there, which no table reads */
         numbers[i].databases_up = stats.databases_up;
         numbers[i].parked_rows = stats.parked_rows;
+        numbers[i].workers_pausing = stats.workers_pausing;
         series[i] =
             (struct prom_series){.labels = {{"queue", inbox_queue(inbox)}}, .numbers = &numbers[i]};
     }

@@ -3,13 +3,14 @@
  *
  * usage: bench_apply [--messages N] [--body BYTES] [--queue NAME] [--database NAME] [--keys N]
  * [--workers N]
- *                    [--batch N] [--fail-every N] [--poison-every N] [--one-per-commit]
+ *                    [--batch N] [--fail-every N] [--poison-every N] [--one-per-commit | --many]
  *
  * Fills a fresh quorum queue, then applies all of it, and prints "rate <messages per second>", from
  * the first delivery to the last acknowledgement; then it waits for what failed meanwhile. With
  * --one-per-commit by the plain loop that is the yardstick, which rests on the bridge and the
  * database client only: BEGIN, dedup INSERT, UPDATE, COMMIT, acknowledgement, for each message.
- * --fail-every makes the first attempt of every Nth message fail, --poison-every makes the handler
+ * With --many by a batch handler: one statement of the handler for all messages of a batch. --fail-every
+ * makes the first attempt of every Nth message fail, --poison-every makes the handler
  * reject it. Servers come from the OBX_TEST_... variables; the database is made if need be.
  */
 #include <poll.h>
@@ -28,6 +29,7 @@
 #include "numbers.h"
 #include "obx/consumer.h"
 #include "sql/schema.h"
+#include "support/broker.h"
 #include "support/wait.h"
 
 enum {
@@ -51,6 +53,7 @@ struct bench {
     uint64_t fail_every;
     struct db_opts admin; /* makes the tables; the consumer has an account of its own */
     bool is_single;
+    bool is_many;
     char dead[NAME_MAX_LEN];
     uint64_t confirmed;
     _Atomic uint64_t first_us;
@@ -93,6 +96,7 @@ static void read_options(struct bench *bench, int argc, char **argv)
     bench->poison_every = number_option(argc, argv, "--poison-every", 0);
     bench->fail_every = number_option(argc, argv, "--fail-every", 0);
     bench->is_single = has_flag(argc, argv, "--one-per-commit");
+    bench->is_many = has_flag(argc, argv, "--many");
     (void)snprintf(bench->dead, sizeof(bench->dead), "%s.dead", common->queue);
     (void)snprintf(common->address, sizeof(common->address), "%s:%s", need("OBX_TEST_AMQP_HOST"),
                    need("OBX_TEST_AMQP_PORT"));
@@ -163,6 +167,20 @@ static void make_queues(struct bench *bench)
 
     if (bridge_topology_apply(&bench->common.broker, &topology, TOPOLOGY_DECLARE, &err) != OBX_OK)
         bench_die("queue", &err);
+}
+
+/* What a round that was given up has left would be counted with this one's. */
+static void purge_queues(const struct bench *bench)
+{
+    struct broker broker;
+    struct broker_admin *admin = NULL;
+
+    if (!broker_from_env(&broker))
+        bench_die("broker", NULL);
+    admin = broker_admin_open(&broker);
+    broker_purge(admin, bench->common.queue);
+    broker_purge(admin, bench->dead);
+    broker_admin_close(admin);
 }
 
 /* ------------------------------------------------------------------ filling */
@@ -252,6 +270,32 @@ static enum obx_verdict handle(const struct obx_message *msg, struct obx_tx *tx,
     return OBX_APPLIED;
 }
 
+/* One upsert for the batch: a row for each article, whose messages are added up first. */
+static enum obx_verdict handle_many(const struct obx_message *const *messages, size_t count,
+                                    struct obx_tx *tx, void *ctx)
+{
+    struct bench *bench = ctx;
+    uint64_t added[STOCK_ROWS] = {0};
+    uint64_t none = 0;
+    char sql[STOCK_ROWS * 64];
+    size_t used = 0;
+    const char *comma = "";
+
+    (void)atomic_compare_exchange_strong(&bench->first_us, &none, clock_now_us());
+    for (size_t i = 0; i < count; i++)
+        added[apply_number(messages[i]->message_id) % STOCK_ROWS]++;
+    used = (size_t)snprintf(sql, sizeof(sql), "INSERT INTO bench_stock (id, n) VALUES ");
+    for (size_t id = 0; id < STOCK_ROWS; id++) {
+        if (added[id] == 0)
+            continue;
+        used += (size_t)snprintf(sql + used, sizeof(sql) - used, "%s(%zu,%llu)", comma, id,
+                                 (unsigned long long)added[id]);
+        comma = ",";
+    }
+    (void)snprintf(sql + used, sizeof(sql) - used, " ON DUPLICATE KEY UPDATE n = n + VALUES(n)");
+    return obx_tx_exec(tx, sql, OBX_NO_ARGS, NULL, NULL) == OBX_OK ? OBX_APPLIED : OBX_RETRY;
+}
+
 static bool is_done(void *ctx)
 {
     const struct bench *bench = ctx;
@@ -281,6 +325,12 @@ static void print_stats(const struct bench *bench)
                   (unsigned long long)stats.dead);
 }
 
+static enum obx_code subscribe(struct bench *bench, struct obx_err *err)
+{
+    return bench->is_many ? obx_consumer_subscribe_batch(bench->consumer, handle_many, bench, err)
+                          : obx_consumer_subscribe(bench->consumer, handle, bench, err);
+}
+
 static double run_library(struct bench *bench)
 {
     const struct apply_bench *common = &bench->common;
@@ -305,8 +355,7 @@ static double run_library(struct bench *bench)
     uint64_t took_us = 0;
 
     if (obx_consumer_open(&opts, &bench->consumer, &err) != OBX_OK ||
-        obx_consumer_subscribe(bench->consumer, handle, bench, &err) != OBX_OK ||
-        obx_consumer_start(bench->consumer, &err) != OBX_OK)
+        subscribe(bench, &err) != OBX_OK || obx_consumer_start(bench->consumer, &err) != OBX_OK)
         bench_die("consumer", &err);
     if (!wait_until(TIMEOUT_MS, is_done, bench))
         bench_die("not applied in time", NULL);
@@ -346,6 +395,7 @@ int main(int argc, char **argv)
     read_options(&bench, argc, argv);
     make_tables(&bench);
     make_queues(&bench);
+    purge_queues(&bench);
     fill(&bench);
     rate = bench.is_single ? apply_plain(&bench.common) : run_library(&bench);
     check_sum(&bench);

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/random.h"
@@ -90,6 +91,25 @@ static enum obx_verdict handle(const struct obx_message *msg, struct obx_tx *tx,
     return mix(msg->message_id, msg->attempt) < FAIL_PERCENT ? OBX_RETRY : OBX_APPLIED;
 }
 
+static enum obx_verdict handle_many(const struct obx_message *const *messages, size_t count,
+                                    struct obx_tx *tx, void *ctx)
+{
+    for (size_t i = 0; i < count; i++) {
+        const enum obx_verdict verdict = handle(messages[i], tx, ctx);
+
+        if (verdict != OBX_APPLIED)
+            obx_tx_answer(tx, i, verdict, "as it says");
+    }
+    return OBX_APPLIED;
+}
+
+/* One start in two takes the handler for many. */
+static enum obx_code subscribe(struct obx_consumer *consumer, struct obx_err *err)
+{
+    return getpid() % 2 == 0 ? obx_consumer_subscribe(consumer, handle, NULL, err)
+                             : obx_consumer_subscribe_batch(consumer, handle_many, NULL, err);
+}
+
 enum { ARG_SELF, ARG_QUEUE, ARG_BROKER, ARG_PORT, ARG_USER, ARG_PASSWORD, ARG_NAME, ARG_SAC, ARGS };
 
 /* A consumer until it is killed. */
@@ -125,8 +145,7 @@ static int be_consumer(char **argv)
     opts.outage_pause_max_ms = 1000;
     opts.max_attempts = 1000000; /* none dies of being disturbed: what is audited is all of them */
     if (obx_consumer_open(&opts, &consumer, &err) != OBX_OK ||
-        obx_consumer_subscribe(consumer, handle, NULL, &err) != OBX_OK ||
-        obx_consumer_run(consumer, &err) != OBX_OK)
+        subscribe(consumer, &err) != OBX_OK || obx_consumer_run(consumer, &err) != OBX_OK)
         (void)fprintf(stderr, "%s\n", err.text);
     obx_consumer_close(consumer);
     return EXIT_FAILURE;

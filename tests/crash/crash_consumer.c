@@ -2,7 +2,8 @@
  * The consumer of the crash tests: writes one line into `applied` for each message, in the
  * transaction it is given.
  *
- * Every fiftieth message or so is refused once, so that retries mix with everything else.
+ * Every fiftieth message or so is refused once, so that retries mix with everything else. One start in
+ * two takes a batch handler.
  * Coordinates come from the OBX_TEST_... variables; the queue and the number of workers from the
  * arguments. Ends on SIGTERM with status 0 when all was drained.
  */
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "crash/scene.h"
 #include "obx/consumer.h"
@@ -60,6 +62,26 @@ static enum obx_verdict apply(const struct obx_message *msg, struct obx_tx *tx, 
         return OBX_RETRY;
     }
     return OBX_APPLIED;
+}
+
+/* The same for a batch: each message has its answer, and what failed to be written ends the call. */
+static enum obx_verdict apply_many(const struct obx_message *const *messages, size_t count,
+                                   struct obx_tx *tx, void *ctx)
+{
+    for (size_t i = 0; i < count; i++) {
+        const enum obx_verdict verdict = apply(messages[i], tx, ctx);
+
+        if (verdict != OBX_APPLIED)
+            obx_tx_answer(tx, i, verdict, verdict == OBX_REJECT ? "poison" : "picked for a retry");
+    }
+    return OBX_APPLIED;
+}
+
+/* Both handlers are killed in the same runs: each start takes one of the two. */
+static enum obx_code subscribe(struct obx_consumer *consumer, struct obx_err *err)
+{
+    return getpid() % 2 == 0 ? obx_consumer_subscribe(consumer, apply, NULL, err)
+                             : obx_consumer_subscribe_batch(consumer, apply_many, NULL, err);
 }
 
 static const char *env(const char *name)
@@ -152,8 +174,7 @@ int main(int argc, char **argv)
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     obx_log_set(OBX_LOG_INFO, log_line, NULL);
     if (obx_consumer_open(&opts, &consumer, &err) != OBX_OK ||
-        obx_consumer_subscribe(consumer, apply, NULL, &err) != OBX_OK ||
-        serve(consumer, &signals, &err) != OBX_OK)
+        subscribe(consumer, &err) != OBX_OK || serve(consumer, &signals, &err) != OBX_OK)
         fprintf(stderr, "crash_consumer: %s\n", err.text);
     obx_consumer_close(consumer);
     return err.code == OBX_OK ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -15,6 +15,8 @@
 
 #include "base/bytes.h"
 #include "consumer_rig.h"
+#include "cut_proxy.h"
+#include "wait.h"
 
 enum { MESSAGES = 600, KEYS = 7, GATHER_US = 200000, COLUMNS = 4, CALLED_MAX = 256 };
 
@@ -22,6 +24,7 @@ struct calls {
     atomic_uint count;
     atomic_uint most; /* messages in one call */
     bool is_blaming;
+    bool is_answering; /* for each */
 };
 
 /* One INSERT for all of them. */
@@ -63,6 +66,10 @@ static enum obx_verdict apply_all(const struct obx_message *const *messages, siz
     for (size_t i = 0; i < count; i++) {
         if (!bytes_is(messages[i]->body, "poison"))
             continue;
+        if (calls->is_answering) {
+            obx_tx_answer(tx, i, OBX_REJECT, "poison at %zu", i);
+            continue;
+        }
         if (calls->is_blaming)
             obx_tx_blame(tx, i);
         obx_tx_reason(tx, "poison");
@@ -131,6 +138,65 @@ static void one_that_is_not_named_is_found_in_halves(void **state)
     check_poison(*state, false);
 }
 
+/* As many as there are cost one more call. */
+static void each_has_its_answer(void **state)
+{
+    enum { POISON = 12 };
+    struct rig *rig = *state;
+    struct calls calls = {.is_answering = true};
+    struct obx_consumer *consumer = NULL;
+
+    rig_declare(rig);
+    for (int i = 0; i < POISON; i++) {
+        char id[32];
+
+        (void)snprintf(id, sizeof(id), "poison-%02d", i);
+        rig_put(rig, id, NULL, "poison");
+        (void)snprintf(id, sizeof(id), "good-%02d", i);
+        rig_fill(rig, id, MESSAGES / 3 / POISON, 0);
+    }
+    consumer = start(rig, &calls);
+    RIG_WAIT_STAT(consumer, applied, MESSAGES / 3 / POISON * POISON);
+    RIG_WAIT_STAT(consumer, dead, POISON);
+    rig_stop(consumer);
+    rig_audit(rig, MESSAGES / 3 / POISON * POISON);
+    assert_in_range(calls.count, 2, 2 * POISON);
+}
+
+/* Both servers are far: what a message costs is its share of a batch's round trips. With one for each
+ * message it would take FAR_MS times MESSAGES; half of that is ten times what the batches need. */
+static void far_servers_cost_round_trips_by_the_batch(void **state)
+{
+    enum { FAR_MS = 30 };
+    struct rig *rig = *state;
+    struct cut_proxy *db = cut_proxy_create("127.0.0.1", rig->test_db.opts.port);
+    struct cut_proxy *broker = cut_proxy_create("127.0.0.1", (uint16_t)rig->broker.port);
+    struct calls calls = {.is_blaming = false};
+    struct obx_consumer *consumer = NULL;
+    char address[64];
+    int64_t from_ms = 0;
+
+    assert_true(db != NULL && broker != NULL);
+    cut_proxy_set_delay(db, CUT_TO_SERVER, FAR_MS);
+    cut_proxy_set_delay(broker, CUT_TO_SERVER, FAR_MS);
+    (void)snprintf(address, sizeof(address), "127.0.0.1:%u", cut_proxy_port(broker));
+    rig->opts.broker_addresses = address;
+    rig->opts.db_host = "127.0.0.1";
+    rig->opts.db_port = cut_proxy_port(db);
+    rig_declare(rig);
+    rig_fill(rig, "m", MESSAGES, KEYS);
+    from_ms = wait_now_ms();
+    consumer = start(rig, &calls);
+    RIG_WAIT_STAT(consumer, acked, MESSAGES);
+    assert_in_range(wait_now_ms() - from_ms, 0, FAR_MS * MESSAGES / 2);
+    assert_in_range(rig_stats(consumer).batches, 1, MESSAGES / 20);
+    assert_int_equal(rig_stats(consumer).reruns, 0);
+    rig_stop(consumer);
+    rig_audit(rig, MESSAGES);
+    cut_proxy_destroy(db);
+    cut_proxy_destroy(broker);
+}
+
 static void there_is_one_handler(void **state)
 {
     struct rig *rig = *state;
@@ -153,6 +219,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(many_with_one_statement, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(the_one_that_is_named_goes, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(one_that_is_not_named_is_found_in_halves, rig_setup,
+                                        rig_teardown),
+        cmocka_unit_test_setup_teardown(each_has_its_answer, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(far_servers_cost_round_trips_by_the_batch, rig_setup,
                                         rig_teardown),
         cmocka_unit_test_setup_teardown(there_is_one_handler, rig_setup, rig_teardown),
     };

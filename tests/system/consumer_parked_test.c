@@ -797,6 +797,33 @@ static void poison_in_a_batch_of_500(void **state)
     assert_int_equal(rig_number(rig, "SELECT attempts FROM inbox_parked WHERE state = 'dead'"), 3);
 }
 
+/* Somebody's trigger refuses its row: it waits at the broker, and nobody waits for it. */
+static void a_row_that_the_table_refuses_holds_up_nobody(void **state)
+{
+    enum { OTHERS = 50 };
+    struct rig *rig = *state;
+    struct obx_consumer *consumer = NULL;
+
+    test_db_run(rig->db, "CREATE TRIGGER refuse BEFORE INSERT ON inbox_parked FOR EACH ROW "
+                         "IF NEW.message_id = 'refused' THEN "
+                         "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not here'; END IF");
+    rig_declare(rig);
+    rig_fill(rig, "a", OTHERS, 0);
+    rig_put(rig, "refused", NULL, "reject");
+    rig_put(rig, "other", NULL, "reject");
+    rig_fill(rig, "b", OTHERS, 0);
+    consumer = rig_start(rig, obey, NULL);
+    RIG_WAIT_STAT(consumer, applied, 2 * OTHERS);
+    RIG_WAIT_STAT(consumer, dead, 1);
+    RIG_WAIT_STAT(consumer, acked, 2 * OTHERS + 1);
+    assert_int_equal(rig_stats(consumer).in_flight, 1);
+    test_db_run(rig->db, "DROP TRIGGER refuse");
+    RIG_WAIT_STAT(consumer, dead, 2);
+    RIG_WAIT_STAT(consumer, acked, 2 * OTHERS + 2);
+    rig_stop(consumer);
+    rig_audit(rig, 2 * OTHERS);
+}
+
 int main(int argc, char **argv)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
@@ -807,6 +834,7 @@ int main(int argc, char **argv)
         CASE(a_locked_row_keeps_its_place),
         CASE(a_held_row_in_doubt_holds_up_no_other),
         CASE(an_unreadable_row_holds_up_no_other),
+        CASE(a_row_that_the_table_refuses_holds_up_nobody),
         CASE(a_failing_message_gives_no_lock_back),
         CASE(a_handler_that_kills_its_process_uses_up_its_attempts),
         CASE(a_dead_message_freezes_its_key),

@@ -69,8 +69,9 @@ struct script {
 
 #define PLAIN .fails = -1, .rejects = -1, .breaks = -1, .held = -1, .applied_elsewhere = -1
 
-/* A handler for one message; for several, that names the one that fails; or does not. */
-enum mode { MODE_SINGLE, MODE_BLAMES, MODE_HALVES, MODES };
+/* A handler for one message; for several, that names the one that fails; or does not; or answers for
+ * each of them. */
+enum mode { MODE_SINGLE, MODE_BLAMES, MODE_HALVES, MODE_ANSWERS, MODES };
 static enum mode mode;
 
 struct run {
@@ -186,7 +187,12 @@ static enum obx_verdict handle_many(const struct obx_message *const *messages, s
 
         if (verdict == OBX_APPLIED)
             continue;
-        if (run->mode == MODE_BLAMES)
+        if (run->mode == MODE_ANSWERS && tx->failed.code == OBX_OK && !tx->has_ended &&
+            run->script->way == WAY_NONE) {
+            obx_tx_answer(tx, i, verdict, "answer %zu", i);
+            continue;
+        }
+        if (run->mode != MODE_HALVES)
             obx_tx_blame(tx, i);
         return verdict;
     }
@@ -891,6 +897,57 @@ static void confirmed_letters_are_removed_later(void **state)
     end(&run);
 }
 
+/* Some are not taken by inbox_parked, for ever: a trigger, a right, a value. They wait, and those of
+ * their keys; the others go on. */
+struct refusal {
+    struct run *run;
+    enum obx_code code;
+    bool is_lifted;
+};
+
+static void refuse_rows(struct fake_store *fake, void *ctx)
+{
+    const struct refusal *refusal = ctx;
+
+    if (!refusal->is_lifted && strcmp(fake->last, "park") == 0 && fake->parking < 2)
+        fake->failure = (struct fake_failure){.at = fake->statements, .code = refusal->code};
+}
+
+static void a_row_that_is_not_taken_holds_up_nobody(void **state)
+{
+    static const enum obx_code refusals[] = {OBX_E_DB_DATA, OBX_E_DB_QUERY, OBX_E_DB_DENIED,
+                                             OBX_E_DB_NO_TABLE, OBX_E_DB_LOCK_WAIT};
+    const struct script script = {.name = "not taken",
+                                  .messages = 10,
+                                  .keys = {"a", NULL, "b", "a", NULL, "b", "c", NULL, "c", NULL},
+                                  .poison = 2,
+                                  PLAIN};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+        struct run run;
+        struct refusal refusal = {.run = &run, .code = refusals[i]};
+
+        begin(&run, &script);
+        run.fake->at_statement = refuse_rows;
+        run.fake->ctx = &refusal;
+        for (int turns = 0; turns < 2000; turns++)
+            turn(&run);
+        for (int message = 2; message < script.messages; message++) {
+            const bool is_of_its_key = message == 3;
+
+            assert_int_equal(run.fake->committed.effects[message], !is_of_its_key);
+            assert_int_equal(run.is_acked[message], !is_of_its_key);
+        }
+        assert_false(run.is_acked[0]);
+        assert_false(run.is_acked[1]);
+        refusal.is_lifted = true;
+        go(&run);
+        check(&run);
+        end(&run);
+    }
+}
+
 /* ------------------------------------------------------------------ outages */
 
 #define TWELVE_KEYS                                                                                \
@@ -1073,6 +1130,7 @@ int main(void)
         cmocka_unit_test(a_copy_is_acknowledged_when_its_effect_is_durable),
         cmocka_unit_test(what_is_applied_costs_nothing_more),
         cmocka_unit_test(confirmed_letters_are_removed_later),
+        cmocka_unit_test(a_row_that_is_not_taken_holds_up_nobody),
         cmocka_unit_test(a_service_down_for_hours_kills_nothing),
         cmocka_unit_test(poison_among_good_ones_is_no_outage),
         cmocka_unit_test(a_good_one_among_much_poison_is_applied_soon),
@@ -1080,7 +1138,7 @@ int main(void)
         cmocka_unit_test(a_database_away_for_hours_costs_no_attempt),
     };
     static const char *const names[MODES] = {"consumer_worker", "consumer_worker_blames",
-                                             "consumer_worker_halves"};
+                                             "consumer_worker_halves", "consumer_worker_answers"};
     const char *text = getenv("OBX_TEST_SEED");
     int failed = 0;
 

@@ -593,8 +593,10 @@ static enum obx_code op_park(void *ctx, const struct item *item, const struct pa
     struct fake_store *fake = ctx;
     const int message = fake_number(item->msg.message_id);
     struct fake_row *row = NULL;
-    enum obx_code rc = statement(fake, "park", err);
+    enum obx_code rc = OBX_OK;
 
+    fake->parking = message;
+    rc = statement(fake, "park", err);
     if (rc != OBX_OK)
         return rc;
     if (fake->has_late && fake_find_row(&fake->late, message) != NULL)

@@ -77,6 +77,7 @@ struct fake_store {
     unsigned opens;
     unsigned open_failures;      /* the next so many connects fail */
     const char *last;            /* the name of the last statement */
+    int parking;                 /* the message whose row is written last */
     bool is_held[FAKE_MESSAGES]; /* another transaction has written the dedup row */
     unsigned waited;             /* statements that have waited for one */
     unsigned probes;

@@ -128,12 +128,12 @@ typedef enum obx_verdict obx_handler_fn(const struct obx_message *msg, struct ob
  *
  * Gets up to batch_max messages of one transaction, those of one ordering key in their order; count
  * is at least 1, and is 1 for what was delivered before and once a handler has ended a transaction.
- * Everything said of obx_handler_fn holds here too. OBX_APPLIED stands for all of
- * them. Any other answer undoes the writes of this call, and the handler is called again: without
- * the message that obx_tx_blame has named, which the answer is about (a failed attempt, or a
- * rejection); when it has named none, in halves, until one message is left that it is about. So one
- * poison message costs the others second calls and nothing else.
- * @return the answer for all messages, or for the one named
+ * Everything said of obx_handler_fn holds here too. It answers for each message by itself
+ * (obx_tx_answer, obx_tx_blame), or for all of them by what it returns. When any is not applied, the
+ * writes of this call are undone, and the handler is called again: without the messages that have an
+ * answer of their own (a failed attempt, or a rejection); when none has, in halves, until one message
+ * is left that it is about. So poison messages cost the others second calls and nothing else.
+ * @return the answer for the messages that have none of their own
  */
 typedef enum obx_verdict obx_batch_fn(const struct obx_message *const *messages, size_t count,
                                       struct obx_tx *tx, void *ctx);
@@ -221,9 +221,19 @@ OBX_API void obx_rows_free(struct obx_rows *rows);
 OBX_API void obx_tx_reason(struct obx_tx *tx, const char *fmt, ...) OBX_PRINTF(2, 3);
 
 /**
- * In a batch handler: the answer, and the reason, are about messages[index] alone; the last call
- * counts. Nothing when the answer is OBX_APPLIED, or index is not below count. @thread the handler's,
- * during its call.
+ * In a batch handler: the answer for messages[index] alone, and why; printf-like, cut at 255 bytes,
+ * NULL for none; the last call for an index counts. Nothing when index is not below count.
+ *
+ * What the handler returns is for those without an answer of their own. When any message is not
+ * applied, all writes of the call are undone, and the handler is called again for the others: so as
+ * many poison messages as there are cost one more call. @thread the handler's, during its call.
+ */
+OBX_API void obx_tx_answer(struct obx_tx *tx, size_t index, enum obx_verdict verdict,
+                           const char *fmt, ...) OBX_PRINTF(4, 5);
+
+/**
+ * In a batch handler: what it returns, and the reason, are about messages[index] alone; the last call
+ * counts. Short for obx_tx_answer with them. @thread the handler's, during its call.
  */
 OBX_API void obx_tx_blame(struct obx_tx *tx, size_t index);
 

@@ -21,6 +21,8 @@
  */
 #include "apply.h"
 
+#include <string.h>
+
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "core/settings.h"
@@ -119,7 +121,7 @@ static enum step fail_step(struct item *item, enum item_state state, enum obx_co
 
 static bool is_whole(const struct apply_answer *answer)
 {
-    return answer->failed.code == OBX_OK && answer->verdict == OBX_APPLIED;
+    return answer->failed.code == OBX_OK && answer->verdict == OBX_APPLIED && !answer->is_for_each;
 }
 
 /* The messages of a call that has not applied them, in a transaction that was ended: no row of theirs
@@ -162,14 +164,15 @@ static enum step check_transaction(struct run *run, const struct apply_answer *a
 }
 
 /* What the verdict makes of one message. */
-static enum step judge(const struct run *run, struct item *item, const struct apply_answer *answer)
+static enum step judge(const struct run *run, struct item *item, enum obx_verdict verdict,
+                       const char *reason)
 {
-    if (answer->verdict == OBX_REJECT)
-        return fail_step(item, ITEM_REJECTED, OBX_E_REJECTED, answer->reason);
-    if (answer->verdict != OBX_APPLIED)
+    if (verdict == OBX_REJECT)
+        return fail_step(item, ITEM_REJECTED, OBX_E_REJECTED, reason);
+    if (verdict != OBX_APPLIED)
         return fail_step(item,
                          run->apply->policy.keeps_attempts ? ITEM_STALLED : failed_state(run, item),
-                         OBX_E_HANDLER, answer->reason);
+                         OBX_E_HANDLER, reason);
     item_set(item, ITEM_APPLIED);
     return STEP_ON;
 }
@@ -191,7 +194,7 @@ static enum step call_handler(struct run *run, struct item *item)
         run->culprit = item;
     if (result == STEP_BROKEN && !is_whole(&answer))
         disown_rows(run, &item, 1);
-    return result == STEP_ON ? judge(run, item, &answer) : result;
+    return result == STEP_ON ? judge(run, item, answer.verdict, answer.reason) : result;
 }
 
 /*
@@ -412,9 +415,29 @@ static enum step undo_chunk(struct run *run, const struct item *failed)
     return STEP_ON;
 }
 
+/* Those that have an answer of their own are decided by it. Returns the last of them: undo_chunk counts
+ * that one. */
+static const struct item *judge_each(struct run *run, size_t count)
+{
+    const struct item *last = NULL;
+
+    for (size_t i = 0; i < count; i++) {
+        struct item *item = run->apply->room[i];
+        char reason[OBX_ERR_TEXT_MAX];
+
+        if (item->answer == OBX_APPLIED)
+            continue;
+        memcpy(reason, item->why.text, sizeof(reason));
+        (void)judge(run, item, item->answer, reason);
+        run->failures += last != NULL;
+        last = item;
+    }
+    return last;
+}
+
 /*
- * Call the handler for all that is pending. A call that fails for one of them costs the others a
- * second one without it; one that fails for none in particular is made again in halves, each in a
+ * Call the handler for all that is pending. A call that fails for some of them costs the others a
+ * second one without those; one that fails for none in particular is made again in halves, each in a
  * chunk of its own, until it is about one.
  */
 static enum step call_pending(struct run *run)
@@ -433,7 +456,7 @@ static enum step call_pending(struct run *run)
         disown_rows(run, apply->room, count);
     if (result != STEP_ON)
         return result;
-    if (answer.verdict == OBX_APPLIED) {
+    if (answer.verdict == OBX_APPLIED && !answer.is_for_each) {
         for (size_t i = 0; i < count; i++)
             item_set(apply->room[i], ITEM_APPLIED);
         run->pending = 0;
@@ -443,11 +466,11 @@ static enum step call_pending(struct run *run)
         }
         return STEP_ON;
     }
-    if (count == 1 || (answer.is_about_one && answer.index < count)) {
-        struct item *failed = apply->room[count == 1 ? 0 : answer.index];
-
-        (void)judge(run, failed, &answer);
-        result = undo_chunk(run, failed);
+    if (answer.is_for_each) {
+        result = undo_chunk(run, judge_each(run, count));
+    } else if (count == 1) {
+        (void)judge(run, apply->room[0], answer.verdict, answer.reason);
+        result = undo_chunk(run, apply->room[0]);
     } else {
         run->limit = count / 2;
         result = undo_chunk(run, NULL);

@@ -17,8 +17,8 @@
 /* What comes of a call of the handler. */
 struct apply_answer {
     enum obx_verdict verdict;
-    bool is_about_one; /* of several messages the verdict is about this one: */
-    size_t index;
+    bool is_for_each;      /* of several messages, those that are not applied have item->answer; the
+                         verdict is for none of them */
     struct obx_err failed; /* not OBX_OK: the transaction has to be undone */
     bool is_uncertain;     /* whether there is one is to be asked */
     bool has_ended_tx;     /* one of its statements was seen to end the transaction */
@@ -77,7 +77,7 @@ struct apply_report {
     bool met_lock;        /* another transaction holds a dedup row of a message of this batch */
     bool is_broken;       /* a handler has ended its transaction */
     bool at_end;          /* it went wrong when all handlers had run: no attempt of theirs failed */
-    bool is_unparkable;   /* another transaction holds the row in inbox_parked of the suspect */
+    bool is_unparkable; /* inbox_parked does not take the row of the suspect, for now or for ever */
 };
 
 /**

@@ -49,7 +49,8 @@ void run_abort(struct run *run)
     report->end = APPLY_RECONNECT;
     /* A statement that was cut short by the server, and not by our own deadline: what that has done to
      * the connection shows the ROLLBACK. MySQL reports both KILL and KILL QUERY by error 1317. */
-    if (needs_new_connection(code) && (code != OBX_E_TIMEOUT || store->ops->is_lost(store->ctx)))
+    if (!report->is_unparkable && needs_new_connection(code) &&
+        (code != OBX_E_TIMEOUT || store->ops->is_lost(store->ctx)))
         return;
     if (store->ops->rollback(store->ctx, NULL) == OBX_OK)
         report->end = APPLY_AGAIN;

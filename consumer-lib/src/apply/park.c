@@ -202,8 +202,18 @@ static enum obx_code promote_next(struct run *run, size_t at)
     return store->ops->promote(store->ctx, item, &run->report->err);
 }
 
+/* Another process has parked a copy of it, in a transaction that has not ended; or the table does not
+ * take this row (a trigger or a check of somebody's, a right, a value). */
+static bool is_about_row(enum obx_code code)
+{
+    return code == OBX_E_DB_LOCK_WAIT || code == OBX_E_DB_DEADLOCK || code == OBX_E_DB_DATA ||
+           code == OBX_E_DB_QUERY || code == OBX_E_DB_DENIED || code == OBX_E_DB_NO_TABLE ||
+           code == OBX_E_TOO_LARGE;
+}
+
 enum obx_code run_park(struct run *run)
 {
+    const struct store *store = &run->apply->store;
     enum obx_code rc = OBX_OK;
 
     if (run->failures == 0 && !run->report->has_rows)
@@ -211,8 +221,7 @@ enum obx_code run_park(struct run *run)
     rc = run_find_copies(run);
     for (size_t i = 0; i < run->count && rc == OBX_OK; i++) {
         rc = park_or_leave(run, run->items[i]);
-        if (rc == OBX_E_DB_LOCK_WAIT || rc == OBX_E_DB_DEADLOCK) {
-            /* Another process has parked a copy of it, in a transaction that has not ended. */
+        if (rc != OBX_OK && is_about_row(rc) && !store->ops->is_lost(store->ctx)) {
             run->report->suspect = run->items[i];
             run->report->is_unparkable = true;
         }

@@ -108,7 +108,8 @@ struct item {
     enum item_plan plan;
     enum item_dedup dedup;
     enum item_found found;
-    struct obx_err why; /* the reason of a state or a plan that has one */
+    enum obx_verdict answer; /* of the present call of a batch handler, when it is about this one */
+    struct obx_err why;      /* the reason of a state or a plan that has one, or of the answer */
 
     uint32_t lane; /* a hash of the ordering key, or of the id without one; the same everywhere */
     unsigned worker;

@@ -201,6 +201,24 @@ void obx_tx_blame(struct obx_tx *tx, size_t index)
     tx->blamed = index;
 }
 
+void obx_tx_answer(struct obx_tx *tx, size_t index, enum obx_verdict verdict, const char *fmt, ...)
+{
+    char reason[OBX_ERR_TEXT_MAX] = "";
+    va_list args;
+
+    if (index >= tx->item_count)
+        return;
+    tx->items[index]->answer = verdict;
+    if (verdict == OBX_APPLIED)
+        return;
+    if (fmt != NULL) {
+        va_start(args, fmt);
+        (void)vsnprintf(reason, sizeof(reason), fmt, args);
+        va_end(args);
+    }
+    item_reason(tx->items[index], verdict == OBX_REJECT ? OBX_E_REJECTED : OBX_E_HANDLER, reason);
+}
+
 void *obx_tx_native(struct obx_tx *tx)
 {
     tx->is_uncertain = true;

@@ -8,12 +8,15 @@
 
 #include "obx/consumer.h"
 
+#include "core/item.h"
 #include "sql/db.h"
 
 struct obx_tx {
     struct db *db;         /* borrowed from the worker's store; NULL in unit tests */
     struct obx_err failed; /* not OBX_OK: the transaction has to be undone */
-    bool is_blaming;       /* message index of the call is the one that the verdict is about */
+    struct item **items;   /* borrowed: those of a batch handler's call; NULL: it is not one */
+    size_t item_count;
+    bool is_blaming; /* message index of the call is the one that the verdict is about */
     size_t blamed;
     bool is_uncertain; /* the server may say something else of the transaction by now: a statement
                               has failed, or run over the native handle */

@@ -167,13 +167,11 @@ static void end_call(struct obx_tx *tx, struct apply_answer *answer)
     answer->failed = tx->failed;
     answer->has_ended_tx = tx->has_ended;
     answer->is_uncertain = tx->is_uncertain;
-    answer->is_about_one = tx->is_blaming;
-    answer->index = tx->blamed;
     snprintf(answer->reason, sizeof(answer->reason), "%s", tx->reason);
     /* It takes what was refused for done: that it is applied says nothing then. */
     if (tx->is_refused && answer->verdict == OBX_APPLIED) {
         answer->verdict = OBX_RETRY;
-        answer->is_about_one = false;
+        answer->is_for_each = false;
         snprintf(answer->reason, sizeof(answer->reason),
                  "the handler tried to end its transaction");
     }
@@ -205,11 +203,18 @@ static void call_batch_handler(void *ctx, struct item **items, size_t count,
 
     tx_init(&tx, store->ops->session(store->ctx));
     tx.worker = worker->index;
+    tx.items = items;
+    tx.item_count = count;
     for (size_t i = 0; i < count; i++) {
+        items[i]->answer = OBX_APPLIED;
         items[i]->msg.attempt = item_attempt(items[i]);
         worker->messages[i] = &items[i]->msg;
     }
     answer->verdict = shared->batch_handler(worker->messages, count, &tx, shared->handler_ctx);
+    if (tx.is_blaming && answer->verdict != OBX_APPLIED)
+        obx_tx_answer(&tx, tx.blamed, answer->verdict, "%s", tx.reason);
+    for (size_t i = 0; i < count; i++)
+        answer->is_for_each = answer->is_for_each || items[i]->answer != OBX_APPLIED;
     end_call(&tx, answer);
 }
 
