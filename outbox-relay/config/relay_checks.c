@@ -312,6 +312,34 @@ static void check_half(const struct relay_config *root, struct cfg_report *repor
         cfg_complain(report, "half", NULL, "breaker_min", "is longer than breaker_max");
 }
 
+static void check_console(const struct console_config *console, struct cfg_report *report)
+{
+    const char *const tokens[] = {console->reader_token, console->operator_token,
+                                  console->admin_token};
+    static const char *const keys[] = {"reader_token", "operator_token", "admin_token"};
+    const size_t len = strlen(console->prefix);
+    bool has_token = false;
+
+    for (size_t i = 0; i < sizeof(tokens) / sizeof(tokens[0]); i++) {
+        has_token = has_token || tokens[i][0] != '\0';
+        if (tokens[i][0] != '\0' && strlen(tokens[i]) < TOKEN_MIN)
+            cfg_complain(report, "console", NULL, keys[i], "must have 16 characters at least");
+        /* Who has one must not have another role by the same word. */
+        for (size_t k = 0; k < i; k++)
+            if (tokens[i][0] != '\0' && strcmp(tokens[i], tokens[k]) == 0)
+                cfg_complain(report, "console", NULL, keys[i], "is the same as %s", keys[k]);
+    }
+    if (console->http.port != 0 && !has_token && console->proxy_peer_count == 0)
+        cfg_complain(report, "console", NULL, "http_port",
+                     "needs a token, or proxy_peers: nobody could log in");
+    if (len > 0 && (console->prefix[0] != '/' || console->prefix[len - 1] == '/' ||
+                    strspn(console->prefix, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                            "0123456789-_./") != len))
+        cfg_complain(
+            report, "console", NULL, "prefix",
+            "begins with a '/', does not end with one, and has letters, digits and -_. only");
+}
+
 static void check_producer(const struct check_producer *producer, struct cfg_report *report)
 {
     if (producer->kind == CHECK_BY_HTTP && !is_http_url(producer->url))
@@ -345,6 +373,7 @@ void relay_keys_check(const void *root_bytes, struct cfg_report *report)
     for (size_t i = 0; i < root->queue_count; i++)
         check_queue(root, &root->queues[i], report);
     check_half(root, report);
+    check_console(&root->console, report);
     for (size_t i = 0; i < root->producer_count; i++)
         check_producer(&root->producers[i], report);
 }

@@ -74,6 +74,18 @@ struct consumer_config {
     struct db_opts db;
 };
 
+/** [console]: off while http.port is 0. */
+struct console_config {
+    struct http_opts http;
+    const char *prefix;                                      /* of every path; "" none */
+    const char *reader_token, *operator_token, *admin_token; /* "" none */
+    const char *const *proxy_peers;                          /* addresses */
+    size_t proxy_peer_count;
+    const char *proxy_user_header, *proxy_role_header;
+    unsigned payloads; /* the least role that may see them: 0 reader, 1 operator, 2 admin */
+    uint32_t threads, deadline_ms;
+};
+
 struct relay_config {
     const char *name; /* of this relay, first part of its lease owner; NULL: the host's name */
     enum log_level log_level;
@@ -103,6 +115,7 @@ struct relay_config {
     size_t producer_count;
     struct consumer_config *consumers;
     size_t consumer_count;
+    struct console_config console;
 
     struct topology topology; /* with the exchanges that are only used, not described */
     struct cfg *cfg;          /* owns all of this */

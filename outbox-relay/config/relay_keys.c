@@ -18,6 +18,7 @@
 
 static const char *const topology_choices[] = {"declare", "verify", "no", NULL};
 static const char *const check_choices[] = {"http", "barrier", "none", NULL};
+static const char *const role_choices[] = {"reader", "operator", "admin", NULL};
 static const char *const park_choices[] = {"freeze", "skip", NULL};
 const char *const keys_exchange_types[] = {"topic", "direct", "fanout", "headers", NULL};
 const char *const keys_queue_types[] = {"quorum", "classic", NULL};
@@ -340,6 +341,39 @@ static const struct cfg_key consumer_keys[] = {
     DB_TLS_KEYS(struct consumer_config, db, 0),
 };
 
+static const struct cfg_key console_keys[] = {
+    HTTP_KEYS(
+        struct console_config, http, "0", HTTP_CONNECTIONS,
+        "Address of the console. Without http_tls_cert_file keep it on the loopback, or behind "
+        "a proxy with TLS: tokens go over the line as they are.",
+        "Port of http_address. 0: no console.", "As in [relay], for the console.",
+        "Connections to the console at once.",
+        "Certificate of the console with its chain, PEM. Empty: HTTP without TLS."),
+    ROW(struct console_config, prefix, "prefix", CFG_STRING, "", 0, 128,
+        "What every path begins with, as a proxy passes it on: /rowpost. Empty: nothing."),
+    ROW(struct console_config, reader_token, "reader_token", CFG_SECRET, "", 0, 512,
+        "Password of those who may look; 16 characters at least. Better given as "
+        "reader_token_file. Empty: none."),
+    ROW(struct console_config, operator_token, "operator_token", CFG_SECRET, "", 0, 512,
+        "The same of those who may also resume, replay, send and ask again."),
+    ROW(struct console_config, admin_token, "admin_token", CFG_SECRET, "", 0, 512,
+        "The same of those who may also discard, replay by force, and decide half-messages."),
+    CFG_LIST_ROW(struct console_config, proxy_peers, proxy_peer_count, "proxy_peers", "", 0, 16,
+                 CFG_PROCESS,
+                 "Addresses of proxies that have checked who asks, and say so in the two headers "
+                 "below. From anywhere else the headers mean nothing."),
+    ROW(struct console_config, proxy_user_header, "proxy_user_header", CFG_STRING,
+        "X-Forwarded-User", 1, 64, "Header with the name, from proxy_peers."),
+    ROW(struct console_config, proxy_role_header, "proxy_role_header", CFG_STRING, "X-Rowpost-Role",
+        1, 64, "Header with the role: reader, operator or admin, from proxy_peers."),
+    CFG_CHOICE(struct console_config, payloads, "payloads", "admin", role_choices, CFG_PROCESS,
+               "The least role that may see payloads, headers and properties."),
+    ROW(struct console_config, threads, "threads", CFG_COUNT, "2", 1, 16,
+        "Pages that may be at work on databases at once; 32 more may wait."),
+    ROW(struct console_config, deadline_ms, "deadline", CFG_DURATION, "5s", CFG_SECOND, CFG_MINUTE,
+        "A page whose database does not answer says so after this time."),
+};
+
 static const struct cfg_section sections[] = {
     {.name = "relay",
      .item_size = sizeof(struct relay_config),
@@ -388,6 +422,10 @@ static const struct cfg_section sections[] = {
      CFG_KEYS(consumer_keys),
      .help = "A consumer's database, for `outboxctl trace` and the console. The lanes have nothing "
              "to do with it."},
+    {.name = "console",
+     CFG_PLAIN(struct relay_config, console),
+     CFG_KEYS(console_keys),
+     .help = "Pages for operators, see docs/console.md."},
 };
 
 /* For outbox-relay.conf.example. */
@@ -408,6 +446,9 @@ static const struct cfg_sample samples[] = {
     {"producer", "url", "https://payments.example.com/half-messages/{gid}"},
     {"producer", "token", "/run/secrets/payments_token"},
     {"producer", "password", "/run/secrets/payments_mysql"},
+    {"console", "reader_token", "/run/secrets/console_reader"},
+    {"console", "operator_token", "/run/secrets/console_operator"},
+    {"console", "admin_token", "/run/secrets/console_admin"},
     {"consumer", NULL, "stock"},
     {"consumer", "user", "obx_operator"},
     {"consumer", "password", "/run/secrets/stock_mysql"},

@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "config/version.h"
+#include "console_role.h"
 #include "daemon/doorbell/doorbell.h"
 #include "daemon/pages/admin.h"
 #include "daemon/pages/readiness.h"
@@ -59,7 +60,8 @@ struct daemon {
     struct relay *relay;
     struct doorbell *doorbell;
     struct admin *admin;
-    struct half_role *half; /* NULL: not configured */
+    struct console_role *console; /* NULL: not configured */
+    struct half_role *half;       /* NULL: not configured */
     struct half_view half_view;
     struct receipts_role *receipts;
     struct alert *alert; /* NULL: not configured */
@@ -395,6 +397,12 @@ static enum obx_code start(struct daemon *daemon, struct obx_err *err)
     if (rc == OBX_OK)
         rc = start_alert(daemon, err);
     if (rc == OBX_OK)
+        rc = console_role_create(&(struct console_role_opts){.base = daemon->base,
+                                                             .config = &daemon->config,
+                                                             .get_view = fill_view,
+                                                             .ctx = daemon},
+                                 &daemon->console, err);
+    if (rc == OBX_OK)
         rc = receipts_role_create(&daemon->receipts, err);
     if (rc == OBX_OK)
         receipts_role_apply(daemon->receipts, daemon->config);
@@ -426,6 +434,7 @@ static void finish(struct daemon *daemon)
 {
     signals_destroy(daemon->signals);
     admin_destroy(daemon->admin);
+    console_role_destroy(daemon->console);
     doorbell_destroy(daemon->doorbell);
     if (daemon->half_event != NULL)
         event_free(daemon->half_event);

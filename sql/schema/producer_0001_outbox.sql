@@ -190,6 +190,27 @@ CREATE TABLE IF NOT EXISTS outbox_audit (
     KEY audit_message (message_id)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
+-- What was done with the relay's console: one row for each action, written before it is done; what came of it is added
+-- afterwards. Kept for a year; older rows are removed when new ones are written.
+CREATE TABLE IF NOT EXISTS outbox_action (
+    audit_id     BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
+    done_at      DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+    actor        VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    role         VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    action       VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    -- The source or consumer whose rows it is about, and which rows: ids, or the filters and the last id.
+    place        VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    what         VARCHAR(2048) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    note         VARCHAR(1024) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    -- Rows that were meant; what came of them, NULL: the console does not know (it was cut off).
+    found        BIGINT UNSIGNED NOT NULL,
+    done         BIGINT UNSIGNED NULL,
+    requested    BIGINT UNSIGNED NULL,
+    refused      BIGINT UNSIGNED NULL,
+    ended_at     DATETIME(6) NULL,
+    PRIMARY KEY (audit_id)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
+
 -- Last, so that a run that was cut off half-way is not taken for a whole one.
 INSERT INTO rowpost_schema (side, version, name)
 SELECT 'producer', 1, 'producer_0001_outbox' FROM DUAL

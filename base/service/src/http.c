@@ -4,6 +4,7 @@
  */
 #include "service/http.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -154,7 +155,25 @@ static void pause_when_full(struct http_server *server, const unsigned char *net
     event_add(server->listen_again, &now);
 }
 
-static void add_peer(struct http_server *server, evutil_socket_t fd, const unsigned char *network)
+/* As text, because that is how a configuration names a peer. */
+static void set_peer(struct http_exchange *x, const struct sockaddr *address)
+{
+    if (address->sa_family == AF_INET) {
+        (void)inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)address)->sin_addr,
+                        x->peer, sizeof(x->peer));
+    } else if (address->sa_family == AF_INET6) {
+        const struct in6_addr *addr =
+            &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
+
+        if (IN6_IS_ADDR_V4MAPPED(addr))
+            (void)inet_ntop(AF_INET, addr->s6_addr + 12, x->peer, sizeof(x->peer));
+        else
+            (void)inet_ntop(AF_INET6, addr, x->peer, sizeof(x->peer));
+    }
+}
+
+static void add_peer(struct http_server *server, evutil_socket_t fd, const struct sockaddr *address,
+                     const unsigned char *network)
 {
     struct http_exchange *x = obx_calloc(1, sizeof(*x));
     struct bufferevent *bev = NULL;
@@ -168,6 +187,7 @@ static void add_peer(struct http_server *server, evutil_socket_t fd, const unsig
         return;
     }
     memcpy(x->network, network, sizeof(x->network));
+    set_peer(x, address);
     exchange_start(x, server, bev);
     arm_tick(server);
 }
@@ -202,7 +222,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
         return;
     }
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    add_peer(server, fd, network);
+    add_peer(server, fd, address, network);
     pause_when_full(server, network);
 }
 

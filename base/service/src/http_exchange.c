@@ -48,6 +48,7 @@ static const char *reason_of(int status)
                    {201, "Created"},
                    {202, "Accepted"},
                    {204, "No Content"},
+                   {303, "See Other"},
                    {400, "Bad Request"},
                    {401, "Unauthorized"},
                    {403, "Forbidden"},
@@ -62,6 +63,7 @@ static const char *reason_of(int status)
                    {431, "Request Header Fields Too Large"},
                    {501, "Not Implemented"},
                    {503, "Service Unavailable"},
+                   {504, "Gateway Timeout"},
                    {505, "HTTP Version Not Supported"}};
 
     for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
@@ -132,6 +134,11 @@ const char *http_query(const struct http_exchange *x)
 const char *http_field(const struct http_exchange *x, const char *name)
 {
     return http_head_field(&x->head, name);
+}
+
+const char *http_peer(const struct http_exchange *x)
+{
+    return x->peer;
 }
 
 struct obx_bytes http_body(const struct http_exchange *x)

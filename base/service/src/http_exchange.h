@@ -33,6 +33,7 @@ struct http_exchange {
     struct http_server *server;
     struct bufferevent *bev;
     unsigned char network[sizeof(struct in6_addr)];
+    char peer[INET6_ADDRSTRLEN]; /* its address as text; "" of a family without one */
     enum peer_state state;
     uint64_t since_ms, due_ms; /* of the state */
     bool has_asked;            /* a whole request, at any time */

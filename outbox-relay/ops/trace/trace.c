@@ -9,10 +9,13 @@
 #include <time.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "ops/json_value.h"
 #include "trace_private.h"
 
 enum { US_PER_S = 1000000, TIME_MAX = 48, ROOM = 32, ENTRIES_MAX = 2000 };
+/* The time of a place: the client libraries count whole seconds, and round up. */
+enum { SHARES = 3, LEAST_MS = 200 };
 
 const char *trace_kind_name(enum trace_kind kind)
 {
@@ -213,12 +216,33 @@ static enum obx_code read_sides(struct tracer *tracer, struct obx_err *err)
     return rc;
 }
 
+/* A part of what is left, so that a place which does not answer leaves time for those after it. False:
+ * nothing is left. */
+static bool share_time(const struct tracer *tracer, struct db_opts *db)
+{
+    const uint64_t now_ms = clock_now_ms();
+    uint64_t share_ms;
+
+    if (tracer->opts->due_ms == 0)
+        return true;
+    if (now_ms + LEAST_MS >= tracer->opts->due_ms)
+        return false;
+    share_ms = (tracer->opts->due_ms - now_ms) / SHARES;
+    db->connect_timeout_ms = db->read_timeout_ms = db->write_timeout_ms = (uint32_t)share_ms;
+    return true;
+}
+
 /* A place that fails says so in a line of its own, and the others go on. */
 static enum obx_code ask_place(struct tracer *tracer)
 {
+    struct db_opts db = tracer->place->db;
     struct obx_err err = {0};
-    enum obx_code rc = db_open(&tracer->place->db, &tracer->db, &err);
+    enum obx_code rc = OBX_E_TIMEOUT;
 
+    if (!share_time(tracer, &db))
+        (void)obx_fail(&err, rc, "others took all of the time");
+    else
+        rc = db_open(&db, &tracer->db, &err);
     if (rc == OBX_OK)
         rc = read_sides(tracer, &err);
     if (rc == OBX_OK)

@@ -50,6 +50,9 @@ struct trace_opts {
     size_t place_count;
     const char *id;  /* a message id, or the gid of a half-message; NULL: the key says it */
     const char *key; /* an ordering key: what is known of its messages; NULL: the id says it */
+    uint64_t
+        due_ms; /* monotonic: what has not been asked by then is not asked, and each place gets no
+                        more than its share of the time that is left; 0: there is time */
     /* Every statement before it runs, for a test. NULL: nobody looks. */
     void (*on_statement)(struct db *db, struct obx_bytes sql, void *ctx);
     void *ctx;

@@ -36,6 +36,9 @@ struct obx_bytes http_path(const struct http_exchange *x);
 const char *http_query(const struct http_exchange *x);
 /** The value of a field, the first of several; NULL when there is none. */
 const char *http_field(const struct http_exchange *x, const char *name);
+/** The address that the connection comes from, "192.0.2.1" or "2001:db8::1"; "" when it has none. Of an
+ * IPv4 peer of an IPv6 socket its IPv4 address. */
+const char *http_peer(const struct http_exchange *x);
 /** The whole body; in on_request and later, until http_drop_body. */
 struct obx_bytes http_body(const struct http_exchange *x);
 /** Free the memory of the body. Its size stays reserved until the answer. */
