@@ -76,7 +76,7 @@ make_databases() {
     migrate shop obx_migrate producer && migrate stock stock_migrate consumer &&
         migrate depot depot_migrate consumer,inbox || return 1
     as_root shop <"$here/shop.sql" && as_root stock <"$here/stock.sql" && as_root depot <"$here/stock.sql" || return 1
-    (umask 077 && random_word >"$dir/audit.password")
+    (umask 077 && random_word >"$dir/audit.password" && random_word >"$dir/console.password")
     {
         account relay shop obx_relay producer
         account operator shop obx_operator producer
@@ -136,11 +136,36 @@ user = obx_relay
 password_file = $dir/obx_relay.password
 database = shop
 CONF
+    [ "$console" = no ] || write_console_config "$name" >>"$dir/$name.conf"
+}
+
+# The consumers' databases with the accounts of those who apply there: what is dead can be replayed.
+write_console_config() {
+    cat <<CONF
+
+[console]
+http_port = $(state_get "$1" console)
+admin_token_file = $dir/console.password
+
+[consumer stock]
+host = 127.0.0.1
+port = $OBX_TEST_DB_PORT
+user = stock_app
+password_file = $dir/stock_app.password
+database = stock
+
+[consumer depot]
+host = 127.0.0.1
+port = $OBX_TEST_DB_PORT
+user = depot_relay
+password_file = $dir/depot_relay.password
+database = depot
+CONF
 }
 
 start_relay() {
     local name=$1
-    settle_port "$name" port && write_relay_config "$name" || return 1
+    settle_port "$name" port && settle_port "$name" console && write_relay_config "$name" || return 1
     launch "$name" "$dir/$name.log" "${plain[@]}" "$prefix/bin/outbox-relay" --config "$dir/$name.conf"
 }
 
@@ -304,6 +329,34 @@ settle_scene() {
     note_published relay-2
     stop_process inventory-1 30 && stop_process inventory-2 30 && stop_process python-1 30 && stop_process python-2 30 &&
         stop_process inbox-relay 30
+}
+
+# A topic that no queue is bound for: parked, with its key frozen. An order that no service understands: dead.
+make_trouble() {
+    local n end=$((SECONDS + 60))
+    for n in 1 2 3 4 5; do
+        echo "INSERT INTO shop.outbox (topic, ordering_key, payload) VALUES ('invoice.sent', 'customer-1', '{\"invoice\": $n}');"
+    done | as_root || return 1
+    echo "INSERT INTO shop.outbox (topic, ordering_key, payload) VALUES ('order.placed', '4711', '{\"nonsense\": 4711}');" |
+        as_root || return 1
+    until [ "$(echo 'SELECT (SELECT COUNT(*) FROM shop.outbox_parked) * (SELECT COUNT(*) FROM stock.inbox_parked)' |
+        as_root)" != 0 ]; do
+        [ $SECONDS -lt $end ] || {
+            fail "nothing was parked for the console to show"
+            return 1
+        }
+        sleep 0.2
+    done
+}
+
+say_of_console() {
+    make_trouble || return 1
+    cat <<LOOK
+
+The console: http://127.0.0.1:$(state_get relay-1 console)/
+  any name, and the password $(cat "$dir/console.password")
+  Messages are parked, a key is frozen, and an order is dead: search for the key 4711.
+LOOK
 }
 
 say_how_to_look() {

@@ -312,6 +312,12 @@ static void check_half(const struct relay_config *root, struct cfg_report *repor
         cfg_complain(report, "half", NULL, "breaker_min", "is longer than breaker_max");
 }
 
+static void check_http_token(const struct relay_config *root, struct cfg_report *report)
+{
+    if (root->http_token[0] != '\0' && strlen(root->http_token) < TOKEN_MIN)
+        cfg_complain(report, "relay", NULL, "http_token", "must have 16 characters at least");
+}
+
 static void check_console(const struct console_config *console, struct cfg_report *report)
 {
     const char *const tokens[] = {console->reader_token, console->operator_token,
@@ -373,6 +379,7 @@ void relay_keys_check(const void *root_bytes, struct cfg_report *report)
     for (size_t i = 0; i < root->queue_count; i++)
         check_queue(root, &root->queues[i], report);
     check_half(root, report);
+    check_http_token(root, report);
     check_console(&root->console, report);
     for (size_t i = 0; i < root->producer_count; i++)
         check_producer(&root->producers[i], report);

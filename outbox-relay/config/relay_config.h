@@ -91,6 +91,7 @@ struct relay_config {
     enum log_level log_level;
     enum log_format log_format;
     struct http_opts http;         /* port 0: no HTTP */
+    const char *http_token;        /* "" none */
     const char *doorbell_socket;   /* NULL: none */
     const char *doorbell_address;  /* "host:port" for UDP; NULL: none */
     const char *advertise_address; /* what other relays are to ring; NULL: nothing */

@@ -34,6 +34,10 @@ static const struct cfg_key relay_keys[] = {
         "to it. Empty: the name of the host."),
     LOG_KEYS(struct relay_config),
     HTTP_PAGES_KEYS(struct relay_config, http, "8377", "/healthz, /readyz, /metrics and /status"),
+    ROW(http_token, "http_token", CFG_SECRET, "", 0, 512, CFG_PROCESS,
+        "Needed as Authorization: Bearer for /metrics and /status, 16 characters at least; better "
+        "given "
+        "as http_token_file. /healthz and /readyz stay open. Empty: nothing is needed."),
     ROW(doorbell_socket, "doorbell_socket", CFG_OPTIONAL, "", 0, 107, CFG_PROCESS,
         "Path of the Unix datagram socket on which applications ring after a commit (mode 0660). "
         "Empty: none."),
@@ -430,6 +434,7 @@ static const struct cfg_section sections[] = {
 
 /* For outbox-relay.conf.example. */
 static const struct cfg_sample samples[] = {
+    {"relay", "http_token", "/run/secrets/relay_http_token"},
     {"broker", "password", "/run/secrets/rabbitmq"},
     {"source", NULL, "shop"},
     {"source", "user", "obx_relay"},

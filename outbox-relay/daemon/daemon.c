@@ -348,7 +348,10 @@ static enum obx_code start_doorbell(struct daemon *daemon, struct obx_err *err)
 
 static enum obx_code start_admin(struct daemon *daemon, struct obx_err *err)
 {
-    struct admin_opts opts = {.http = daemon->config->http, .get_view = fill_view, .ctx = daemon};
+    struct admin_opts opts = {.http = daemon->config->http,
+                              .token = daemon->config->http_token,
+                              .get_view = fill_view,
+                              .ctx = daemon};
 
     opts.http.base = daemon->base;
     return opts.http.port == 0 ? OBX_OK : admin_create(&opts, &daemon->admin, err);

@@ -43,8 +43,8 @@ static enum obx_code say(const struct outcome *outcome, const struct http_get_op
                     outcome->why);
 }
 
-/* It asks its own machine and tells no secret: whether the certificate's name fits is for the
- * callers from elsewhere. */
+/* It asks its own machine, and tells it no secret but the token of that very port: whether the
+ * certificate's name fits is for the callers from elsewhere. */
 enum obx_code http_get(const struct http_get_opts *opts, int *status, struct obx_buf *body,
                        struct obx_err *err)
 {
@@ -53,8 +53,11 @@ enum obx_code http_get(const struct http_get_opts *opts, int *status, struct obx
     const int len = snprintf(url, sizeof(url), "%s://%s%s%s:%u%s", opts->is_tls ? "https" : "http",
                              is_v6 ? "[" : "", opts->address, is_v6 ? "]" : "",
                              (unsigned)opts->port, opts->path);
+    struct http_headers headers = {0};
+    struct obx_buf bearer = {0};
     const struct http_request request = {.method = HTTP_GET,
                                          .url = url,
+                                         .headers = &headers,
                                          .timeout_ms = opts->timeout_ms,
                                          .answer_max = BODY_MAX,
                                          .keep_max = BODY_MAX,
@@ -65,7 +68,15 @@ enum obx_code http_get(const struct http_get_opts *opts, int *status, struct obx
     *status = 0;
     if (len < 0 || len >= URL_MAX)
         return obx_fail(err, OBX_E_INVALID, "address %s", opts->address);
-    rc = http_client_once(&request, on_done, &outcome, err);
+    if (opts->token != NULL && opts->token[0] != '\0') {
+        buf_addf(&bearer, "Bearer %s", opts->token);
+        rc = bearer.rc != OBX_OK ? bearer.rc
+                                 : http_headers_add(&headers, "Authorization", bearer.data);
+    }
+    rc = rc == OBX_OK ? http_client_once(&request, on_done, &outcome, err)
+                      : obx_fail(err, rc, "token");
     *status = outcome.status;
+    http_headers_fini(&headers);
+    buf_fini(&bearer);
     return rc == OBX_OK ? say(&outcome, opts, err) : rc;
 }

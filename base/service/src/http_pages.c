@@ -5,6 +5,7 @@
 #include "service/http_pages.h"
 
 #include <string.h>
+#include <strings.h>
 
 #include "base/alloc.h"
 #include "base/fail.h"
@@ -13,6 +14,8 @@ struct http_pages {
     struct http_ops ops;
     const struct http_route *routes; /* borrowed */
     size_t route_count;
+    char *token; /* owned; NULL: none is needed */
+    size_t open_count;
     void *ctx;
     struct http_server *server;
     uint64_t refused;
@@ -38,16 +41,32 @@ static void refuse(struct http_pages *pages, struct http_exchange *x, int status
     http_respond(x, &answer);
 }
 
+static bool has_token(const struct http_pages *pages, const struct http_exchange *x)
+{
+    static const char scheme[] = "Bearer ";
+    const char *given = http_field(x, "Authorization");
+
+    return given != NULL && strncasecmp(given, scheme, strlen(scheme)) == 0 &&
+           bytes_equal_constant_time(bytes_of(given + strlen(scheme)), bytes_of(pages->token));
+}
+
 static bool on_head(struct http_exchange *x, void *ctx)
 {
     struct http_pages *pages = ctx;
+    const struct http_route *route = find_route(pages, x);
 
-    if (find_route(pages, x) == NULL) {
+    if (route == NULL) {
         refuse(pages, x, 404, "no such page\n", NULL);
         return false;
     }
     if (strcmp(http_method(x), "GET") != 0) {
         refuse(pages, x, 405, "only GET and HEAD are allowed here\n", "Allow: GET, HEAD\r\n");
+        return false;
+    }
+    if (pages->token != NULL && route >= pages->routes + pages->open_count &&
+        !has_token(pages, x)) {
+        refuse(pages, x, 401, "send Authorization: Bearer with the token of this port\n",
+               "WWW-Authenticate: Bearer\r\n");
         return false;
     }
     return true;
@@ -88,10 +107,19 @@ enum obx_code http_pages_create(const struct http_pages_opts *opts, struct http_
     pages->routes = opts->routes;
     pages->route_count = opts->route_count;
     pages->ctx = opts->ctx;
+    pages->open_count = opts->open_count;
+    if (opts->token != NULL && opts->token[0] != '\0') {
+        pages->token = obx_strdup(opts->token);
+        if (pages->token == NULL) {
+            obx_free(pages);
+            return obx_fail(err, OBX_E_NOMEM, "HTTP pages");
+        }
+    }
     http.ops = &pages->ops;
     http.ctx = pages;
     rc = http_server_create(&http, &pages->server, err);
     if (rc != OBX_OK) {
+        obx_free(pages->token);
         obx_free(pages);
         return rc;
     }
@@ -104,6 +132,7 @@ void http_pages_destroy(struct http_pages *pages)
     if (pages == NULL)
         return;
     http_server_destroy(pages->server);
+    obx_free(pages->token);
     obx_free(pages);
 }
 

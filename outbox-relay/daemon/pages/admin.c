@@ -55,6 +55,8 @@ static enum obx_code get_status(struct http_reply *reply, void *ctx)
     return status_write(&view, &reply->body);
 }
 
+/* The first two tell nothing but whether the relay works, and are asked by what starts it. */
+enum { OPEN_COUNT = 2 };
 static const struct http_route routes[] = {
     {"/healthz", get_healthz},
     {"/readyz", get_readyz},
@@ -68,6 +70,8 @@ enum obx_code admin_create(const struct admin_opts *opts, struct admin **out, st
     struct http_pages_opts http = {.http = opts->http,
                                    .routes = routes,
                                    .route_count = sizeof(routes) / sizeof(routes[0]),
+                                   .token = opts->token,
+                                   .open_count = OPEN_COUNT,
                                    .ctx = admin};
     enum obx_code rc;
 

@@ -9,6 +9,7 @@
 
 struct admin_opts {
     struct http_opts http; /* ops and ctx are the pages' own */
+    const char *token;     /* for /metrics and /status; NULL or "": none is needed */
     /** Fills the view as it is now; what it points to is good until the handler returns. */
     void (*get_view)(struct relay_view *view, void *ctx);
     void *ctx;

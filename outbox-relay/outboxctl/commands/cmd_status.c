@@ -160,6 +160,7 @@ static json_t *ask_relay(const struct relay_config *config, struct obx_err *err)
     opts.address = config->http.address;
     opts.port = config->http.port;
     opts.is_tls = *config->http.tls_cert_file != '\0';
+    opts.token = config->http_token;
     if (http_get(&opts, &status, &body, err) == OBX_OK) {
         root = json_loadb(body.data, body.len, 0, NULL);
         if (status != HTTP_OK || root == NULL)

@@ -14,6 +14,7 @@ struct http_get_opts {
     uint16_t port;
     const char *path;
     bool is_tls;
+    const char *token;   /* sent as Authorization: Bearer; NULL or "": none */
     uint32_t timeout_ms; /* for all of it */
 };
 

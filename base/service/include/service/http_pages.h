@@ -27,7 +27,9 @@ struct http_pages_opts {
     struct http_opts http;           /* ops and ctx are the pages' own */
     const struct http_route *routes; /* borrowed: outlives the pages */
     size_t route_count;
-    void *ctx; /* for the handlers */
+    const char *token; /* needed as Authorization: Bearer; NULL or "": none. Copied */
+    size_t open_count; /* the first so many routes are answered without it, too */
+    void *ctx;         /* for the handlers */
 };
 
 struct http_pages;
