@@ -12,14 +12,19 @@ import threading
 
 COM_QUERY = 3
 CLIENT_SSL = 0x0800
+CLIENT_QUERY_ATTRIBUTES = 0x08000000
 
 
 def without_tls(greeting):
-    """The server's first packet, and no offer of TLS in it: a driver that would take it hides its COMMITs from us."""
+    """The server's first packet, and no offer in it of TLS or of attributes of a query, which stand before its text: a driver that
+    takes them hides its COMMITs from us."""
     if len(greeting) < 6 or greeting[4] != 10:
         return greeting  # an error
     at = greeting.index(b"\0", 5) + 1 + 4 + 8 + 1 + 1  # the second byte of the capabilities
-    return greeting[:at] + bytes((greeting[at] & ~(CLIENT_SSL >> 8),)) + greeting[at + 1:]
+    changed = bytearray(greeting)
+    changed[at] &= ~(CLIENT_SSL >> 8)
+    changed[at + 5] &= ~(CLIENT_QUERY_ATTRIBUTES >> 24)  # after the character set and the status
+    return bytes(changed)
 
 
 class Line:

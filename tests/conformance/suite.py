@@ -43,6 +43,7 @@ class Adapter:
         self.start()
 
     def start(self):
+        self._database.warm_up()
         environment = dict(os.environ, ROWPOST_DB=self._database.address(self.line.port))
         # A token is for the relay, not for a proxy.
         environment.update(http_proxy="http://127.0.0.1:1", HTTP_PROXY="http://127.0.0.1:1")
@@ -246,6 +247,7 @@ class Run:
             subprocess.run([os.environ["OBX_TEST_SERVERS"], what, server], check=True, stdout=subprocess.DEVNULL)
         if server == "database":
             self.sql.close()
+            self.database.warm_up()
 
     def what_is_left(self):
         return json.dumps([self.states(), self.sql(

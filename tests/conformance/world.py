@@ -105,6 +105,16 @@ class Database:
         for table in ("effect", "contended"):
             self._root(f"GRANT SELECT, INSERT, UPDATE ON {self.name}.{table} TO '{self.user}'@'%'")
         self._lock, self._last, self._id = threading.Lock(), {}, 0
+        self.warm_up()
+
+    def warm_up(self):
+        """MySQL wants TLS from an account that it has not seen since its start, and the line to the database has none. One login
+        over TLS is enough: from then on it knows the account, and a password by the fast way, which needs none."""
+        if os.environ.get("OBX_SERVERS_PRODUCT") != "mysql":
+            return
+        for user, password in ((self.user, self.password), (os.environ["OBX_TEST_DB_USER"], database_password())):
+            subprocess.run([os.environ["OBX_TEST_SERVERS"], "sql", f"--user={user}", f"--password={password}", "-e", "DO 1"],
+                           check=True, stdout=subprocess.DEVNULL)
 
     def address(self, port):
         return json.dumps({"host": "127.0.0.1", "port": port, "user": self.user, "password": self.password, "database": self.name})
