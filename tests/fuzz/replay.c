@@ -49,6 +49,7 @@ static void every_seed_is_answered(void **state)
         seeds++;
     }
     closedir(folder);
+    print_message("evidence: inputs=%d\n", seeds);
     assert_true(seeds > 0);
 }
 

@@ -48,6 +48,7 @@ static void every_world_ends_well(void **state)
     }
     for (uint64_t seed = 1; seed <= seeds; seed++)
         sim_run(seed);
+    print_message("evidence: worlds=%llu\n", (unsigned long long)seeds);
 }
 
 int main(void)
