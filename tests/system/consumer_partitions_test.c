@@ -1,6 +1,6 @@
 /*
  * A queue handed from one process to another, and partitions shared by several: the order of each
- * key, and every message once, whoever comes, goes in good order, is killed or stands still. P3, P4,
+ * key, and every message once, whichever process comes, ends well, is killed or stands still. P3, P4,
  * P7.
  */
 #include <setjmp.h>
