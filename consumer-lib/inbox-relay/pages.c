@@ -25,6 +25,14 @@ static enum obx_code get_healthz(struct http_reply *reply, void *ctx)
     return buf_add_text(&reply->body, "ok\n");
 }
 
+/* Up with a reason: batches are undone, or all that is tried fails (workers_pausing). */
+static const char *database_state(const struct obx_consumer_stats *stats, const struct obx_err *why)
+{
+    if (stats->databases_up == 0)
+        return "down ";
+    return why->text[0] == '\0' ? "up" : "up, ";
+}
+
 /* That can record, and call when it is its turn: one that stands by is ready. */
 static bool add_http_state(struct obx_buf *buf, const struct pages *pages)
 {
@@ -39,7 +47,7 @@ static bool add_http_state(struct obx_buf *buf, const struct pages *pages)
     is_ready = stats.broker_up && stats.databases_up > 0 &&
                (keeper.state == KEEPER_STANDBY || keeper.state == KEEPER_OWNER);
     buf_addf(buf, "broker: %s%s\ndatabase: %s%s\ncalls: %s%s%s\n", stats.broker_up ? "up" : "down ",
-             broker.text, stats.databases_up > 0 ? "up" : "down ", database.text,
+             broker.text, database_state(&stats, &database), database.text,
              keeper_state_name(keeper.state), keeper.trouble[0] == '\0' ? "" : ", ",
              keeper.trouble);
     return is_ready;
@@ -56,7 +64,7 @@ static bool add_inbox_state(struct obx_buf *buf, struct inbox *inbox)
     obx_consumer_get_last_errors(inbox_consumer(inbox), &broker, &database);
     inbox_get_view(inbox, &view);
     buf_addf(buf, "queue %s: broker %s%s, database %s%s, filing %s%s\n", inbox_queue(inbox),
-             stats.broker_up ? "up" : "down ", broker.text, stats.databases_up > 0 ? "up" : "down ",
+             stats.broker_up ? "up" : "down ", broker.text, database_state(&stats, &database),
              database.text, view.is_connected ? "up" : "down ", view.trouble);
     return stats.broker_up && stats.databases_up > 0 && view.is_connected;
 }
