@@ -119,6 +119,8 @@ static void on_done(const struct http_answer *answer, void *ctx)
 
 /* ---- a request ---- */
 
+/* Of the body as it came: a JSON that was parsed and printed again would be another text, and the
+ * receiver's check would fail. */
 static enum obx_code add_signature(struct http_headers *headers, const struct job *job,
                                    uint64_t now_s)
 {

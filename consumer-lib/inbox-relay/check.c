@@ -103,6 +103,7 @@ static enum obx_code try_rights(struct db *db, const struct notify_config *confi
     return rc;
 }
 
+/* The fix is a command that can be pasted. */
 static void check_schema(struct checking *checking, struct db *db, enum schema_side side)
 {
     struct obx_err err = {0};
@@ -191,6 +192,7 @@ static void on_connected(const struct http_answer *answer, void *ctx)
     snprintf(connected->why, sizeof(connected->why), "%s", answer->why);
 }
 
+/* As far as TLS and no further: a request would be a call, which a receiver counts and answers. */
 static void connect_only(const struct endpoint_config *endpoint, struct connected *connected)
 {
     const struct http_request request = {.method = HTTP_CONNECT_ONLY,

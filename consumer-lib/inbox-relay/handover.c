@@ -33,6 +33,7 @@ void handover_fini(struct handover *handover)
     pthread_mutex_destroy(&handover->lock);
 }
 
+/* All at once, so that the lock is held for two assignments however many there are. */
 static struct job_list take_all(struct job_list *list)
 {
     struct job_list taken = *list;

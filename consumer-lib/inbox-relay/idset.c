@@ -21,6 +21,8 @@ static size_t find(const struct idset *set, uint64_t id)
     return at;
 }
 
+/* Never more than half full, or probes get long; never smaller again, since what was held once will be
+ * again. */
 static enum obx_code grow(struct idset *set)
 {
     struct idset bigger = {.room = set->room == 0 ? ROOM_MIN : set->room * 2};

@@ -55,6 +55,7 @@ static enum obx_code find_ids(struct ledger *ledger, const struct due_request *r
     return rc;
 }
 
+/* A large one by itself, for the answer of a statement is held whole in memory. */
 static enum obx_code set_body(struct ledger *ledger, struct job *job, const struct db_rows *row,
                               struct obx_err *err)
 {

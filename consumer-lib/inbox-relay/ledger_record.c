@@ -98,6 +98,8 @@ static enum obx_code record_failed(struct ledger *ledger, const struct job *job,
                    NULL, err);
 }
 
+/* 410 says that nobody wants these any more, for good: the row is kept, with the pause, for a person to
+ * decide. */
 static enum obx_code record_gone(struct ledger *ledger, const struct job *job, struct obx_err *err)
 {
     enum obx_code rc = db_exec(

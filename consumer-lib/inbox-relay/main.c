@@ -74,6 +74,7 @@ static const struct option options[] = {
     {"help", no_argument, NULL, HELP},        {NULL, 0, NULL, 0},
 };
 
+/* One command at a time: of two, a person would get the output of one and believe both. */
 static enum command parse(int argc, char **argv, const char **path)
 {
     enum command command = RUN;
@@ -119,6 +120,8 @@ static int run(struct notify_config *config, const char *path)
     struct obx_err err = {0};
     enum obx_code rc;
 
+    /* Before this errors go to standard error as they are; from here on every line has the log's form,
+     * and a reader of it that stands still cannot hold up the program. */
     rc = log_start(config->log_level, config->log_format, STDERR_FILENO, &err);
     if (rc != OBX_OK) {
         fprintf(stderr, "inbox-relay: %s\n", err.text);
@@ -141,6 +144,7 @@ static int with_config(enum command command, const char *path)
     enum obx_code rc = notify_config_load(&input, &config, &problems, &err);
     int status;
 
+    /* All problems of the file at once, each with its line. */
     if (rc != OBX_OK)
         fprintf(stderr, "%s%s", problems.len > 0 ? problems.data : err.text,
                 problems.len > 0 ? "" : "\n");
@@ -148,7 +152,7 @@ static int with_config(enum command command, const char *path)
     if (rc != OBX_OK)
         return status_of(rc);
     if (command == RUN)
-        return run(config, path);
+        return run(config, path); /* which takes it: a reload puts another in its place */
     if (command == CHECK)
         status = notify_check(config, stdout) ? EXIT_SUCCESS : EXIT_FAILURE;
     else

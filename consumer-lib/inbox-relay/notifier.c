@@ -217,7 +217,8 @@ static enum obx_code make(struct notifier *notifier, struct obx_err *err)
     return rc == OBX_OK ? start(notifier, err) : rc;
 }
 
-/* The keeper before the caller: it waits for what the caller gives back. */
+/* In the order in which they hold on to one another: pages read all, the consumer's handlers kick the
+ * handover, and the keeper waits for what the caller gives back. */
 static void unmake(struct notifier *notifier)
 {
     pages_destroy(notifier->pages);

@@ -43,6 +43,8 @@ static void set_servers(const struct notify_config *config, struct obx_consumer_
     opts->db_tls_key_file = db->tls_key_file;
 }
 
+/* Memory comes from the configuration, whose end frees it: bindings are borrowed by the consumer for as
+ * long as that runs, and an inbox is never made again by a reload. */
 static enum obx_code finish_queue(struct notify_config *config, struct cfg *cfg,
                                   struct queue_config *queue)
 {
@@ -80,6 +82,7 @@ static enum obx_code finish_queue(struct notify_config *config, struct cfg *cfg,
     return OBX_OK;
 }
 
+/* What calls use many times a second is made ready once. */
 static void finish_endpoint(struct endpoint_config *endpoint)
 {
     if (endpoint->sign)
@@ -131,6 +134,8 @@ enum obx_code notify_config_finish(void *root, struct cfg *cfg)
     if (config->db.unix_socket != NULL)
         config->db.host = NULL; /* or the client library would prefer TCP */
     config->db.write_timeout_ms = config->db.read_timeout_ms;
+    /* Rows are locked for the length of a statement or two: who waits longer stands behind a session that
+     * is stuck, and does better to roll back and come again. */
     config->db.lock_wait_s = LOCK_WAIT_S;
     config->db.program_name = config->broker.connection_name = "inbox-relay";
     config->broker.heartbeat_s = HEARTBEAT_S;
@@ -147,6 +152,8 @@ enum obx_code notify_config_finish(void *root, struct cfg *cfg)
         return OBX_E_NOMEM;
     set_servers(config, &config->consumer);
     config->consumer.group = config->group;
+    /* One: a handler of the HTTP side writes rows and waits for nothing, and two would only take locks
+     * from each other at the end of the same table. */
     config->consumer.workers = WORKERS;
     config->consumer.batch_max = BATCH_MAX;
     config->consumer.bindings = config->bindings;

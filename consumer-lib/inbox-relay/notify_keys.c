@@ -19,6 +19,7 @@
 #include "sql/db_keys.h"
 
 enum { DECIMAL = 10 };
+/* 49 days are the longest that 32 bits of milliseconds hold. */
 #define DAY      (24 * CFG_HOUR)
 #define KEEP_MAX (49 * DAY)
 
@@ -193,6 +194,8 @@ static const struct cfg_section sections[] = {
      .help = "One queue of RabbitMQ, and where its messages go."},
 };
 
+/* Waits of a schedule are a list, and a list of the key table holds texts: they are read here, once to
+ * be checked and once to be kept. */
 bool keys_parse_delay(const char *text, uint32_t *ms)
 {
     static const struct {
@@ -240,6 +243,7 @@ static void check_endpoint(const struct endpoint_config *endpoint, struct cfg_re
     if (!is_http_url(endpoint->url))
         cfg_complain(report, "endpoint", endpoint->name, "url",
                      "is not an address; expected http://HOST... or https://HOST...");
+    /* Never with the secret itself: problems go to a terminal and into logs. */
     if (endpoint->sign && !sign_check_secrets(endpoint->secrets, &count, &why))
         cfg_complain(report, "endpoint", endpoint->name, "secrets", "%s", why);
     for (size_t i = 0; i < endpoint->schedule.count; i++) {
@@ -275,7 +279,8 @@ static void check_queue(const struct queue_config *queue, struct cfg_report *rep
     waker_destroy(waker);
 }
 
-/* Whether something is to be done at all, and by one set of endpoints. */
+/* Whether something is to be done at all, and by one set of endpoints. A second queue to = http would
+ * need a second consumer, keeper and lease, and calls nobody has asked for. */
 static void check_queues(const struct notify_config *root, struct cfg_report *report)
 {
     size_t https = 0;
@@ -299,6 +304,7 @@ static void check(const void *p, struct cfg_report *report)
     const struct notify_config *root = p;
     char why[OBX_ERR_TEXT_MAX];
 
+    /* Here and not at the first connection, which is tried again and again whatever the reason. */
     if (!bridge_addresses_are_valid(root->broker.addresses, why, sizeof(why)))
         cfg_complain(report, "broker", NULL, "addresses", "%s", why);
     check_queues(root, report);

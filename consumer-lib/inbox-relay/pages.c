@@ -19,6 +19,8 @@ struct pages {
     struct http_pages *server;
 };
 
+/* That the main thread turns, and nothing else: a restart does not bring a database back, so the state
+ * of others is for /readyz. */
 static enum obx_code get_healthz(struct http_reply *reply, void *ctx)
 {
     (void)ctx;
@@ -33,7 +35,8 @@ static const char *database_state(const struct obx_consumer_stats *stats, const 
     return why->text[0] == '\0' ? "up" : "up, ";
 }
 
-/* That can record, and call when it is its turn: one that stands by is ready. */
+/* That can record, and call when it is its turn: one that stands by is ready, or an orchestrator
+ * would restart it for ever while the owner works. */
 static bool add_http_state(struct obx_buf *buf, const struct pages *pages)
 {
     struct obx_consumer_stats stats = {0};
@@ -242,6 +245,7 @@ static enum obx_code add_inboxes(struct obx_buf *buf, const struct pages *pages)
         series[i] =
             (struct prom_series){.labels = {{"queue", inbox_queue(inbox)}}, .numbers = &numbers[i]};
     }
+    /* A page without the inboxes would look like a program that has none; 500 is seen. */
     if (numbers == NULL || series == NULL) {
         obx_free(numbers);
         obx_free(series);

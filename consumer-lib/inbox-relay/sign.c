@@ -35,6 +35,7 @@ static size_t decode(const char *text, size_t len, unsigned char *out)
     return (size_t)count - padding;
 }
 
+/* What is wrong with it, for people; NULL: nothing. Without the text itself. */
 static const char *read_secret(const char *text, size_t len, unsigned char *out, size_t *out_len)
 {
     size_t prefix = strlen(PREFIX);

@@ -106,7 +106,8 @@ static const char sql_ended[] =
     " WHERE queue = ? AND state = ? AND due_at <= UTC_TIMESTAMP(6) ORDER BY due_at LIMIT ?"
     " FOR UPDATE SKIP LOCKED";
 
-/* A copy of the texts with the report before them. */
+/* A copy of the texts with the report before them, in one block: reports live until their confirm, long
+ * after the rows of the query. */
 static struct report *make_report(const struct db_rows *rows, bool is_dead, bool is_discarded)
 {
     struct obx_bytes texts[] = {db_rows_bytes(rows, COL_MESSAGE_ID), db_rows_bytes(rows, COL_TO),
@@ -149,6 +150,8 @@ static void log_dead(const struct filing *filing, const struct db_rows *rows)
             KV_BYTES("reason", db_rows_bytes(rows, COL_REASON)));
 }
 
+/* Deferred: there is no room for its report. It leaves its chain all the same, for the key must not wait
+ * for a broker, and is due again later. */
 static enum obx_code claim_row(const struct db_rows *rows, bool is_dead, bool is_discarded,
                                bool is_deferred, struct sorted *sorted, struct filed *filed)
 {
@@ -264,6 +267,7 @@ static enum obx_code remove_rows(struct filing *filing, struct db *db, uint64_t 
     return row_delete_run(&filing->row_delete, db, ids, count, &deleted, err);
 }
 
+/* Out of its chain like what is removed: what is shown for a while must hold up nobody. */
 static enum obx_code keep_rows(struct filing *filing, struct db *db, const uint64_t *ids,
                                size_t count, struct obx_err *err)
 {
@@ -309,6 +313,7 @@ static enum obx_code write_sorted(struct filing *filing, struct db *db, struct s
     return rc;
 }
 
+/* On failure the whole round is undone, so that what was counted and listed of it is nothing. */
 static enum obx_code end(struct db *db, enum obx_code rc, struct obx_err *err)
 {
     if (rc == OBX_OK)
@@ -317,6 +322,7 @@ static enum obx_code end(struct db *db, enum obx_code rc, struct obx_err *err)
     return rc;
 }
 
+/* Outside of a transaction and without locks: this is what an idle inbox costs. */
 enum obx_code filing_is_due(struct filing *filing, struct db *db, bool *is_due, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
@@ -361,6 +367,8 @@ static enum obx_code settle_one(struct filing *filing, struct db *db, const stru
     const struct obx_bytes reason = {.p = report->reason.p,
                                      .len = utf8_cut(report->reason, APPLIED_REASON_MAX)};
 
+    /* Only a row that says `stored`: after a second filer, or a commit whose answer was lost, the dedup
+     * row has its outcome already and keeps it. */
     if (!report->is_rejected)
         return db_exec(db,
                        "UPDATE inbox_applied SET outcome = NULL, reason = NULL WHERE"
@@ -418,6 +426,8 @@ static enum obx_code add_look(struct filing *filing, struct db *db, const unsign
     return buf_add_text(sql, "' ORDER BY after_id, id LIMIT 1)");
 }
 
+/* Asks for the state again: the worker of the row before may have released it meanwhile, and a row that
+ * is taken must not be given a new time. */
 static enum obx_code release(struct filing *filing, struct db *db, const uint64_t *ids,
                              size_t count, uint64_t *released, struct obx_err *err)
 {
@@ -518,6 +528,7 @@ enum obx_code filing_find(struct filing *filing, struct db *db, struct obx_bytes
     return rc;
 }
 
+/* Never more than 10000 index entries: with a backlog of a million this runs every five seconds. */
 static enum obx_code count_state(struct filing *filing, struct db *db, const char *state,
                                  uint64_t *count, struct obx_err *err)
 {

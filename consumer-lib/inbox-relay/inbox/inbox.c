@@ -100,6 +100,7 @@ void inbox_stop(struct inbox *inbox)
     obx_consumer_stop(inbox->consumer);
 }
 
+/* The filer goes last: receipts of what was done while the consumer drained are its work. */
 bool inbox_has_ended(struct inbox *inbox)
 {
     struct obx_consumer_stats stats = {0};

@@ -54,6 +54,7 @@ static void take_in(struct reporter *reporter, struct parcel *parcel)
     }
 }
 
+/* A walk: the window is 100 parcels, and confirms come in order, mostly. */
 static struct parcel *take_sent(struct reporter *reporter, uint64_t number)
 {
     struct parcel **at = &reporter->sent;
@@ -84,7 +85,7 @@ static void on_result(uint64_t token, enum pub_outcome outcome, const char *why,
     struct reporter *reporter = ctx;
     struct parcel *parcel = take_sent(reporter, token);
 
-    OBX_ASSERT(parcel != NULL);
+    OBX_ASSERT(parcel != NULL); /* each publication has one result */
     if (outcome == PUB_CONFIRMED) {
         OBX_CRASH_POINT("inbox-reported");
         atomic_fetch_add(&reporter->counts->reported, parcel->reports.count);
@@ -132,6 +133,7 @@ void reporter_destroy(struct reporter *reporter)
     obx_free(reporter);
 }
 
+/* Receipts of one producer share a message: a confirm costs the broker a flush, a line some bytes. */
 static struct parcel *parcel_for(struct reporter *reporter, const struct report *report)
 {
     struct parcel *parcel = NULL;
@@ -233,6 +235,7 @@ static void publish_waiting(struct reporter *reporter)
     }
 }
 
+/* A service without receipts has no second connection to the broker. */
 static bool is_in_use(const struct reporter *reporter)
 {
     return reporter->waiting != NULL ||
