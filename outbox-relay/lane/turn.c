@@ -609,8 +609,15 @@ static void fill_broker(struct publish *publish, struct lane_stats *out)
     out->exchange_faults = publish->stats.exchange_faults;
 }
 
-static void fill_counts(const struct outbox_counts *counts, struct lane_stats *out)
+void turn_get_stats(struct turn *turn, struct lane_stats *out)
 {
+    const struct outbox_counts *counts = &turn->parts.sides.counts;
+
+    memset(out, 0, sizeof(*out));
+    out->state = turn->state;
+    fill_broker(&turn->parts.publish, out); /* first: it may clear a condition */
+    fill_owner(turn, out);
+    fill_rows(&turn->parts, out);
     out->waiting = counts->waiting;
     out->waiting_capped = counts->waiting >= SIDES_COUNT_CAP;
     out->oldest_age_us = counts->oldest_age_us;
@@ -618,16 +625,6 @@ static void fill_counts(const struct outbox_counts *counts, struct lane_stats *o
     out->frozen_keys = counts->frozen;
     out->awaiting_now = counts->awaiting;
     out->delayed_now = counts->delayed;
-}
-
-void turn_get_stats(struct turn *turn, struct lane_stats *out)
-{
-    memset(out, 0, sizeof(*out));
-    out->state = turn->state;
-    fill_broker(&turn->parts.publish, out); /* first: it may clear a condition */
-    fill_owner(turn, out);
-    fill_rows(&turn->parts, out);
-    fill_counts(&turn->parts.sides.counts, out);
 }
 
 /* ---- life ---- */

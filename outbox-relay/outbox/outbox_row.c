@@ -84,3 +84,11 @@ void row_batch_fini(struct row_batch *batch)
     obx_free(batch->rows);
     *batch = (struct row_batch){.rows = NULL, .count = 0, .cap = 0};
 }
+
+int ids_compare(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a;
+    const uint64_t y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}

@@ -48,6 +48,9 @@ struct outbox_row *row_batch_take(struct row_batch *batch, size_t i);
 void row_batch_clear(struct row_batch *batch);
 void row_batch_fini(struct row_batch *batch);
 
+/** For qsort: ids, ascending. */
+int ids_compare(const void *a, const void *b);
+
 struct id_range {
     uint64_t lo; /* both ends belong to it */
     uint64_t hi;

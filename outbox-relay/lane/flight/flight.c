@@ -327,24 +327,8 @@ static void fill_row(struct flight *flight, struct flight_row *row, struct outbo
     }
 }
 
-/* A row with a key begins as one that waits: rebalance lets it go if nothing is before it. */
-static enum flight_state first_state(const struct flight_row *row, const struct flight_key *key)
-{
-    if (row->blocked_by != 0)
-        return FLIGHT_TO_PARK;
-    return key == NULL ? FLIGHT_READY : FLIGHT_WAITING;
-}
-
-/* A row that is only to be parked is never sent, so its topic need not answer for it. */
-static void throttle_admits(struct flight *flight, struct flight_row *row,
-                            struct flight_throttle *throttle)
-{
-    if (throttle == NULL || row->state == FLIGHT_TO_PARK)
-        return;
-    throttle->is_shut = false;
-    throttles_enter(flight, throttle, row);
-}
-
+/* A row with a key begins as one that waits: rebalance lets it go if nothing is before it. A row that
+ * is only to be parked is never sent, so its topic need not answer for it. */
 static void admit(struct flight *flight, struct flight_row *row, struct flight_key *key,
                   struct outbox_row *data)
 {
@@ -358,8 +342,14 @@ static void admit(struct flight *flight, struct flight_row *row, struct flight_k
         if (key->frozen_by != 0 && key->frozen_by < row->id && row->blocked_by == 0)
             row->blocked_by = key->frozen_by;
     }
-    enter_state(flight, row, first_state(row, key));
-    throttle_admits(flight, row, throttle);
+    if (row->blocked_by != 0)
+        enter_state(flight, row, FLIGHT_TO_PARK);
+    else
+        enter_state(flight, row, key == NULL ? FLIGHT_READY : FLIGHT_WAITING);
+    if (throttle != NULL && row->state != FLIGHT_TO_PARK) {
+        throttle->is_shut = false;
+        throttles_enter(flight, throttle, row);
+    }
     if (key != NULL)
         rebalance(flight, key);
     if (row->state == FLIGHT_TO_PARK ||

@@ -105,12 +105,6 @@ enum obx_code parking_load(struct parking *parking, struct db *db, struct obx_er
     return OBX_OK;
 }
 
-/* False for an absent key. */
-static bool may_be_frozen(const struct parking *parking, struct obx_bytes key)
-{
-    return keyset_has(&parking->frozen, key) || (parking->has_more && key.p != NULL);
-}
-
 /* Appends the keys of the batch that may be frozen, as literals; *count of them. */
 static enum obx_code add_suspects(struct parking *parking, struct db *db,
                                   const struct row_batch *batch, size_t *count)
@@ -122,7 +116,9 @@ static enum obx_code add_suspects(struct parking *parking, struct db *db,
     for (size_t i = 0; i < batch->count && rc == OBX_OK; i++) {
         struct obx_bytes key = batch->rows[i]->key;
 
-        if (!may_be_frozen(parking, key) || bytes_equal(key, last))
+        if (key.p == NULL || bytes_equal(key, last))
+            continue;
+        if (!parking->has_more && !keyset_has(&parking->frozen, key))
             continue;
         rc = buf_add_text(&parking->text, *count == 0 ? "" : ",");
         if (rc == OBX_OK)

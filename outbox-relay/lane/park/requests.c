@@ -518,14 +518,6 @@ static enum obx_code discard(struct requests *requests, struct db *db, struct st
     return rc;
 }
 
-static int compare_u64(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a;
-    uint64_t y = *(const uint64_t *)b;
-
-    return x < y ? -1 : x > y;
-}
-
 static enum obx_code move_or_remove(struct requests *requests, struct db *db, struct step *step,
                                     struct obx_err *err)
 {
@@ -537,7 +529,7 @@ static enum obx_code move_or_remove(struct requests *requests, struct db *db, st
     rc = put_back(requests, db, step, err);
     if (rc == OBX_OK)
         rc = discard(requests, db, step, err);
-    qsort(step->parked_ids, step->count, sizeof(step->parked_ids[0]), compare_u64);
+    qsort(step->parked_ids, step->count, sizeof(step->parked_ids[0]), ids_compare);
     if (rc == OBX_OK)
         rc = row_delete_run(&requests->del, db, step->parked_ids, step->count, &deleted, err);
     if (rc == OBX_OK && deleted != step->count)
@@ -603,11 +595,6 @@ static enum obx_code refuse(struct requests *requests, struct db *db, struct obx
     return rc;
 }
 
-static bool is_hopeless(enum obx_code rc)
-{
-    return rc == OBX_E_DB_DUPLICATE || rc == OBX_E_DB_DATA;
-}
-
 /* Rows without a key are tried fewer at a time, until the one at fault is alone. */
 static bool can_split(struct requests *requests, const struct step *step)
 {
@@ -625,22 +612,11 @@ static void yield(struct requests *requests)
     end_task(requests);
 }
 
-/* A refusal that says nothing of the data (a trigger that fails by itself, a table or a right that
- * is missing) may pass. The request stands, and must not keep the others from their turn; *why is
- * returned all the same, so that the pauses between failures grow. */
-static enum obx_code put_last(struct requests *requests, enum obx_code rc,
-                              const struct obx_err *why)
-{
-    const struct request_task *task = &requests->task;
-
-    pass_over(requests, task->id, task->parked_id, task->is_discard, why);
-    end_task(requests);
-    return rc;
-}
-
 static enum obx_code step_failed(struct requests *requests, struct db *db, const struct step *step,
                                  enum obx_code rc, struct obx_err *why, struct obx_err *err)
 {
+    const struct request_task *task = &requests->task;
+
     if (err != NULL)
         *err = *why;
     if (rc == OBX_E_DB_LOCK_WAIT) {
@@ -651,8 +627,14 @@ static enum obx_code step_failed(struct requests *requests, struct db *db, const
         return rc;
     if (can_split(requests, step))
         return OBX_OK;
-    if (!is_hopeless(rc))
-        return put_last(requests, rc, why);
+    /* A refusal that says nothing of the data (a trigger that fails by itself, a table or a right that
+     * is missing) may pass. The request stands, and must not keep the others from their turn; *why is
+     * returned all the same, so that the pauses between failures grow. */
+    if (rc != OBX_E_DB_DUPLICATE && rc != OBX_E_DB_DATA) {
+        pass_over(requests, task->id, task->parked_id, task->is_discard, why);
+        end_task(requests);
+        return rc;
+    }
     if (!requests->task.has_key && step->count == 1)
         requests->task.id = step->ids[0];
     rc = refuse(requests, db, why, err);

@@ -24,14 +24,6 @@ enum {
 
 /* ---- rows that are not in memory ---- */
 
-static int compare_ids(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a;
-    uint64_t y = *(const uint64_t *)b;
-
-    return x < y ? -1 : x > y;
-}
-
 /* Rows that have to be read before they can be published: as many as are worth a statement, and no
  * more bytes than a batch may have. */
 struct missing {
@@ -74,7 +66,7 @@ static enum obx_code fetch_missing(struct publish *publish, struct obx_err *err)
     enum obx_code rc = OBX_OK;
 
     find_missing(publish, &missing);
-    qsort(missing.ids, missing.count, sizeof(missing.ids[0]), compare_ids);
+    qsort(missing.ids, missing.count, sizeof(missing.ids[0]), ids_compare);
     row_batch_clear(&publish->fetched);
     rc = outbox_store_fetch(publish->store, missing.ids, missing.count, &publish->fetched, err);
     if (rc != OBX_OK)

@@ -128,14 +128,6 @@ static enum obx_code lock_due(struct delayed *delayed, struct db *db, size_t *co
     return rc;
 }
 
-static int compare_ids(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a;
-    uint64_t y = *(const uint64_t *)b;
-
-    return x < y ? -1 : x > y;
-}
-
 static enum obx_code move_within(struct delayed *delayed, struct db *db, size_t *count,
                                  struct obx_err *err)
 {
@@ -150,7 +142,7 @@ static enum obx_code move_within(struct delayed *delayed, struct db *db, size_t 
                            err);
     if (rc == OBX_OK)
         rc = db_exec_text(db, sql, &copied, err);
-    qsort(delayed->ids, *count, sizeof(delayed->ids[0]), compare_ids);
+    qsort(delayed->ids, *count, sizeof(delayed->ids[0]), ids_compare);
     if (rc == OBX_OK)
         rc = row_delete_run(&delayed->del, db, delayed->ids, *count, &deleted, err);
     if (rc == OBX_OK && (copied != *count || deleted != *count))

@@ -33,19 +33,6 @@ void gaps_clear(struct gaps *gaps)
     gaps->count = 0;
 }
 
-static int compare_u64(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a;
-    uint64_t y = *(const uint64_t *)b;
-
-    return (x > y) - (x < y);
-}
-
-static uint64_t distance(const struct gaps *gaps, size_t i)
-{
-    return gaps->list[i + 1].lo - gaps->list[i].hi;
-}
-
 /* The distance that one in JOIN_PART of the neighbours does not exceed. UINT64_MAX, which joins
    any, when there is no memory to find it. */
 static uint64_t close_distance(const struct gaps *gaps)
@@ -56,8 +43,8 @@ static uint64_t close_distance(const struct gaps *gaps)
     if (all == NULL)
         return found;
     for (size_t i = 0; i + 1 < gaps->count; i++)
-        all[i] = distance(gaps, i);
-    qsort(all, gaps->count - 1, sizeof(*all), compare_u64);
+        all[i] = gaps->list[i + 1].lo - gaps->list[i].hi;
+    qsort(all, gaps->count - 1, sizeof(*all), ids_compare);
     found = all[gaps->count / JOIN_PART];
     obx_free(all);
     return found;
@@ -141,12 +128,6 @@ bool gaps_has(const struct gaps *gaps, uint64_t id)
     return i < gaps->count && gaps->list[i].lo <= id;
 }
 
-static void remove_at(struct gaps *gaps, size_t i)
-{
-    gaps->count--;
-    memmove(&gaps->list[i], &gaps->list[i + 1], (gaps->count - i) * sizeof(gaps->list[0]));
-}
-
 /* Without room the range stays as it is: it covers too much then, never too little. A wide one does
    so anyway, and leaves the room to the others. */
 static void split(struct gaps *gaps, size_t i, uint64_t id)
@@ -174,14 +155,16 @@ void gaps_fill(struct gaps *gaps, uint64_t id)
 
     if (i == gaps->count || gap->lo > id)
         return;
-    if (gap->lo == gap->hi)
-        remove_at(gaps, i);
-    else if (gap->lo == id)
+    if (gap->lo == gap->hi) {
+        gaps->count--;
+        memmove(gap, gap + 1, (gaps->count - i) * sizeof(*gap));
+    } else if (gap->lo == id) {
         gap->lo++;
-    else if (gap->hi == id)
+    } else if (gap->hi == id) {
         gap->hi--;
-    else
+    } else {
         split(gaps, i, id);
+    }
 }
 
 void gaps_cut(struct gaps *gaps, uint64_t id)

@@ -187,14 +187,6 @@ enum obx_code reader_read_page(struct reader *reader, const struct id_range *ran
     return rc;
 }
 
-static int compare_u64(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a;
-    uint64_t y = *(const uint64_t *)b;
-
-    return (x > y) - (x < y);
-}
-
 /* What is in memory, ascending. The caller frees it. */
 static enum obx_code list_ids(const struct reader *reader, uint64_t **ids, size_t *count,
                               struct obx_err *err)
@@ -204,7 +196,7 @@ static enum obx_code list_ids(const struct reader *reader, uint64_t **ids, size_
     if (*ids == NULL)
         return obx_fail(err, OBX_E_NOMEM, "ids of %zu rows", *count);
     *count = flight_list_ids(reader->flight, *ids);
-    qsort(*ids, *count, sizeof(**ids), compare_u64);
+    qsort(*ids, *count, sizeof(**ids), ids_compare);
     return OBX_OK;
 }
 

@@ -401,14 +401,6 @@ static enum obx_code do_within(struct overdue *overdue, struct db *db, struct sc
     return rc == OBX_OK ? run_scan(overdue, db, scan, err) : rc;
 }
 
-static void say_parked(const struct overdue *overdue, const struct overdue_row *row)
-{
-    OBX_LOG(LOG_LVL_WARN, "lane", "receipt.missing",
-            KV_STR("outbox", overdue->awaiting->opts.outbox), KV_U64("row", row->id),
-            KV_STR("message_id", row->message_id), KV_STR("from", row->receipt_from),
-            KV_U64("sends", row->sends));
-}
-
 /* It is committed: count, and have the reader find what is back, in order, before anything newer of
  * its key. */
 static void tell(struct overdue *overdue, const struct scan *scan)
@@ -424,7 +416,10 @@ static void tell(struct overdue *overdue, const struct scan *scan)
             overdue->found++;
         } else if (!row->is_on_way) {
             overdue->parked++;
-            say_parked(overdue, row);
+            OBX_LOG(LOG_LVL_WARN, "lane", "receipt.missing",
+                    KV_STR("outbox", overdue->awaiting->opts.outbox), KV_U64("row", row->id),
+                    KV_STR("message_id", row->message_id), KV_STR("from", row->receipt_from),
+                    KV_U64("sends", row->sends));
         }
     }
 }
