@@ -311,12 +311,22 @@ static bool read_number(struct obx_header *header, struct obx_bytes value)
     return header->v.f64 - header->v.f64 == 0.0; /* not beyond what a double holds */
 }
 
+/* An attribute would be there twice, with two values; and a pack is in no pack. */
+static bool is_own_header(struct obx_bytes name)
+{
+    for (size_t i = 0; i < ATTRS; i++) {
+        if (pack_attributes[i].header != NULL && bytes_is(name, pack_attributes[i].header))
+            return true;
+    }
+    return bytes_is(name, PACK_COUNT_HEADER);
+}
+
 static bool read_header(struct reading *reading, struct obx_bytes name, struct obx_bytes value)
 {
     struct obx_header *header = add_header(reading, (struct obx_bytes){0}, OBX_H_NULL);
 
     if (!place_string(reading, name, &header->name) || header->name.len == 0 ||
-        header->name.len > SHORT_MAX)
+        header->name.len > SHORT_MAX || is_own_header(header->name))
         return false;
     switch (json_span_type(value)) {
     case JSON_SPAN_STRING:

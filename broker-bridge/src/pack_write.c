@@ -355,6 +355,8 @@ static size_t own_attribute(const struct obx_header *header)
 /* The attributes that a reader takes properties from: they have to be the same. */
 static bool is_same(size_t own, struct obx_bytes value, const struct bridge_message *msg)
 {
+    if (own == ATTR_SPECVERSION)
+        return bytes_is(value, "1.0");
     if (own == ATTR_ID)
         return bytes_equal(value, msg->message_id);
     return own != ATTR_TYPE || bytes_equal(value, msg->type);
@@ -372,16 +374,17 @@ static bool add_headers(struct pack_writer *writer, const struct bridge_message 
         const struct obx_header *header = &msg->headers[i];
         const size_t own = own_attribute(header);
 
+        if (own < ATTRS && (found & 1U << own) != 0)
+            return false;
         found |= 1U << own;
-        if (own == ATTR_SPECVERSION)
-            continue; /* stands at the beginning */
         if (own == ATTR_OUTBOX_ID && header->type == OBX_H_I64) {
             buf_addf(out, ",\"%s\":\"%" PRId64 "\"", pack_attributes[own].name, header->v.i64);
         } else if (own < ATTRS) {
             if (header->type != OBX_H_TEXT || !is_attribute_text(header->v.text) ||
                 !is_same(own, header->v.text, msg))
                 return false;
-            add_attribute(out, bytes_of(pack_attributes[own].name), header->v.text);
+            if (own != ATTR_SPECVERSION) /* which stands at the beginning */
+                add_attribute(out, bytes_of(pack_attributes[own].name), header->v.text);
         } else if (is_extension(header, &name)) {
             add_attribute(out, name, header->v.text);
         } else {

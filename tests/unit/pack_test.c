@@ -407,6 +407,12 @@ static void what_could_not_come_out_goes_alone(void **state)
     made.msg.app_id = bytes_of("another");
     assert_unfit(&made);
     made = sound(1, "{}");
+    add_header(&made, text_header("cloudEvents_partitionkey", bytes_of("another")));
+    assert_unfit(&made);
+    made = sound(1, "{}");
+    made.headers[0].v.text = bytes_of("0.3");
+    assert_unfit(&made);
+    made = sound(1, "{}");
     made.headers[2] = made.headers[3]; /* no source */
     assert_unfit(&made);
 }
@@ -423,7 +429,7 @@ static void a_pack_keeps_its_bounds(void **state)
     assert_comes_out(&made, 1);
     pack_begin(&writer, 10, 20);
     assert_int_equal(add(&made), PACK_UNFIT); /* too large for any pack of this size */
-    for (size_t bytes = 200; bytes < 2 * SMALL; bytes++) {
+    for (size_t bytes = 200; bytes < 2 * SMALL; bytes += 13) {
         size_t count = 0;
 
         pack_begin(&writer, PACK_EVENTS_MAX, bytes);
@@ -502,6 +508,9 @@ static void a_bad_pack_is_refused_with_its_reason(void **state)
         {1, "[{" EVENT ",\"obxheaders\":\"{\\\"a\\\":[]}\"}]", "a header cannot be read"},
         {1, "[{" EVENT ",\"obxheaders\":\"{\\\"\\\":1}\"}]", "a header cannot be read"},
         {1, "[{" EVENT ",\"obxheaders\":\"{\\\"a\\\":1e999}\"}]", "a header cannot be read"},
+        {1, "[{" EVENT ",\"obxheaders\":\"{\\\"x-obx-pack\\\":2}\"}]", "a header cannot be read"},
+        {1, "[{" EVENT ",\"obxheaders\":\"{\\\"cloudEvents_partitionkey\\\":\\\"k\\\"}\"}]",
+         "a header cannot be read"},
         {1, "[{" EVENT ",\"Tenant\":\"a\"}]", "no attribute has"},
         {1, "[{" EVENT ",\"tenant\":{}}]", "no attribute has"},
         {1, "[{" EVENT ",\"i\\u0064\":\"b\"}]", "no attribute has"},
