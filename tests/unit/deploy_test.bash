@@ -144,7 +144,8 @@ def render(*settings):
 
 if subprocess.run([helm, "lint", "--strict", CHART], capture_output=True).returncode != 0:
     problems.append("helm lint")
-ALL = ("inboxRelay.enabled=true", "relay.halfApi.enabled=true", "serviceMonitor.enabled=true", "prometheusRule.enabled=true",
+ALL = ("inboxRelay.enabled=true", "relay.halfApi.enabled=true", "relay.console.enabled=true", "serviceMonitor.tokenKey=metrics",
+        "serviceMonitor.enabled=true", "prometheusRule.enabled=true",
        "prometheusRule.runbookBase=https://docs.example.com/", "networkPolicy.egressTo[0].ipBlock.cidr=10.0.0.0/8")
 expected = {"NetworkPolicy": 1, "PodDisruptionBudget": 1, "ServiceAccount": 1, "ConfigMap": 1, "Service": 1, "Deployment": 1}
 for settings, kinds in (((), expected),
@@ -169,7 +170,7 @@ for settings, kinds in (((), expected),
         container = pod["containers"][0]
         text = maps[pod["volumes"][0]["configMap"]["name"]][pod["volumes"][0]["configMap"]["items"][0]["key"]]
         if "half-api" in str(container["ports"]):
-            text += "[half]\nsource = shop\ntoken = 0123456789abcdef\n"
+            text += "[half]\nsource = shop\ntoken = 0123456789abcdef\n[console]\nadmin_token = 0123456789abcdef\n"
         load({"outbox-relay": RELAY, "inbox-relay": INBOX}[container["command"][0]], text,
              {entry["name"]: entry["value"] for entry in container["env"]}, name)
         ports = {port["name"] for port in container["ports"]}

@@ -18,7 +18,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if .Values.serviceAccount.create }}{{ .Values.serviceAccount.name | default (include "rowpost.fullname" .) }}{{ else }}{{ .Values.serviceAccount.name | default "default" }}{{ end }}
 {{- end }}
 
-{{/* A program that runs as a Deployment. With: root, component, values, program, config (key of the ConfigMap), port, extra. */}}
+{{/* A program that runs as a Deployment. With: root, component, values, program, config (key of the ConfigMap), port, hosts and env (variables), more (ports). */}}
 {{- define "rowpost.deployment" -}}
 {{- $root := .root -}}
 apiVersion: apps/v1
@@ -74,8 +74,8 @@ spec:
             - {name: {{ .hosts }}, value: {{ printf "%s-%s" (include "rowpost.fullname" $root) .component | quote }}}
           ports:
             - {name: http, containerPort: {{ .port }}}
-            {{- with .half }}
-            - {name: half-api, containerPort: {{ . }}}
+            {{- range $name, $port := .more }}
+            - {name: {{ $name }}, containerPort: {{ $port }}}
             {{- end }}
           livenessProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 10, timeoutSeconds: 5}
           # A sound standby is ready: a rollout waits until the new one works or stands by.
@@ -123,8 +123,8 @@ spec:
     app.kubernetes.io/component: {{ .component }}
   ports:
     - {name: http, port: {{ .port }}, targetPort: http}
-    {{- with .half }}
-    - {name: half-api, port: {{ . }}, targetPort: half-api}
+    {{- range $name, $port := .more }}
+    - {name: {{ $name }}, port: {{ $port }}, targetPort: {{ $name }}}
     {{- end }}
 {{- if .values.podDisruptionBudget.enabled }}
 ---
