@@ -22,16 +22,29 @@ enum {
 /* No row's token has it: the lower half of those counts rows in memory. */
 #define PACK_TOKEN UINT64_C(0x80000000)
 
-void packing_init(struct packing *packing, const struct packing_parts *parts)
+enum obx_code packing_init(struct packing *packing, const struct packing_parts *parts,
+                           struct obx_err *err)
 {
+    bool is_wanted = false;
+
     *packing = (struct packing){.parts = *parts};
     for (size_t i = 0; i < parts->opts->rule_count; i++)
-        packing->is_wanted = packing->is_wanted || parts->opts->rules[i].pack > 1;
+        is_wanted = is_wanted || parts->opts->rules[i].pack > 1;
+    if (!is_wanted)
+        return OBX_OK;
+    packing->work = obx_calloc(1, sizeof(*packing->work));
+    if (packing->work == NULL)
+        return obx_fail(err, OBX_E_NOMEM, "packs");
+    packing->rows = packing->work->rows;
+    return OBX_OK;
 }
 
 void packing_fini(struct packing *packing)
 {
-    pack_writer_fini(&packing->writer);
+    if (packing->work != NULL)
+        pack_writer_fini(&packing->work->writer);
+    obx_free(packing->work);
+    packing->work = NULL;
     for (size_t i = 0; i < packing->sent_cap; i++)
         obx_free(packing->sent[i]);
     obx_free(packing->sent);
@@ -76,7 +89,7 @@ static enum pack_answer add_row(struct packing *packing, struct envelope *envelo
     if (rc == OBX_E_NOMEM)
         return PACK_NOMEM;
     if (rc == OBX_OK)
-        answer = pack_add(&packing->writer, &msg);
+        answer = pack_add(&packing->work->writer, &msg);
     if (answer != PACK_ADDED)
         return answer;
     row->is_packed = true;
@@ -110,9 +123,9 @@ enum obx_code packing_build(struct packing *packing, struct envelope *envelope,
     struct flight_row *next = row;
     enum pack_answer answer = PACK_ADDED;
 
-    pack_begin(&packing->writer, route->pack < room ? route->pack : room, bytes);
+    pack_begin(&packing->work->writer, route->pack < room ? route->pack : room, bytes);
     packing->count = 0;
-    packing->key = route_key(route, row->data, packing->key_text);
+    packing->key = route_key(route, row->data, packing->work->key);
     for (int i = 0; i < SCAN_ROWS && next != NULL; i++, next = flight_next(next)) {
         if (next != row && !may_come(packing, next, row, route))
             continue;
@@ -124,7 +137,7 @@ enum obx_code packing_build(struct packing *packing, struct envelope *envelope,
         packing->rows[i]->is_packed = false;
     /* Not the lack of memory, which passes. */
     row->is_alone = packing->count == 0 && answer == PACK_UNFIT;
-    if (answer == PACK_NOMEM || pack_end(&packing->writer, msg) != OBX_OK)
+    if (answer == PACK_NOMEM || pack_end(&packing->work->writer, msg) != OBX_OK)
         return obx_fail(err, OBX_E_NOMEM, "pack");
     msg->exchange = route->exchange;
     msg->routing_key = packing->key;

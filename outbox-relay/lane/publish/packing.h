@@ -34,13 +34,18 @@ struct packing_parts {
     const struct settle *settle;
 };
 
+/** The pack that is being put together. */
+struct packing_work {
+    struct pack_writer writer;
+    char key[ROUTE_KEY_SIZE];
+    struct flight_row *rows[PACK_EVENTS_MAX];
+};
+
 struct packing {
     struct packing_parts parts;
-    bool is_wanted; /* by any rule */
-    struct pack_writer writer;
-    char key_text[ROUTE_KEY_SIZE];
-    struct obx_bytes key;                     /* the routing key of the pack */
-    struct flight_row *rows[PACK_EVENTS_MAX]; /* of the pack that is being put together */
+    struct packing_work *work; /* NULL: no rule asks for packs, and such a lane pays nothing */
+    struct obx_bytes key;      /* the routing key of the pack */
+    struct flight_row **rows;  /* its rows; in work */
     size_t count;
     struct sent_pack **sent; /* by the lower half of their tokens; NULL: the place is free */
     size_t sent_cap;
@@ -48,7 +53,9 @@ struct packing {
     uint64_t generation; /* the upper half of the last token */
 };
 
-void packing_init(struct packing *packing, const struct packing_parts *parts);
+/** OBX_E_NOMEM; packing_fini is fine all the same. */
+OBX_NODISCARD enum obx_code packing_init(struct packing *packing, const struct packing_parts *parts,
+                                         struct obx_err *err);
 void packing_fini(struct packing *packing);
 
 /** Whether the row, which is the first that may go, can be sent in a pack of at most room rows; if

@@ -54,7 +54,8 @@ static void find_missing(const struct publish *publish, struct missing *missing)
          row != NULL && has_room; row = flight_next(row)) {
         has_room = add_missing(missing, row, publish->opts);
         for (const struct flight_row *next = flight_follower(row);
-             publish->packing.is_wanted && has_room && next != NULL && next->state != FLIGHT_READY;
+             publish->packing.work != NULL && has_room && next != NULL &&
+             next->state != FLIGHT_READY;
              next = flight_follower(next))
             has_room = add_missing(missing, next, publish->opts);
     }
@@ -655,10 +656,12 @@ enum obx_code publish_init(struct publish *publish, const struct publish_parts *
                                 .commit_to_confirm = parts->commit_to_confirm,
                                 .publish_to_confirm = parts->publish_to_confirm};
     faults_init(&publish->faults, opts->window, opts->retry_min_ms, opts->retry_cap_ms);
-    packing_init(
+    rc = packing_init(
         &publish->packing,
-        &(struct packing_parts){.opts = opts, .faults = &publish->faults, .settle = parts->settle});
-    rc = envelope_create(opts->source, opts->outbox, &publish->envelope, err);
+        &(struct packing_parts){.opts = opts, .faults = &publish->faults, .settle = parts->settle},
+        err);
+    if (rc == OBX_OK)
+        rc = envelope_create(opts->source, opts->outbox, &publish->envelope, err);
     if (rc == OBX_OK && opts->receipt_queue != NULL)
         envelope_offer_receipts(publish->envelope, opts->receipt_queue, &publish->receipt_keys);
     return rc;
