@@ -109,6 +109,7 @@ final class Inbox
     private int $lockedTimes = 0;
     private string $due = self::START; // of the message that was taken last
     private float $startAgain = 0.0; // when a take begins at the start again
+    private bool $isFromStart = true; // the last one did
     /** @var callable(\Throwable, ?Message): void */
     private $onError;
 
@@ -153,7 +154,7 @@ final class Inbox
         try {
             while (!$this->isStopping) {
                 try {
-                    if ($this->step($handler) || $this->wait($wait)) {
+                    if ($this->turn($handler) || $this->wait($wait)) {
                         $wait = self::FIRST_WAIT_MS;
                     } else {
                         $wait = min(2 * $wait, $this->pollMs);
@@ -174,11 +175,24 @@ final class Inbox
     }
 
     /**
-     * One transaction: a message, and those of its key that follow. False: there was none. Throws what has rolled it back.
+     * One transaction: a message, and those of its key that follow. False: there was none, from the start on. Throws what has
+     * rolled it back.
      *
      * @param callable(PDO, Message): mixed $handler
      */
     public function step(callable $handler): bool
+    {
+        if ($this->turn($handler)) {
+            return true;
+        }
+        if ($this->isFromStart) {
+            return false;
+        }
+        $this->startAgain = 0.0; // a cron job ends with "none", and would leave what was committed late to the next one
+        return $this->turn($handler);
+    }
+
+    private function turn(callable $handler): bool
     {
         try {
             $this->tx ??= ($this->connect)();
@@ -288,6 +302,7 @@ final class Inbox
         $began = microtime(true);
         // A clock that is set back does not keep it from the start for longer than it was to be.
         $isStart = $began >= $this->startAgain || $this->startAgain - $began > self::LONGEST_SKIP_S;
+        $this->isFromStart = $isStart;
         $row = Db::run($this->tx, self::TAKE, [$this->queue, $isStart ? self::START : $this->due])[0][0] ?? null;
         $this->due = $row[15] ?? $this->due;
         if ($isStart) {
