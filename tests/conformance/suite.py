@@ -492,10 +492,11 @@ class Run:
 
     @staticmethod
     def strange_relay(adapter):
-        """A redirect is not followed, and an answer that never ends is given up: both are asked again."""
+        """A redirect is not followed, and an answer that never ends is given up, whether it drips or floods: asked again."""
         with Strange() as strange:
             said = adapter.ask("half", "answered", call="lookup", gid="g", url=strange.url, token="secret")
-            assert said["state"] == "prepared" and strange.paths == ["/v1/half-messages/g"] * 3, strange.paths
+            assert said["state"] == "prepared" and strange.paths == ["/v1/half-messages/g"] * 4, strange.paths
+            assert strange.flood < FLOOD_MAX, f"{strange.flood} bytes of an answer were read"
 
     def verdicts(self, adapter, relay):
         base = {"url": relay.url, "token": relay.token}
@@ -510,6 +511,10 @@ class Run:
             assert call("lookup", gid)["state"] == "prepared"
             assert call(end, gid)["state"] == state
             assert call(end, gid)["state"] == state
+        for gid, end, state in ((f"{name}-3", "commit", "committed"), (f"{name}-4", "rollback", "rolled_back")):
+            assert call("prepare", gid, producer="conf", commit=[message], rollback=[])["state"] == "prepared"
+            assert call(end, gid, **{"async": True})["state"] == "accepted"
+            wait_for(lambda gid=gid, state=state: call("lookup", gid)["state"] == state, f"{gid} to be {state}")
         refused = call("rollback", f"{name}-1", event="refused")
         assert (refused["reason"], refused["status"]) == ("already_committed", 409), refused
         refused = call("commit", "nobody", event="refused")
@@ -546,14 +551,17 @@ class Run:
         assert effects == [["g-1"]], effects
 
 
+FLOOD_MAX = 128 << 20  # a client takes 16 MiB at most, and what stands in the kernel's buffers
+
+
 class Strange:
-    """Something at a relay's address: redirects the first request, answers the second one a byte at a time and without end, and
-    the third one as a relay does."""
+    """Something at a relay's address: redirects the first request, answers the second one a byte at a time and without end, the
+    third one as fast as it can and without end, and the fourth one as a relay does."""
 
     def __init__(self):
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.paths = []
+        self.paths, self.flood = [], 0
 
     def __enter__(self):
         threading.Thread(target=self._accept, daemon=True).start()
@@ -585,11 +593,13 @@ class Strange:
             line.sendall(f"HTTP/1.1 307 Elsewhere\r\nLocation: {self.url}/trap\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
             return
         line.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
-                     % (len(body) if turn > 2 else 1 << 20))
-        if turn > 2:
+                     % (len(body) if turn > 3 else 1 << 40 if turn == 3 else 1 << 20))
+        if turn > 3:
             line.sendall(body)
             return
-        while True:
+        while turn == 3 and self.flood < FLOOD_MAX:
+            self.flood += line.send(b" " * 65536)
+        while turn == 2:
             line.sendall(b" ")
             time.sleep(0.2)
 

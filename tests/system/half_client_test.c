@@ -53,7 +53,7 @@ static int setup(void **state)
     static struct rig rig;
     static const char *const tokens[] = {TOKEN};
     struct half_store_opts store = {0};
-    struct half_http_opts front = {.tokens = tokens, .token_count = 1};
+    struct half_http_opts front = {.tokens = tokens, .token_count = 1, .takes_async = true};
     char url[64];
     struct obx_err err = {0};
 
@@ -129,6 +129,42 @@ static void the_whole_way(void **state)
     assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM outbox"), 2);
 }
 
+static bool is_decided(void *ctx)
+{
+    struct rig *rig = ctx;
+
+    return test_db_number(rig->db, "SELECT COUNT(*) FROM half_message WHERE state IN "
+                                   "('committed', 'rolled_back')") == 2;
+}
+
+/* A client whose verdicts do not wait: they are applied all the same, and what nobody prepared is
+ * not reported. Prepares wait as ever. */
+static void verdicts_need_not_be_waited_for(void **state)
+{
+    struct rig *rig = *state;
+    struct obx_half_opts opts = {
+        .size = sizeof(opts), .token = TOKEN, .producer = "orders", .async_verdicts = 1};
+    struct half_http_stats stats;
+    struct obx_err err = {0};
+    char url[64];
+
+    snprintf(url, sizeof(url), "http://127.0.0.1:%u", (unsigned)half_http_port(rig->front));
+    opts.url = url;
+    obx_half_close(rig->half);
+    assert_int_equal(obx_half_open(&opts, &rig->half, &err), OBX_OK);
+    assert_int_equal(prepare(rig, "v-1", &err), OBX_OK);
+    assert_int_equal(prepare(rig, "v-2", &err), OBX_OK);
+    assert_int_equal(obx_half_commit(rig->half, "v-1", &err), OBX_OK);
+    assert_int_equal(obx_half_rollback(rig->half, "v-2", &err), OBX_OK);
+    assert_int_equal(obx_half_commit(rig->half, "nobody", &err), OBX_OK);
+    assert_true(wait_until(10000, is_decided, rig));
+    assert_int_equal(test_db_number(rig->db, "SELECT COUNT(*) FROM outbox WHERE topic IN "
+                                             "('order.paid', 'order.dropped')"),
+                     2);
+    half_http_get_stats(rig->front, &stats);
+    assert_int_equal(stats.async, 3);
+}
+
 static void what_may_not_be_is_refused(void **state)
 {
     struct rig *rig = *state;
@@ -197,6 +233,8 @@ static const struct {
     {200, "{\"gid\":\"g\",\"state\":\"rolled_back\"}"},
     {200, "{\"gid\":\"g\",\"state\":\"committed\"} x"},
     {201, "<html>200 OK</html>"},
+    {202,
+     "{\"gid\":\"g\",\"state\":\"accepted\",\"verdict\":\"commit\"}"}, /* nobody asked for it */
     {404, "<html>404 Not Found</html>"},
     {409, "{\"error\":\"conflict\"}"},
 };
@@ -277,6 +315,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_whole_way, setup, teardown),
+        cmocka_unit_test_setup_teardown(verdicts_need_not_be_waited_for, setup, teardown),
         cmocka_unit_test_setup_teardown(what_may_not_be_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_cut_connection_is_repeated_and_takes_effect_once, setup,
                                         teardown),

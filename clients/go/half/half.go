@@ -37,7 +37,7 @@ type Message struct {
 // State is what the relay answers.
 type State struct {
 	GID       string `json:"gid"`
-	State     string `json:"state"` // prepared, committed, rolled_back, parked
+	State     string `json:"state"` // prepared, committed, rolled_back, parked; accepted: CommitAsync, RollbackAsync
 	DecidedBy string `json:"decided_by"`
 	DecidedAt string `json:"decided_at"`
 	Repeated  bool   `json:"repeated"`
@@ -80,22 +80,33 @@ func (c *Client) Prepare(ctx context.Context, gid, producer string, commit, roll
 	if err != nil {
 		return nil, err
 	}
-	return c.call(ctx, http.MethodPost, "", gid, body)
+	return c.call(ctx, http.MethodPost, "", gid, body, "")
 }
 
 // Commit sends the messages of commit.
 func (c *Client) Commit(ctx context.Context, gid string) (*State, error) {
-	return c.call(ctx, http.MethodPost, "/"+url.PathEscape(gid)+"/commit", gid, nil)
+	return c.call(ctx, http.MethodPost, "/"+url.PathEscape(gid)+"/commit", gid, nil, "")
+}
+
+// CommitAsync is Commit that returns when the relay has queued the verdict (State is "accepted"). Should it be lost there,
+// check-back finds out; then nobody says of a conflict.
+func (c *Client) CommitAsync(ctx context.Context, gid string) (*State, error) {
+	return c.call(ctx, http.MethodPost, "/"+url.PathEscape(gid)+"/commit", gid, nil, "respond-async")
 }
 
 // Rollback sends those of rollback, if there are any.
 func (c *Client) Rollback(ctx context.Context, gid string) (*State, error) {
-	return c.call(ctx, http.MethodPost, "/"+url.PathEscape(gid)+"/rollback", gid, nil)
+	return c.call(ctx, http.MethodPost, "/"+url.PathEscape(gid)+"/rollback", gid, nil, "")
+}
+
+// RollbackAsync is to Rollback as CommitAsync to Commit.
+func (c *Client) RollbackAsync(ctx context.Context, gid string) (*State, error) {
+	return c.call(ctx, http.MethodPost, "/"+url.PathEscape(gid)+"/rollback", gid, nil, "respond-async")
 }
 
 // Lookup tells what the relay has.
 func (c *Client) Lookup(ctx context.Context, gid string) (*State, error) {
-	return c.call(ctx, http.MethodGet, "/"+url.PathEscape(gid), gid, nil)
+	return c.call(ctx, http.MethodGet, "/"+url.PathEscape(gid), gid, nil, "")
 }
 
 // direct sends the token, and messages, to the relay's address and nowhere else: no redirects, no proxies.
@@ -106,7 +117,7 @@ var direct = &http.Client{
 }
 
 // The bytes of a repeated prepare are the same: printed again they might be another prepare.
-func (c *Client) call(ctx context.Context, method, path, gid string, body []byte) (*State, error) {
+func (c *Client) call(ctx context.Context, method, path, gid string, body []byte, prefer string) (*State, error) {
 	client, patience := c.HTTP, c.Patience
 	if client == nil {
 		client = direct
@@ -117,7 +128,7 @@ func (c *Client) call(ctx context.Context, method, path, gid string, body []byte
 	address := strings.TrimRight(c.URL, "/") + "/v1/half-messages" + path
 	until, pause := time.Now().Add(patience), 50*time.Millisecond
 	for {
-		state, err := c.once(ctx, client, method, address, gid, body)
+		state, err := c.once(ctx, client, method, address, gid, body, prefer)
 		var refused *Refused
 		if err == nil || errors.As(err, &refused) {
 			return state, err
@@ -134,13 +145,16 @@ func (c *Client) call(ctx context.Context, method, path, gid string, body []byte
 	}
 }
 
-func (c *Client) once(ctx context.Context, client *http.Client, method, address, gid string, body []byte) (*State, error) {
+func (c *Client) once(ctx context.Context, client *http.Client, method, address, gid string, body []byte, prefer string) (*State, error) {
 	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	request.Header.Set("Authorization", "Bearer "+c.Token)
 	request.Header.Set("Content-Type", "application/json")
+	if prefer != "" {
+		request.Header.Set("Prefer", prefer)
+	}
 	answer, err := client.Do(request)
 	if err != nil {
 		return nil, err

@@ -16,6 +16,25 @@ export class Refused extends Error {
 export class Unanswered extends Error {}
 export class Decided extends Error {}
 
+const ANSWER_MAX = 16 * 1024 * 1024;
+
+// What answers may be anybody: one without an end must not fill our memory for as long as the time limit lets it.
+async function read(answer) {
+    const parts = [];
+    let length = 0;
+    for await (const part of answer.body ?? []) {
+        length += part.length;
+        if (length > ANSWER_MAX)
+            throw new Error('the answer is too long');
+        parts.push(part);
+    }
+    try {
+        return JSON.parse(Buffer.concat(parts).toString());
+    } catch {
+        return null;
+    }
+}
+
 const wire = (message) => ({
     topic: message.topic,
     payload_base64: bytesOf(message.payload).toString('base64'),
@@ -45,12 +64,12 @@ export class Client {
         return this.#call('POST', '', gid, JSON.stringify(body));
     }
 
-    commit(gid) {
-        return this.#call('POST', `/${encodeURIComponent(gid)}/commit`, gid);
+    commit(gid, { wait = true } = {}) {
+        return this.#call('POST', `/${encodeURIComponent(gid)}/commit`, gid, undefined, wait);
     }
 
-    rollback(gid) {
-        return this.#call('POST', `/${encodeURIComponent(gid)}/rollback`, gid);
+    rollback(gid, { wait = true } = {}) {
+        return this.#call('POST', `/${encodeURIComponent(gid)}/rollback`, gid, undefined, wait);
     }
 
     lookup(gid) {
@@ -58,7 +77,8 @@ export class Client {
     }
 
     // The bytes of a repeated prepare are the same: printed again they might be another prepare.
-    async #call(method, path, gid, body) {
+    async #call(method, path, gid, body, wait = true) {
+        const prefer = wait ? {} : { prefer: 'respond-async' };
         const until = Date.now() + this.#patienceMs;
         for (let pause = 50; ; pause = Math.min(2 * pause, 1000)) {
             let why;
@@ -68,9 +88,9 @@ export class Client {
                     body,
                     redirect: 'error',
                     signal: AbortSignal.timeout(this.#timeoutMs),
-                    headers: { authorization: `Bearer ${this.#token}`, 'content-type': 'application/json' },
+                    headers: { authorization: `Bearer ${this.#token}`, 'content-type': 'application/json', ...prefer },
                 });
-                const said = await answer.json().catch(() => null);
+                const said = await read(answer);
                 if (answer.status >= 400 && answer.status < 500)
                     throw new Refused(answer.status, said ?? {});
                 if (answer.ok && said?.gid === gid)

@@ -103,7 +103,8 @@ export namespace half {
     type Message = Outgoing;
     interface State {
         gid: string;
-        state: 'prepared' | 'committed' | 'rolled_back' | 'parked';
+        /** accepted: of a verdict that was not waited for. */
+        state: 'prepared' | 'committed' | 'rolled_back' | 'parked' | 'accepted';
         decided_by: string | null;
         decided_at: string | null;
         repeated?: boolean;
@@ -123,8 +124,9 @@ export namespace half {
     class Client {
         constructor(url: string, token: string, options?: { timeoutMs?: number; patienceMs?: number });
         prepare(gid: string, producer: string, parts: { commit?: Message[]; rollback?: Message[]; firstCheckMs?: number }): Promise<State>;
-        commit(gid: string): Promise<State>;
-        rollback(gid: string): Promise<State>;
+        /** wait false: until the relay has queued the verdict. Should it be lost there, check-back finds out; nobody says of a conflict. */
+        commit(gid: string, options?: { wait?: boolean }): Promise<State>;
+        rollback(gid: string, options?: { wait?: boolean }): Promise<State>;
         lookup(gid: string): Promise<State>;
     }
     /** The first statement of the local transaction. */

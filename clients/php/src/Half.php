@@ -65,16 +65,21 @@ final class Half
         return $this->call('POST', '', $gid, json_encode($body, JSON_THROW_ON_ERROR | JSON_PRESERVE_ZERO_FRACTION));
     }
 
-    /** @return array<string, mixed> */
-    public function commit(string $gid): array
+    /**
+     * Without $wait it returns when the relay has queued the verdict (state is "accepted"); should it be lost there, check-back
+     * finds out. Then nobody says of a conflict.
+     *
+     * @return array<string, mixed>
+     */
+    public function commit(string $gid, bool $wait = true): array
     {
-        return $this->call('POST', '/' . rawurlencode($gid) . '/commit', $gid);
+        return $this->call('POST', '/' . rawurlencode($gid) . '/commit', $gid, '', $wait);
     }
 
     /** @return array<string, mixed> */
-    public function rollback(string $gid): array
+    public function rollback(string $gid, bool $wait = true): array
     {
-        return $this->call('POST', '/' . rawurlencode($gid) . '/rollback', $gid);
+        return $this->call('POST', '/' . rawurlencode($gid) . '/rollback', $gid, '', $wait);
     }
 
     /** @return array<string, mixed> */
@@ -88,11 +93,11 @@ final class Half
      *
      * @return array<string, mixed>
      */
-    private function call(string $method, string $path, string $gid, string $body = ''): array
+    private function call(string $method, string $path, string $gid, string $body = '', bool $wait = true): array
     {
         $until = microtime(true) + $this->patience;
         for ($pause = 0.05;; $pause = min(2 * $pause, 1.0)) {
-            [$status, $answer] = $this->once($method, $path, $body);
+            [$status, $answer] = $this->once($method, $path, $body, $wait ? '' : "Prefer: respond-async\r\n");
             $said = json_decode($answer, true);
             if ($status >= 400 && $status < 500) {
                 throw new Refused($status, is_array($said) ? $said : []);
@@ -113,7 +118,7 @@ final class Half
      *
      * @return array{int, string} status 0: there was no whole answer in time
      */
-    private function once(string $method, string $path, string $body): array
+    private function once(string $method, string $path, string $body, string $fields): array
     {
         $end = microtime(true) + $this->timeout;
         $at = parse_url($this->url);
@@ -125,7 +130,7 @@ final class Half
         }
         stream_set_blocking($line, false);
         $request = "$method {$at['path']}$path HTTP/1.0\r\nHost: {$at['host']}:$port\r\nAuthorization: Bearer {$this->token}\r\n"
-            . "Content-Type: application/json\r\nContent-Length: " . strlen($body) . "\r\n\r\n$body";
+            . "Content-Type: application/json\r\nContent-Length: " . strlen($body) . "\r\n$fields\r\n$body";
         $answer = '';
         $head = false;
         do {

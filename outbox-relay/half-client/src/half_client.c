@@ -37,11 +37,13 @@ struct question {
     const char *gid;
     bool any_state; /* a prepare, a look-up */
     enum obx_half_state state;
+    bool is_verdict;
 };
 
 struct obx_half {
     CURL *easy;
     struct curl_slist *headers;
+    struct curl_slist *verdict_headers; /* NULL: as the others */
     char *url, *producer, *ca_file;
     uint32_t timeout_ms;
     long status;               /* of an answer; 0: there was none */
@@ -65,8 +67,10 @@ static size_t on_body(char *data, size_t size, size_t count, void *ctx)
 }
 
 /* One request; half->status is 0 when there was no whole answer. */
-static void perform(struct obx_half *half, const char *url, const char *body, uint64_t due_ms)
+static void perform(struct obx_half *half, const char *url, const char *body, bool is_verdict,
+                    uint64_t due_ms)
 {
+    const bool is_async = is_verdict && half->verdict_headers != NULL;
     int left_ms = clock_left_ms(due_ms);
 
     half->status = 0;
@@ -78,7 +82,8 @@ static void perform(struct obx_half *half, const char *url, const char *body, ui
     curl_easy_setopt(half->easy, CURLOPT_PROXY, "");
     curl_easy_setopt(half->easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(half->easy, CURLOPT_TIMEOUT_MS, (long)(left_ms > 0 ? left_ms : 1));
-    curl_easy_setopt(half->easy, CURLOPT_HTTPHEADER, half->headers);
+    curl_easy_setopt(half->easy, CURLOPT_HTTPHEADER,
+                     is_async ? half->verdict_headers : half->headers);
     curl_easy_setopt(half->easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(half->easy, CURLOPT_WRITEDATA, half);
     if (half->ca_file != NULL)
@@ -100,6 +105,9 @@ static bool says(struct obx_half *half, const struct question *question, const j
 
     if (gid == NULL || state == NULL || strcmp(gid, question->gid) != 0)
         return false;
+    if (half->status == 202)
+        return question->is_verdict && half->verdict_headers != NULL &&
+               strcmp(state, "accepted") == 0;
     while (i < STATES && strcmp(state_names[i], state) != 0)
         i++;
     half->state = (enum obx_half_state)i;
@@ -111,7 +119,7 @@ static bool says(struct obx_half *half, const struct question *question, const j
 static void judge(struct obx_half *half, const struct question *question)
 {
     json_t *root = json_loadb(half->body, half->body_len, JSON_REJECT_DUPLICATES, NULL);
-    bool is_good = half->status == 200 || half->status == 201;
+    bool is_good = half->status == 200 || half->status == 201 || half->status == 202;
     bool is_decisive = half->status == 404 || half->status == 409;
     const json_t *error = json_object_get(root, "error");
 
@@ -135,7 +143,7 @@ static void call(struct obx_half *half, const char *url, const char *body,
         struct timespec pause = {.tv_sec = wait_ms / 1000,
                                  .tv_nsec = (long)(wait_ms % 1000) * 1000000};
 
-        perform(half, url, body, due_ms);
+        perform(half, url, body, question->is_verdict, due_ms);
         judge(half, question);
         if ((half->status != 0 && half->status != 503) || clock_left_ms(due_ms) <= (int)wait_ms)
             return;
@@ -168,6 +176,7 @@ static enum obx_code result_of(const struct obx_half *half, const char *gid, str
     switch (half->status) {
     case 200:
     case 201:
+    case 202:
         return OBX_OK;
     case 401:
         return fail_with_answer(half, OBX_E_CONFIG, gid, err);
@@ -330,14 +339,15 @@ enum obx_code obx_half_prepare(struct obx_half *half, const char *gid,
 
 enum obx_code obx_half_commit(struct obx_half *half, const char *gid, struct obx_err *err)
 {
-    const struct question question = {.gid = gid, .state = OBX_HALF_COMMITTED};
+    const struct question question = {.gid = gid, .state = OBX_HALF_COMMITTED, .is_verdict = true};
 
     return call_gid(half, &question, "/commit", "", err);
 }
 
 enum obx_code obx_half_rollback(struct obx_half *half, const char *gid, struct obx_err *err)
 {
-    const struct question question = {.gid = gid, .state = OBX_HALF_ROLLED_BACK};
+    const struct question question = {
+        .gid = gid, .state = OBX_HALF_ROLLED_BACK, .is_verdict = true};
 
     return call_gid(half, &question, "/rollback", "", err);
 }
@@ -353,23 +363,38 @@ enum obx_code obx_half_lookup(struct obx_half *half, const char *gid, enum obx_h
     return rc;
 }
 
+/* Each item is copied; false: no memory. */
+static bool add_header(struct curl_slist **list, const char *line)
+{
+    struct curl_slist *longer = curl_slist_append(*list, line);
+
+    if (longer != NULL)
+        *list = longer;
+    return longer != NULL;
+}
+
+static bool make_headers(struct obx_half *half, const char *token, bool is_async)
+{
+    static const char type[] = "Content-Type: application/json";
+    char line[1024];
+
+    snprintf(line, sizeof(line), "Authorization: Bearer %s", token);
+    return add_header(&half->headers, line) && add_header(&half->headers, type) &&
+           (!is_async ||
+            (add_header(&half->verdict_headers, line) && add_header(&half->verdict_headers, type) &&
+             add_header(&half->verdict_headers, "Prefer: respond-async")));
+}
+
 static bool copy_opts(struct obx_half *half, const struct obx_half_opts *opts)
 {
-    char line[1024];
-    struct curl_slist *list;
-
     half->url = obx_strdup(opts->url);
     half->producer = obx_strdup(opts->producer);
     half->ca_file = opts->ca_file != NULL ? obx_strdup(opts->ca_file) : NULL;
     half->timeout_ms = opts->timeout_ms == 0 ? TIMEOUT_DEF : opts->timeout_ms;
-    snprintf(line, sizeof(line), "Authorization: Bearer %s", opts->token);
-    half->headers = curl_slist_append(NULL, line);
-    list = half->headers == NULL
-               ? NULL
-               : curl_slist_append(half->headers, "Content-Type: application/json");
     half->easy = curl_easy_init();
-    return half->url != NULL && half->producer != NULL &&
-           (opts->ca_file == NULL || half->ca_file != NULL) && list != NULL && half->easy != NULL;
+    return make_headers(half, opts->token, opts->async_verdicts != 0) && half->url != NULL &&
+           half->producer != NULL && (opts->ca_file == NULL || half->ca_file != NULL) &&
+           half->easy != NULL;
 }
 
 enum obx_code obx_half_open(const struct obx_half_opts *opts, struct obx_half **out,
@@ -401,6 +426,7 @@ void obx_half_close(struct obx_half *half)
     if (half->easy != NULL)
         curl_easy_cleanup(half->easy);
     curl_slist_free_all(half->headers);
+    curl_slist_free_all(half->verdict_headers);
     curl_global_cleanup();
     obx_free(half->url);
     obx_free(half->producer);

@@ -209,8 +209,8 @@ public final class Adapter {
             Half.State state = switch ((String) command.get("call")) {
                 case "prepare" -> client.prepare(gid, (String) command.get("producer"), messages(command.get("commit")),
                         messages(command.get("rollback")));
-                case "commit" -> client.commit(gid);
-                case "rollback" -> client.rollback(gid);
+                case "commit" -> client.commit(gid, !Boolean.TRUE.equals(command.get("async")));
+                case "rollback" -> client.rollback(gid, !Boolean.TRUE.equals(command.get("async")));
                 default -> client.lookup(gid);
             };
             say("answered", "state", Json.text(state.state()));

@@ -90,12 +90,12 @@ async function handler(tx, message) {
     return undefined;
 }
 
-async function callHalf({ url, token, call, gid, producer, commit = [], rollback = [] }) {
+async function callHalf({ url, token, call, gid, producer, commit = [], rollback = [], async: isAsync }) {
     const client = new half.Client(url, token);
     try {
         const answer = call === 'prepare'
             ? await client.prepare(gid, producer, { commit: commit.map(words), rollback: rollback.map(words) })
-            : await client[call](gid);
+            : await client[call](gid, ...(isAsync ? [{ wait: false }] : []));
         say('answered', { state: answer.state });
     } catch (error) {
         if (!(error instanceof half.Refused))

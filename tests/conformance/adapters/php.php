@@ -134,7 +134,7 @@ function half(array $command): void
     try {
         $answer = $command['call'] === 'prepare'
             ? $client->prepare($command['gid'], $command['producer'], $made($command['commit']), $made($command['rollback']))
-            : $client->{$command['call']}($command['gid']);
+            : $client->{$command['call']}($command['gid'], ...(($command['async'] ?? false) ? ['wait' => false] : []));
         say('answered', ['state' => $answer['state']]);
     } catch (Refused $refused) {
         say('refused', ['reason' => $refused->reason(), 'status' => $refused->status]);

@@ -138,7 +138,7 @@ def call_half(command):
                 parts[verdict] = [half.message(topic, payload, **more) for topic, payload, more in of]
             answer = client.prepare(command["gid"], command["producer"], **parts)
         else:
-            answer = getattr(client, command["call"])(command["gid"])
+            answer = getattr(client, command["call"])(command["gid"], **({"wait": False} if command.get("async") else {}))
         say("answered", state=answer["state"])
     except half.Refused as refused:
         say("refused", reason=refused.reason, status=refused.status)

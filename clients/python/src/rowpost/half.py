@@ -96,11 +96,13 @@ class Client:
                 "first_check_ms": first_check_ms}
         return self._call("POST", "", gid, json.dumps(body).encode())
 
-    def commit(self, gid: str) -> dict[str, Any]:
-        return self._call("POST", f"/{self._quote(gid)}/commit", gid)
+    def commit(self, gid: str, *, wait: bool = True) -> dict[str, Any]:
+        """``wait=False``: returns when the relay has queued the verdict (``state`` is "accepted"); should it be lost there,
+        check-back finds out. Then nobody says of a conflict."""
+        return self._call("POST", f"/{self._quote(gid)}/commit", gid, wait=wait)
 
-    def rollback(self, gid: str) -> dict[str, Any]:
-        return self._call("POST", f"/{self._quote(gid)}/rollback", gid)
+    def rollback(self, gid: str, *, wait: bool = True) -> dict[str, Any]:
+        return self._call("POST", f"/{self._quote(gid)}/rollback", gid, wait=wait)
 
     def lookup(self, gid: str) -> dict[str, Any]:
         return self._call("GET", f"/{self._quote(gid)}", gid)
@@ -109,13 +111,13 @@ class Client:
     def _quote(gid: str) -> str:
         return urllib.parse.quote(gid, safe="")
 
-    def _call(self, method: str, path: str, gid: str, body: bytes | None = None) -> dict[str, Any]:
+    def _call(self, method: str, path: str, gid: str, body: bytes | None = None, wait: bool = True) -> dict[str, Any]:
         # The bytes of a repeated prepare are the same: printed again they might be another prepare.
         body = body if method == "GET" else body or b""
         until, pause = time.monotonic() + self._patience, 0.05
         while True:
             try:
-                status, said = self._once(method, path, body)
+                status, said = self._once(method, path, body, wait)
                 if 400 <= status < 500:
                     raise Refused(status, said)
                 if 200 <= status < 300 and said.get("gid") == gid:
@@ -128,14 +130,15 @@ class Client:
             time.sleep(pause)
             pause = min(2 * pause, 1.0)
 
-    def _once(self, method: str, path: str, body: bytes | None) -> tuple[int, dict[str, Any]]:
+    def _once(self, method: str, path: str, body: bytes | None, wait: bool) -> tuple[int, dict[str, Any]]:
         url = urllib.parse.urlsplit(self._url)
         kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
         end = time.monotonic() + self._timeout
         with contextlib.closing(kind(url.hostname or "", url.port, timeout=self._timeout)) as connection:
             connection.response_class = lambda sock, *args, **more: http.client.HTTPResponse(_Answer(sock, end), *args, **more)
             connection.request(method, url.path + path, body, {
-                "Authorization": f"Bearer {self._token}", "Content-Type": "application/json", "Connection": "close"})
+                "Authorization": f"Bearer {self._token}", "Content-Type": "application/json", "Connection": "close",
+                **({} if wait else {"Prefer": "respond-async"})})
             with connection.getresponse() as answer:
                 try:
                     said = json.loads(answer.read(_ANSWER_MAX))

@@ -38,6 +38,11 @@ struct obx_half_opts {
         *producer; /**< a [producer NAME] of the relay's configuration: whom check-back asks */
     const char *ca_file; /**< for https; NULL: the system's certificates */
     uint32_t timeout_ms; /**< of one call with all its repeats; 0: 5000 */
+    /** Not 0: commit and rollback return when the relay has queued the verdict. OBX_OK then says no
+     * more than that: should it be lost (the relay dies, the database is away) check-back finds out,
+     * and a conflict or an unknown gid is not reported. A relay without check-back waits as ever.
+     * docs/half-messages.md */
+    int async_verdicts;
 };
 
 /** A message to send when the verdict is commit, or rollback. Absent fields get their defaults. */
@@ -87,7 +92,8 @@ OBX_NODISCARD OBX_API enum obx_code obx_half_prepare(struct obx_half *half, cons
                                                      const struct obx_half_message *on_rollback,
                                                      size_t rollback_count, struct obx_err *err);
 /**
- * Give the verdict after the local transaction committed. OBX_OK: its messages are in the outbox.
+ * Give the verdict after the local transaction committed. OBX_OK: its messages are in the outbox (with
+ * async_verdicts: the verdict is queued).
  * @return OBX_OK; OBX_E_CONFLICT - it was rolled back before, the text says by whom;
  * OBX_E_NOT_FOUND; OBX_E_CONFIG; OBX_E_TIMEOUT - nothing is lost: check-back will find out;
  * OBX_E_NOMEM

@@ -46,6 +46,7 @@ type command struct {
 	Follow                           int
 	URL, Token, Call, GID, Producer  string
 	Commit, Rollback                 []message
+	Async                            bool
 }
 
 type object = map[string]any
@@ -191,7 +192,14 @@ func callHalf(c command) {
 	client := &half.Client{URL: c.URL, Token: c.Token}
 	var state *half.State
 	var err error
+	if c.Async {
+		c.Call += " async"
+	}
 	switch c.Call {
+	case "commit async":
+		state, err = client.CommitAsync(ctx, c.GID)
+	case "rollback async":
+		state, err = client.RollbackAsync(ctx, c.GID)
 	case "prepare":
 		state, err = client.Prepare(ctx, c.GID, c.Producer, ofHalf(c.Commit), ofHalf(c.Rollback))
 	case "commit":

@@ -45,7 +45,10 @@ public final class Half {
     private Half() {
     }
 
-    /** What the relay has: prepared, committed, rolled_back or parked. {@code json} is the whole answer. */
+    /**
+     * What the relay has: prepared, committed, rolled_back or parked; accepted of a verdict that was not waited for.
+     * {@code json} is the whole answer.
+     */
     public record State(String gid, String state, String json) {
     }
 
@@ -154,27 +157,40 @@ public final class Half {
 
         /** Start the local transaction only when it has returned. */
         public State prepare(String gid, String producer, List<Outbox.Message> commit, List<Outbox.Message> rollback) {
-            return call("POST", "", gid, "{\"gid\":" + quote(gid) + ",\"producer\":" + quote(producer) + ",\"commit\":" + json(commit)
+            return call("POST", "", gid, true, "{\"gid\":" + quote(gid) + ",\"producer\":" + quote(producer) + ",\"commit\":" + json(commit)
                     + ",\"rollback\":" + json(rollback) + "}");
         }
 
         public State commit(String gid) {
-            return call("POST", "/" + encode(gid) + "/commit", gid, "");
+            return commit(gid, true);
+        }
+
+        /**
+         * Without {@code wait} it returns when the relay has queued the verdict ({@code state} is accepted); should it be lost
+         * there, check-back finds out. Then nobody says of a conflict.
+         */
+        public State commit(String gid, boolean wait) {
+            return call("POST", "/" + encode(gid) + "/commit", gid, wait, "");
         }
 
         public State rollback(String gid) {
-            return call("POST", "/" + encode(gid) + "/rollback", gid, "");
+            return rollback(gid, true);
+        }
+
+        public State rollback(String gid, boolean wait) {
+            return call("POST", "/" + encode(gid) + "/rollback", gid, wait, "");
         }
 
         public State lookup(String gid) {
-            return call("GET", "/" + encode(gid), gid, "");
+            return call("GET", "/" + encode(gid), gid, true, "");
         }
 
         /** The bytes of a repeated prepare are the same: printed again they might be another prepare. */
-        private State call(String method, String path, String gid, String body) {
-            HttpRequest request = HttpRequest.newBuilder(URI.create(url + path)).timeout(Duration.ofMillis(TIMEOUT_MS))
+        private State call(String method, String path, String gid, boolean wait, String body) {
+            HttpRequest.Builder builder = HttpRequest.newBuilder(URI.create(url + path)).timeout(Duration.ofMillis(TIMEOUT_MS))
                     .header("Authorization", "Bearer " + token).header("Content-Type", "application/json")
-                    .method(method, HttpRequest.BodyPublishers.ofString(body)).build();
+                    .method(method, HttpRequest.BodyPublishers.ofString(body));
+            HttpRequest request = (wait ? builder : builder.header("Prefer", "respond-async")).build();
             long until = System.nanoTime() + patience.toNanos();
             for (long pause = 50;; pause = Math.min(2 * pause, 1000)) {
                 String why;
