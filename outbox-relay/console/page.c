@@ -11,9 +11,9 @@
 
 static const struct {
     const char *path, *label;
-} places[] = {{"/", "Overview"},   {"/parked", "Parked"},        {"/dead", "Dead"},
-              {"/inbox", "Inbox"}, {"/notify", "Notifications"}, {"/half", "Half-messages"},
-              {"/fleet", "Fleet"}, {"/actions", "Actions"}};
+} places[] = {{"/", "Overview"},          {"/frozen", "Frozen keys"}, {"/parked", "Parked"},
+              {"/dead", "Dead"},          {"/inbox", "Inbox"},        {"/notify", "Notifications"},
+              {"/half", "Half-messages"}, {"/fleet", "Fleet"},        {"/actions", "Actions"}};
 
 static void add_search(struct page *page)
 {

@@ -72,13 +72,16 @@ void page_svg_line(struct page *page, const uint64_t *values, size_t count, cons
 /** A source, or with is_consumer a [consumer NAME]: that of the parameter `at`, or the only one. False:
  * the page says what there is to choose from. */
 bool page_target(struct page *page, bool is_consumer, struct target *target);
-/** Connect with the page's time limit. False: the page says why not. */
+/** Connect with what is left of the page's time. False: the page says why not. */
 bool page_open(struct page *page, const struct target *target, struct db **db);
+/** The same for one of several places of a page: with a part of that time, so that one which does not
+ * answer leaves some for the others. False: nothing was written. */
+bool page_open_one(struct page *page, const struct target *target, struct db **db);
 void page_close(struct page *page, struct db *db);
 
 /* ---- the pages ---- */
 
 page_fn page_overview, page_search, page_message, page_rows, page_row, page_act, page_fleet,
-    page_actions;
+    page_frozen, page_actions;
 
 #endif

@@ -67,7 +67,6 @@ static void add_source(struct page *page, const struct source_config *source, js
     static const char *const names[] = {"outbox",      "owner",      "address", "epoch",
                                         "acquired_at", "expires_at", "lease"};
     const struct target target = {.source = source->name, .db = source->lane.db};
-    struct page copy = {.console = page->console, .format = FORMAT_JSON};
     struct db_rows *rows = NULL;
     struct obx_err err = {0};
     struct db *db = NULL;
@@ -77,7 +76,8 @@ static void add_source(struct page *page, const struct source_config *source, js
         html_add_text(&page->out, source->name);
         buf_add_text(&page->out, "</h2>");
     }
-    if (!page_open(&copy, &target, &db) || db_query(db, sql, DB_NO_ARGS, &rows, &err) != OBX_OK) {
+    if (!page_open_one(page, &target, &db) ||
+        db_query(db, sql, DB_NO_ARGS, &rows, &err) != OBX_OK) {
         if (list == NULL)
             buf_add_text(&page->out, "<p class=\"bad\">This database did not answer.</p>");
         else
@@ -90,7 +90,6 @@ static void add_source(struct page *page, const struct source_config *source, js
     }
     db_rows_free(rows);
     page_close(page, db);
-    buf_fini(&copy.out);
 }
 
 void page_fleet(struct page *page)

@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/log.h"
+#include "base/clock.h"
 #include "page.h"
 
-enum { MS_PER_S = 1000 };
+enum { MS_PER_S = 1000, LOCK_WAIT_S = 2, SHARES = 3 };
 
 static void add_choice(struct page *page, const char *name)
 {
@@ -86,22 +86,47 @@ static enum obx_code limit_statements(struct db *db, uint32_t limit_ms, struct o
     return rc;
 }
 
-bool page_open(struct page *page, const struct target *target, struct db **db)
+static bool open_within(const struct target *target, uint64_t time_ms, struct db **db,
+                        struct obx_err *err)
 {
     struct db_opts opts = target->db;
-    struct obx_err err = {0};
 
-    opts.connect_timeout_ms = opts.read_timeout_ms = opts.write_timeout_ms =
-        page->console->deadline_ms;
-    opts.lock_wait_s = 2;
+    opts.connect_timeout_ms = opts.read_timeout_ms = opts.write_timeout_ms = (uint32_t)time_ms;
+    opts.lock_wait_s = LOCK_WAIT_S;
     opts.program_name = "rowpost console";
-    if (db_open(&opts, db, &err) == OBX_OK &&
-        limit_statements(*db, page->console->deadline_ms, &err) == OBX_OK)
+    if (time_ms == 0) {
+        *db = NULL;
+        (void)obx_fail(err, OBX_E_TIMEOUT, "no time is left to ask it");
+        return false;
+    }
+    if (db_open(&opts, db, err) == OBX_OK &&
+        limit_statements(*db, (uint32_t)time_ms, err) == OBX_OK)
         return true;
     db_close(*db);
     *db = NULL;
+    return false;
+}
+
+static uint64_t time_left(const struct page *page)
+{
+    const uint64_t now_ms = clock_now_ms();
+
+    return now_ms < page->due_ms ? page->due_ms - now_ms : 0;
+}
+
+bool page_open(struct page *page, const struct target *target, struct db **db)
+{
+    struct obx_err err = {0};
+
+    if (open_within(target, time_left(page), db, &err))
+        return true;
     page_fail(page, target->source, &err);
     return false;
+}
+
+bool page_open_one(struct page *page, const struct target *target, struct db **db)
+{
+    return open_within(target, time_left(page) / SHARES, db, NULL);
 }
 
 void page_close(struct page *page, struct db *db)

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { ROWS_LIMIT = 50, ROWS_LIMIT_MAX = 1000 };
+enum { ROWS_LIMIT = 50, ROWS_LIMIT_MAX = 200 };
 
 static const struct rows_action parked_actions[] = {
     {"resume", "Resume", &parked_resume, ROLE_OPERATOR,

@@ -336,7 +336,7 @@ static void what_a_row_says_is_only_text(void **state)
 
 static void a_page_costs_a_few_statements(void **state)
 {
-    static const char *const paths[] = {"/parked",        "/parked?topic=t.a&limit=1000",
+    static const char *const paths[] = {"/parked",        "/parked?topic=t.a&limit=200",
                                         "/dead?at=stock", "/inbox?at=stock",
                                         "/fleet",         "/actions"};
 
@@ -440,6 +440,28 @@ static void a_consumers_rows_are_asked_for_there(void **state)
     said("requested by operator (console): again");
 }
 
+static void frozen_keys_of_both_sides_are_on_one_page(void **state)
+{
+    (void)state;
+    park(3, "t.a");
+    rig_sql(test.rig,
+            "UPDATE outbox_parked SET holds_key = parked_id = 1, blocked_by = IF(parked_id ="
+            " 1, NULL, 1)");
+    test_db_run(
+        test.stock_db,
+        "INSERT INTO inbox_parked (id, consumer_group, message_id, ordering_key, lane, state,"
+        " reason_code, replay_until, queue, topic, properties, body, size) VALUES (6, 'g',"
+        " 'd-6', 'k6', 1, 'dead', 'rejected', UTC_TIMESTAMP(6), 'q', 't', '', 'x', 1), (7, 'g',"
+        " 'd-7', 'k6', 1, 'blocked', '', UTC_TIMESTAMP(6), 'q', 't', '', 'x', 1)");
+    start();
+    expect(get("/frozen", READER), 200);
+    said("&lt;b&gt;key&lt;/b&gt;</a></td><td>unroutable</td>");
+    said("<td class=\"n\">2</td>");
+    said("/dead/row?at=stock&amp;id=6");
+    said("k6</a></td><td>rejected</td>");
+    said("This database did not answer"); /* the one that is away, after the others */
+}
+
 /* ---- what may not hold anything up ---- */
 
 static void a_database_that_stands_still_holds_up_no_message(void **state)
@@ -495,6 +517,7 @@ int main(void)
         CASE(all_that_match_means_what_was_seen),
         CASE(one_is_discarded_with_a_result_for_each),
         CASE(a_consumers_rows_are_asked_for_there),
+        CASE(frozen_keys_of_both_sides_are_on_one_page),
         CASE(a_database_that_stands_still_holds_up_no_message),
         CASE(metrics_may_need_a_token),
     };
