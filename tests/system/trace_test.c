@@ -49,6 +49,8 @@ static const char *const shop_fills[] = {
     "INSERT INTO outbox_receipt (message_id, consumer_group, outcome, reason) SELECT CONCAT('w-', "
     "n),"
     " 'stock', 'rejected', 'no such item' FROM numbers",
+    "INSERT INTO outbox_receipt (message_id, consumer_group, outcome) VALUES ('w-78', '', "
+    "'rejected')",
     "INSERT INTO outbox_journal (is_custom, message_id, outbox, topic, created_at) SELECT 1,"
     " CONCAT('j-', n), 'outbox', 't', UTC_TIMESTAMP(6) - INTERVAL 1 HOUR FROM numbers",
     "INSERT INTO half_message (gid, producer, state, next_check_at, decided_at, decided_by, note)"
@@ -167,6 +169,7 @@ static const struct story stories[] = {
     {"w-77", "table outbox_awaiting of shop", "waits for receipts of stock", "rejected"},
     {"w-77", "table outbox_receipt of shop", "receipt of stock: rejected, no such item",
      "rejected"},
+    {"w-78", "table outbox_receipt of shop", "it was sent, as message rej-w-78", "rejected"},
     {"j-77", "table outbox_journal of shop", "confirmed by the broker", "inbox"},
     {"j-77", "table inbox_applied of stock", "applied by group g", "inbox"},
     {"j-77", "table inbox of stock", "stored in the inbox of queue q", "inbox"},

@@ -31,6 +31,7 @@ struct fixture {
     uint16_t port;
     char *answer;
     size_t answer_cap;
+    const char *token; /* of the pages; NULL: none is needed */
 };
 
 static enum obx_code say_hello(struct http_reply *reply, void *ctx)
@@ -62,16 +63,19 @@ static enum obx_code listen_on(struct fixture *fix, struct http_pages **out, str
     const struct http_pages_opts opts = {
         .http = {.base = fix->loop.base, .address = "127.0.0.1", .port = fix->port},
         .routes = routes,
-        .route_count = sizeof(routes) / sizeof(routes[0])};
+        .route_count = sizeof(routes) / sizeof(routes[0]),
+        .token = fix->token,
+        .open_count = 1};
 
     return http_pages_create(&opts, out, err);
 }
 
-static int start(void **state)
+static int start_with(void **state, const char *token)
 {
     struct fixture *fix = calloc(1, sizeof(*fix));
 
     assert_non_null(fix);
+    fix->token = token;
     fix->loop.base = event_base_new();
     fix->port = proc_free_port();
     fix->answer_cap = 65536;
@@ -80,6 +84,16 @@ static int start(void **state)
     loop_thread_start(&fix->loop);
     *state = fix;
     return 0;
+}
+
+static int start(void **state)
+{
+    return start_with(state, NULL);
+}
+
+static int start_with_token(void **state)
+{
+    return start_with(state, "0123456789abcdef");
 }
 
 static int stop(void **state)
@@ -463,12 +477,39 @@ static void a_connection_is_kept(void **state)
     close(fd);
 }
 
+/* All but the open pages want it, and by GET and HEAD the same. */
+static void pages_may_need_a_token(void **state)
+{
+    static const char *const wrong[] = {"", "Authorization: Bearer 0123456789abcde\r\n",
+                                        "Authorization: Bearer 0123456789abcdef0\r\n",
+                                        "Authorization: Bearer \r\n",
+                                        "Authorization: Basic 0123456789abcdef\r\n"};
+    struct fixture *fix = *state;
+    char request[256];
+
+    expect_status(fix, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 200");
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        snprintf(request, sizeof(request), "GET /not-ready HTTP/1.1\r\nHost: localhost\r\n%s\r\n",
+                 wrong[i]);
+        expect_status(fix, request, "HTTP/1.1 401");
+        snprintf(request, sizeof(request), "HEAD /not-ready HTTP/1.1\r\nHost: localhost\r\n%s\r\n",
+                 wrong[i]);
+        expect_status(fix, request, "HTTP/1.1 401");
+    }
+    expect_status(fix,
+                  "GET /not-ready HTTP/1.1\r\nHost: localhost\r\n"
+                  "Authorization: Bearer 0123456789abcdef\r\n\r\n",
+                  "HTTP/1.1 503");
+    expect_status(fix, "GET /none HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 404");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(answers_what_the_route_says, start, stop),
         cmocka_unit_test_setup_teardown(head_has_no_body, start, stop),
         cmocka_unit_test_setup_teardown(unknown_paths_are_404, start, stop),
+        cmocka_unit_test_setup_teardown(pages_may_need_a_token, start_with_token, stop),
         cmocka_unit_test_setup_teardown(other_methods_are_405, start, stop),
         cmocka_unit_test_setup_teardown(survives_rubbish, start, stop),
         cmocka_unit_test_setup_teardown(silent_and_slow_peers_are_closed, start, stop),

@@ -73,10 +73,14 @@ static const struct trace_event awaiting_events[] = {
      RANK_AWAITING},
     {"t.next_send_at", "'will be sent again, unless the receipts have come by then'", 0}};
 
+/* The id of a compensation is made as outbox/compensate.c makes it. */
 static const struct trace_event receipt_events[] = {
     {"t.received_at",
-     "IF(t.consumer_group = '', CONCAT('rejected: the compensation was set off, as message rej-',"
-     " LEFT(t.message_id, 60)), CONCAT('receipt of ', t.consumer_group, ': ', t.outcome,"
+     "IF(t.consumer_group = '', CONCAT('rejected; where the message names a compensation it was "
+     "sent, as"
+     " message rej-', IF(LENGTH(t.message_id) <= 60, CONVERT(t.message_id USING utf8mb4),"
+     " LEFT(SHA2(t.message_id, 256), 60))), CONCAT('receipt of ', t.consumer_group, ': ', "
+     "t.outcome,"
      " IF(t.reason IS NULL, '', CONCAT(', ', t.reason))))",
      RANK_RECEIPT}};
 
