@@ -82,16 +82,17 @@ struct route {
 };
 
 static const struct route routes[] = {
-    {"/", page_overview, false, true, false},       {"/search", page_search, false, true, false},
-    {"/m", page_message, false, false, true},       {"/parked/row", page_row, false, false, false},
-    {"/dead/row", page_row, false, false, false},   {"/inbox/row", page_row, false, false, false},
-    {"/notify/row", page_row, false, false, false}, {"/half/row", page_row, false, false, false},
-    {"/parked/act", page_act, true, false, false},  {"/dead/act", page_act, true, false, false},
-    {"/inbox/act", page_act, true, false, false},   {"/notify/act", page_act, true, false, false},
-    {"/half/act", page_act, true, false, false},    {"/parked", page_rows, false, false, false},
-    {"/dead", page_rows, false, false, false},      {"/inbox", page_rows, false, false, false},
-    {"/notify", page_rows, false, false, false},    {"/half", page_rows, false, false, false},
-    {"/fleet", page_fleet, false, false, false},    {"/actions", page_actions, false, false, false},
+    {"/", page_overview, false, true, false},        {"/search", page_search, false, true, false},
+    {"/m", page_message, false, false, true},        {"/parked/row", page_row, false, false, false},
+    {"/dead/row", page_row, false, false, false},    {"/inbox/row", page_row, false, false, false},
+    {"/notify/row", page_row, false, false, false},  {"/half/row", page_row, false, false, false},
+    {"/parked/act", page_act, true, false, false},   {"/dead/act", page_act, true, false, false},
+    {"/inbox/act", page_act, true, false, false},    {"/notify/act", page_act, true, false, false},
+    {"/half/act", page_act, true, false, false},     {"/parked", page_rows, false, false, false},
+    {"/dead", page_rows, false, false, false},       {"/inbox", page_rows, false, false, false},
+    {"/notify", page_rows, false, false, false},     {"/half", page_rows, false, false, false},
+    {"/frozen", page_frozen, false, false, false},   {"/fleet", page_fleet, false, false, false},
+    {"/actions", page_actions, false, false, false},
 };
 
 static const struct route *find_route(const char *path)

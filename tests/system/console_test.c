@@ -320,7 +320,8 @@ static void what_a_row_says_is_only_text(void **state)
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
         const int status = get(paths[i], ADMIN);
 
-        if (status != 200 && status != 303 && status != 404)
+        if (status != 200 && status != 303 &&
+            (status != 404 || strcmp(paths[i], "/parked?at=%3Cscript%3E") != 0))
             fail_msg("%s: %d %s", paths[i], status, test.answer.data);
         said("Content-Security-Policy: default-src 'none'; style-src 'self'; script-src 'self'");
         said("X-Content-Type-Options: nosniff");
