@@ -136,7 +136,7 @@ user = obx_relay
 password_file = $dir/obx_relay.password
 database = shop
 CONF
-    [ "$console" = no ] || write_console_config "$name" >>"$dir/$name.conf"
+    [ "${console:-no}" = no ] || write_console_config "$name" >>"$dir/$name.conf"
 }
 
 # The consumers' databases with the accounts of those who apply there: what is dead can be replayed.
