@@ -47,8 +47,9 @@ here() {
         -e "s/\"(name|user)\": \"(relay|inventory)\"/\"\1\": \"${name}_\2\"/" \
         -e "s/(\"vhosts\": .*\"name\"|\"vhost\"): \"\/\"/\1: \"$name\"/" \
         -e "s/^addresses = .*/addresses = 127.0.0.1:$OBX_TEST_AMQP_PORT\nvhost = $name/" \
-        -e "s/^host = .*/host = 127.0.0.1\nport = $OBX_TEST_DB_PORT/" -e "s/^http_address = .*/http_port = $(free_port)/" \
-        -e "s,/run/secrets/,$trial/secrets/," "$1"
+        -e "s/^host = .*/host = 127.0.0.1\nport = $OBX_TEST_DB_PORT/" -e "/^http_port = /d" -e "s/^http_address = .*/http_port = PORT/" \
+        -e "s,/run/secrets/,$trial/secrets/," "$1" |
+        while IFS= read -r line; do printf '%s\n' "${line/PORT/$([[ $line != *PORT ]] || free_port)}"; done
 }
 
 sql() {
@@ -80,4 +81,6 @@ arrived() {
     [ "$(sql "${name}_stock" "SELECT CONCAT_WS(' ', topic, ordering_key, state, payload) FROM inbox")" = 'order.placed c-1 ready {"order_id": 1}' ]
 }
 wait_for arrived || fail "the message did not arrive"
+port=$(sed -n '/^\[console\]/,$s/^http_port = //p' "$work/relay.conf")
+curl -sf -u "somebody:$(cat "$trial/secrets/console")" "http://127.0.0.1:$port/" | grep -q -i rowpost || fail "the console does not answer"
 echo '[       OK ] a message goes through the trial of deploy/compose'
