@@ -22,78 +22,20 @@
 #include "message_header.h"
 #include "wait.h"
 
-enum { HEADERS = 8, EVENTS = 60, KEYS = 4, TEXT_SIZE = 32 };
+enum { EVENTS = 60, KEYS = 4, TEXT_SIZE = 32 };
 
-static struct pack_writer writer; /* too large for a stack */
-
-struct event {
-    char id[TEXT_SIZE];
-    const char *key, *body, *app; /* app: a header of the application; NULL: none */
-};
-
-static struct obx_header text_header(const char *name, const char *text)
-{
-    return (struct obx_header){
-        .name = bytes_of(name), .type = OBX_H_TEXT, .v.text = bytes_of(text)};
-}
-
-/* As the relay makes them. */
-static void add_event(const struct event *event, int number)
-{
-    struct obx_header headers[HEADERS] = {
-        text_header("cloudEvents_specversion", "1.0"),
-        text_header("cloudEvents_id", event->id),
-        text_header("cloudEvents_source", "/shop/outbox"),
-        text_header("cloudEvents_type", "test.topic"),
-        text_header("cloudEvents_time", "2099-01-01T00:00:00.000001Z"),
-        {.name = bytes_of("x-obx-outbox-id"), .type = OBX_H_I64, .v.i64 = number},
-    };
-    struct bridge_message msg = {.message_id = bytes_of(event->id),
-                                 .type = bytes_of("test.topic"),
-                                 .content_type = bytes_of("text/plain"),
-                                 .app_id = bytes_of("rowpost"),
-                                 .headers = headers,
-                                 .header_count = 6,
-                                 .body = bytes_of(event->body)};
-
-    if (event->key != NULL)
-        headers[msg.header_count++] = text_header("cloudEvents_partitionkey", event->key);
-    if (event->app != NULL)
-        headers[msg.header_count++] = text_header("app", event->app);
-    assert_int_equal(pack_add(&writer, &msg), PACK_ADDED);
-}
-
-static struct bridge_message make_pack(const struct event *events, int count)
-{
-    struct bridge_message msg = {0};
-
-    pack_begin(&writer, PACK_EVENTS_MAX, PACK_BYTES_MAX);
-    for (int i = 0; i < count; i++)
-        add_event(&events[i], i + 1);
-    assert_int_equal(pack_end(&writer, &msg), OBX_OK);
-    return msg;
-}
-
-static void put_pack(struct rig *rig, const struct event *events, int count)
-{
-    const struct bridge_message msg = make_pack(events, count);
-
-    rig_put_message(rig, &msg);
-    rig_flush(rig);
-}
-
-static void name_event(struct event *event, const char *prefix, int number)
+static void name_event(struct rig_event *event, const char *prefix, int number)
 {
     (void)snprintf(event->id, sizeof(event->id), "%s-%03d", prefix, number);
 }
 
 /* Ids that rise, some keys, bodies "ok". */
-static void fill(struct event events[EVENTS], const char *prefix)
+static void fill(struct rig_event events[EVENTS], const char *prefix)
 {
     static const char *const keys[KEYS] = {"key-0", "key-1", "key-2", NULL};
 
     for (int i = 0; i < EVENTS; i++) {
-        events[i] = (struct event){.key = keys[i % KEYS], .body = "ok"};
+        events[i] = (struct rig_event){.key = keys[i % KEYS], .body = "ok"};
         name_event(&events[i], prefix, i);
     }
 }
@@ -115,16 +57,16 @@ static enum obx_verdict obey(const struct obx_message *msg, struct obx_tx *tx, v
 static void each_message_of_a_pack_is_applied_once_in_order(void **state)
 {
     struct rig *rig = *state;
-    struct event events[EVENTS];
+    struct rig_event events[EVENTS];
     struct obx_consumer *consumer = NULL;
 
     rig_declare(rig);
     fill(events, "a");
-    put_pack(rig, events, EVENTS);
-    put_pack(rig, events, EVENTS); /* a copy */
+    rig_put_pack(rig, events, EVENTS);
+    rig_put_pack(rig, events, EVENTS); /* a copy */
     rig_put(rig, "alone", "key-0", "ok");
     fill(events, "b");
-    put_pack(rig, events, EVENTS);
+    rig_put_pack(rig, events, EVENTS);
     rig->opts.workers = 3;
     consumer = rig_start(rig, rig_apply, NULL);
     RIG_WAIT_STAT(consumer, acked, 4);
@@ -160,13 +102,13 @@ static enum obx_verdict look(const struct obx_message *msg, struct obx_tx *tx, v
 static void a_handler_sees_nothing_of_the_pack(void **state)
 {
     struct rig *rig = *state;
-    struct event event = {
+    struct rig_event event = {
         .id = "m-007", .key = "key \"7\"", .body = " {\"a\": 12.50}\n", .app = "x\ty"};
     _Atomic int seen = 0;
     struct obx_consumer *consumer = NULL;
 
     rig_declare(rig);
-    put_pack(rig, &event, 1);
+    rig_put_pack(rig, &event, 1);
     consumer = rig_start(rig, look, &seen);
     RIG_WAIT_STAT(consumer, acked, 1);
     rig_stop(consumer);
@@ -176,7 +118,7 @@ static void a_handler_sees_nothing_of_the_pack(void **state)
 static void poison_in_a_pack_costs_the_others_nothing(void **state)
 {
     struct rig *rig = *state;
-    struct event events[EVENTS];
+    struct rig_event events[EVENTS];
     struct obx_consumer *consumer = NULL;
     struct bridge_delivery *dead = NULL;
 
@@ -184,7 +126,7 @@ static void poison_in_a_pack_costs_the_others_nothing(void **state)
     fill(events, "m");
     events[5].body = "reject";
     events[6].body = "retry 3"; /* of key-2 */
-    put_pack(rig, events, EVENTS);
+    rig_put_pack(rig, events, EVENTS);
     rig->opts.retry_min_ms = 50;
     rig->opts.retry_cap_ms = 50;
     consumer = rig_start(rig, obey, NULL);
@@ -235,7 +177,7 @@ static void a_bad_pack_is_dead_with_its_reason(void **state)
     const char *event = "{\"specversion\":\"1.0\",\"id\":\"a\",\"source\":\"/s/o\",\"type\":\"t\","
                         "\"time\":\"2026-11-25T11:12:00Z\"}";
     struct rig *rig = *state;
-    struct event good = {.id = "good", .body = "ok"};
+    struct rig_event good = {.id = "good", .body = "ok"};
     struct obx_consumer *consumer = NULL;
     char *text = calloc(1, PACK_BYTES_MAX + 2);
 
@@ -248,7 +190,7 @@ static void a_bad_pack_is_dead_with_its_reason(void **state)
     put_text(rig, "rowpost", 1001, text);
     (void)snprintf(text, PACK_BYTES_MAX, "[%s,%s]", event, event);
     put_text(rig, "rowpost", 2, text);
-    put_pack(rig, &good, 1); /* among them */
+    rig_put_pack(rig, &good, 1); /* among them */
     memset(text, '[', 1000);
     text[1000] = '\0';
     put_text(rig, "rowpost", 1, text);
@@ -298,7 +240,7 @@ static void a_batch_that_is_no_pack_is_a_message(void **state)
 static void packs_survive_lost_connections(void **state)
 {
     struct rig *rig = *state;
-    struct event events[EVENTS];
+    struct rig_event events[EVENTS];
     struct obx_consumer *consumer = NULL;
     enum { PACKS = 40 };
 
@@ -308,7 +250,7 @@ static void packs_survive_lost_connections(void **state)
 
         (void)snprintf(prefix, sizeof(prefix), "p%02d", i);
         fill(events, prefix);
-        put_pack(rig, events, EVENTS);
+        rig_put_pack(rig, events, EVENTS);
     }
     rig->opts.workers = 2;
     rig->opts.prefetch = 8;
@@ -338,8 +280,6 @@ int main(void)
                                         rig_teardown),
         cmocka_unit_test_setup_teardown(packs_survive_lost_connections, rig_setup, rig_teardown),
     };
-    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
-    pack_writer_fini(&writer);
-    return failed;
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,6 +17,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "bridge/pack.h"
 #include "message_header.h"
 #include "sql/schema.h"
 #include "wait.h"
@@ -198,6 +199,55 @@ void rig_put(struct rig *rig, const char *id, const char *key, const char *body)
                                        .body = bytes_of(body)};
 
     rig_put_message(rig, &msg);
+}
+
+static struct obx_header text_header(const char *name, const char *text)
+{
+    return (struct obx_header){
+        .name = bytes_of(name), .type = OBX_H_TEXT, .v.text = bytes_of(text)};
+}
+
+static void add_event(struct pack_writer *writer, const struct rig_event *event, int number)
+{
+    struct obx_header headers[] = {
+        text_header("cloudEvents_specversion", "1.0"),
+        text_header("cloudEvents_id", event->id),
+        text_header("cloudEvents_source", "/shop/outbox"),
+        text_header("cloudEvents_type", "test.topic"),
+        text_header("cloudEvents_time", "2099-01-01T00:00:00.000001Z"),
+        {.name = bytes_of("x-obx-outbox-id"), .type = OBX_H_I64, .v.i64 = number},
+        {.name = {0}}, /* room for two more */
+        {.name = {0}},
+    };
+    struct bridge_message msg = {.message_id = bytes_of(event->id),
+                                 .type = bytes_of("test.topic"),
+                                 .content_type = bytes_of("text/plain"),
+                                 .app_id = bytes_of("rowpost"),
+                                 .headers = headers,
+                                 .header_count = 6,
+                                 .body = bytes_of(event->body)};
+
+    if (event->key != NULL)
+        headers[msg.header_count++] = text_header("cloudEvents_partitionkey", event->key);
+    if (event->app != NULL)
+        headers[msg.header_count++] = text_header("app", event->app);
+    assert_int_equal(pack_add(writer, &msg), PACK_ADDED);
+}
+
+void rig_put_pack(struct rig *rig, const struct rig_event *events, int count)
+{
+    struct pack_writer *writer = calloc(1, sizeof(*writer));
+    struct bridge_message msg = {0};
+
+    assert_non_null(writer);
+    pack_begin(writer, PACK_EVENTS_MAX, PACK_BYTES_MAX);
+    for (int i = 0; i < count; i++)
+        add_event(writer, &events[i], i + 1);
+    assert_int_equal(pack_end(writer, &msg), OBX_OK);
+    rig_put_message(rig, &msg);
+    rig_flush(rig);
+    pack_writer_fini(writer);
+    free(writer);
 }
 
 void rig_fill(struct rig *rig, const char *prefix, int count, int keys)

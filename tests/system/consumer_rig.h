@@ -47,6 +47,13 @@ void rig_put(struct rig *rig, const char *id, const char *key, const char *body)
 /** As rig_put with headers of the test's own. */
 void rig_put_message(struct rig *rig, const struct bridge_message *msg);
 void rig_flush(struct rig *rig);
+/** A message of a pack; key and app may be NULL. */
+struct rig_event {
+    char id[32];
+    const char *key, *body, *app; /* app: the header of that name */
+};
+/** Publish them as the relay packs messages, of the type text/plain, and flush. */
+void rig_put_pack(struct rig *rig, const struct rig_event *events, int count);
 /** count messages "<prefix>-<i>" with body "ok"; keys > 0: key "key-<i % keys>". */
 void rig_fill(struct rig *rig, const char *prefix, int count, int keys);
 

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "bridge/pack.h"
 #include "cut_proxy.h"
 #include "http_call.h"
 #include "inbox_rig.h"
@@ -61,6 +62,46 @@ static void stores_works_and_files(void **state)
     assert_int_equal(inbox_workers_stop(workers), 1500);
     inbox_rig_stop(rig, 0);
     rig_audit(rig->rig, 1500);
+    rig_assert_empty(rig->rig, rig->rig->queue);
+}
+
+/* Each message of a pack has a row of its own; a pack that cannot be read is dead, and nothing else. */
+static void stores_a_pack_message_by_message(void **state)
+{
+    static const char *const keys[] = {"a", "b", NULL};
+    enum { EVENTS = 30 };
+    const struct obx_header told = {
+        .name = bytes_of(PACK_COUNT_HEADER), .type = OBX_H_I64, .v.i64 = 1};
+    const struct bridge_message cut = {.content_type = bytes_of(PACK_CONTENT_TYPE),
+                                       .app_id = bytes_of("rowpost"),
+                                       .headers = &told,
+                                       .header_count = 1,
+                                       .body = bytes_of("[{\"id\":")};
+    struct inbox_rig *rig = *state;
+    struct inbox_workers *workers;
+    struct rig_event events[EVENTS];
+
+    for (int i = 0; i < EVENTS; i++) {
+        events[i] = (struct rig_event){.key = keys[i % 3], .body = i == 3 ? "twice" : "ok"};
+        (void)snprintf(events[i].id, sizeof(events[i].id), "p-%02d", i);
+    }
+    events[5].body = "reject"; /* without a key */
+    rig_put_pack(rig->rig, events, EVENTS);
+    rig_put_pack(rig->rig, events, EVENTS); /* a copy */
+    rig_put_message(rig->rig, &cut);
+    put(rig, "alone", "a", "ok");
+    inbox_rig_start(rig, 0, NULL);
+    rig_wait_number(rig->rig, all_rows, EVENTS + 1);
+    rig_wait_number(rig->rig,
+                    "SELECT COUNT(*) FROM inbox_parked WHERE state = 'dead' AND reason LIKE "
+                    "'%a pack that is no JSON%'",
+                    1);
+    workers = inbox_workers_start(rig, 3, by_body);
+    rig_wait_applied(rig->rig, EVENTS);
+    rig_wait_number(rig->rig, ROWS("dead"), 1);
+    rig_wait_number(rig->rig, all_rows, 1);
+    (void)inbox_workers_stop(workers);
+    inbox_rig_stop(rig, 0);
     rig_assert_empty(rig->rig, rig->rig->queue);
 }
 
@@ -644,6 +685,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(stores_works_and_files),
+        TEST(stores_a_pack_message_by_message),
         TEST(fails_retries_and_freezes),
         TEST(skips_the_dead_where_it_is_told_to),
         TEST(reports_what_the_service_says),

@@ -85,7 +85,8 @@ sql() {
     "$servers" sql -N -B -e "$1" </dev/null 8>&-
 }
 
-# relay_config FILE OUTBOX AMQP_PORT [LINE...]: what a user would write; LINEs go to [relay].
+# relay_config FILE OUTBOX AMQP_PORT [LINE...]: what a user would write; LINEs go to [relay]. With pack=N in the caller's
+# variables the messages are packed.
 relay_config() {
     local file=$1 outbox=$2 port=$3
     shift 3
@@ -100,6 +101,7 @@ relay_config() {
         printf '[source bench]\nhost = %s\nport = %s\nuser = obx_bench_relay\npassword = %s\n' \
             "$OBX_TEST_DB_HOST" "$OBX_TEST_DB_PORT" "$relay_password"
         printf 'database = obx_bench\noutboxes = %s\n' "$outbox"
+        [ "${pack:-1}" = 1 ] || printf '[topic *]\npack = %s\n' "$pack"
     ) >"$file"
 }
 
@@ -121,7 +123,7 @@ drain() {
     fields=$(program drain.log "$bin/bench_drain" --rows "$rows" --table "$outbox" --log "$out/log/relay.log" \
         "${@:3}" -- "$relay_bin" --config "$out/relay.conf") || return 1
     depth=$(program queue.log "$bin/bench_queue" depth "$queue") || return 1
-    if [ "$depth" -lt "$rows" ]; then
+    if [ "$((depth * ${pack:-1}))" -lt "$rows" ]; then
         note "the queue holds $depth messages for $rows rows"
         return 1
     fi
