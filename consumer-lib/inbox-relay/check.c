@@ -91,8 +91,18 @@ static enum obx_code try_rights(struct db *db, const struct notify_config *confi
         "DELETE FROM inbox WHERE id = 0",
         "UPDATE inbox_applied SET outcome = NULL WHERE consumer_group = '' AND message_id = ''",
     };
+    static const char *const shared[] = {
+        ("INSERT INTO inbox_member (consumer_group, queue, member, partitions, seen_at)"
+         " SELECT '', '', '', 0, UTC_TIMESTAMP(6) FROM DUAL WHERE 1 = 0"),
+        "UPDATE inbox_member SET partitions = 0 WHERE consumer_group = ''",
+        "DELETE FROM inbox_member WHERE consumer_group = ''",
+    };
     enum obx_code rc = db_begin(db, err);
 
+    for (size_t i = 0; rc == OBX_OK && i < config->queue_count; i++) {
+        if (config->queues[i].inbox.consumer.partitions > 0)
+            rc = try_all(db, shared, COUNT_OF(shared), err);
+    }
     if (rc == OBX_OK)
         rc = try_all(db, always, COUNT_OF(always), err);
     if (rc == OBX_OK && config->endpoint_count > 0)
@@ -159,6 +169,19 @@ static void check_queue(struct checking *checking, const struct notify_config *c
         say_failed(checking, "queue", err.text, "make it, or set topology = declare in [broker]");
 }
 
+static void check_queues(struct checking *checking, const struct notify_config *config,
+                         const struct obx_consumer_opts *opts)
+{
+    char name[UINT8_MAX + 1];
+
+    if (opts->partitions == 0)
+        check_queue(checking, config, opts->queue);
+    for (unsigned i = 0; i < opts->partitions; i++) {
+        (void)snprintf(name, sizeof(name), "%s.%u", opts->queue, i);
+        check_queue(checking, config, name);
+    }
+}
+
 static void check_broker(struct checking *checking, const struct notify_config *config)
 {
     struct obx_err err = {0};
@@ -170,10 +193,10 @@ static void check_broker(struct checking *checking, const struct notify_config *
     say_ok(checking, "broker", "connected to %s, vhost %s", config->broker.addresses,
            config->broker.vhost);
     if (config->endpoint_count > 0)
-        check_queue(checking, config, config->consumer.queue);
+        check_queues(checking, config, &config->consumer);
     for (size_t i = 0; i < config->queue_count; i++) {
         if (config->queues[i].to == QUEUE_TO_INBOX)
-            check_queue(checking, config, config->queues[i].inbox.consumer.queue);
+            check_queues(checking, config, &config->queues[i].inbox.consumer);
     }
 }
 

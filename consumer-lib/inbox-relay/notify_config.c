@@ -78,6 +78,7 @@ static enum obx_code finish_queue(struct notify_config *config, struct cfg *cfg,
         config->exchange = queue->exchange;
         config->consumer.queue = inbox->consumer.queue;
         config->consumer.prefetch = inbox->consumer.prefetch;
+        config->consumer.partitions = inbox->consumer.partitions;
     }
     return OBX_OK;
 }

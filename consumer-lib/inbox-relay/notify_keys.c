@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/log_keys.h"
+#include "base/partition.h"
 #include "bridge/bridge.h"
 #include "bridge/bridge_keys.h"
 #include "inbox/wake.h"
@@ -145,6 +146,11 @@ static const struct cfg_key queue_keys[] = {
     QUEUE(inbox.consumer.single_active_consumer, "single_active", CFG_BOOL, "yes", 0, 0,
           "Declare the queue with a single active consumer: order per key across processes needs "
           "it."),
+    QUEUE(
+        inbox.consumer.partitions, "partitions", CFG_COUNT, "0", 0, PARTITIONS_MAX,
+        "Consume the partitions of the queue, NAME.0, NAME.1 and on, so many, in place of it, and "
+        "share them with the other processes of the group. workers and prefetch are for each. 0: "
+        "one queue. See docs/partitions.md."),
     QUEUE(inbox.consumer.prefetch, "prefetch", CFG_COUNT, "2000", 1, 65535,
           "Deliveries in memory at most."),
     QUEUE(inbox.consumer.workers, "workers", CFG_COUNT, "2", 1, 64,

@@ -92,13 +92,12 @@ static void check_tuning(const struct lane_opts *lane, uint32_t drain_ms, const 
  */
 static bool is_other_table(const char *name)
 {
-    static const char *const all[] = {"outbox_parked",  "outbox_lease",   "outbox_awaiting",
-                                      "outbox_receipt", "outbox_delayed", "outbox_secret",
-                                      "outbox_journal", "half_message",   "half_part",
-                                      "half_history",   "rowpost_schema", "half_barrier",
-                                      "inbox_applied",  "inbox_parked",   "inbox_parked_piece",
-                                      "inbox_call",     "outbox_audit",   "inbox_audit",
-                                      "inbox"};
+    static const char *const all[] = {
+        "outbox_parked",  "outbox_lease",  "outbox_awaiting",    "outbox_receipt",
+        "outbox_delayed", "outbox_secret", "outbox_journal",     "half_message",
+        "half_part",      "half_history",  "rowpost_schema",     "half_barrier",
+        "inbox_applied",  "inbox_parked",  "inbox_parked_piece", "inbox_call",
+        "outbox_audit",   "inbox_audit",   "inbox_member",       "inbox"};
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         if (strcasecmp(name, all[i]) == 0)

@@ -110,6 +110,19 @@ CREATE TABLE IF NOT EXISTS inbox_audit (
     KEY audit_message (message_id)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
+-- The processes that share the partitions of a queue among themselves. Each writes its row again once a second; one that is older
+-- than five seconds does not count, and stays for an hour to be looked at.
+CREATE TABLE IF NOT EXISTS inbox_member (
+    consumer_group VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    -- Without the number of the partition.
+    queue          VARBINARY(255) NOT NULL,
+    member         VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    -- The number that it works with.
+    partitions     INT UNSIGNED NOT NULL,
+    seen_at        DATETIME(6) NOT NULL,
+    PRIMARY KEY (consumer_group, queue, member)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
+
 -- Last, so that a run that was cut off half-way is not taken for a whole one.
 INSERT INTO rowpost_schema (side, version, name)
 SELECT 'consumer', 1, 'consumer_0001_inbox' FROM DUAL

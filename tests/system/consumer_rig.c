@@ -16,6 +16,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/partition.h"
 #include "base/random.h"
 #include "bridge/pack.h"
 #include "message_header.h"
@@ -110,6 +111,14 @@ int rig_setup(void **state)
     return 0;
 }
 
+static const char *partition_queue(const struct rig *rig, unsigned partition)
+{
+    static char name[TEXT_MAX];
+
+    (void)snprintf(name, sizeof(name), "%s.%u", rig->queue, partition);
+    return name;
+}
+
 int rig_teardown(void **state)
 {
     struct rig *rig = *state;
@@ -117,6 +126,8 @@ int rig_teardown(void **state)
     bridge_publisher_destroy(rig->publisher);
     broker_delete_queue(rig->admin, rig->queue);
     broker_delete_queue(rig->admin, rig->dead);
+    for (unsigned i = 0; i < rig->partitions_made; i++)
+        broker_delete_queue(rig->admin, partition_queue(rig, i));
     broker_admin_close(rig->admin);
     db_close(rig->db);
     test_db_drop(&rig->test_db);
@@ -145,7 +156,12 @@ void rig_declare(struct rig *rig)
                                         {"x-single-active-consumer", NULL, 1, true}};
     const size_t count = rig->opts.single_active_consumer ? 3 : 2;
 
-    broker_queue(rig->admin, rig->queue, quorum, count);
+    if (rig->opts.partitions > rig->partitions_made)
+        rig->partitions_made = rig->opts.partitions;
+    for (unsigned i = 0; i < rig->opts.partitions; i++)
+        broker_queue(rig->admin, partition_queue(rig, i), quorum, 3);
+    if (rig->opts.partitions == 0)
+        broker_queue(rig->admin, rig->queue, quorum, count);
     broker_queue(rig->admin, rig->dead, quorum, 2);
 }
 
@@ -169,6 +185,12 @@ void rig_put_message(struct rig *rig, const struct bridge_message *msg)
 
     full.exchange = bytes_of("");
     full.routing_key = bytes_of(rig->queue);
+    if (rig->opts.partitions > 0) { /* as the relay does it */
+        const struct obx_header *key = message_header(msg, "cloudEvents:partitionkey");
+
+        full.routing_key = bytes_of(partition_queue(
+            rig, partition_of(key != NULL ? key->v.text : msg->message_id, rig->opts.partitions)));
+    }
     while (bridge_publisher_room(rig->publisher) == 0) {
         assert_true(wait_now_ms() < deadline);
         turn(rig);

@@ -25,6 +25,7 @@ struct rig {
     struct bridge_publisher *publisher;
     uint64_t published, confirmed;
     char queue[64];
+    unsigned partitions_made; /* queues to delete in the end */
     char dead[80];
     struct obx_consumer_opts opts; /* for rig_start; a test changes what it likes before */
 };
@@ -42,7 +43,8 @@ void rig_broker_back(struct rig *rig);
  * consumer runs. */
 void rig_declare(struct rig *rig);
 
-/** Publish; id, key and type may be NULL. rig_flush waits until all are confirmed. */
+/** Publish; id, key and type may be NULL. rig_flush waits until all are confirmed. With
+ * opts.partitions a message goes to the queue of its key's partition. */
 void rig_put(struct rig *rig, const char *id, const char *key, const char *body);
 /** As rig_put with headers of the test's own. */
 void rig_put_message(struct rig *rig, const struct bridge_message *msg);

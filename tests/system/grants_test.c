@@ -323,7 +323,10 @@ static void rights_of_a_consumer(void **state)
         "SELECT audit_id FROM inbox_audit FOR UPDATE SKIP LOCKED", "DELETE FROM inbox_audit",
         PARK_ONE, "SELECT id FROM inbox_parked WHERE id = 1 FOR UPDATE SKIP LOCKED",
         "UPDATE inbox_parked SET attempts = attempts + 1, claim = 7, claim_size = 1 WHERE id = 1",
-        "DELETE FROM inbox_parked WHERE id = 1");
+        "DELETE FROM inbox_parked WHERE id = 1",
+        "INSERT INTO inbox_member (consumer_group, queue, member, partitions, seen_at) VALUES "
+        "('g', 'q', 'm', 8, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE partitions = 8",
+        "SELECT member FROM inbox_member", "DELETE FROM inbox_member");
     DENIED("UPDATE inbox_applied SET message_id = 'c'", "SELECT id FROM outbox",
            "INSERT INTO outbox (topic, payload) VALUES ('t', 'p')");
 }

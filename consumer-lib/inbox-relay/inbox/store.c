@@ -46,6 +46,8 @@ static const char sql_stored[] =
 enum obx_code store_init(struct store *store, struct obx_err *err)
 {
     store->workers = store->opts->consumer.workers == 0 ? 1 : store->opts->consumer.workers;
+    if (store->opts->consumer.partitions > 0)
+        store->workers *= store->opts->consumer.partitions;
     store->notes = obx_calloc(store->workers, sizeof(*store->notes));
     return store->notes == NULL ? obx_fail(err, OBX_E_NOMEM, "inbox") : OBX_OK;
 }

@@ -391,6 +391,16 @@ struct obx_consumer_opts {
      */
     uint32_t outage_messages;
     uint32_t outage_pause_max_ms; /**< longest pause; the first is a second; 0: 30000 */
+
+    /**
+     * Consume queue.0, queue.1 and so on, so many, in place of the queue: each with a single active
+     * consumer, and shared out evenly among the processes of the group. So each ordering key keeps its
+     * order, and several processes work at once. bindings are those of the exchange with its
+     * partitions, without the number in front. workers, prefetch and max_memory_bytes are for each
+     * partition. At most 256; 0: one queue. See docs/partitions.md; proved by
+     * tests/system/consumer_partitions_test.c.
+     */
+    uint32_t partitions;
 };
 
 /* ------------------------------------------------------------------ life */
@@ -542,6 +552,8 @@ struct obx_consumer_stats {
                                    opts.outage_messages. obx_consumer_get_last_errors says why */
     uint64_t outages;             /**< times that a worker began to pause */
     uint64_t attempts_kept;       /**< attempts that failed in an outage and were not charged */
+    uint32_t partitions; /**< with opts.partitions: how many this process has open; broker_up and
+                            workers are about these */
 };
 
 /**

@@ -8,6 +8,7 @@
 #include "consumer_object.h"
 #include "core/embed.h"
 #include "io/topology.h"
+#include "partitions.h"
 #include "store/store_db.h"
 
 /* ------------------------------------------------------------------ making */
@@ -37,19 +38,10 @@ static void free_workers(struct obx_consumer *consumer)
     obx_free(consumer->workers);
 }
 
-enum obx_code obx_consumer_open(const struct obx_consumer_opts *opts, struct obx_consumer **out,
-                                struct obx_err *err)
+static enum obx_code make_parts(struct obx_consumer *consumer, struct obx_err *err)
 {
-    struct obx_consumer *consumer = obx_calloc(1, sizeof(*consumer));
-    enum obx_code rc = OBX_OK;
+    enum obx_code rc = make_workers(consumer, err);
 
-    *out = NULL;
-    if (consumer == NULL)
-        return obx_fail(err, OBX_E_NOMEM, "consumer");
-    rc = shared_init(&consumer->shared, opts, err);
-    if (rc != OBX_OK)
-        goto no_shared;
-    rc = make_workers(consumer, err);
     if (rc == OBX_OK)
         rc = cleanup_init(&consumer->cleanup, &consumer->shared, err);
     if (rc != OBX_OK)
@@ -59,20 +51,65 @@ enum obx_code obx_consumer_open(const struct obx_consumer_opts *opts, struct obx
         goto no_io;
     for (unsigned i = 0; i < consumer->worker_count; i++)
         io_set_worker(&consumer->io, i, &consumer->workers[i].box);
+    return OBX_OK;
+no_io:
+    cleanup_fini(&consumer->cleanup);
+no_cleanup:
+    free_workers(consumer);
+    return rc;
+}
+
+static void free_parts(struct obx_consumer *consumer)
+{
+    if (consumer->partitions != NULL) {
+        partitions_destroy(consumer->partitions);
+        return;
+    }
+    io_fini(&consumer->io);
+    cleanup_fini(&consumer->cleanup);
+    free_workers(consumer);
+}
+
+enum obx_code consumer_make_take(struct settings *settings, struct obx_consumer **out,
+                                 struct obx_err *err)
+{
+    struct obx_consumer *consumer = obx_calloc(1, sizeof(*consumer));
+    enum obx_code rc = OBX_OK;
+
+    *out = NULL;
+    if (consumer == NULL) {
+        settings_fini(settings);
+        return obx_fail(err, OBX_E_NOMEM, "consumer");
+    }
+    rc = shared_init_take(&consumer->shared, settings, err);
+    if (rc != OBX_OK)
+        goto no_shared;
+    rc = consumer->shared.settings.partitions > 0
+             ? partitions_create(consumer, &consumer->partitions, err)
+             : make_parts(consumer, err);
+    if (rc != OBX_OK)
+        goto no_parts;
     if (pthread_mutex_init(&consumer->join_lock, NULL) == 0) {
         *out = consumer;
         return OBX_OK;
     }
     rc = obx_fail(err, OBX_E_SYSTEM, "mutex");
-    io_fini(&consumer->io);
-no_io:
-    cleanup_fini(&consumer->cleanup);
-no_cleanup:
-    free_workers(consumer);
+    free_parts(consumer);
+no_parts:
     shared_fini(&consumer->shared);
 no_shared:
     obx_free(consumer);
     return rc;
+}
+
+enum obx_code obx_consumer_open(const struct obx_consumer_opts *opts, struct obx_consumer **out,
+                                struct obx_err *err)
+{
+    struct settings settings;
+    enum obx_code rc = settings_init(&settings, opts, err);
+
+    *out = NULL;
+    return rc == OBX_OK ? consumer_make_take(&settings, out, err) : rc;
 }
 
 void consumer_embed(struct obx_consumer *consumer, const struct consumer_embed *embed)
@@ -132,13 +169,16 @@ static enum obx_code check_first(const struct settings *settings, struct obx_err
     if (rc != OBX_OK)
         return rc;
     store.ops->close(store.ctx);
-    return topology_prepare(settings, err);
+    return settings->partitions > 0 ? partitions_prepare(settings, err)
+                                    : topology_prepare(settings, err);
 }
 
 static enum obx_code start_threads(struct obx_consumer *consumer, struct obx_err *err)
 {
     enum obx_code rc = OBX_OK;
 
+    if (consumer->partitions != NULL)
+        return partitions_start(consumer->partitions, err);
     for (unsigned i = 0; i < consumer->worker_count && rc == OBX_OK; i++)
         rc = worker_start(&consumer->workers[i], err);
     if (rc == OBX_OK && !consumer->shared.settings.no_cleanup)
@@ -151,10 +191,14 @@ static enum obx_code start_threads(struct obx_consumer *consumer, struct obx_err
 static void join_threads(struct obx_consumer *consumer)
 {
     pthread_mutex_lock(&consumer->join_lock);
-    io_join(&consumer->io);
-    for (unsigned i = 0; i < consumer->worker_count; i++)
-        worker_join(&consumer->workers[i]);
-    cleanup_stop(&consumer->cleanup);
+    if (consumer->partitions != NULL) {
+        partitions_join(consumer->partitions);
+    } else {
+        io_join(&consumer->io);
+        for (unsigned i = 0; i < consumer->worker_count; i++)
+            worker_join(&consumer->workers[i]);
+        cleanup_stop(&consumer->cleanup);
+    }
     pthread_mutex_unlock(&consumer->join_lock);
 }
 
@@ -239,9 +283,7 @@ void obx_consumer_close(struct obx_consumer *consumer)
         (void)wait_for_end(consumer, NULL);
     }
     pthread_mutex_destroy(&consumer->join_lock);
-    io_fini(&consumer->io);
-    cleanup_fini(&consumer->cleanup);
-    free_workers(consumer);
+    free_parts(consumer);
     shared_fini(&consumer->shared);
     obx_free(consumer);
 }

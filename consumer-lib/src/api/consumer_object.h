@@ -7,8 +7,11 @@
 #include "store/cleanup.h"
 #include "worker/worker.h"
 
+struct partitions;
+
 struct obx_consumer {
     struct shared shared;
+    struct partitions *partitions; /* NULL: of one queue. Else all but shared is unused */
     struct worker *workers;
     unsigned worker_count; /* made */
     struct io io;
@@ -16,5 +19,13 @@ struct obx_consumer {
     bool was_started;
     pthread_mutex_t join_lock; /* the thread that has waited for the end first joins the others */
 };
+
+/** A consumer of one queue with these settings, which it takes, whatever comes of it. As
+ * obx_consumer_open. */
+OBX_NODISCARD enum obx_code consumer_make_take(struct settings *settings, struct obx_consumer **out,
+                                               struct obx_err *err);
+/** The numbers of one consumer, or sums of them, by enum counter; state and levels that are no
+ * counters are left as they are. */
+void consumer_fill_stats(struct obx_consumer_stats *stats, const uint64_t numbers[CNT_COUNT]);
 
 #endif

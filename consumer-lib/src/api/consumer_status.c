@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "consumer_object.h"
+#include "partitions.h"
 
 static const char *const state_names[] = {
     [OBX_CONSUMER_NEW] = "new",           [OBX_CONSUMER_RUNNING] = "running",
@@ -17,55 +18,68 @@ const char *obx_consumer_state_name(enum obx_consumer_state state)
     return state_names[state];
 }
 
+void consumer_fill_stats(struct obx_consumer_stats *stats, const uint64_t numbers[CNT_COUNT])
+{
+    stats->databases_up = (uint32_t)numbers[CNT_DATABASES_UP];
+    stats->delivered = numbers[CNT_DELIVERED];
+    stats->applied = numbers[CNT_APPLIED];
+    stats->duplicates = numbers[CNT_DUPLICATES];
+    stats->retried = numbers[CNT_RETRIED];
+    stats->rejected = numbers[CNT_REJECTED];
+    stats->parked = numbers[CNT_PARKED];
+    stats->taken_up = numbers[CNT_TAKEN_UP];
+    stats->dead = numbers[CNT_DEAD];
+    stats->replayed = numbers[CNT_REPLAYED];
+    stats->discarded = numbers[CNT_DISCARDED];
+    stats->dead_lettered = numbers[CNT_DEAD_LETTERED];
+    stats->dead_letter_failed = numbers[CNT_DEAD_LETTER_FAILED];
+    stats->tx_broken = numbers[CNT_TX_BROKEN];
+    stats->reruns = numbers[CNT_RERUNS];
+    stats->commits = numbers[CNT_COMMITS];
+    stats->commit_unknown = numbers[CNT_COMMIT_UNKNOWN];
+    stats->batches = numbers[CNT_BATCHES];
+    stats->acked = numbers[CNT_ACKED];
+    stats->dropped = numbers[CNT_DROPPED];
+    stats->broker_connects = numbers[CNT_BROKER_CONNECTS];
+    stats->database_connects = numbers[CNT_DATABASE_CONNECTS];
+    stats->dedup_removed = numbers[CNT_DEDUP_REMOVED];
+    stats->in_flight = numbers[CNT_IN_FLIGHT];
+    stats->in_flight_bytes = numbers[CNT_IN_FLIGHT_BYTES];
+    stats->parked_rows = numbers[CNT_PARKED_ROWS];
+    stats->dead_letter_pending = numbers[CNT_DEAD_LETTER_PENDING];
+    stats->receipts = numbers[CNT_RECEIPTS];
+    stats->receipts_given_up = numbers[CNT_RECEIPTS_GIVEN_UP];
+    stats->workers_pausing = numbers[CNT_WORKERS_PAUSING];
+    stats->outages = numbers[CNT_OUTAGES];
+    stats->attempts_kept = numbers[CNT_ATTEMPTS_KEPT];
+}
+
 void obx_consumer_get_stats(const struct obx_consumer *consumer, struct obx_consumer_stats *stats,
                             size_t size)
 {
     const struct shared *shared = &consumer->shared;
-    const struct counters *c = &shared->counters;
-    const struct obx_consumer_stats now = {
-        .state = shared_phase(shared),
-        .broker_up = atomic_load(&shared->broker_up),
-        .databases_up = (uint32_t)counters_get(c, CNT_DATABASES_UP),
-        .workers = shared->settings.workers,
-        .delivered = counters_get(c, CNT_DELIVERED),
-        .applied = counters_get(c, CNT_APPLIED),
-        .duplicates = counters_get(c, CNT_DUPLICATES),
-        .retried = counters_get(c, CNT_RETRIED),
-        .rejected = counters_get(c, CNT_REJECTED),
-        .parked = counters_get(c, CNT_PARKED),
-        .taken_up = counters_get(c, CNT_TAKEN_UP),
-        .dead = counters_get(c, CNT_DEAD),
-        .replayed = counters_get(c, CNT_REPLAYED),
-        .discarded = counters_get(c, CNT_DISCARDED),
-        .dead_lettered = counters_get(c, CNT_DEAD_LETTERED),
-        .dead_letter_failed = counters_get(c, CNT_DEAD_LETTER_FAILED),
-        .tx_broken = counters_get(c, CNT_TX_BROKEN),
-        .reruns = counters_get(c, CNT_RERUNS),
-        .commits = counters_get(c, CNT_COMMITS),
-        .commit_unknown = counters_get(c, CNT_COMMIT_UNKNOWN),
-        .batches = counters_get(c, CNT_BATCHES),
-        .acked = counters_get(c, CNT_ACKED),
-        .dropped = counters_get(c, CNT_DROPPED),
-        .broker_connects = counters_get(c, CNT_BROKER_CONNECTS),
-        .database_connects = counters_get(c, CNT_DATABASE_CONNECTS),
-        .dedup_removed = counters_get(c, CNT_DEDUP_REMOVED),
-        .in_flight = counters_get(c, CNT_IN_FLIGHT),
-        .in_flight_bytes = counters_get(c, CNT_IN_FLIGHT_BYTES),
-        .parked_rows = counters_get(c, CNT_PARKED_ROWS),
-        .dead_letter_pending = counters_get(c, CNT_DEAD_LETTER_PENDING),
-        .receipts = counters_get(c, CNT_RECEIPTS),
-        .receipts_given_up = counters_get(c, CNT_RECEIPTS_GIVEN_UP),
-        .workers_pausing = counters_get(c, CNT_WORKERS_PAUSING),
-        .outages = counters_get(c, CNT_OUTAGES),
-        .attempts_kept = counters_get(c, CNT_ATTEMPTS_KEPT),
-    };
+    struct obx_consumer_stats now = {.state = shared_phase(shared),
+                                     .broker_up = atomic_load(&shared->broker_up),
+                                     .workers = shared->settings.workers};
+    uint64_t numbers[CNT_COUNT];
 
+    if (consumer->partitions != NULL) {
+        partitions_get_stats(consumer->partitions, &now);
+    } else {
+        for (int i = 0; i < CNT_COUNT; i++)
+            numbers[i] = counters_get(&shared->counters, (enum counter)i);
+        consumer_fill_stats(&now, numbers);
+    }
     memcpy(stats, &now, size < sizeof(now) ? size : sizeof(now));
 }
 
 void obx_consumer_get_last_errors(struct obx_consumer *consumer, struct obx_err *broker,
                                   struct obx_err *database)
 {
+    if (consumer->partitions != NULL) {
+        partitions_get_last_errors(consumer->partitions, broker, database);
+        return;
+    }
     if (broker != NULL)
         last_error_get(&consumer->shared.broker, broker);
     if (database == NULL)

@@ -24,7 +24,7 @@ struct consumer_embed {
 
 /** Before the start; embed is borrowed until the close. */
 void consumer_embed(struct obx_consumer *consumer, const struct consumer_embed *embed);
-/** Which worker calls the handler, from 0. */
+/** Which worker calls the handler, from 0; of a partitioned consumer below partitions times workers. */
 unsigned consumer_tx_worker(const struct obx_tx *tx);
 /** What stands in the way is not the message's fault: undo, no attempt was made. */
 void consumer_tx_stall(struct obx_tx *tx, const struct obx_err *why);

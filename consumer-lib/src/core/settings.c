@@ -5,10 +5,12 @@
  */
 #include "settings.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/bytes.h"
+#include "base/partition.h"
 #include "bridge/topology.h"
 
 #define DEFAULT_PREFETCH      1000
@@ -30,6 +32,7 @@
 #define WORKERS_MAX           256
 #define BATCH_LIMIT           10000
 #define QUEUE_NAME_MAX        240
+#define PARTITION_TEXT_MAX    512 /* more than AMQP has room for */
 
 /* The program may have been built with an older, shorter struct, or a newer one whose new options
  * are not used. */
@@ -64,6 +67,8 @@ static enum obx_code check_numbers(const struct obx_consumer_opts *o, struct obx
 {
     if (o->workers > WORKERS_MAX)
         return obx_fail(err, OBX_E_INVALID, "opts.workers is above %d", WORKERS_MAX);
+    if (o->partitions > PARTITIONS_MAX)
+        return obx_fail(err, OBX_E_INVALID, "opts.partitions is above %d", PARTITIONS_MAX);
     if (o->batch_max > BATCH_LIMIT)
         return obx_fail(err, OBX_E_INVALID, "opts.batch_max is above %d", BATCH_LIMIT);
     if (o->db_idle_s > DB_IDLE_MAX_S)
@@ -80,8 +85,14 @@ static enum obx_code check_numbers(const struct obx_consumer_opts *o, struct obx
     if (o->binding_count > 0 && o->bindings == NULL)
         return obx_fail(err, OBX_E_INVALID, "opts.bindings is not set");
     for (size_t i = 0; i < o->binding_count; i++) {
+        const char *type = o->bindings[i].exchange_type;
+
         if (check_name(o->bindings[i].exchange, "bindings[].exchange", UINT8_MAX, err) != OBX_OK)
             return OBX_E_INVALID;
+        if (o->partitions > 0 && type != NULL && strcmp(type, "topic") != 0)
+            return obx_fail(err, OBX_E_INVALID,
+                            "opts.partitions needs a topic exchange, and '%s' is %s",
+                            o->bindings[i].exchange, type);
     }
     return OBX_OK;
 }
@@ -235,7 +246,8 @@ static void keep_choices(struct settings *s, const struct obx_consumer_opts *o)
 {
     s->binding_count = o->binding_count;
     s->declare_topology = o->declare_topology;
-    s->single_active_consumer = o->single_active_consumer;
+    s->single_active_consumer = o->single_active_consumer || o->partitions > 0;
+    s->partitions = o->partitions;
     s->classic_queue = o->classic_queue;
     s->skips_dead = o->on_dead == OBX_ON_DEAD_SKIP;
     s->no_cleanup = o->no_cleanup;
@@ -268,6 +280,45 @@ enum obx_code settings_init(struct settings *settings, const struct obx_consumer
     keep_texts(settings, &texts, &o);
     keep_numbers(settings, &o);
     keep_choices(settings, &o);
+    return OBX_OK;
+}
+
+/* The texts that differ: the queue's name, and the routing keys with the partition in front. */
+static void keep_partition(struct settings *s, struct texts *texts, const struct settings *whole,
+                           unsigned partition)
+{
+    char name[PARTITION_TEXT_MAX];
+
+    (void)snprintf(name, sizeof(name), "%s.%u", whole->queue, partition);
+    s->queue = text_keep(texts, name, NULL);
+    for (size_t i = 0; i < whole->binding_count; i++) {
+        s->bindings[i] = whole->bindings[i];
+        (void)snprintf(name, sizeof(name), "%u.%s", partition, whole->bindings[i].routing_key);
+        s->bindings[i].routing_key = text_keep(texts, name, NULL);
+    }
+}
+
+enum obx_code settings_partition(const struct settings *whole, unsigned partition,
+                                 struct settings *out, struct obx_err *err)
+{
+    struct texts texts = {0};
+
+    *out = *whole;
+    out->partitions = 0;
+    out->worker_base = partition * whole->workers;
+    out->fail_fast = false; /* was looked at, for all */
+    out->text = NULL;
+    out->bindings = obx_calloc(whole->binding_count + 1, sizeof(*out->bindings));
+    if (out->bindings != NULL) {
+        keep_partition(out, &texts, whole, partition);
+        texts = (struct texts){.at = obx_malloc(texts.used)};
+        out->text = texts.at;
+    }
+    if (out->text == NULL) {
+        settings_fini(out);
+        return obx_fail(err, OBX_E_NOMEM, "partition %u", partition);
+    }
+    keep_partition(out, &texts, whole, partition);
     return OBX_OK;
 }
 

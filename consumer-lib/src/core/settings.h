@@ -16,6 +16,8 @@ struct settings {
     char *text; /* one block that holds all strings below */
     const char *group;
     const char *queue;
+    unsigned partitions;  /* 0: one queue; else so many, queue.0 and on */
+    unsigned worker_base; /* of the first worker, among those of all partitions of the process */
     struct bridge_opts bridge;
     struct db_opts db;
     uint16_t prefetch;
@@ -57,6 +59,12 @@ enum { SETTINGS_GROUP_MAX = 64, SETTINGS_MESSAGE_ID_MAX = 255 };
  */
 OBX_NODISCARD enum obx_code
 settings_init(struct settings *settings, const struct obx_consumer_opts *opts, struct obx_err *err);
+/**
+ * The settings of a consumer of one partition. Most of it is borrowed from whole, which has to live
+ * longer; free with settings_fini all the same. OBX_E_NOMEM
+ */
+OBX_NODISCARD enum obx_code settings_partition(const struct settings *whole, unsigned partition,
+                                               struct settings *out, struct obx_err *err);
 void settings_fini(struct settings *settings);
 
 #endif

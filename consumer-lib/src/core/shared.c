@@ -93,13 +93,13 @@ void last_error_get(struct last_error *last, struct obx_err *out)
 
 /* ------------------------------------------------------------------ the whole */
 
-enum obx_code shared_init(struct shared *shared, const struct obx_consumer_opts *opts,
-                          struct obx_err *err)
+enum obx_code shared_init_take(struct shared *shared, struct settings *settings,
+                               struct obx_err *err)
 {
-    enum obx_code rc = settings_init(&shared->settings, opts, err);
+    enum obx_code rc = OBX_OK;
 
-    if (rc != OBX_OK)
-        return rc;
+    shared->settings = *settings;
+    *settings = (struct settings){0};
     atomic_store(&shared->drain_ms, shared->settings.drain_timeout_ms);
     rc = mailbox_init(&shared->to_io, err);
     if (rc != OBX_OK)

@@ -78,8 +78,9 @@ static inline enum obx_consumer_state shared_phase(const struct shared *shared)
     return (enum obx_consumer_state)atomic_load(&shared->phase);
 }
 
-OBX_NODISCARD enum obx_code shared_init(struct shared *shared, const struct obx_consumer_opts *opts,
-                                        struct obx_err *err);
+/** Takes the settings, whatever comes of it. OBX_E_SYSTEM */
+OBX_NODISCARD enum obx_code shared_init_take(struct shared *shared, struct settings *settings,
+                                             struct obx_err *err);
 void shared_fini(struct shared *shared);
 
 #endif

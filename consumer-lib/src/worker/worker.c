@@ -186,7 +186,7 @@ static void call_handler(void *ctx, struct item *item, struct apply_answer *answ
     struct obx_tx tx;
 
     tx_init(&tx, store->ops->session(store->ctx));
-    tx.worker = worker->index;
+    tx.worker = worker->shared->settings.worker_base + worker->index;
     item->msg.attempt = item_attempt(item);
     answer->verdict = shared->handler(&item->msg, &tx, shared->handler_ctx);
     item->is_stored = shared->settings.embed != NULL && answer->verdict == OBX_APPLIED;
@@ -202,7 +202,7 @@ static void call_batch_handler(void *ctx, struct item **items, size_t count,
     struct obx_tx tx;
 
     tx_init(&tx, store->ops->session(store->ctx));
-    tx.worker = worker->index;
+    tx.worker = worker->shared->settings.worker_base + worker->index;
     tx.items = items;
     tx.item_count = count;
     for (size_t i = 0; i < count; i++) {
@@ -427,7 +427,8 @@ static void run_batch(struct worker *worker)
         after_undone(worker, count, &report);
     }
     if (embed != NULL)
-        embed->after_batch(embed->ctx, worker->index, is_committed);
+        embed->after_batch(embed->ctx, worker->shared->settings.worker_base + worker->index,
+                           is_committed);
     note_attempts(worker, count, &report, is_committed);
     settle_batch(worker->shared, worker->batch, count, &report, &settled);
     worker->parked.rows_held -= settled.rows;
