@@ -87,5 +87,9 @@ is_smoke=yes
 expect "a smoke run judges nothing and keeps nothing" "bench one 0.930 ratio (min 0.890 max 0.950, by hand)" \
     "$(rm "$out/results/one.rows"; quiet measure_figure one; ls "$out/results")"
 
+tree=$(dirname "${BASH_SOURCE[0]}")/../..
+expect "the pictures are drawn from the page" yes \
+    "$(python3 "$tree/tests/bench/pictures.py" --check "$tree/docs/performance.md" "$tree/docs/pictures" && echo yes)"
+
 [ $failures = 0 ] && echo "$cases cases"
 exit $((failures > 0))

@@ -188,7 +188,7 @@ print_markdown() {
     return $rc
 }
 
-# Replaces what stands between the two marks in docs/performance.md.
+# Replaces what stands between the two marks in docs/performance.md, and draws its pictures from that.
 document() {
     local page=docs/performance.md rc=0 TABLE
     TABLE=$(print_markdown "$@") || rc=1
@@ -197,5 +197,6 @@ document() {
         !is_table
         /^<!-- table/ { is_table = 1; print ENVIRON["TABLE"] }' "$page" >"$page.new" || return 1
     mv "$page.new" "$page"
+    python3 tests/bench/pictures.py "$page" docs/pictures || rc=1
     return $rc
 }
