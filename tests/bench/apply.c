@@ -3,14 +3,21 @@
  *
  * usage: bench_apply [--messages N] [--body BYTES] [--queue NAME] [--database NAME] [--keys N]
  * [--workers N]
- *                    [--batch N] [--fail-every N] [--poison-every N] [--one-per-commit | --many]
+ *                    [--batch N] [--fail-every N] [--poison-every N] [--one-per-commit]
+ *                    [--partitions N] [--consumers N] [--ordered]
  *
  * Fills a fresh quorum queue, then applies all of it, and prints "rate <messages per second>", from
  * the first delivery to the last acknowledgement; then it waits for what failed meanwhile. With
  * --one-per-commit by the plain loop that is the yardstick, which rests on the bridge and the
  * database client only: BEGIN, dedup INSERT, UPDATE, COMMIT, acknowledgement, for each message.
+<<<<<<< HEAD
  * With --many by a batch handler: one statement of the handler for all messages of a batch. --fail-every
  * makes the first attempt of every Nth message fail, --poison-every makes the handler
+=======
+ * --partitions shares the keys among so many queues, and --consumers applies them by so many
+ * consumers; --ordered has the handler note the last number of each key and refuse an earlier one.
+ * --fail-every makes the first attempt of every Nth message fail, --poison-every makes the handler
+>>>>>>> 548b3f9 (bench: add the figure partitions)
  * reject it. Servers come from the OBX_TEST_... variables; the database is made if need be.
  */
 #include <poll.h>
@@ -24,6 +31,7 @@
 #include "base/backoff.h"
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/partition.h"
 #include "bridge/publisher.h"
 #include "bridge/topology.h"
 #include "numbers.h"
@@ -40,6 +48,7 @@ enum {
     TURN_MS = 20,
     NAME_MAX_LEN = 128,
     TIMEOUT_MS = 600000,
+    CONSUMERS_MAX = 16,
 };
 #define US_PER_S 1e6
 
@@ -51,13 +60,17 @@ struct bench {
     uint64_t batch;
     uint64_t poison_every;
     uint64_t fail_every;
-    struct db_opts admin; /* makes the tables; the consumer has an account of its own */
+    uint64_t partitions; /* 0: one queue */
+    uint64_t consumer_count;
+    bool is_ordered;
+    _Atomic uint64_t disorder; /* messages that came after a later one of their key */
+    struct db_opts admin;      /* makes the tables; the consumer has an account of its own */
     bool is_single;
     bool is_many;
     char dead[NAME_MAX_LEN];
     uint64_t confirmed;
     _Atomic uint64_t first_us;
-    struct obx_consumer *consumer;
+    struct obx_consumer *consumers[CONSUMERS_MAX];
 };
 
 static bool has_flag(int argc, char **argv, const char *name)
@@ -95,6 +108,12 @@ static void read_options(struct bench *bench, int argc, char **argv)
     bench->batch = number_option(argc, argv, "--batch", DEFAULT_BATCH);
     bench->poison_every = number_option(argc, argv, "--poison-every", 0);
     bench->fail_every = number_option(argc, argv, "--fail-every", 0);
+    bench->partitions = number_option(argc, argv, "--partitions", 0);
+    bench->consumer_count = number_option(argc, argv, "--consumers", 1);
+    bench->is_ordered = has_flag(argc, argv, "--ordered");
+    if (bench->partitions > PARTITIONS_MAX || bench->consumer_count > CONSUMERS_MAX ||
+        bench->consumer_count == 0 || (bench->is_ordered && bench->keys > STOCK_ROWS))
+        bench_die("usage: see the head of apply.c", NULL);
     bench->is_single = has_flag(argc, argv, "--one-per-commit");
     bench->is_many = has_flag(argc, argv, "--many");
     (void)snprintf(bench->dead, sizeof(bench->dead), "%s.dead", common->queue);
@@ -155,16 +174,29 @@ static void make_tables(struct bench *bench)
     db_close(db);
 }
 
+static const char *partition_queue(const struct bench *bench, unsigned partition)
+{
+    static char names[PARTITIONS_MAX][NAME_MAX_LEN];
+
+    (void)snprintf(names[partition], NAME_MAX_LEN, "%s.%u", bench->common.queue, partition);
+    return names[partition];
+}
+
 static void make_queues(struct bench *bench)
 {
-    const struct topology_arg limit = {.name = "x-delivery-limit", .number = INT32_MAX};
-    const struct topology_queue queues[] = {
+    static const struct topology_arg limit = {.name = "x-delivery-limit", .number = INT32_MAX};
+    struct topology_queue queues[PARTITIONS_MAX + 2] = {
         {.name = bench->common.queue, .args = &limit, .arg_count = 1},
         {.name = bench->dead, .args = &limit, .arg_count = 1},
     };
-    const struct topology topology = {.queues = queues, .queue_count = 2};
+    struct topology topology = {.queues = queues, .queue_count = 2};
     struct obx_err err = {0};
 
+    for (unsigned i = 0; i < bench->partitions; i++)
+        queues[topology.queue_count++] = (struct topology_queue){.name = partition_queue(bench, i),
+                                                                 .single_active_consumer = true,
+                                                                 .args = &limit,
+                                                                 .arg_count = 1};
     if (bridge_topology_apply(&bench->common.broker, &topology, TOPOLOGY_DECLARE, &err) != OBX_OK)
         bench_die("queue", &err);
 }
@@ -216,6 +248,9 @@ static void publish(struct bench *bench, struct bridge_publisher *pub, uint64_t 
     (void)snprintf(key, sizeof(key), "key-%llu",
                    (unsigned long long)(bench->keys > 0 ? n % bench->keys : 0));
     header.v.text = bytes_of(key);
+    if (bench->partitions > 0) /* as the relay does it */
+        msg.routing_key = bytes_of(
+            partition_queue(bench, partition_of(header.v.text, (unsigned)bench->partitions)));
     if (bridge_publisher_publish(pub, &msg, n, &err) != OBX_OK)
         bench_die("publish", &err);
 }
@@ -254,6 +289,21 @@ static void fill(struct bench *bench)
 
 /* ------------------------------------------------------------------ the library */
 
+/* Numbers grow within a key: a row that is not below is one that a later message has written. */
+static enum obx_verdict note_order(struct bench *bench, uint64_t number, struct obx_tx *tx)
+{
+    uint64_t changed = 0;
+
+    if (obx_tx_exec(
+            tx, "UPDATE bench_stock SET n = ? WHERE id = ? AND n < ?",
+            OBX_ARGS(obx_u64(number + 1), obx_u64(number % bench->keys), obx_u64(number + 1)),
+            &changed, NULL) != OBX_OK)
+        return OBX_RETRY;
+    if (changed != 1)
+        atomic_fetch_add(&bench->disorder, 1);
+    return OBX_APPLIED;
+}
+
 static enum obx_verdict handle(const struct obx_message *msg, struct obx_tx *tx, void *ctx)
 {
     struct bench *bench = ctx;
@@ -261,6 +311,8 @@ static enum obx_verdict handle(const struct obx_message *msg, struct obx_tx *tx,
     uint64_t none = 0;
 
     (void)atomic_compare_exchange_strong(&bench->first_us, &none, clock_now_us());
+    if (bench->is_ordered)
+        return note_order(bench, number, tx);
     if (obx_tx_exec(tx, APPLY_UPDATE, OBX_ARGS(obx_u64(number % STOCK_ROWS)), NULL, NULL) != OBX_OK)
         return OBX_RETRY;
     if (bench->poison_every != 0 && number % bench->poison_every == 0)
@@ -296,39 +348,56 @@ static enum obx_verdict handle_many(const struct obx_message *const *messages, s
     return obx_tx_exec(tx, sql, OBX_NO_ARGS, NULL, NULL) == OBX_OK ? OBX_APPLIED : OBX_RETRY;
 }
 
+/* Of all consumers together. */
+static struct obx_consumer_stats sum_stats(const struct bench *bench)
+{
+    struct obx_consumer_stats sum = {0};
+
+    for (uint64_t i = 0; i < bench->consumer_count; i++) {
+        struct obx_consumer_stats one = {0};
+
+        obx_consumer_get_stats(bench->consumers[i], &one, sizeof(one));
+        sum.acked += one.acked;
+        sum.applied += one.applied;
+        sum.dead += one.dead;
+        sum.commits += one.commits;
+        sum.batches += one.batches;
+        sum.reruns += one.reruns;
+        sum.parked += one.parked;
+    }
+    return sum;
+}
+
 static bool is_done(void *ctx)
 {
     const struct bench *bench = ctx;
-    struct obx_consumer_stats stats = {0};
 
-    obx_consumer_get_stats(bench->consumer, &stats, sizeof(stats));
-    return stats.acked >= bench->common.messages;
+    return sum_stats(bench).acked >= bench->common.messages;
 }
 
 static bool is_all_applied(void *ctx)
 {
     const struct bench *bench = ctx;
-    struct obx_consumer_stats stats = {0};
+    const struct obx_consumer_stats stats = sum_stats(bench);
 
-    obx_consumer_get_stats(bench->consumer, &stats, sizeof(stats));
     return stats.applied + stats.dead >= bench->common.messages;
 }
 
 static void print_stats(const struct bench *bench)
 {
-    struct obx_consumer_stats stats = {0};
+    const struct obx_consumer_stats stats = sum_stats(bench);
 
-    obx_consumer_get_stats(bench->consumer, &stats, sizeof(stats));
     (void)fprintf(stderr, "commits %llu batches %llu reruns %llu parked %llu dead %llu\n",
                   (unsigned long long)stats.commits, (unsigned long long)stats.batches,
                   (unsigned long long)stats.reruns, (unsigned long long)stats.parked,
                   (unsigned long long)stats.dead);
 }
 
-static enum obx_code subscribe(struct bench *bench, struct obx_err *err)
+static enum obx_code subscribe(struct bench *bench, struct obx_consumer *consumer,
+                               struct obx_err *err)
 {
-    return bench->is_many ? obx_consumer_subscribe_batch(bench->consumer, handle_many, bench, err)
-                          : obx_consumer_subscribe(bench->consumer, handle, bench, err);
+    return bench->is_many ? obx_consumer_subscribe_batch(consumer, handle_many, bench, err)
+                          : obx_consumer_subscribe(consumer, handle, bench, err);
 }
 
 static double run_library(struct bench *bench)
@@ -350,20 +419,32 @@ static double run_library(struct bench *bench)
         .db_tls = OBX_DB_TLS_DISABLED,
         .workers = (uint32_t)bench->workers,
         .batch_max = (uint32_t)bench->batch,
+        .partitions = (uint32_t)bench->partitions,
     };
     struct obx_err err = {0};
     uint64_t took_us = 0;
 
+<<<<<<< HEAD
     if (obx_consumer_open(&opts, &bench->consumer, &err) != OBX_OK ||
         subscribe(bench, &err) != OBX_OK || obx_consumer_start(bench->consumer, &err) != OBX_OK)
         bench_die("consumer", &err);
+=======
+    for (uint64_t i = 0; i < bench->consumer_count; i++)
+        if (obx_consumer_open(&opts, &bench->consumers[i], &err) != OBX_OK ||
+            obx_consumer_subscribe(bench->consumers[i], handle, bench, &err) != OBX_OK ||
+            obx_consumer_start(bench->consumers[i], &err) != OBX_OK)
+            bench_die("consumer", &err);
+>>>>>>> 548b3f9 (bench: add the figure partitions)
     if (!wait_until(TIMEOUT_MS, is_done, bench))
         bench_die("not applied in time", NULL);
     took_us = clock_now_us() - atomic_load(&bench->first_us);
     if (!wait_until(TIMEOUT_MS, is_all_applied, bench))
         bench_die("what failed was not applied in time", NULL);
     print_stats(bench);
-    obx_consumer_close(bench->consumer);
+    for (uint64_t i = 0; i < bench->consumer_count; i++)
+        obx_consumer_close(bench->consumers[i]);
+    if (atomic_load(&bench->disorder) > 0)
+        bench_die("a message was applied after a later one of its key", NULL);
     return (double)common->messages * US_PER_S / (double)took_us;
 }
 
@@ -398,7 +479,8 @@ int main(int argc, char **argv)
     purge_queues(&bench);
     fill(&bench);
     rate = bench.is_single ? apply_plain(&bench.common) : run_library(&bench);
-    check_sum(&bench);
+    if (!bench.is_ordered)
+        check_sum(&bench);
     printf("rate %.0f\n", rate);
     return 0;
 }
