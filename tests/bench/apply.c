@@ -10,14 +10,9 @@
  * the first delivery to the last acknowledgement; then it waits for what failed meanwhile. With
  * --one-per-commit by the plain loop that is the yardstick, which rests on the bridge and the
  * database client only: BEGIN, dedup INSERT, UPDATE, COMMIT, acknowledgement, for each message.
-<<<<<<< HEAD
- * With --many by a batch handler: one statement of the handler for all messages of a batch. --fail-every
- * makes the first attempt of every Nth message fail, --poison-every makes the handler
-=======
  * --partitions shares the keys among so many queues, and --consumers applies them by so many
  * consumers; --ordered has the handler note the last number of each key and refuse an earlier one.
  * --fail-every makes the first attempt of every Nth message fail, --poison-every makes the handler
->>>>>>> 548b3f9 (bench: add the figure partitions)
  * reject it. Servers come from the OBX_TEST_... variables; the database is made if need be.
  */
 #include <poll.h>
@@ -212,6 +207,8 @@ static void purge_queues(const struct bench *bench)
     admin = broker_admin_open(&broker);
     broker_purge(admin, bench->common.queue);
     broker_purge(admin, bench->dead);
+    for (unsigned i = 0; i < bench->partitions; i++)
+        broker_purge(admin, partition_queue(bench, i));
     broker_admin_close(admin);
 }
 
@@ -424,17 +421,11 @@ static double run_library(struct bench *bench)
     struct obx_err err = {0};
     uint64_t took_us = 0;
 
-<<<<<<< HEAD
-    if (obx_consumer_open(&opts, &bench->consumer, &err) != OBX_OK ||
-        subscribe(bench, &err) != OBX_OK || obx_consumer_start(bench->consumer, &err) != OBX_OK)
-        bench_die("consumer", &err);
-=======
     for (uint64_t i = 0; i < bench->consumer_count; i++)
         if (obx_consumer_open(&opts, &bench->consumers[i], &err) != OBX_OK ||
-            obx_consumer_subscribe(bench->consumers[i], handle, bench, &err) != OBX_OK ||
+            subscribe(bench, bench->consumers[i], &err) != OBX_OK ||
             obx_consumer_start(bench->consumers[i], &err) != OBX_OK)
             bench_die("consumer", &err);
->>>>>>> 548b3f9 (bench: add the figure partitions)
     if (!wait_until(TIMEOUT_MS, is_done, bench))
         bench_die("not applied in time", NULL);
     took_us = clock_now_us() - atomic_load(&bench->first_us);
