@@ -43,6 +43,13 @@ void thread_join(struct thread *thread)
     thread->is_started = false;
 }
 
+void thread_detach(struct thread *thread)
+{
+    if (thread->is_started)
+        pthread_detach(thread->id);
+    thread->is_started = false;
+}
+
 void cond_init(pthread_cond_t *cond)
 {
     pthread_condattr_t monotonic;

@@ -17,6 +17,7 @@
 #include "notify_config.h"
 #include "service/http_keys.h"
 #include "sign.h"
+#include "sql/db_hosts.h"
 #include "sql/db_keys.h"
 
 enum { DECIMAL = 10 };
@@ -309,10 +310,15 @@ static void check(const void *p, struct cfg_report *report)
 {
     const struct notify_config *root = p;
     char why[OBX_ERR_TEXT_MAX];
+    struct db_hosts hosts;
+    struct obx_err err = {0};
 
     /* Here and not at the first connection, which is tried again and again whatever the reason. */
     if (!bridge_addresses_are_valid(root->broker.addresses, why, sizeof(why)))
         cfg_complain(report, "broker", NULL, "addresses", "%s", why);
+    if (root->db.unix_socket == NULL &&
+        db_hosts_parse(root->db.host, root->db.port, &hosts, &err) != OBX_OK)
+        cfg_complain(report, "database", NULL, "host", "%s", err.text);
     check_queues(root, report);
     if (root->endpoint_count > NOTIFY_ENDPOINTS_MAX)
         cfg_complain(report, "endpoint", NULL, NULL, "there are more than %d",

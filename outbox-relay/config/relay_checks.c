@@ -13,6 +13,7 @@
 #include "half/api/half_json.h"
 #include "half/checkback/checkback.h"
 #include "outbox/bell_msg.h"
+#include "sql/db_hosts.h"
 
 enum { TABLE_NAME_MAX = 64, SHORT_TEXT_MAX = 255, TOKEN_MIN = 16, PARTITIONED_NAME_MAX = 250 };
 
@@ -135,13 +136,37 @@ static void check_outboxes(const struct source_config *source, struct cfg_report
     }
 }
 
+static void check_hosts(const struct db_opts *db, const char *section, const char *name,
+                        struct cfg_report *report)
+{
+    struct db_hosts hosts;
+    struct obx_err err = {0};
+
+    if (db->unix_socket == NULL && db_hosts_parse(db->host, db->port, &hosts, &err) != OBX_OK)
+        cfg_complain(report, section, name, "host", "%s", err.text);
+}
+
+/* One server that both name is enough: after a failover both are at it. */
 static bool same_server(const struct db_opts *a, const struct db_opts *b)
 {
     const char *x = a->unix_socket, *y = b->unix_socket;
+    struct db_hosts left, right;
 
-    return strcmp(a->host, b->host) == 0 && a->port == b->port &&
-           (x == NULL || y == NULL ? x == y : strcmp(x, y) == 0) &&
-           strcmp(a->database, b->database) == 0;
+    if (strcmp(a->database, b->database) != 0)
+        return false;
+    if (x != NULL || y != NULL)
+        return x != NULL && y != NULL && strcmp(x, y) == 0;
+    if (db_hosts_parse(a->host, a->port, &left, NULL) != OBX_OK ||
+        db_hosts_parse(b->host, b->port, &right, NULL) != OBX_OK)
+        return false; /* said by check_hosts */
+    for (size_t i = 0; i < left.count; i++) {
+        for (size_t k = 0; k < right.count; k++) {
+            if (left.at[i].port == right.at[k].port &&
+                strcasecmp(left.at[i].name, right.at[k].name) == 0)
+                return true;
+        }
+    }
+    return false;
 }
 
 /* Two lanes of one process on one table would only wait for each other's lease. */
@@ -193,6 +218,7 @@ static void check_source(const struct relay_config *root, size_t index, struct c
                      "the name of a source is 1 to 64 of letters, digits, _ . - and $");
     if (db->host[0] == '\0' && db->unix_socket == NULL)
         cfg_complain(report, "source", source->name, "host", "is empty, and there is no socket");
+    check_hosts(db, "source", source->name, report);
     check_tls_pair("source", source->name, db->tls_cert_file, db->tls_key_file, report);
     check_receipt_queue(source, report);
     check_outboxes(source, report);
@@ -354,6 +380,8 @@ static void check_producer(const struct check_producer *producer, struct cfg_rep
         cfg_complain(report, "producer", producer->name, "user", "is missing");
     if (producer->kind == CHECK_BY_BARRIER && producer->db.database[0] == '\0')
         cfg_complain(report, "producer", producer->name, "database", "is missing");
+    if (producer->kind == CHECK_BY_BARRIER)
+        check_hosts(&producer->db, "producer", producer->name, report);
     if (!half_producer_is_valid(bytes_of(producer->name)))
         cfg_complain(report, "producer", producer->name, NULL,
                      "the name of a producer is 1 to 64 of letters, digits, - . and _");

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "ctl_args.h"
+#include "sql/db_hosts.h"
 
 #define NOT_DECODED "a '%' is not followed by two hexadecimal digits"
 
@@ -42,15 +42,6 @@ static bool decode(char *text)
     }
     *out = '\0';
     return true;
-}
-
-static bool parse_port(const char *text, uint16_t *port)
-{
-    uint64_t value = 0;
-    bool is_right = ctl_parse_number(text, UINT16_MAX, &value) && value > 0;
-
-    *port = (uint16_t)value;
-    return is_right;
 }
 
 /* In the order of enum db_tls, so that a name's place is its value. */
@@ -87,26 +78,14 @@ static enum obx_code take_option(char *option, struct db_opts *opts, struct obx_
     return OBX_OK;
 }
 
-/* "host", "host:port", "[::1]:port". */
+/* "host", "host:port", "[::1]:port", or several with commas between, as in a configuration. */
 static bool take_host(char *host, struct db_opts *opts)
 {
-    char *port = strrchr(host, ':');
-    char *end = strchr(host, ']');
+    struct db_hosts hosts;
 
-    if (host[0] == '[') {
-        if (end == NULL || (end[1] != '\0' && end[1] != ':'))
-            return false;
-        port = end[1] == ':' ? end + 1 : NULL;
-        *end = '\0';
-        host++;
-    }
-    if (port != NULL) {
-        *port++ = '\0';
-        if (!parse_port(port, &opts->port))
-            return false;
-    }
     opts->host = host[0] == '\0' ? NULL : host;
-    return decode(host);
+    return decode(host) &&
+           (opts->host == NULL || db_hosts_parse(host, opts->port, &hosts, NULL) == OBX_OK);
 }
 
 /* From the ends inwards, and decoded piece by piece: a %40 in a password is no '@' of the URL. */

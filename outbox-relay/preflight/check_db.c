@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "sql/db_hosts.h"
 
 enum { DECIMAL = 10 };
 
@@ -125,9 +126,55 @@ static void check_binlog(struct check_visit *visit, const char *subject)
                      "set binlog_format = ROW (or MIXED) on the server");
 }
 
+/* Each of them, before it is needed: a replica that refuses the account, or has other tables, shows
+ * itself otherwise on the day of the failover. One that is away is no reason not to start. */
+static void check_hosts(struct check_visit *visit, const char *subject,
+                        const struct db_hosts *hosts)
+{
+    for (size_t i = 0; i < hosts->count; i++) {
+        struct db_opts one = *visit->where.db;
+        struct db_role role = {.is_read_only = false};
+        struct obx_err err = {0};
+        struct db *db = NULL;
+        char shown[DB_HOST_SHOWN_MAX];
+
+        one.host = hosts->at[i].name;
+        one.port = hosts->at[i].port;
+        one.any_server = true;
+        (void)db_host_show(&hosts->at[i], shown);
+        if (db_open(&one, &db, &err) == OBX_OK && db_ask_role(db, &role, &err) == OBX_OK)
+            check_ok(visit->out, subject, "%s %s", shown,
+                     role.is_read_only ? "is read-only: a replica" : "takes writes: the primary");
+        else
+            check_ok(visit->out, subject, "WARNING: %s: %s", shown, err.text);
+        db_close(db);
+    }
+}
+
+/* How far a failover can be relied on. */
+static void check_role(struct check_visit *visit, const char *subject, bool has_several)
+{
+    struct db_role role = {.is_read_only = false};
+    const char *warning = NULL;
+
+    if (db_ask_role(visit->db, &role, NULL) != OBX_OK)
+        return; /* only advice is missing */
+    warning = db_role_warning(&role, has_several);
+    if (warning != NULL)
+        check_ok(visit->out, subject, "WARNING: %s (docs/failover.md)", warning);
+    else if (role.is_group)
+        check_ok(visit->out, subject, "group replication with one primary, group %s", role.cluster);
+}
+
 bool check_db_open(struct check_visit *visit, const char *subject)
 {
+    const struct db_opts *opts = visit->where.db;
+    struct db_hosts hosts = {.count = 0};
     struct obx_err err = {0};
+
+    if (opts->unix_socket == NULL &&
+        db_hosts_parse(opts->host, opts->port, &hosts, NULL) == OBX_OK && hosts.count > 1)
+        check_hosts(visit, subject, &hosts);
 
     if (db_open(visit->where.db, &visit->db, &err) != OBX_OK) {
         check_db_failed(visit, subject, &err);
@@ -136,6 +183,7 @@ bool check_db_open(struct check_visit *visit, const char *subject)
     check_db_account(visit);
     check_server(visit, subject);
     check_binlog(visit, subject);
+    check_role(visit, subject, hosts.count > 1);
     return true;
 }
 

@@ -63,14 +63,19 @@ static void fix_tls(const char *section, const char *const paths[3], const struc
                  section);
 }
 
-static void fix_connect(const struct check_where *where, char fix[CHECK_FIX_MAX])
+static void fix_connect(const struct check_where *where, const struct obx_err *err,
+                        char fix[CHECK_FIX_MAX])
 {
     const struct db_opts *db = where->db;
 
-    if (db->unix_socket == NULL && strpbrk(db->host, ", \t") != NULL)
-        snprintf(fix, CHECK_FIX_MAX,
-                 "name one host in %s: the primary, or a name that follows it after a failover",
-                 where->section);
+    if (strstr(err->text, "both take writes") != NULL)
+        snprintf(
+            fix, CHECK_FIX_MAX,
+            "SET GLOBAL read_only = 1 on the one that is not the primary, and read_only = 1 in "
+            "the configuration of both servers");
+    else if (db->unix_socket == NULL && strchr(db->host, ',') != NULL)
+        snprintf(fix, CHECK_FIX_MAX, "start the database servers, or correct host (%.200s) in %s",
+                 db->host, where->section);
     else if (db->unix_socket != NULL)
         snprintf(fix, CHECK_FIX_MAX, "start the database server, or correct socket (%s) in %s",
                  db->unix_socket, where->section);
@@ -145,7 +150,7 @@ void check_fix_database(const struct check_where *where, const struct obx_err *e
                  "sql/schema/grants.md shows",
                  where->section, db->user);
     else if (err->code == OBX_E_DB_CONNECT || err->code == OBX_E_DB_GONE)
-        fix_connect(where, fix);
+        fix_connect(where, err, fix);
     else if (err->code == OBX_E_TIMEOUT)
         snprintf(
             fix, CHECK_FIX_MAX,
@@ -169,7 +174,10 @@ void check_fix_database(const struct check_where *where, const struct obx_err *e
                  "outbox-relay",
                  where->migrate);
     else if (err->code == OBX_E_DB_READ_ONLY)
-        snprintf(fix, CHECK_FIX_MAX, "name the primary in %s", where->section);
+        snprintf(fix, CHECK_FIX_MAX,
+                 "name the primary in %s, or all servers, separated by commas: the one that takes "
+                 "writes is used",
+                 where->section);
     else
         say(fix, "see the text");
 }

@@ -160,6 +160,9 @@ int main(int argc, char **argv)
     opts.broker_addresses = address;
     snprintf(dead, sizeof(dead), "%s.dead", opts.queue);
     opts.dead_letter_queue = dead;
+    /* A database that is silent is given up sooner than by default. */
+    if (getenv("OBX_TEST_DB_TIMEOUT_MS") != NULL)
+        opts.db_timeout_ms = (uint32_t)strtoul(getenv("OBX_TEST_DB_TIMEOUT_MS"), NULL, DECIMAL);
     /* By hand, see random_kill_test.c. What is set makes the same happen sooner and more often. */
     if (getenv("OBX_TEST_DEFAULTS") != NULL) {
         opts.batch_max = 0;

@@ -38,7 +38,7 @@ struct producer {
 struct load {
     struct load_opts opts;
     atomic_bool stopping;
-    _Atomic uint64_t committed, rolled_back, failed, unknown;
+    _Atomic uint64_t committed, rolled_back, failed, unknown, messages, doubtful;
     uint32_t count;
     struct producer producers[];
 };
@@ -118,7 +118,7 @@ static enum obx_code write_message(struct producer *p, struct obx_err *err)
                       random_receipt(p), random_filling(p), err);
 }
 
-static enum obx_code end_transaction(struct producer *p, struct obx_err *err)
+static enum obx_code end_transaction(struct producer *p, uint64_t messages, struct obx_err *err)
 {
     const struct load_opts *opts = &p->load->opts;
     enum obx_code rc = OBX_OK;
@@ -131,10 +131,15 @@ static enum obx_code end_transaction(struct producer *p, struct obx_err *err)
         return rc;
     }
     rc = db_commit(p->db, err);
-    if (rc == OBX_OK)
+    if (rc == OBX_OK) {
+        atomic_fetch_add(&p->load->messages, messages);
         atomic_fetch_add(&p->load->committed, 1);
-    else
-        atomic_fetch_add(rc == OBX_E_DB_COMMIT_UNKNOWN ? &p->load->unknown : &p->load->failed, 1);
+    } else if (rc == OBX_E_DB_COMMIT_UNKNOWN) {
+        atomic_fetch_add(&p->load->doubtful, messages);
+        atomic_fetch_add(&p->load->unknown, 1);
+    } else {
+        atomic_fetch_add(&p->load->failed, 1);
+    }
     return rc;
 }
 
@@ -146,7 +151,7 @@ static enum obx_code write_transaction(struct producer *p, struct obx_err *err)
     for (uint64_t i = 0; rc == OBX_OK && i < messages; i++)
         rc = write_message(p, err);
     if (rc == OBX_OK)
-        return end_transaction(p, err);
+        return end_transaction(p, messages, err);
     atomic_fetch_add(&p->load->failed, 1);
     return rc;
 }
@@ -219,6 +224,8 @@ enum obx_code load_start(const struct load_opts *opts, struct load **out, struct
 void load_get_counts(struct load *load, struct load_counts *out)
 {
     *out = (struct load_counts){.committed = atomic_load(&load->committed),
+                                .messages = atomic_load(&load->messages),
+                                .doubtful = atomic_load(&load->doubtful),
                                 .rolled_back = atomic_load(&load->rolled_back),
                                 .failed = atomic_load(&load->failed),
                                 .unknown = atomic_load(&load->unknown)};

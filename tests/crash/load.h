@@ -30,6 +30,8 @@ struct load_opts {
 
 struct load_counts {
     uint64_t committed;   /* transactions */
+    uint64_t messages;    /* in them */
+    uint64_t doubtful;    /* messages in those that are unknown */
     uint64_t rolled_back; /* on purpose */
     uint64_t failed;      /* undone by an error */
     uint64_t unknown;     /* connection lost during COMMIT */

@@ -35,6 +35,7 @@ enum {
     STOP_MS = 30 * 1000,
     SERVER_MS = 180 * 1000,
     OUTBOXCTL_MS = 30 * 1000,
+    FAILOVER_MS = 20 * 1000, /* until there is a primary again */
     ARGUMENTS_MAX = 16,
     PORT_TEXT_MAX = 8
 };
@@ -77,16 +78,35 @@ static void path_in(const struct scene *scene, const char *name, char *path)
 
 /* ---------------------------------------------------------------- databases and queues */
 
+/* As patient as the programs are: it meets a silent server as they do. */
+static struct db_opts root_opts(void)
+{
+    const char *timeout_ms = getenv("OBX_TEST_DB_TIMEOUT_MS");
+    struct db_opts root = test_db_root_opts();
+
+    root.any_server = false; /* there may be two, and what is counted is on the primary */
+    root.read_timeout_ms = timeout_ms == NULL ? 0 : (uint32_t)atoi(timeout_ms);
+    return root;
+}
+
+static bool has_opened(void *ctx)
+{
+    struct scene *scene = ctx;
+    const struct db_opts root = root_opts();
+
+    return db_open(&root, &scene->db, NULL) == OBX_OK;
+}
+
 struct db *scene_db(struct scene *scene)
 {
-    const struct db_opts root = test_db_root_opts();
+    const struct db_opts root = root_opts();
 
     if (scene->db != NULL && db_ping(scene->db, NULL) != OBX_OK) {
         db_close(scene->db);
         scene->db = NULL;
     }
-    if (scene->db == NULL)
-        scene->db = test_db_open(&root);
+    if (scene->db == NULL && !wait_until(FAILOVER_MS, has_opened, scene))
+        scene->db = test_db_open(&root); /* says why not */
     return scene->db;
 }
 
@@ -174,6 +194,7 @@ static void port_text(const struct cut_proxy *proxy, const char *server, char *t
  * that relay may be reading it: the file is whole at every moment. */
 static void write_relay_config(const struct scene *scene, unsigned index, const char *path)
 {
+    const char *timeout_ms = getenv("OBX_TEST_DB_TIMEOUT_MS"); /* for a database that is silent */
     const struct lines *lines = &scene->lines[SCENE_RELAY][index];
     char db_port[PORT_TEXT_MAX];
     char broker_port[PORT_TEXT_MAX];
@@ -190,7 +211,8 @@ static void write_relay_config(const struct scene *scene, unsigned index, const 
             "[broker]\naddresses = %s:%s\nvhost = %s\nuser = %s\npassword = %s\n%s"
             "[lane]\n%s"
             "[source shop]\nhost = %s\nport = %s\nuser = " RELAY_USER "\npassword = %s\n"
-            "database = " LEDGER_PRODUCER_DB "\nreceipt_queue = " SCENE_RECEIPTS "\n%s",
+            "database = " LEDGER_PRODUCER_DB "\nreceipt_queue = " SCENE_RECEIPTS "\n"
+            "read_timeout = %sms\nwrite_timeout = %sms\n%s",
             wants_defaults() ? "" : "drain = 1s\n", test_env("OBX_TEST_AMQP_HOST"), broker_port,
             test_env("OBX_TEST_AMQP_VHOST"), test_env("OBX_TEST_AMQP_USER"),
             test_env("OBX_TEST_AMQP_PASSWORD"),
@@ -200,6 +222,7 @@ static void write_relay_config(const struct scene *scene, unsigned index, const 
                                "retry_max = 500ms\nreceipt_timeout = 1s\n"
                                "receipt_retry_max = 3s\nmax_sends = 1000\ndelayed_poll = 50ms\n",
             test_env("OBX_TEST_DB_HOST"), db_port, test_env("OBX_TEST_DB_PASSWORD"),
+            timeout_ms == NULL ? "30000" : timeout_ms, timeout_ms == NULL ? "30000" : timeout_ms,
             scene->is_packed ? "[topic *]\npack = 50\n" : "");
     assert_int_equal(fclose(file), 0);
     assert_int_equal(chmod(new_path, S_IRUSR | S_IWUSR), 0);
@@ -469,6 +492,33 @@ static void finish(struct scene *scene, uint64_t least, uint64_t most, bool is_o
     scene->is_clean = was_quiet && audit_is_clean(&report);
     if (!scene->is_clean)
         fail_msg("%s", was_quiet ? "the audit found damage" : "no quiet in time");
+}
+
+static bool has_nothing_to_send(void *ctx)
+{
+    return test_db_number(scene_db(ctx), "SELECT (SELECT COUNT(*) FROM " LEDGER_PRODUCER_DB
+                                         ".outbox) + (SELECT COUNT(*) FROM " LEDGER_PRODUCER_DB
+                                         ".outbox_awaiting)") == 0;
+}
+
+void scene_settle(struct scene *scene, struct audit_report *report)
+{
+    struct obx_err err = {0};
+
+    scene->is_clean = false;
+    ensure_worker(scene, SCENE_RELAY);
+    ensure_worker(scene, SCENE_CONSUMER);
+    if (!wait_until(SCENE_QUIET_MS, has_nothing_to_send, scene))
+        fail_msg("no quiet in time; logs in %s", scene->dir);
+    stop_all(scene, SCENE_RELAY);
+    if (!wait_queue_empty())
+        fail_msg("the queue is not worked off; logs in %s", scene->dir);
+    stop_all(scene, SCENE_CONSUMER);
+    if (audit_run(scene_db(scene), report, &err) != OBX_OK)
+        fail_msg("audit: %s", err.text);
+    count_queues(report);
+    audit_print(stdout, report);
+    scene->is_clean = true;
 }
 
 void scene_finish_with_dead(struct scene *scene, uint64_t least, uint64_t most)

@@ -87,6 +87,8 @@ void scene_finish(struct scene *scene);
 /** The same after the broker has lost its data: then the order of a key's messages is not promised.
  */
 void scene_finish_unordered(struct scene *scene);
+/** The same where damage is expected: the audit is for the caller to judge. */
+void scene_settle(struct scene *scene, struct audit_report *report);
 /** The same when the dead-letter queue is to hold so many messages. */
 void scene_finish_with_dead(struct scene *scene, uint64_t least, uint64_t most);
 

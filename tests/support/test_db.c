@@ -42,7 +42,10 @@ static struct db_opts opts_of(const char *user, const char *password)
 
 struct db_opts test_db_root_opts(void)
 {
-    return opts_of("root", test_env("OBX_TEST_DB_ROOT_PASSWORD"));
+    struct db_opts opts = opts_of("root", test_env("OBX_TEST_DB_ROOT_PASSWORD"));
+
+    opts.any_server = true; /* root makes it read-only, and must be able to take that back */
+    return opts;
 }
 
 struct db *test_db_open(const struct db_opts *opts)

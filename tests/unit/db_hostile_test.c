@@ -283,10 +283,11 @@ static void the_loopback_carries_the_methods_of_today(void **state)
     assert_true(talk.answered > 0 && !talk.knows_password);
 }
 
-static void a_list_of_hosts_is_refused(void **state)
+/* What one of the libraries would take for something else than a name. */
+static void a_wrong_list_of_hosts_is_refused(void **state)
 {
-    static const char *const hosts[] = {"127.0.0.1,127.0.0.1", "host=127.0.0.1", "127.0.0.1;",
-                                        "a b"};
+    static const char *const hosts[] = {
+        "127.0.0.1,127.0.0.1", "host=127.0.0.1", "127.0.0.1;", "a b", "127.0.0.1,,", "127.0.0.1:0"};
 
     (void)state;
     for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
@@ -296,7 +297,8 @@ static void a_list_of_hosts_is_refused(void **state)
 
         opts.port = 1;
         assert_int_equal(db_open(&opts, &db, &err), OBX_E_DB_CONNECT);
-        assert_non_null(strstr(err.text, "one host"));
+        if (strstr(err.text, "is not a host") == NULL && strstr(err.text, "twice") == NULL)
+            fail_msg("%s: %s", hosts[i], err.text);
     }
 }
 
@@ -508,7 +510,7 @@ int main(void)
         cmocka_unit_test(the_method_of_1998_is_refused),
         cmocka_unit_test(the_loopback_shows_no_clear_text),
         cmocka_unit_test(the_loopback_carries_the_methods_of_today),
-        cmocka_unit_test(a_list_of_hosts_is_refused),
+        cmocka_unit_test(a_wrong_list_of_hosts_is_refused),
         cmocka_unit_test(a_file_is_never_given),
         cmocka_unit_test(lies_end_the_connection_only),
         cmocka_unit_test(noise_ends_the_connection_only),

@@ -29,6 +29,10 @@ OBX_NODISCARD enum obx_code thread_start(struct thread *thread, void *(*run)(voi
 /** Wait until run has returned. Does nothing when it was not started or has been joined. */
 void thread_join(struct thread *thread);
 
+/** Leave it to itself: it is joined by nobody, ends at the latest with the process, and what it uses is
+ * its own or counted. Does nothing when it was not started. */
+void thread_detach(struct thread *thread);
+
 /** Make a condition for cond_wait_ms. */
 void cond_init(pthread_cond_t *cond);
 /** Wait under the lock, ms milliseconds at most. False when the time has passed without a signal;

@@ -299,7 +299,10 @@ struct obx_consumer_opts {
     const char *broker_tls_key_file;
 
     /* The database that has the dedup table and the handler's own tables. */
-    const char *db_host; /**< NULL: 127.0.0.1, or the socket when db_socket is set */
+    const char
+        *db_host; /**< "db1" or "db1, db2:3307": of several the one that takes writes is used,
+                            and another one after a failover. NULL: 127.0.0.1, or the socket when
+                            db_socket is set */
     const char *db_socket;
     const char *db_user;
     const char *db_password;

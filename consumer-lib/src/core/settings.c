@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "base/partition.h"
 #include "bridge/topology.h"
+#include "sql/db_hosts.h"
 
 #define DEFAULT_PREFETCH      1000
 #define DEFAULT_MEMORY        ((size_t)64 * 1024 * 1024)
@@ -116,7 +117,13 @@ static enum obx_code check_group(const char *group, struct obx_err *err)
 static enum obx_code check(const struct obx_consumer_opts *o, struct obx_err *err)
 {
     enum obx_code rc = check_group(o->group, err);
+    struct db_hosts hosts;
 
+    if (rc == OBX_OK && o->db_host != NULL) {
+        rc = db_hosts_parse(o->db_host, o->db_port, &hosts, err);
+        if (rc != OBX_OK)
+            obx_err_context(err, "opts.db_host");
+    }
     if (rc == OBX_OK)
         rc = check_name(o->queue, "queue", QUEUE_NAME_MAX, err);
     if (rc == OBX_OK)

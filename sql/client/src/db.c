@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "db_errors.h"
 #include "db_pipe.h"
+#include "db_primary.h"
 #include "db_private.h"
 
 enum {
@@ -61,7 +62,9 @@ enum obx_code db_failed(struct db *db, unsigned number, const char *text, uint64
     const uint64_t waited_ms = clock_now_ms() - started_ms;
     const bool is_lost = number == CR_SERVER_LOST_NUMBER || number == CR_TLS_NUMBER;
 
-    if (db_error_is_fatal(number))
+    /* A server that has become a replica has undone what was begun, and gets nothing more from us. */
+    if (db_error_is_fatal(number) ||
+        (!db->takes_any_server && db_error_is_of_replica(number, text)))
         db->dead = true;
     /* An error carries no status flags, and this one ends the transaction. */
     if (number == ER_LOCK_DEADLOCK)
@@ -96,8 +99,10 @@ static enum obx_code run(struct db *db, const char *sql, const struct obx_value 
 
     db->statements++;
     db_pipe_enter(&guard);
-    rc = arg_count == 0 ? db_text_run(db, text_of(sql), rows, err)
-                        : db_stmt_run(db, &call, rows, err);
+    rc = db_primary_recheck(db, err);
+    if (rc == OBX_OK)
+        rc = arg_count == 0 ? db_text_run(db, text_of(sql), rows, err)
+                            : db_stmt_run(db, &call, rows, err);
     db_pipe_leave(&guard);
     return rc;
 }
@@ -110,7 +115,9 @@ static enum obx_code run_text(struct db *db, struct obx_bytes sql, struct db_row
 
     db->statements++;
     db_pipe_enter(&guard);
-    rc = db_text_run(db, sql, rows, err);
+    rc = db_primary_recheck(db, err);
+    if (rc == OBX_OK)
+        rc = db_text_run(db, sql, rows, err);
     db_pipe_leave(&guard);
     return rc;
 }
@@ -182,7 +189,8 @@ enum obx_code db_ping(struct db *db, struct obx_err *err)
     if (rc != OBX_OK)
         return rc;
     db_pipe_enter(&guard);
-    if (mysql_ping(db->mysql) != 0)
+    rc = db_primary_recheck(db, err); /* so that somebody who only waits learns it too */
+    if (rc == OBX_OK && mysql_ping(db->mysql) != 0)
         rc = db_failed_last(db, started_ms, err);
     db_pipe_leave(&guard);
     return rc;

@@ -244,6 +244,15 @@ bool db_error_is_fatal(unsigned number)
     return db_code_of(number, NULL) == OBX_E_DB_GONE || is_listed(number, fatal);
 }
 
+/* 1223 is not among them: FLUSH TABLES WITH READ LOCK is a backup, and passes. Nor is 1792, which is
+ * about the transaction. */
+bool db_error_is_of_replica(unsigned number, const char *text)
+{
+    static const unsigned replica[] = {ER_OPTION_PREVENTS, 1836, 1874, MAP_END};
+
+    return is_listed(number, replica) && db_code_of(number, text) == OBX_E_DB_READ_ONLY;
+}
+
 /*
  * A server that answers COMMIT with one of these has rolled the transaction back. About all others
  * (killed while waiting for the log or for a replica, shutting down, error during COMMIT) we do not

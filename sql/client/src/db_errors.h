@@ -22,6 +22,8 @@ const struct db_error *db_error_table(size_t *count);
 enum obx_code db_code_of(unsigned number, const char *text);
 /** Whether the connection is of no more use after this number. */
 bool db_error_is_fatal(unsigned number);
+/** Whether it says that the server takes no writes: it is no primary, or no more. */
+bool db_error_is_of_replica(unsigned number, const char *text);
 /** Whether a COMMIT answered with this number certainly did not take effect. */
 bool db_error_undoes_commit(unsigned number);
 /** Whether the prepared statement is not known (any more) and nothing was run: prepare it again,

@@ -34,7 +34,6 @@
 enum {
     DEFAULT_PORT = 3306,
     METHOD_MAX = 65, /* name of a method, with its NUL */
-    HOST_MAX = 256,
     GATE_NAME_MAX = 32,
     AUTH_SWITCH = 254,
     CLIENT_PACKET_MAX =
@@ -352,6 +351,7 @@ enum obx_code db_connect_code(enum obx_code code)
     switch ((int)code) {
     case OBX_E_DB_AUTH:
     case OBX_E_DB_TLS:
+    case OBX_E_DB_READ_ONLY:
     case OBX_E_TIMEOUT:
     case OBX_E_NOMEM:
         return code;
@@ -385,23 +385,11 @@ enum obx_code db_login(struct db *db, const struct db_opts *opts, struct obx_err
 {
     const uint64_t started_ms = clock_now_ms();
     const char *host = none_if_empty(opts->host);
-    const size_t host_len = host == NULL ? 0 : strlen(host);
-    char address[HOST_MAX];
     const char *unix_socket = none_if_empty(opts->unix_socket);
     struct login login = {.opts = opts};
     MYSQL *connected = NULL;
     enum obx_code rc;
 
-    /* "[::1]", as an address with a port is written, without its brackets. */
-    if (host_len > 2 && host_len < HOST_MAX && host[0] == '[' && host[host_len - 1] == ']') {
-        memcpy(address, host + 1, host_len - 2);
-        address[host_len - 2] = '\0';
-        host = address;
-    }
-    /* MariaDB's library takes "a,b" for two hosts and "a=b" for a list of options, Oracle's takes
-     * both for a name. */
-    if (host != NULL && strpbrk(host, ",;= ") != NULL)
-        return obx_fail(err, OBX_E_DB_CONNECT, "'%s' is not the name or address of one host", host);
     login.use_socket = unix_socket != NULL && (host == NULL || strcmp(host, "localhost") == 0);
     rc = set_options(db->mysql, &login, err);
     if (rc != OBX_OK)

@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "db_login.h"
 #include "db_pipe.h"
+#include "db_primary.h"
 #include "db_private.h"
 #include "db_session.h"
 
@@ -56,9 +57,8 @@ static enum obx_code set_up(struct db *db, const struct db_opts *opts, struct ob
     return rc;
 }
 
-enum obx_code db_open(const struct db_opts *opts, struct db **out, struct obx_err *err)
+enum obx_code db_open_one(const struct db_opts *opts, struct db **out, struct obx_err *err)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct db_pipe_guard guard;
     enum obx_code rc = OBX_OK;
     struct db *db = obx_calloc(1, sizeof(*db));
@@ -66,7 +66,6 @@ enum obx_code db_open(const struct db_opts *opts, struct db **out, struct obx_er
     *out = NULL;
     if (db == NULL)
         return obx_fail(err, OBX_E_NOMEM, "database connection");
-    pthread_once(&once, library_init);
     db_pipe_enter(&guard);
     db->mysql = mysql_init(NULL);
     rc = db->mysql == NULL ? obx_fail(err, OBX_E_NOMEM, "database connection")
@@ -80,6 +79,30 @@ enum obx_code db_open(const struct db_opts *opts, struct db **out, struct obx_er
     }
     db_close(db);
     return rc;
+}
+
+enum obx_code db_open(const struct db_opts *opts, struct db **out, struct obx_err *err)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    struct db_opts one = *opts;
+    struct db_hosts hosts;
+
+    *out = NULL;
+    pthread_once(&once, library_init);
+    if (opts->host == NULL && opts->unix_socket != NULL)
+        return db_open_one(opts, out, err);
+    if (db_hosts_parse(opts->host, opts->port, &hosts, err) != OBX_OK) {
+        if (err != NULL)
+            err->code = OBX_E_DB_CONNECT;
+        return OBX_E_DB_CONNECT;
+    }
+    if (hosts.count > 1) {
+        (void)mysql_thread_init(); /* the connection comes from another thread */
+        return db_primary_find(opts, &hosts, out, err);
+    }
+    one.host = hosts.at[0].name;
+    one.port = hosts.at[0].port;
+    return db_open_one(&one, out, err);
 }
 
 void db_close(struct db *db)

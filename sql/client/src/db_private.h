@@ -24,6 +24,8 @@ struct db {
      * OBX_E_DB_GONE. */
     bool dead;
     bool is_mariadb;
+    bool takes_any_server;    /* a replica will do */
+    uint64_t primary_seen_ms; /* when it said last that it takes writes */
     char version[DB_VERSION_MAX];
     uint64_t connection_id;
     uint64_t insert_id; /* of the last statement, as `affected` */
@@ -102,5 +104,9 @@ OBX_NODISCARD bool db_rows_add(struct db_rows *rows, const uint64_t *lengths);
  * starts at 0. */
 char *db_rows_slot(struct db_rows *rows, const uint64_t *lengths, unsigned column, size_t *at);
 #define DB_LEN_NULL UINT64_MAX
+
+/** What says that a server takes no writes; the second is that of Aurora's readers, and of a server
+ * started so. On MySQL super_read_only brings read_only with it. */
+#define DB_READ_ONLY_COLUMNS "@@global.read_only, @@global.innodb_read_only"
 
 #endif

@@ -14,6 +14,8 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
+#include "db_primary.h"
 
 enum {
     DEFAULT_SILENT_S = 15, /* within a transaction */
@@ -114,16 +116,24 @@ static enum obx_code build_set(const struct db *db, const struct db_opts *opts, 
     return add_waits(db, opts, sql);
 }
 
+/* The answer also says whether this is the primary, so that asking costs no round trip. */
 static enum obx_code read_limits(struct db *db, struct obx_err *err)
 {
     struct db_rows *rows = NULL;
-    enum obx_code rc = db_query(db, "SELECT @@max_allowed_packet", DB_NO_ARGS, &rows, err);
+    bool is_read_only = false;
+    enum obx_code rc = db_query(db, "SELECT " DB_READ_ONLY_COLUMNS ", @@max_allowed_packet",
+                                DB_NO_ARGS, &rows, err);
 
     if (rc != OBX_OK)
         return rc;
-    if (db_rows_next(rows))
-        db->max_packet = (size_t)db_rows_u64(rows, 0);
+    if (db_rows_next(rows)) {
+        is_read_only =
+            db_value_is_on(db_rows_bytes(rows, 0)) || db_value_is_on(db_rows_bytes(rows, 1));
+        db->max_packet = (size_t)db_rows_u64(rows, 2);
+    }
     db_rows_free(rows);
+    if (is_read_only && !db->takes_any_server)
+        return obx_fail(err, OBX_E_DB_READ_ONLY, "the server takes no writes");
     return OBX_OK;
 }
 
@@ -131,6 +141,9 @@ enum obx_code db_session_set(struct db *db, const struct db_opts *opts, struct o
 {
     struct obx_buf sql = {0};
     enum obx_code rc = build_set(db, opts, &sql);
+
+    db->takes_any_server = opts->any_server;
+    db->primary_seen_ms = clock_now_ms(); /* before the answer, so that it is never too young */
 
     if (rc == OBX_OK)
         rc = db_exec_text(db, (struct obx_bytes){sql.data, sql.len}, NULL, err);

@@ -62,6 +62,8 @@ database_write_accounts() {
     rm -f "$file"
     (
         umask 077
+        # Each server of a pair (tests/support/db_pair) runs this by itself: it is nothing to replicate.
+        echo "SET SESSION sql_log_bin = 0;"
         echo "ALTER USER 'root'@'localhost' IDENTIFIED BY '$root_password';"
         echo "CREATE USER IF NOT EXISTS 'root'@'127.0.0.1';"
         echo "ALTER USER 'root'@'127.0.0.1' IDENTIFIED BY '$root_password';"

@@ -45,8 +45,9 @@ enum db_tls {
 enum { DB_CONNECT_MS = 5000, DB_IO_MS = 30000, DB_LOCK_WAIT_S = 10 };
 
 struct db_opts {
-    const char *host;        /* one name or address; NULL with a unix_socket */
-    uint16_t port;           /* 0: 3306 */
+    const char *host; /* "db1" or "db1, db2:3307, [fd00::1]": the one of them that takes writes is
+                                used; NULL with a unix_socket */
+    uint16_t port;    /* of hosts that name none; 0: 3306 */
     const char *unix_socket; /* used when set and host is NULL or "localhost" */
     const char *user;
     const char *password;
@@ -59,6 +60,7 @@ struct db_opts {
     uint32_t idle_s; /* the server ends a session that is silent for longer, and undoes what it had
                         begun: wait_timeout and the network timeouts. 0: 15 within a transaction and
                         an hour outside; MySQL cannot tell them apart: 60 */
+    bool any_server; /* a server that is read-only will do: for looking at it, never for work */
     enum db_tls tls;
     const char *tls_ca_file;
     const char *tls_cert_file;
@@ -86,10 +88,17 @@ struct obx_value db_value_text(const char *text);
 /**
  * Connect and set the session up. opts and what it points to are borrowed for the call.
  *
+ * Success means a server that takes writes. One that is read-only (a replica, a primary that was
+ * demoted) is left: at once when it says so, or at the first statement or transaction that begins half a
+ * second after it has become so; then every call fails as on a lost connection, first with
+ * OBX_E_DB_READ_ONLY. Of several hosts all are asked at once; one that is silent costs 0.2 s. Proved by
+ * tests/system/db_failover_test.c.
+ *
  * On failure *out is NULL. Blocks at most about connect_timeout + a few round trips. Any thread;
  * the connection then belongs to the thread that uses it.
- * @return OBX_OK; OBX_E_DB_CONNECT (unreachable, unknown database), OBX_E_DB_AUTH, OBX_E_DB_TLS,
- * OBX_E_TIMEOUT, OBX_E_NOMEM
+ * @return OBX_OK; OBX_E_DB_CONNECT (unreachable, unknown database, no list of hosts, or two of them take
+ * writes that are not one cluster), OBX_E_DB_READ_ONLY (nobody takes writes), OBX_E_DB_AUTH,
+ * OBX_E_DB_TLS, OBX_E_TIMEOUT, OBX_E_NOMEM
  */
 OBX_NODISCARD enum obx_code db_open(const struct db_opts *opts, struct db **out,
                                     struct obx_err *err);
@@ -113,6 +122,24 @@ uint64_t db_statements(const struct db *db);
 size_t db_max_packet(const struct db *db);
 /** Whether an earlier call has found the connection lost; no round trip. */
 bool db_is_lost(const struct db *db);
+/** What a server is among others, as far as its variables say. */
+struct db_role {
+    bool is_read_only;
+    bool has_log;          /* a binary log */
+    bool is_galera;        /* wsrep_on */
+    bool is_group;         /* MySQL's group replication */
+    bool is_multi_primary; /* all members take writes: Galera, or a group that is set up so */
+    bool is_semi_sync;     /* a COMMIT waits for a replica, if one is there */
+    bool waits_after_sync; /* and nobody sees the transaction before */
+    uint64_t semi_sync_ms; /* then it goes on without */
+    char cluster[128];     /* name of the cluster or group; "" none */
+    char identity[512];    /* the same for every address of one server */
+};
+/** Ask for it: one round trip. Any OBX_E_DB_*, OBX_E_TIMEOUT. */
+OBX_NODISCARD enum obx_code db_ask_role(struct db *db, struct db_role *role, struct obx_err *err);
+/** What a person should know of it before relying on a failover; NULL: nothing. has_several: hosts are
+ * named, so there is one to fail over to. Static. */
+const char *db_role_warning(const struct db_role *role, bool has_several);
 /** A round trip that does nothing. */
 OBX_NODISCARD enum obx_code db_ping(struct db *db, struct obx_err *err);
 

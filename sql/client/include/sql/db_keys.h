@@ -13,8 +13,13 @@ static const char *const db_tls_choices[] = {"preferred", "disabled", "required"
 
 /** Where the server is. */
 #define DB_ADDRESS_KEYS(T, at, parts, host_help)                                                   \
-    CFG_ROW(T, at.host, "host", CFG_STRING, "127.0.0.1", 0, 255, parts, host_help),                \
-        CFG_ROW(T, at.port, "port", CFG_COUNT, "3306", 1, 65535, parts, "Its port."),              \
+    CFG_ROW(                                                                                       \
+        T, at.host, "host", CFG_STRING, "127.0.0.1", 0, 1023, parts,                               \
+        host_help                                                                                  \
+        " Or several, host or host:port separated by commas: the one that takes writes is used, "  \
+        "and another one after a failover."),                                                      \
+        CFG_ROW(T, at.port, "port", CFG_COUNT, "3306", 1, 65535, parts,                            \
+                "Port of hosts that name none."),                                                  \
         CFG_ROW(T, at.unix_socket, "socket", CFG_OPTIONAL, "", 0, 107, parts,                      \
                 "Unix socket of the server, in place of host and port. Empty: none.")
 
