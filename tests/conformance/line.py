@@ -12,19 +12,15 @@ import threading
 
 COM_QUERY = 3
 CLIENT_SSL = 0x0800
-CLIENT_QUERY_ATTRIBUTES = 0x08000000
+NO_ATTRIBUTES = b"\0\1"  # of a query, before its text: no parameter in one set; mysql2 sends this to MySQL 8.0.23 and newer
 
 
 def without_tls(greeting):
-    """The server's first packet, and no offer in it of TLS or of attributes of a query, which stand before its text: a driver that
-    takes them hides its COMMITs from us."""
+    """The server's first packet, and no offer of TLS in it: a driver that would take it hides its COMMITs from us."""
     if len(greeting) < 6 or greeting[4] != 10:
         return greeting  # an error
     at = greeting.index(b"\0", 5) + 1 + 4 + 8 + 1 + 1  # the second byte of the capabilities
-    changed = bytearray(greeting)
-    changed[at] &= ~(CLIENT_SSL >> 8)
-    changed[at + 5] &= ~(CLIENT_QUERY_ATTRIBUTES >> 24)  # after the character set and the status
-    return bytes(changed)
+    return greeting[:at] + bytes((greeting[at] & ~(CLIENT_SSL >> 8),)) + greeting[at + 1:]
 
 
 class Line:
@@ -71,7 +67,8 @@ class Line:
 
     def _due(self, packet):
         """What is to be done at this packet, if it is a COMMIT and the rule's time has come."""
-        if len(packet) < 11 or packet[4] != COM_QUERY or packet[5:11].upper() != b"COMMIT":
+        text = packet[5:].removeprefix(NO_ATTRIBUTES)
+        if len(packet) < 11 or packet[4] != COM_QUERY or text[:6].upper() != b"COMMIT":
             return None
         with self._lock:
             self.commits += 1

@@ -113,8 +113,9 @@ class Database:
         if os.environ.get("OBX_SERVERS_PRODUCT") != "mysql":
             return
         for user, password in ((self.user, self.password), (os.environ["OBX_TEST_DB_USER"], database_password())):
-            subprocess.run([os.environ["OBX_TEST_SERVERS"], "sql", f"--user={user}", f"--password={password}", "-e", "DO 1"],
-                           check=True, stdout=subprocess.DEVNULL)
+            words = [os.environ["OBX_TEST_SERVERS"], "sql", f"--user={user}", f"--password={password}", "-e", "DO 1"]
+            login = subprocess.run(words, capture_output=True, text=True, check=False)
+            assert login.returncode == 0, login.stderr
 
     def address(self, port):
         return json.dumps({"host": "127.0.0.1", "port": port, "user": self.user, "password": self.password, "database": self.name})
