@@ -514,7 +514,7 @@ class Run:
         for gid, end, state in ((f"{name}-3", "commit", "committed"), (f"{name}-4", "rollback", "rolled_back")):
             assert call("prepare", gid, producer="conf", commit=[message], rollback=[])["state"] == "prepared"
             assert call(end, gid, **{"async": True})["state"] == "accepted"
-            wait_for(lambda gid=gid, state=state: call("lookup", gid)["state"] == state, f"{gid} to be {state}")
+            wait_for(lambda gid=gid, state=state: call("lookup", gid)["state"] == state, DEADLINE_S, f"{gid} is {state}")
         refused = call("rollback", f"{name}-1", event="refused")
         assert (refused["reason"], refused["status"]) == ("already_committed", 409), refused
         refused = call("commit", "nobody", event="refused")
