@@ -147,6 +147,10 @@ write_console_config() {
 http_port = $(state_get "$1" console)
 admin_token_file = $dir/console.password
 
+# With the usual number of tries it would take minutes until there is something to look at.
+[topic invoice.sent]
+max_attempts = 2
+
 [consumer stock]
 host = 127.0.0.1
 port = $OBX_TEST_DB_PORT
