@@ -98,7 +98,8 @@ static bool is_other_table(const char *name)
         "outbox_delayed", "outbox_secret", "outbox_journal",     "half_message",
         "half_part",      "half_history",  "rowpost_schema",     "half_barrier",
         "inbox_applied",  "inbox_parked",  "inbox_parked_piece", "inbox_call",
-        "outbox_audit",   "inbox_audit",   "inbox_member",       "inbox"};
+        "outbox_audit",   "inbox_audit",   "inbox_member",       "inbox",
+        "outbox_relay",   "outbox_action"};
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         if (strcasecmp(name, all[i]) == 0)

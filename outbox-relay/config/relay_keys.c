@@ -51,6 +51,13 @@ static const struct cfg_key relay_keys[] = {
     NUMBER(drain_ms, "drain", CFG_DURATION, LANE_DEFAULT_drain_ms, 0, CFG_HOUR, LANES,
            "How long a stop waits for the confirms of what is published already. What stays "
            "unconfirmed is published again by the next owner."),
+    ROW(share, "share", CFG_BOOL, "no", 0, 0, CFG_PROCESS,
+        "yes: share the outboxes of each source with the other relays that drain the same ones and "
+        "say so too. Each takes its part, gives the rest away when another one joins, and takes "
+        "what a dead one had. no: whoever is first has them all, the others stand by."),
+    ROW(weight, "weight", CFG_COUNT, "1", 0, 1000, CFG_PROCESS,
+        "With share: this relay's part beside those of the others. 0: none, as long as another one "
+        "is there."),
     ROW(alert_url, "alert_url", CFG_OPTIONAL, "", 0, 2048, CFG_PROCESS,
         "Called (POST, a short JSON text) after messages were parked. Best effort: at most once "
         "per alert_interval, five seconds for the answer, and nobody waits for it. Empty: nobody "

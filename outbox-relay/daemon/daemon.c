@@ -25,6 +25,7 @@
 #include "daemon/doorbell/doorbell.h"
 #include "daemon/pages/admin.h"
 #include "daemon/pages/readiness.h"
+#include "fleet_role.h"
 #include "half_role.h"
 #include "notify.h"
 #include "process_stats.h"
@@ -64,11 +65,13 @@ struct daemon {
     struct half_role *half;       /* NULL: not configured */
     struct half_view half_view;
     struct receipts_role *receipts;
+    struct fleet_role *fleets;
     struct alert *alert; /* NULL: not configured */
     struct event *half_event;
     struct event *turn_event;
     struct event *bell_event;
     struct event *topology_event;
+    struct event *fleet_event;
     uint64_t started_ms;
     uint64_t started_wall_us;
     uint64_t housekeeping_due_ms;
@@ -105,6 +108,9 @@ static void fill_view(struct relay_view *view, void *ctx)
     }
     if (daemon->receipts != NULL)
         view->receipts = receipts_role_views(daemon->receipts, &view->receipts_count);
+    if (daemon->fleets != NULL)
+        view->fleets = fleet_role_views(daemon->fleets, &view->fleet_count);
+    view->given = relay_given(daemon->relay);
     process_stats_read(&view->process);
     view->process.started_wall_us = daemon->started_wall_us;
     view->uptime_us = (clock_now_ms() - daemon->started_ms) * US_PER_MS;
@@ -175,7 +181,8 @@ static void end_phase(struct daemon *daemon, uint64_t now_ms)
 {
     if (daemon->phase == PHASE_RUNNING)
         return;
-    if (relay_is_idle(daemon->relay) && receipts_role_is_idle(daemon->receipts)) {
+    if (relay_is_idle(daemon->relay) && receipts_role_is_idle(daemon->receipts) &&
+        fleet_role_is_idle(daemon->fleets)) {
         daemon->phase = PHASE_DONE;
         event_base_loopbreak(daemon->base);
     } else if (now_ms >= daemon->stop_due_ms && daemon->phase == PHASE_DRAINING) {
@@ -183,7 +190,8 @@ static void end_phase(struct daemon *daemon, uint64_t now_ms)
         daemon->stop_due_ms = now_ms + STOP_GRACE_MS;
         relay_stop(daemon->relay);
     } else if (now_ms >= daemon->stop_due_ms) {
-        leave_at_once("a lane or a reader of receipts waits for a server that does not answer");
+        leave_at_once(
+            "a lane, a reader of receipts or the fleet waits for a server that does not answer");
     }
 }
 
@@ -197,6 +205,7 @@ static void on_turn(evutil_socket_t fd, short what, void *ctx)
     (void)what;
     next_ms = relay_turn(daemon->relay);
     receipts_role_turn(daemon->receipts);
+    fleet_role_turn(daemon->fleets);
     now_ms = clock_now_ms();
     housekeep(daemon, now_ms);
     end_phase(daemon, now_ms);
@@ -220,6 +229,7 @@ static void on_terminate(int signal_number, void *ctx)
     notify_stopping(daemon->notify);
     half_role_stop(daemon->half);
     receipts_role_stop(daemon->receipts);
+    fleet_role_apply(daemon->fleets, NULL);
     relay_drain(daemon->relay);
     topology_task_stop(daemon->topology);
     arm(daemon->turn_event, 0);
@@ -242,6 +252,7 @@ static void on_reload(void *ctx)
         notify_reloading(daemon->notify);
     reload_run(&reload);
     receipts_role_apply(daemon->receipts, daemon->config);
+    fleet_role_apply(daemon->fleets, daemon->config);
     if (daemon->is_ready_reported)
         notify_ready(daemon->notify);
     arm(daemon->turn_event, 0);
@@ -257,6 +268,18 @@ static void on_topology(evutil_socket_t fd, short what, void *ctx)
     topology_task_take_news(daemon->topology);
     topology_task_view(daemon->topology, &view);
     relay_set_gate(daemon->relay, view.is_open);
+}
+
+/* Who is to have which lane has changed: owners act on it in the next turn. */
+static void on_fleet(evutil_socket_t fd, short what, void *ctx)
+{
+    struct daemon *daemon = ctx;
+
+    (void)fd;
+    (void)what;
+    fleet_role_take_news(daemon->fleets);
+    relay_share(daemon->relay, fleet_role_is_elsewhere, daemon->fleets);
+    arm(daemon->turn_event, 0);
 }
 
 static bool on_ring(const struct bell_msg *msg, void *ctx)
@@ -326,8 +349,11 @@ static enum obx_code start_events(struct daemon *daemon, struct obx_err *err)
     daemon->bell_event = event_new(daemon->base, -1, 0, on_bell_due, daemon);
     daemon->topology_event = event_new(daemon->base, topology_task_fd(daemon->topology),
                                        EV_READ | EV_PERSIST, on_topology, daemon);
+    daemon->fleet_event = event_new(daemon->base, fleet_role_fd(daemon->fleets),
+                                    EV_READ | EV_PERSIST, on_fleet, daemon);
     if (daemon->turn_event == NULL || daemon->bell_event == NULL ||
-        daemon->topology_event == NULL || event_add(daemon->topology_event, NULL) != 0)
+        daemon->topology_event == NULL || event_add(daemon->topology_event, NULL) != 0 ||
+        daemon->fleet_event == NULL || event_add(daemon->fleet_event, NULL) != 0)
         return obx_fail(err, OBX_E_NOMEM, "events");
     return signals_create(&signals, &daemon->signals, err);
 }
@@ -390,6 +416,8 @@ static enum obx_code start(struct daemon *daemon, struct obx_err *err)
     if (rc == OBX_OK)
         rc = relay_create(&relay, &daemon->relay, err);
     if (rc == OBX_OK)
+        rc = fleet_role_create(daemon->owner, &daemon->fleets, err);
+    if (rc == OBX_OK)
         rc = start_events(daemon, err);
     if (rc == OBX_OK)
         rc = start_doorbell(daemon, err);
@@ -411,6 +439,8 @@ static enum obx_code start(struct daemon *daemon, struct obx_err *err)
         receipts_role_apply(daemon->receipts, daemon->config);
     if (rc == OBX_OK)
         rc = relay_apply(daemon->relay, daemon->config, err);
+    if (rc == OBX_OK)
+        fleet_role_apply(daemon->fleets, daemon->config);
     if (rc == OBX_OK)
         topology_task_set(daemon->topology, daemon->config);
     return rc;
@@ -444,6 +474,9 @@ static void finish(struct daemon *daemon)
     half_role_destroy(daemon->half);
     receipts_role_destroy(daemon->receipts);
     alert_destroy(daemon->alert);
+    if (daemon->fleet_event != NULL)
+        event_free(daemon->fleet_event);
+    fleet_role_destroy(daemon->fleets);
     if (daemon->turn_event != NULL)
         event_free(daemon->turn_event);
     if (daemon->bell_event != NULL)

@@ -23,6 +23,7 @@ enum {
     TURN_IDLE_MS = 1000,
     TURN_BUSY_MS = 20,
     RING_GAP_MS = 1,
+    HEIR_MAX = 64,
 };
 
 struct slot {
@@ -38,6 +39,9 @@ struct slot {
     uint64_t starts;
     struct broker_counts before; /* of this slot's earlier lanes */
     struct obx_err trouble;
+    bool is_elsewhere;   /* another relay is to have the lane, see fleet_role.h */
+    bool is_given;       /* drained for that, and the other one is to be told */
+    char heir[HEIR_MAX]; /* where that one hears doorbells; "" nowhere */
     bool is_rung;
     bool may_pass_on; /* the ring came from an application, not from another relay */
     uint64_t ring_due_ms;
@@ -51,6 +55,7 @@ struct relay {
     bool is_gate_open;
     uint64_t passed_on;
     uint64_t pass_failed;
+    uint64_t given; /* lanes handed over to other relays */
 };
 
 enum obx_code relay_create(const struct relay_opts *opts, struct relay **out, struct obx_err *err)
@@ -217,6 +222,7 @@ static enum obx_code start_lane(struct relay *relay, struct slot *slot, struct o
     opts.owner = relay->opts.owner;
     opts.address = slot->wanted->advertise_address;
     opts.gated = !relay->is_gate_open;
+    opts.is_elsewhere = slot->is_elsewhere;
     rc = lane_create(&opts, &slot->lane, err);
     if (rc != OBX_OK)
         return rc;
@@ -305,6 +311,26 @@ static void begin_stop(struct slot *slot)
     lane_stop(slot->lane);
 }
 
+static void ring_elsewhere(struct relay *relay, const struct slot *slot, const char *address)
+{
+    if (relay->opts.pass_on(address, slot->source, slot->outbox, relay->opts.ctx))
+        relay->passed_on++;
+    else
+        relay->pass_failed++;
+}
+
+/* An owner whose lane another relay is to have drains it and gives the lease back; the lane starts
+ * again as a standby. */
+static bool is_to_give(const struct slot *slot)
+{
+    struct lane_stats stats;
+
+    if (!slot->is_elsewhere)
+        return false;
+    lane_get_stats(slot->lane, &stats);
+    return stats.state == LANE_OWNER;
+}
+
 static void turn_slot(struct relay *relay, struct slot *slot, uint64_t now_ms)
 {
     switch (slot->state) {
@@ -317,12 +343,20 @@ static void turn_slot(struct relay *relay, struct slot *slot, uint64_t now_ms)
             reap_failed(slot, now_ms);
         else if (slot->wanted != slot->live)
             begin_drain(slot, now_ms);
+        else if (is_to_give(slot)) {
+            relay->given++;
+            slot->is_given = true;
+            begin_drain(slot, now_ms);
+        }
         return;
     case SLOT_DRAINING:
     case SLOT_STOPPING:
         if (has_ended(slot)) {
             log_slot(LOG_LVL_INFO, "lane.ended", slot);
             reap(slot);
+            if (slot->is_given && slot->heir[0] != '\0')
+                ring_elsewhere(relay, slot, slot->heir);
+            slot->is_given = false;
         } else if (slot->state == SLOT_DRAINING && now_ms >= slot->due_ms) {
             begin_stop(slot);
         }
@@ -388,16 +422,11 @@ static void deliver_ring(struct relay *relay, struct slot *slot)
     if (slot->lane == NULL)
         return;
     lane_get_stats(slot->lane, &stats);
-    if (stats.state == LANE_OWNER) {
+    /* From another relay, a standby hears so that the lane is free now. */
+    if (stats.state == LANE_OWNER || !slot->may_pass_on)
         lane_ring(slot->lane);
-        return;
-    }
-    if (!slot->may_pass_on || stats.lease_address[0] == '\0')
-        return;
-    if (relay->opts.pass_on(stats.lease_address, slot->source, slot->outbox, relay->opts.ctx))
-        relay->passed_on++;
-    else
-        relay->pass_failed++;
+    else if (stats.lease_address[0] != '\0')
+        ring_elsewhere(relay, slot, stats.lease_address);
 }
 
 uint32_t relay_flush_rings(struct relay *relay)
@@ -420,6 +449,22 @@ uint32_t relay_flush_rings(struct relay *relay)
         slot->ring_due_ms = now_ms + RING_GAP_MS;
     }
     return next_ms;
+}
+
+void relay_share(struct relay *relay, relay_elsewhere *ask, void *ctx)
+{
+    for (size_t i = 0; i < relay->slot_count; i++) {
+        struct slot *slot = relay->slots[i];
+
+        slot->is_elsewhere = ask(slot->source, slot->outbox, slot->heir, ctx);
+        if (slot->lane != NULL)
+            lane_set_elsewhere(slot->lane, slot->is_elsewhere);
+    }
+}
+
+uint64_t relay_given(const struct relay *relay)
+{
+    return relay->given;
 }
 
 void relay_drain(struct relay *relay)

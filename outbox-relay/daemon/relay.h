@@ -52,6 +52,14 @@ bool relay_ring(struct relay *relay, const struct bell_msg *msg);
  */
 uint32_t relay_flush_rings(struct relay *relay);
 
+/** Whether another relay is to have a lane, and where that one hears doorbells ("": nowhere). */
+typedef bool relay_elsewhere(const char *source, const char *outbox, char address[64], void *ctx);
+/** Ask it for every lane: owners of such lanes drain them and give them away, with a ring to who is to
+ * have them. */
+void relay_share(struct relay *relay, relay_elsewhere *ask, void *ctx);
+/** Lanes given away so far. */
+uint64_t relay_given(const struct relay *relay);
+
 /** Drain every lane and start none any more. */
 void relay_drain(struct relay *relay);
 /** End every lane as soon as possible; what is unconfirmed is published again by the next owner. */

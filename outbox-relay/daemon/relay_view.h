@@ -5,6 +5,7 @@
 #ifndef DAEMON_RELAY_VIEW_H
 #define DAEMON_RELAY_VIEW_H
 
+#include "fleet/fleet.h"
 #include "lane/lane.h"
 #include "service/http.h"
 #include "topology_task.h"
@@ -60,6 +61,12 @@ struct process_stats {
 struct half_view;
 struct receipts_view;
 
+/* How the lanes of one source are shared, see fleet/fleet.h. */
+struct source_fleet {
+    const char *source;
+    struct fleet_view view;
+};
+
 struct relay_view {
     const char *owner;
     const char *version;
@@ -71,6 +78,9 @@ struct relay_view {
     const struct half_view *half; /* NULL: no half-messages here */
     const struct receipts_view *receipts;
     size_t receipts_count;
+    const struct source_fleet *fleets; /* of the sources that are shared */
+    size_t fleet_count;
+    uint64_t given; /* lanes handed over to other relays */
     struct process_stats process;
     uint64_t uptime_us;
     uint64_t reloads;         /* that took effect */

@@ -58,6 +58,7 @@ static enum obx_code init_lane(struct lane *lane, const struct lane_opts *opts, 
     lane->opts = *opts;
     lane_opts_fill(&lane->opts);
     atomic_init(&lane->signals.gate_open, !opts->gated);
+    atomic_init(&lane->signals.is_elsewhere, opts->is_elsewhere);
     rc = copy_names(lane, err);
     if (rc == OBX_OK)
         rc = turn_init(&lane->turn, &outside, &lane->signals, err);
@@ -163,6 +164,11 @@ void lane_open_gate(struct lane *lane)
 {
     atomic_store(&lane->signals.gate_open, true);
     wake_up(&lane->wake);
+}
+
+void lane_set_elsewhere(struct lane *lane, bool is_elsewhere)
+{
+    atomic_store(&lane->signals.is_elsewhere, is_elsewhere);
 }
 
 void lane_drain(struct lane *lane)

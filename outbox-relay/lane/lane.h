@@ -110,6 +110,7 @@ struct lane_opts {
     uint32_t journal_retention_ms; /* for so long */
     bool gated; /* publish nothing before lane_open_gate: the topology is not there yet. All else
                    goes on (connect, lease, counts) */
+    bool is_elsewhere; /* see lane_set_elsewhere */
 };
 
 enum lane_state {
@@ -201,6 +202,9 @@ void lane_ring(struct lane *lane);
 /** Let a gated lane publish: exchanges and queues are there now. Once is enough, more do nothing.
  * Never blocks. */
 void lane_open_gate(struct lane *lane);
+/** Whether another relay is to have the lane: then a lease that nobody holds is left to it for as long
+ * as a lease is. An owner goes on. */
+void lane_set_elsewhere(struct lane *lane, bool is_elsewhere);
 /** Stop reading, wait for confirms up to drain_ms, settle, give the lease back, end. Returns at
  * once. */
 void lane_drain(struct lane *lane);

@@ -117,6 +117,11 @@ static bool survives(struct turn *turn, enum obx_code rc, const struct obx_err *
 
 /* ---- connecting, standing by ---- */
 
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* Rows go from one table to the next as they are: a date of 0, or of a 31st of February, that an
  * application's session has let in, or an id of 0, is not refused on its way. */
 static const char sql_mode[] =
@@ -177,8 +182,14 @@ static void stand_by(struct turn *turn, uint64_t now_ms)
     uint64_t wait_ms = 0;
     enum obx_code rc = OBX_OK;
 
+    /* Its owner rings when it gives the lane away. */
+    if (atomic_exchange(&turn->signals->rung, false))
+        turn->lease_due_ms = min_u64(turn->lease_due_ms, turn->looked_ms + STANDBY_SOON_MS);
     if (now_ms < turn->lease_due_ms)
         return;
+    turn->looked_ms = now_ms;
+    /* Not for ever: who is to have it may be unable to. */
+    lease->patience_ms = atomic_load(&turn->signals->is_elsewhere) ? turn->opts->lease_ms : 0;
     rc = lease_try(lease, turn->db, &acquired, &err);
     if (rc != OBX_OK && !failure_is_transient(rc)) {
         lose_db(turn, &err);
@@ -190,16 +201,13 @@ static void stand_by(struct turn *turn, uint64_t now_ms)
     }
     backoff_reset(&turn->db_backoff);
     conditions_set(&turn->parts.conditions, CONDITION_DB, NULL);
-    wait_ms = lease->free_in_ms + STANDBY_SOON_MS;
+    wait_ms = lease->patience_ms > 0 && lease->free_since_ms != 0
+                  ? STANDBY_LOOK_MS
+                  : lease->free_in_ms + STANDBY_SOON_MS;
     turn->lease_due_ms = now_ms + (wait_ms < STANDBY_LOOK_MS ? wait_ms : STANDBY_LOOK_MS);
 }
 
 /* ---- an owner's jobs ---- */
-
-static uint64_t min_u64(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
 
 static uint64_t us_of(uint64_t ms)
 {

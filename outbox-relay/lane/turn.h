@@ -16,6 +16,7 @@
 /** What other threads want; they only ever set these. */
 struct turn_signals {
     _Atomic bool rung, drain_wanted, stop_wanted, gate_open;
+    _Atomic bool is_elsewhere; /* another relay is to have the lane */
 };
 
 struct turn {
@@ -27,6 +28,7 @@ struct turn {
     struct backoff db_backoff;
     uint64_t db_due_ms;      /* next try to connect */
     uint64_t lease_due_ms;   /* standby: next try to take it */
+    uint64_t looked_ms;      /* standby: when it tried last */
     uint64_t owner_since_ms; /* when it was taken */
     uint64_t drain_until_ms;
     uint64_t poll_due_us;

@@ -25,6 +25,12 @@ static const struct check_trial common_trials[] = {
     {"SELECT", "outbox_lease", "SELECT owner FROM outbox_lease WHERE outbox = ''"},
     {"INSERT", "outbox_lease", "INSERT INTO outbox_lease (outbox) SELECT '' FROM DUAL WHERE FALSE"},
     {"UPDATE", "outbox_lease", "UPDATE outbox_lease SET owner = '' WHERE FALSE LIMIT 1"},
+    {"SELECT", "outbox_relay", "SELECT relay FROM outbox_relay WHERE relay = ''"},
+    {"INSERT", "outbox_relay",
+     "INSERT INTO outbox_relay (relay, outboxes, version, weight, expires_at) SELECT '', '', '', 0,"
+     " UTC_TIMESTAMP(6) FROM DUAL WHERE FALSE"},
+    {"UPDATE", "outbox_relay", "UPDATE outbox_relay SET weight = 0 WHERE FALSE LIMIT 1"},
+    {"DELETE", "outbox_relay", "DELETE FROM outbox_relay WHERE FALSE LIMIT 1"},
     {"SELECT", "outbox_delayed", "SELECT id FROM outbox_delayed WHERE id = 0"},
     {"DELETE", "outbox_delayed", "DELETE FROM outbox_delayed WHERE FALSE LIMIT 1"},
     {"SELECT", "outbox_awaiting", "SELECT id FROM outbox_awaiting WHERE message_id = ''"},

@@ -97,6 +97,21 @@ CREATE TABLE IF NOT EXISTS outbox_lease (
     PRIMARY KEY (outbox)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
 
+-- Relays that share the lanes of this database among themselves ([relay] share). Decides nothing: only a lease makes an owner.
+CREATE TABLE IF NOT EXISTS outbox_relay (
+    -- As owner in outbox_lease.
+    relay       VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    -- The outbox tables that it drains, in order, comma-separated. Relays with the same list share.
+    outboxes    MEDIUMTEXT CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    version     VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    address     VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+    weight      INT UNSIGNED NOT NULL,
+    started_at  DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+    -- Gone, if not renewed until then.
+    expires_at  DATETIME(6) NOT NULL,
+    PRIMARY KEY (relay)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ROW_FORMAT = DYNAMIC;
+
 -- Messages that the broker has confirmed and that have not been applied yet, as far as their producer knows. Sent again when
 -- next_send_at is over.
 CREATE TABLE IF NOT EXISTS outbox_awaiting (

@@ -259,8 +259,21 @@ static enum obx_code take(struct lease *lease, struct db *db, uint64_t epoch, bo
     return OBX_OK;
 }
 
+/* Whether it is to be left to somebody else for a while yet. */
+static bool is_patient(struct lease *lease, bool is_held)
+{
+    const uint64_t now_ms = clock_now_ms();
+
+    if (is_held)
+        lease->free_since_ms = 0;
+    else if (lease->free_since_ms == 0)
+        lease->free_since_ms = now_ms;
+    return !is_held && now_ms - lease->free_since_ms < lease->patience_ms;
+}
+
 enum obx_code lease_try(struct lease *lease, struct db *db, bool *acquired, struct obx_err *err)
 {
+    bool is_held = false;
     uint64_t epoch = 0;
     enum obx_code rc = look(lease, db, &epoch, err);
 
@@ -269,7 +282,8 @@ enum obx_code lease_try(struct lease *lease, struct db *db, bool *acquired, stru
         rc = make_row(lease, db, err);
         epoch = 0;
     }
-    if (rc != OBX_OK || (lease->free_in_ms > 0 && !is_own(lease, epoch) && !is_abandoned(lease)))
+    is_held = lease->free_in_ms > 0 && !is_own(lease, epoch) && !is_abandoned(lease);
+    if (rc != OBX_OK || is_patient(lease, is_held) || is_held)
         return rc;
     return take(lease, db, epoch, acquired, err);
 }

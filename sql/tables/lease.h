@@ -46,9 +46,13 @@ struct lease {
                             over */
     uint64_t held_until_ms; /* monotonic */
     uint64_t renew_due_ms;
-    uint64_t fenced_at_ms; /* when the open transaction renewed the lease */
-    uint64_t free_in_ms;   /* as last seen: how long another's lease still runs */
-    char seen_owner[129];  /* who holds it, as last seen; "" nobody */
+    uint64_t fenced_at_ms;  /* when the open transaction renewed the lease */
+    uint64_t free_in_ms;    /* as last seen: how long another's lease still runs */
+    uint32_t patience_ms;   /* a lease that nobody holds is left to others for so long; set by the
+                              caller at any time */
+    uint64_t free_since_ms; /* monotonic: when it was seen first that nobody holds it; 0: somebody
+                               does, or it is not known */
+    char seen_owner[129];   /* who holds it, as last seen; "" nobody */
     char seen_address[256];
     /* Another's lease, as it was when it was seen first. */
     uint64_t seen_epoch, seen_expires_us;

@@ -126,7 +126,11 @@ static void rights_of_the_relay(void **state)
         "INSERT INTO outbox (id, message_id, topic, ordering_key, headers, content_type, payload, "
         "created_at) SELECT id, message_id, topic, ordering_key, headers, content_type, payload, "
         "created_at FROM outbox_parked WHERE id = 4",
-        "DELETE FROM outbox_parked", "DELETE FROM outbox_lease");
+        "DELETE FROM outbox_parked", "DELETE FROM outbox_lease",
+        "INSERT INTO outbox_relay (relay, outboxes, version, weight, expires_at) VALUES ('me', "
+        "'outbox', '1', 1, UTC_TIMESTAMP(6))",
+        "UPDATE outbox_relay SET weight = 2", "SELECT relay FROM outbox_relay",
+        "DELETE FROM outbox_relay");
     ALLOWED(
         "START TRANSACTION",
         "INSERT INTO outbox (topic, payload, receipt_from) VALUES ('t', 'p', 'g')",

@@ -81,6 +81,11 @@ void lane_open_gate(struct lane *lane)
     lane->gate_opens++;
 }
 
+void lane_set_elsewhere(struct lane *lane, bool is_elsewhere)
+{
+    lane->is_elsewhere = is_elsewhere;
+}
+
 void lane_drain(struct lane *lane)
 {
     lane->drains++;

@@ -16,6 +16,7 @@ struct lane {
     bool is_created; /* and not destroyed */
     bool is_started;
     bool is_joined;
+    bool is_elsewhere;
     unsigned rings;
     unsigned gate_opens;
     unsigned drains;

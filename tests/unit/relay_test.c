@@ -343,7 +343,54 @@ static void a_ring_is_passed_on_to_the_owner_once(void **state)
     relay_pass_counts(fix->relay, &passed, &failed);
     assert_int_equal(passed, 1);
     assert_int_equal(failed, 1);
-    assert_int_equal(lane->rings, 0);
+    /* The one from another relay says that the lane may be free. */
+    assert_int_equal(lane->rings, 1);
+}
+
+static bool outbox_is_elsewhere(const char *source, const char *outbox, char address[64], void *ctx)
+{
+    const bool *is_elsewhere = ctx;
+
+    (void)source;
+    address[0] = '\0';
+    if (strcmp(outbox, "outbox") != 0 || !*is_elsewhere)
+        return false;
+    snprintf(address, 64, "10.0.0.8:8378");
+    return true;
+}
+
+static void a_lane_that_another_is_to_have_is_given_away(void **state)
+{
+    struct fixture *fix = *state;
+    bool is_elsewhere = true;
+    struct lane *lane, *other;
+
+    apply(fix, TWO_LANES);
+    lane = fake_lane_of("shop", "outbox");
+    other = fake_lane_of("shop", "outbox_orders");
+    lane->stats.state = LANE_STANDBY;
+    other->stats.state = LANE_OWNER;
+    relay_share(fix->relay, outbox_is_elsewhere, &is_elsewhere);
+    assert_true(lane->is_elsewhere);
+    relay_turn(fix->relay);
+    assert_int_equal(lane->drains, 0); /* there is nothing to give */
+    lane->stats.state = LANE_OWNER;
+    relay_turn(fix->relay);
+    assert_int_equal(lane->drains, 1);
+    assert_int_equal(other->drains, 0);
+    assert_int_equal(fix->pass_count, 0);
+    lane->stats.state = LANE_STOPPED;
+    relay_turn(fix->relay);
+    assert_string_equal(fix->passed, "10.0.0.8:8378 shop/outbox");
+    relay_turn(fix->relay);
+    lane = fake_lane_of("shop", "outbox");
+    assert_true(lane->is_started); /* again, as a standby that leaves it to the other one */
+    assert_true(lane->opts.is_elsewhere);
+    assert_int_equal(relay_given(fix->relay), 1);
+    assert_int_equal(fix->pass_count, 1);
+    is_elsewhere = false;
+    relay_share(fix->relay, outbox_is_elsewhere, &is_elsewhere);
+    assert_false(lane->is_elsewhere);
 }
 
 static void what_is_known_of_the_broker_outlives_a_lane(void **state)
@@ -381,6 +428,7 @@ int main(void)
         RELAY_TEST(a_ring_reaches_the_lanes_it_names),
         RELAY_TEST(a_burst_of_rings_is_one_look),
         RELAY_TEST(a_ring_is_passed_on_to_the_owner_once),
+        RELAY_TEST(a_lane_that_another_is_to_have_is_given_away),
         RELAY_TEST(what_is_known_of_the_broker_outlives_a_lane),
     };
 

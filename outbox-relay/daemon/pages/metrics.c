@@ -158,6 +158,29 @@ static void add_relay(struct obx_buf *buf, const struct relay_view *view)
                 view->http.requests);
 }
 
+static void add_fleets(struct obx_buf *buf, const struct relay_view *view)
+{
+    static const char relays[] = "rowpost_fleet_relays";
+    static const char lanes[] = "rowpost_fleet_lanes";
+
+    prom_number(buf, "rowpost_lanes_given_total", "counter",
+                "Lanes handed over to other relays that are to have them.", view->given);
+    if (view->fleet_count == 0)
+        return;
+    prom_head(buf, relays, "gauge", "Relays that share the source; 0: not known.");
+    for (size_t i = 0; i < view->fleet_count; i++) {
+        const struct prom_label source[] = {{"source", view->fleets[i].source}, {NULL, NULL}};
+
+        prom_sample(buf, relays, source, view->fleets[i].view.relays);
+    }
+    prom_head(buf, lanes, "gauge", "Lanes of the source that this relay is to have.");
+    for (size_t i = 0; i < view->fleet_count; i++) {
+        const struct prom_label source[] = {{"source", view->fleets[i].source}, {NULL, NULL}};
+
+        prom_sample(buf, lanes, source, view->fleets[i].view.mine);
+    }
+}
+
 /* The names that every Prometheus client library uses for the process. */
 static void add_process(struct obx_buf *buf, const struct process_stats *process)
 {
@@ -195,6 +218,7 @@ enum obx_code metrics_write(const struct relay_view *view, struct obx_buf *buf)
     add_relay(buf, view);
     add_process(buf, &view->process);
     add_lanes(buf, view, lanes);
+    add_fleets(buf, view);
     if (view->half != NULL)
         metrics_half_write(view->half, buf);
     prom_table(buf, receipts_rows, COUNT(receipts_rows), readers, view->receipts_count, NULL);

@@ -143,6 +143,24 @@ static int add_receipts(json_t *root, const struct relay_view *view)
     return rc | json_object_set_new(root, "receipts", array);
 }
 
+static int add_fleets(json_t *root, const struct relay_view *view)
+{
+    json_t *array = json_array();
+    int rc = 0;
+
+    for (size_t i = 0; i < view->fleet_count; i++) {
+        const struct fleet_view *fleet = &view->fleets[i].view;
+        json_t *object = json_object();
+
+        rc |= add_text(object, "source", view->fleets[i].source);
+        rc |= add_u64(object, "relays", fleet->relays);
+        rc |= add_u64(object, "lanes_mine", fleet->mine);
+        rc |= add_text(object, "condition", fleet->trouble);
+        rc |= json_array_append_new(array, object);
+    }
+    return rc | json_object_set_new(root, "fleet", array);
+}
+
 static int add_bell(json_t *root, const struct bell_stats *stats)
 {
     json_t *object = json_object();
@@ -200,6 +218,7 @@ enum obx_code status_write(const struct relay_view *view, struct obx_buf *out)
     rc |= add_topology(root, &view->topology);
     rc |= add_bell(root, &view->bell);
     rc |= add_receipts(root, view);
+    rc |= add_fleets(root, view);
     rc |= add_lanes(root, view, add_lane);
     return write_json(root, rc, out);
 }
