@@ -182,7 +182,8 @@ static void a_migration_that_was_cut_off_is_run_again(void **state)
         test_db_run(db, "INSERT INTO outbox (topic, payload) VALUES ('t', 'p')");
         test_db_run(
             db, "DROP TABLE outbox, outbox_parked, outbox_lease, outbox_awaiting, outbox_receipt, "
-                "outbox_delayed, outbox_secret, outbox_audit, outbox_relay, rowpost_schema");
+                "outbox_delayed, outbox_secret, outbox_audit, "
+                "outbox_action, outbox_relay, rowpost_schema");
     }
     assert_true(cuts > CUTS_AT_LEAST);
     cut_proxy_destroy(proxy);
