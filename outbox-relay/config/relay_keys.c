@@ -54,7 +54,7 @@ static const struct cfg_key relay_keys[] = {
     ROW(share, "share", CFG_BOOL, "no", 0, 0, CFG_PROCESS,
         "yes: share the outboxes of each source with the other relays that drain the same ones and "
         "say so too. Each takes its part, gives the rest away when another one joins, and takes "
-        "what a dead one had. no: whoever is first has them all, the others stand by."),
+        "what a dead one had. no: the first one has them all, the others stand by."),
     ROW(weight, "weight", CFG_COUNT, "1", 0, 1000, CFG_PROCESS,
         "With share: this relay's part beside those of the others. 0: none, as long as another one "
         "is there."),

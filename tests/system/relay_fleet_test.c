@@ -146,7 +146,7 @@ static void one_that_stood_still_gets_its_part_again(void **state)
 }
 
 /* Who is to have a lane cannot: another pool of outboxes, wrong rights, a broker that it does not
- * reach. Then whoever stands by has it, a lease's length later. */
+ * reach. Then any standby has it, a lease's length later. */
 static void what_is_wrong_with_the_sharing_holds_up_nothing(void **state)
 {
     struct program_rig *rig = *state;

@@ -76,10 +76,13 @@ static char *all_of_it(void)
     const struct half_view half = {
         .producer_count = 1, .producers = &producer, .producer_stats = &asked};
     const struct receipts_view reader = {.source = "shop"};
+    const struct source_fleet fleet = {.source = "shop"};
 
     view.half = &half;
     view.receipts = &reader;
     view.receipts_count = 1;
+    view.fleets = &fleet;
+    view.fleet_count = 1;
     return text_of(&view);
 }
 
