@@ -96,8 +96,8 @@ struct relay_config {
     const char *doorbell_address;  /* "host:port" for UDP; NULL: none */
     const char *advertise_address; /* what other relays are to ring; NULL: nothing */
     uint32_t drain_ms;
-    bool share;      /* the lanes with other relays beside the same databases */
-    uint32_t weight; /* this one's part */
+    bool share;            /* the lanes with other relays beside the same databases */
+    uint32_t weight;       /* this one's part */
     const char *alert_url; /* NULL: none */
     uint32_t alert_interval_ms;
 
