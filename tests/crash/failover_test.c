@@ -107,7 +107,7 @@ static void kill_primary(struct play *play)
     db_pair("follow", replica_of(play));
 }
 
-/* Whoever has it for the primary hears nothing. When it goes on, it takes writes until it is killed;
+/* Those for which it is the primary hear nothing. When it goes on, it takes writes until it is killed;
  * but no replica has what it is told, so it answers no COMMIT. */
 static void pause_primary(struct play *play)
 {
