@@ -324,7 +324,8 @@ struct obx_consumer_opts {
     uint32_t batch_max; /**< messages that share a commit at most; 0: 200; 1: a commit for each */
     uint32_t batch_wait_us; /**< how long the oldest may wait for more to share its commit; 0: not
                                at all. Max-age */
-    uint32_t batch_max_ms;  /**< a batch commits what it has when it has run this long; 0: 100 */
+    uint32_t batch_max_ms; /**< a batch commits what it has when its handlers have run this long, or
+                               longer where the round trips before them took a fifth of it; 0: 100 */
 
     /* Failures. */
     uint32_t max_attempts;    /**< attempts before a message is dead; 0: 30, which take about five
