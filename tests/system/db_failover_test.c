@@ -183,13 +183,21 @@ static bool is_refused(void *ctx)
     return watch->code != OBX_OK;
 }
 
+static bool is_ping_refused(void *ctx)
+{
+    struct watch *watch = ctx;
+
+    watch->code = db_ping(watch->db, NULL);
+    return watch->code != OBX_OK;
+}
+
 /* Of a session that only reads, by an account that might write. */
 static void a_session_leaves_a_server_that_becomes_a_replica(void **state)
 {
     char host[HOST_MAX];
     const struct db_opts opts = opts_for(list(host, 1, 2));
     struct watch watch = {.db = test_db_open(&opts), .sql = "SELECT 1"};
-    struct db *other = test_db_open(&opts);
+    struct watch other = {.db = test_db_open(&opts)};
     int64_t began_ms = 0;
 
     (void)state;
@@ -202,12 +210,13 @@ static void a_session_leaves_a_server_that_becomes_a_replica(void **state)
     assert_true(is_refused(&watch)); /* and never comes back by itself */
     assert_int_equal(watch.code, OBX_E_DB_GONE);
     /* One that only pings, as an idle worker does. */
-    assert_int_equal(db_ping(other, NULL), OBX_E_DB_READ_ONLY);
+    assert_true(wait_until(NOTICED_MS, is_ping_refused, &other));
+    assert_int_equal(other.code, OBX_E_DB_READ_ONLY);
     expect_refused(host, OBX_E_DB_READ_ONLY, "read-only");
     db_pair("undemote", 1);
     expect_node(host, 1);
     db_close(watch.db);
-    db_close(other);
+    db_close(other.db);
 }
 
 /* What was begun is undone, and its COMMIT says so: it is not unknown. */

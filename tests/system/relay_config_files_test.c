@@ -122,7 +122,14 @@ static const struct {
 } special[] = {
     {"relay.doorbell_address", "127.0.0.1:8378"},
     {"source.receipt_queue", "rowpost.receipts.v"},
-    {"queue.bind", "x:y"},
+    {"relay.http_token", "a-token-of-the-tests"},
+    {"exchange.type", "topic"}, /* others have no partitions */
+    {"queue.bind", "e:y"},
+    {"console.prefix", "/v"},
+    {"console.reader_token", "a-token-of-readers"},
+    {"console.operator_token", "a-token-of-operators"},
+    {"console.admin_token", "a-token-of-admins"},
+    {"console.proxy_peers", "127.0.0.1"},
     {"queue.arguments", "x-max-length=7"},
 };
 
@@ -137,19 +144,23 @@ static const struct {
     {"broker.tls_key_file", {"OBX_BROKER_TLS_KEY_FILE=v", "OBX_BROKER_TLS_CERT_FILE=w"}},
     {"source.tls_cert_file", {"OBX_SOURCE_SHOP_TLS_CERT_FILE=v", "OBX_SOURCE_SHOP_TLS_KEY_FILE=w"}},
     {"source.tls_key_file", {"OBX_SOURCE_SHOP_TLS_KEY_FILE=v", "OBX_SOURCE_SHOP_TLS_CERT_FILE=w"}},
+    {"console.http_port", {"OBX_CONSOLE_HTTP_PORT=1", "OBX_CONSOLE_ADMIN_TOKEN=0123456789abcdef"}},
+    {"queue.partitions", {"OBX_QUEUE_Q_PARTITIONS=1", "OBX_EXCHANGE_E_PARTITIONS=1"}},
     {"half.source", {"OBX_HALF_SOURCE=shop", "OBX_HALF_TOKEN=0123456789abcdef"}},
 };
 
 static const char base_config[] = "[relay]\n[broker]\n[lane]\n[half]\n"
                                   "[source shop]\nuser = u\ndatabase = d\n"
                                   "[topic t]\n[exchange e]\n[queue q]\n"
-                                  "[producer p]\ncheck = none\n";
+                                  "[producer p]\ncheck = none\n"
+                                  "[consumer c]\nuser = u\ndatabase = d\n";
 
 /* "source" has the section [source shop] in base_config, and so on. */
 static const char *name_of(const struct key *key)
 {
-    static const char *const names[][2] = {
-        {"source", "shop"}, {"topic", "t"}, {"exchange", "e"}, {"queue", "q"}, {"producer", "p"}};
+    static const char *const names[][2] = {{"source", "shop"}, {"topic", "t"},
+                                           {"exchange", "e"},  {"queue", "q"},
+                                           {"producer", "p"},  {"consumer", "c"}};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcmp(names[i][0], key->section) == 0)
@@ -250,7 +261,7 @@ static void write_all(const struct keys *keys, struct obx_buf *text)
         if (company != NULL)
             snprintf(value, sizeof(value), "%s", strchr(company[0], '=') + 1);
         if (strstr(key->name, "token") != NULL)
-            snprintf(value, sizeof(value), "0123456789abcdef");
+            snprintf(value, sizeof(value), "0123456789abcdef-%.40s", key->name);
         assert_int_equal(buf_addf(text, "%s = %s\n", key->name, value), OBX_OK);
     }
 }

@@ -20,7 +20,7 @@
 #include "test_db.h"
 
 /* Rows of a trace that has to look through windows of a table: three of 2000, read twice. */
-enum { ROWS = 20000, READ_MAX = 30000, US_PER_MS = 1000 };
+enum { ROWS = 20000, READ_MAX = 30000, TRIES_MAX = 200, US_PER_MS = 1000 };
 
 static struct {
     struct test_db shop, stock;
@@ -360,7 +360,8 @@ static uint64_t rows_read(const char *sql)
     return test_db_number(rig.shop_db, sql);
 }
 
-/* Over all sessions of the server: others may read meanwhile, so the least of a few runs counts. */
+/* Over all sessions of the server: others read meanwhile, so it is tried until a run has met few of
+ * them; one that reads a table would not pass in any. */
 static void a_trace_reads_few_rows(void **state)
 {
     static const char sql[] =
@@ -374,7 +375,7 @@ static void a_trace_reads_few_rows(void **state)
     (void)state;
     snprintf(text, sizeof(text), sql, is_mariadb ? "information_schema" : "performance_schema",
              is_mariadb ? "GLOBAL_STATUS" : "global_status");
-    for (unsigned i = 0; i < 5; i++) {
+    for (unsigned i = 0; i < TRIES_MAX && (i < 5 || least >= READ_MAX); i++) {
         const uint64_t before = rows_read(text), at_us = clock_now_us();
         struct trace trace = {0};
         struct obx_err err = {0};
