@@ -73,9 +73,11 @@ static const struct cfg_key broker_keys[] = {
 static const struct cfg_key database_keys[] = {
     DB_ADDRESS_KEYS(struct notify_config, db, CFG_PROCESS,
                     "Host of the database server, the primary."),
-    DB_LOGIN_KEYS(struct notify_config, db, CFG_PROCESS, NULL,
-                  "User; sql/schema/grants.md lists the rights it needs under `notifier`.",
-                  "Database with the tables of the sides consumer and notify."),
+    DB_LOGIN_KEYS(
+        struct notify_config, db, CFG_PROCESS, NULL,
+        "User; sql/schema/grants.md lists the rights it needs: `inbox-relay` for to = inbox, "
+        "`notifier` for to = http.",
+        "Database with the tables of the sides consumer, and inbox or notify."),
     DB_TLS_KEYS(struct notify_config, db, CFG_PROCESS),
     FIXED(db.read_timeout_ms, "timeout", CFG_DURATION, "30s", CFG_SECOND, CFG_HOUR,
           "Longest wait for an answer of the server."),
@@ -340,7 +342,7 @@ static const struct cfg_sample samples[] = {
     {"endpoint", "authorization", "/run/secrets/billing_authorization"},
     {"queue", NULL, "orders"},
     {"queue", "topics", "order.*"},
-    {"queue", "wake", "/run/rowpost/orders"},
+    {"queue", "wake", "/run/rowpost-inbox"},
 };
 
 const struct cfg_schema notify_schema = {.sections = sections,

@@ -160,8 +160,7 @@ static const struct cfg_key source_keys[] = {
     DB_ADDRESS_KEYS(struct source_config, lane.db, LANES | RESTARTS_DATABASE,
                     "Host of the database server, the primary."),
     DB_LOGIN_KEYS(struct source_config, lane.db, LANES | RESTARTS_DATABASE, NULL,
-                  "User of the relay in this database. docs/operations.md lists the grants it "
-                  "needs.",
+                  "User of the relay in this database. sql/schema/grants.md lists its rights.",
                   "Database that holds the outbox tables."),
     CFG_LIST_ROW(struct source_config, outboxes, outbox_count, "outboxes", "outbox", 1, 256, 0,
                  "Outbox tables. Each gets a lane: a thread, a database connection and a broker "

@@ -26,8 +26,8 @@
 /** The port with a daemon's own pages, which are named in address_help. */
 #define HTTP_PAGES_KEYS(T, at, port_default, pages)                                                \
     HTTP_KEYS(T, at, port_default, HTTP_CONNECTIONS,                                               \
-              "Address for " pages ". They ask for no password: keep it on the loopback, or on "   \
-              "an address that only the monitoring reaches.",                                      \
+              "Address for " pages ". Without a token anybody reads them: keep it on the "         \
+              "loopback, or on an address that only the monitoring reaches.",                      \
               "Port of http_address. 0: no HTTP.",                                                 \
               "Names under which callers reach this port, beside localhost, IP addresses and "     \
               "http_address; what another Host header asks for is answered 421, so that no web "   \
