@@ -40,6 +40,16 @@ static struct dice dice;
 
 /* ---------------------------------------------------------------- under load */
 
+/* Of the case that runs: one that fails leaves it to the tear-down, or the next ones would find its
+ * messages in their audits. */
+static struct load *running;
+
+static void stop_load(struct load_counts *counts)
+{
+    load_stop(running, counts);
+    running = NULL;
+}
+
 static struct load *start_load(const char *receipt_from)
 {
     static struct load_opts opts; /* borrowed by the load */
@@ -58,6 +68,7 @@ static struct load *start_load(const char *receipt_from)
                               .seed = dice_below(&dice, UINT32_MAX)};
     if (load_start(&opts, &load, &err) != OBX_OK)
         fail_msg("%s", err.text);
+    running = load;
     return load;
 }
 
@@ -89,15 +100,16 @@ static void die_loaded(struct scene *scene, const struct point *point, const cha
     scene_start(scene, victim, 0, NULL);
     if (!load_wait(load, PROGRESS, PROGRESS_MS))
         fail_msg("the producers make no progress");
-    load_stop(load, &counts);
+    stop_load(&counts);
     assert_true(counts.rolled_back > 0);
     scene_finish(scene);
 }
 
+/* What asks for receipts is not settled by the lane itself, which would never come to some points. */
 static void die_packed(struct scene *scene, const struct point *point)
 {
     scene_pack(scene);
-    die_loaded(scene, point, SCENE_GROUP);
+    die_loaded(scene, point, strcmp(point->situation, "packed") == 0 ? SCENE_GROUP : NULL);
 }
 
 static void die_under_load(struct scene *scene, const struct point *point)
@@ -133,7 +145,7 @@ static void die_resending(struct scene *scene, const struct point *point)
     scene_start(scene, SCENE_CONSUMER, 0, NULL);
     if (!load_wait(load, PROGRESS, PROGRESS_MS))
         fail_msg("the producers make no progress");
-    load_stop(load, NULL);
+    stop_load(NULL);
     scene_finish(scene);
 }
 
@@ -203,7 +215,7 @@ static void database_dies(struct scene *scene, const struct point *point)
     scene_server(scene, "start", "database");
     if (!load_wait(load, PROGRESS, PROGRESS_MS))
         fail_msg("the producers make no progress");
-    load_stop(load, &counts);
+    stop_load(&counts);
     scene_finish(scene);
 }
 
@@ -296,7 +308,7 @@ static void die_rejecting(struct scene *scene, const struct point *point)
     scene_start(scene, SCENE_CONSUMER, 0, NULL);
     if (!load_wait(load, PROGRESS, PROGRESS_MS))
         fail_msg("the producers make no progress");
-    load_stop(load, NULL);
+    stop_load(NULL);
     scene_finish_with_dead(scene, 1, 2);
 }
 
@@ -323,6 +335,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
+    stop_load(NULL);
     scene_destroy(scene);
     scene = NULL;
     return 0;

@@ -115,6 +115,11 @@ static void a_queue_that_comes_later_gets_all_in_order(void **state)
     assert_int_equal(rig_number(rig, PARKED), 0);
 }
 
+static bool was_nacked(void *lane)
+{
+    return rig_stats(lane).nacked > 0;
+}
+
 static void a_full_queue_holds_packs_back(void **state)
 {
     struct lane_rig *rig = *state;
@@ -127,12 +132,12 @@ static void a_full_queue_holds_packs_back(void **state)
     rig->opts.max_attempts = 2; /* nacks do not count */
     rig_fill(rig, 4 * ROWS, 5, 64);
     rig_start(rig);
+    assert_true(wait_until(RIG_WAIT_MS, was_nacked, rig->lane));
     while (rig_number(rig, "SELECT COUNT(*) FROM outbox") > 0 && wait_now_ms() < until_ms)
         rig_collect_all(rig);
     rig_wait_empty(rig);
     rig_collect_all(rig);
     assert_each_once(rig, 4 * (size_t)ROWS);
-    assert_true(rig_stats(rig->lane).nacked > 0);
     assert_int_equal(rig_number(rig, PARKED), 0);
 }
 
