@@ -163,8 +163,11 @@ enum obx_code db_run_steps(struct db *db, struct obx_bytes sql, struct db_step *
     enum obx_code rc = OBX_OK;
 
     memset(steps, 0, count * sizeof(*steps));
+    *done = 0;
     db_pipe_enter(&guard);
-    rc = db_text_run_steps(db, sql, steps, count, done, err);
+    rc = db_primary_recheck(db, err);
+    if (rc == OBX_OK)
+        rc = db_text_run_steps(db, sql, steps, count, done, err);
     db_pipe_leave(&guard);
     db->statements += *done + (rc == OBX_OK ? 0 : 1);
     return rc;

@@ -116,9 +116,14 @@ static enum obx_code read_step(struct db *db, struct db_step *step, uint64_t sta
     fits = step->rows != NULL;
     fits = read_result(result, step->rows) && fits;
     mysql_free_result(result);
+    if (mysql_errno(db->mysql) == 0 && fits)
+        return OBX_OK;
+    /* A statement that fails while its rows are read has no result: nobody would free it. */
+    db_rows_free(step->rows);
+    step->rows = NULL;
     if (mysql_errno(db->mysql) != 0)
         return db_failed_last(db, started_ms, err);
-    return fits ? OBX_OK : obx_fail(err, OBX_E_NOMEM, "result of a statement");
+    return obx_fail(err, OBX_E_NOMEM, "result of a statement");
 }
 
 enum obx_code db_text_run_steps(struct db *db, struct obx_bytes sql, struct db_step *steps,
