@@ -58,7 +58,7 @@ make_database() {
     documented_account consumer obx_bench_consumer "$OBX_TEST_CONSUMER_PASSWORD" || return 1
     # The handler's own table.
     sql "CREATE TABLE obx_bench.bench_stock (id INT PRIMARY KEY, n BIGINT NOT NULL) ENGINE = InnoDB;
-        GRANT SELECT, UPDATE ON obx_bench.bench_stock TO obx_bench_consumer@'127.0.0.1'"
+        GRANT SELECT, INSERT, UPDATE ON obx_bench.bench_stock TO obx_bench_consumer@'127.0.0.1'"
 }
 
 new_password() {
