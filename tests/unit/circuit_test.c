@@ -176,8 +176,8 @@ static void a_probe_that_tried_nothing_goes_on(void **state)
     (void)state;
     open_it(&circuit, START_MS);
     now_ms = probe(&circuit);
-    assert_int_equal(circuit_judge(&circuit, true, now_ms), CIRCUIT_LASTS);
-    now_ms = probe(&circuit);
+    assert_int_equal(circuit_judge(&circuit, true, now_ms), CIRCUIT_NOTHING);
+    assert_true(circuit_admits(&circuit, now_ms)); /* and no time is lost */
     succeed(&circuit, 3, 1);
     fail_some(&circuit, 4, 7);
     assert_int_equal(circuit_judge(&circuit, true, now_ms), CIRCUIT_ENDED);
@@ -247,6 +247,21 @@ static void nothing_left_ends_it(void **state)
     assert_int_equal(circuit.state, CIRCUIT_CLOSED);
 }
 
+static void an_undone_probe_makes_no_other_outage_of_it(void **state)
+{
+    struct circuit circuit = fresh();
+    uint64_t now_ms = 0;
+
+    (void)state;
+    open_it(&circuit, START_MS);
+    now_ms = probe(&circuit);
+    circuit_undone(&circuit, 0, now_ms);
+    assert_int_equal(circuit_judge(&circuit, false, now_ms), CIRCUIT_LASTS);
+    now_ms = probe(&circuit);
+    assert_int_equal(circuit_judge(&circuit, true, now_ms), CIRCUIT_NOTHING);
+    assert_int_equal(circuit.state, CIRCUIT_PROBING);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -262,6 +277,7 @@ int main(void)
         cmocka_unit_test(those_that_died_or_failed_long_ago_do_not_count),
         cmocka_unit_test(a_later_outage_begins_from_the_start),
         cmocka_unit_test(nothing_left_ends_it),
+        cmocka_unit_test(an_undone_probe_makes_no_other_outage_of_it),
     };
 
     return cmocka_run_group_tests_name("circuit", tests, NULL, NULL);

@@ -65,7 +65,10 @@ void circuit_retry(struct circuit *circuit, uint64_t hash, bool is_dead, uint64_
 
 void circuit_undone(struct circuit *circuit, uint64_t hash, uint64_t now_ms)
 {
-    circuit->is_by_handlers = false;
+    /* One batch that is undone in an outage of the handlers does not make it one of the database, which
+     * a commit would end. */
+    if (circuit->state == CIRCUIT_CLOSED)
+        circuit->is_by_handlers = false;
     if (hash != 0) {
         bad(circuit, hash, now_ms);
     } else {
@@ -124,6 +127,9 @@ static enum circuit_event judge_probe(struct circuit *circuit, bool is_good, boo
         end_outage(circuit, now_ms);
         return CIRCUIT_ENDED;
     }
+    /* Copies, and what waits behind its key, say nothing: the next ones are tried at once. */
+    if (!is_bad)
+        return CIRCUIT_NOTHING;
     pause_again(circuit, now_ms);
     return CIRCUIT_LASTS;
 }

@@ -327,7 +327,8 @@ static void note_attempts(struct worker *worker, size_t count, const struct appl
     struct circuit *circuit = &worker->circuit;
     const uint64_t now_ms = clock_now_ms();
 
-    if (!is_committed) {
+    /* A row that is not taken says something about that row, and would be met in every probe. */
+    if (!is_committed && !report->is_unparkable) {
         circuit_undone(circuit, report->suspect != NULL ? hash_of(report->suspect) : 0, now_ms);
         worker->outage = report->err;
     }
@@ -393,8 +394,12 @@ static void rest(struct worker *worker)
     const uint64_t due_ms = worker->circuit.due_ms;
     uint64_t ping_ms = UINT64_MAX;
 
-    if (shared_phase(worker->shared) == OBX_CONSUMER_DRAINING)
+    /* Nothing is waited for that an outage would not let begin: all of it goes back unbegun, in order. */
+    if (shared_phase(worker->shared) == OBX_CONSUMER_DRAINING) {
+        drop_deliveries(worker);
+        post_back(worker);
         wake_up(&worker->shared->to_io.wake);
+    }
     worker_link_ping_when_idle(&worker->link);
     if (worker_link_is_up(&worker->link))
         ping_ms = worker_link_ping_due_ms(&worker->link);
