@@ -105,6 +105,22 @@ static void drop_deliveries(struct worker *worker)
     }
 }
 
+/* A dedup row that stands for no effect is removed before its message goes: who takes the message up
+ * next would take it for applied. False: it could not be, and the message stays. */
+static bool has_no_row_of_ours(struct worker *worker, struct item *item)
+{
+    const struct store *store = &worker->link.store;
+
+    if (item->plan != PLAN_RETRACT)
+        return true;
+    if (store->ops->remove(store->ctx, item->msg.message_id, NULL) != OBX_OK ||
+        store->ops->commit(store->ctx, NULL) != OBX_OK)
+        return false;
+    item->plan = PLAN_TOGETHER;
+    item->dedup = DEDUP_NONE;
+    return true;
+}
+
 /*
  * What was taken up and not tried goes back into the table, with its attempt. When that fails, the
  * rows are due when their claims have expired: a little later. Without a connection they stay: their
@@ -122,7 +138,9 @@ static void give_rows_back(struct worker *worker)
         return;
     worker->ready = (struct item_list){0};
     while ((item = item_list_pop(&all)) != NULL)
-        item_list_push(item->parked_id != 0 ? &rows : &worker->ready, item);
+        item_list_push(item->parked_id != 0 && has_no_row_of_ours(worker, item) ? &rows
+                                                                                : &worker->ready,
+                       item);
     if (store->ops->give_back(store->ctx, &rows, &err) != OBX_OK)
         OBX_LOG(LOG_LVL_INFO, "consumer", "parked.not_given_back",
                 KV_STR("group", worker->shared->settings.group), KV_ERR(&err));
