@@ -134,6 +134,8 @@ struct item {
     uint32_t messages;      /* of an item that stands for a pack: how many it had; 0: it is none */
     uint32_t messages_left; /* of these, not dealt with */
     bool is_incomplete;     /* some of these were dropped */
+    bool has_receipt_place; /* of a pack: one of its receipts waits in a place of the window */
+    bool is_receipt_place;  /* it is this one that takes the place */
     bool is_bad_pack;       /* a pack that cannot be taken apart: no message for a handler, ever */
 
     size_t memory_bytes;

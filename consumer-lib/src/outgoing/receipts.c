@@ -56,9 +56,11 @@ static void end_batch(struct receipts *receipts, struct receipt_batch *batch, bo
 {
     struct item *item = NULL;
 
-    receipts->held -= batch->items.count;
-    while ((item = item_list_pop(&batch->items)) != NULL)
+    while ((item = item_list_pop(&batch->items)) != NULL) {
+        receipts->held -= item->is_receipt_place;
+        item->is_receipt_place = false;
         receipts->on_done(item, is_reported, receipts->ctx);
+    }
     free_batch(batch);
 }
 
@@ -111,6 +113,7 @@ bool receipts_take(struct receipts *receipts, struct item *item)
 {
     const char *group = receipts->settings->group;
     const bool is_rejected = item->state == ITEM_DEAD;
+    const bool is_counted = item->pack != NULL && item->pack->has_receipt_place;
     struct receipt_batch *batch = NULL;
     struct receipt_line line;
 
@@ -119,8 +122,9 @@ bool receipts_take(struct receipts *receipts, struct item *item)
     if ((item->state != ITEM_DONE && !(is_rejected && item_may_report_rejected(item))) ||
         !item_asks_receipt(item, group))
         return false;
-    /* Receipts that cannot go out keep this part of the window at most: the rest is for the others. */
-    if (receipts->held >= (size_t)receipts->settings->prefetch / HELD_SHARE + 1) {
+    /* Receipts that cannot go out keep this part of the window at most: the rest is for the others. The
+     * window counts what the broker sends: a pack of hundreds takes one place. */
+    if (!is_counted && receipts->held >= (size_t)receipts->settings->prefetch / HELD_SHARE + 1) {
         log_given_up(receipts, item_receipt_queue(item), 1, "too many wait already");
         return false;
     }
@@ -135,7 +139,10 @@ bool receipts_take(struct receipts *receipts, struct item *item)
     if (receipt_body_add(&batch->body, &line) != OBX_OK)
         return false;
     item_list_push(&batch->items, item);
-    receipts->held++;
+    item->is_receipt_place = !is_counted;
+    receipts->held += item->is_receipt_place;
+    if (item->pack != NULL)
+        item->pack->has_receipt_place = true;
     return true;
 }
 

@@ -111,11 +111,14 @@ static bool has_no_row_of_ours(struct worker *worker, struct item *item)
 {
     const struct store *store = &worker->link.store;
 
-    if (item->plan != PLAN_RETRACT)
+    /* One that was removed already may be there again, of another process that has applied a copy. */
+    if (item->plan != PLAN_RETRACT || item->dedup != DEDUP_IN_DOUBT)
         return true;
     if (store->ops->remove(store->ctx, item->msg.message_id, NULL) != OBX_OK ||
-        store->ops->commit(store->ctx, NULL) != OBX_OK)
+        store->ops->commit(store->ctx, NULL) != OBX_OK) {
+        (void)store->ops->rollback(store->ctx, NULL);
         return false;
+    }
     item->plan = PLAN_TOGETHER;
     item->dedup = DEDUP_NONE;
     return true;
