@@ -190,7 +190,7 @@ class Run:
         """For consumer-lib: its queue, and attempts that a message cannot have of its own."""
         given_up = [message for message in messages if message["expect"].get("code") == "OBX_E_HANDLER"]
         for message in given_up:
-            message["expect"]["attempts"] = 3
+            message["expect"] = {**message["expect"], "attempts": 3}  # a copy: the case is every language's
         return {"queue": f"{self.chain.queue}-{self.queue}", "group": self.queue, "exchange": self.chain.queue,
                 "max_attempts": 3 if given_up else 20}
 
