@@ -170,15 +170,20 @@ class Run:
         if self.is_direct:
             options = self.options(messages)
             self.adapters[0].work(**options)
+        # Before there is anything to apply: consumer-lib is at work by now.
+        lock = self.hold_lock() if self.case["name"] == "lock" else None
         self.database.store(self.queue, messages)
         self.grow(messages)
-        lock = self.hold_lock() if self.case["name"] == "lock" else None
         before = sum(adapter.line.commits for adapter in self.adapters)
         faults = list(self.case.get("faults", ()))
         for adapter in () if self.is_direct else self.adapters:
             adapter.work(queue=self.queue, **options)
         ended = lambda: self.step(messages, faults, lock)  # noqa: E731
-        wait_for(ended, DEADLINE_S + len(messages) // 20 + 20 * len(faults), self.what_is_left)
+        try:
+            wait_for(ended, DEADLINE_S + len(messages) // 20 + 20 * len(faults), self.what_is_left)
+        finally:
+            if lock is not None:  # an open transaction would keep the database from being dropped
+                lock()
         for adapter in self.adapters:
             adapter.stop()
             adapter.line.disarm()
@@ -261,7 +266,7 @@ class Run:
 
         holder = Sql(self.database.name)
         holder("START TRANSACTION; UPDATE contended SET n = 100 WHERE id = 1")
-        return lambda: holder("COMMIT")
+        return holder.close
 
     def grow(self, messages):
         """A payload larger than a session may send or get at once: made on the server, under a limit that is lifted for it."""

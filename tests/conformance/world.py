@@ -68,10 +68,16 @@ class Sql:
         return self(statement)[0][0]
 
     def close(self):
-        if self._client is not None:
+        """Ends the session, and with it a transaction that it has: the client goes at the end of its input, and alone."""
+        if self._client is None:
+            return
+        self._client.stdin.close()
+        try:
+            self._client.wait(10)
+        except subprocess.TimeoutExpired:
             self._client.kill()
             self._client.wait()
-            self._client = None
+        self._client = None
 
 
 def grants(role, sides, database, user):
