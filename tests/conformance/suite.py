@@ -657,8 +657,7 @@ def run_language(folder, name, cases, relay, failed):
             try:
                 while len(adapters) < case.get("workers", 1):
                     adapters.append(Adapter(language, database))
-                if case.get("needs", "wake") not in adapters[0].can and "needs" in case:
-                    raise Skipped(f"{name} cannot {case['needs']}")
+                assert "languages" not in case or case["name"] in adapters[0].can, f"its adapter does not say that it can {case['name']}"
                 run = Run(case, adapters, database, folder, relay)
                 run.chain = chain
                 run.run()
@@ -692,6 +691,8 @@ DIRECT = ("plain", "retry", "reject", "dead", "reason", "ended-by-the-handler", 
 
 
 def is_for(case, name):
+    if "languages" in case:
+        return name in case["languages"]
     return case["name"] in DIRECT if name == "c" else name in MAIN or case.get("every", False)
 
 
